@@ -1,0 +1,1 @@
+"""Presets: YAML files that hold only what makes each of them itself."""

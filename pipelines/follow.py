@@ -1,0 +1,171 @@
+"""The run that ``track`` and ``demo`` share: frames through a session into files, in safety."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from vision_mem.errors import InputError, VisionMemError
+from vision_mem.interrupt import StopSignals
+from vision_mem.io import StopRun
+from vision_mem.io.progress import Progress, megabytes
+from vision_mem.io.prompts import PromptPlan, describe
+from vision_mem.io.report import Tally, machine
+from vision_mem.io.runfolder import RunFolder
+from vision_mem.session import FrameSource, Sink, run
+from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
+
+if TYPE_CHECKING:
+    from vision_mem.tracking import TrackingSession
+
+
+def follow(
+    frames: FrameSource,
+    session: TrackingSession,
+    plan: PromptPlan,
+    sinks: Sequence[Sink[TrackingResult]],
+    folder: RunFolder,
+    done: Tally | None = None,
+    snapshot_every: int = 300,
+    *,
+    quiet: bool = False,
+) -> int:
+    """Drive frames through a session, with progress, snapshots, a record, and Ctrl-C.
+
+    Args:
+        frames: where frames come from.
+        session: new, or resumed from the folder's snapshot.
+        plan: which prompts go with which frame.
+        sinks: what to write.
+        folder: where snapshots and the record go.
+        done: counts of the part done before, when this run continues one.
+        snapshot_every: frames between snapshots, 0 for none at all.
+        quiet: no progress and no summary.
+
+    Returns:
+        The exit code: 0, or 128 + the number of the signal that stopped the run.
+
+    Raises:
+        VisionMemError: when the run broke; what was written stays valid and can be continued.
+    """
+    tally = done or Tally()
+    before, snapshot_at = tally.seconds, tally.frames
+    prompted = _Prompted(session, plan, tally.last_index if tally.frames else None)
+    folder.record(
+        status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        source_info=asdict(frames.info), resumed_at=tally.frames or None, **machine(),
+        prompts=[
+            describe(prompt) | {"frame": "first" if frame < 0 else frame}
+            for frame, prompts in sorted(plan.by_frame.items()) for prompt in prompts
+        ],
+    )  # fmt: skip
+
+    def snapshot() -> None:
+        nonlocal snapshot_at
+        if snapshot_every and tally.frames > snapshot_at:
+            folder.take_snapshot(tally.frames, session.snapshot, tally.as_dict())
+            snapshot_at = tally.frames
+
+    status, closed = "failed", False
+    with StopSignals() as signals, Progress(frames.info, show=not quiet, done=tally.frames) as bar:
+        try:
+            try:
+                for _, result in run(signals.watch(frames), prompted, sinks):
+                    tally.add(result)
+                    tally.seconds = before + bar.seconds
+                    bar.update(result, session.usage())
+                    # One right at the start too: a run that dies early can be continued as well.
+                    if tally.frames == 1 or tally.frames % max(snapshot_every, 1) == 0:
+                        snapshot()
+            except StopRun:
+                closed = True  # by closing the window: not an error, and not the end either
+            snapshot()
+            status = "stopped" if closed or signals.received is not None else "finished"
+        finally:
+            if status == "failed":
+                with suppress(VisionMemError):  # the first error is the one to tell
+                    snapshot()
+            with suppress(*([VisionMemError] if status == "failed" else [])):
+                folder.record(
+                    status=status, **tally.as_dict(), files=folder.files(),
+                    frames_per_s=round(bar.rate, 2), memory=asdict(session.usage()),
+                )  # fmt: skip
+    if not quiet:
+        _say(tally, session.usage(), folder, status == "stopped")
+    if not tally.objects and status == "finished":
+        raise InputError(
+            f"nothing was followed: the source ended after frame {tally.last_index}, before the "
+            f"first prompt (frame {min(plan.by_frame, default=0)})"
+        )
+    return signals.exit_code
+
+
+def check_frames(
+    plan: PromptPlan, info: SourceInfo, first: int, stride: int, *, resumed: bool = False
+) -> None:
+    """Refuse prompts on frames that will not be shown, as far as that is known beforehand.
+
+    Args:
+        plan: the prompts.
+        info: of the source.
+        first: number of the first frame to come.
+        stride: every how many frames.
+        resumed: earlier prompts were given by the run that is continued.
+
+    Raises:
+        InputError: for a prompt on a frame before the first, after the last, or left out.
+    """
+    last = None if info.frame_count is None else first + (info.frame_count - 1) * stride
+    for frame in plan.frames:
+        if frame < first and not resumed:
+            raise InputError(f"a prompt is for frame {frame}, but the first frame is {first}")
+        if last is not None and frame > last:
+            raise InputError(f"a prompt is for frame {frame}, but the last frame is {last}")
+        if not info.live and frame > first and (frame - first) % stride:
+            raise InputError(f"a prompt is for frame {frame}, which --stride {stride} leaves out")
+
+
+class Shifted:
+    """A live source counts from 0 each time it is opened; a continued run counts on."""
+
+    def __init__(self, source: FrameSource, by: int) -> None:
+        self._source, self._by = source, by
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source."""
+        return self._source.info
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (replace(frame, index=frame.index + self._by) for frame in self._source)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class _Prompted:
+    """A session whose prompts ride along with their frames."""
+
+    def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
+        self._session, self._plan, self._previous = session, plan, previous
+
+    def step(self, frame: Frame) -> TrackingResult:
+        result = self._session.step(frame, self._plan.at(frame.index, self._previous))
+        self._previous = frame.index
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+def _say(tally: Tally, usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+    for line in tally.lines():
+        print(line)
+    print(f"memory held: {megabytes(usage.bytes)}")
+    print(f"{'stopped; results so far' if stopped else 'results'} in {folder.path}:")
+    for name in folder.files():
+        print(f"  {folder.path / name}")

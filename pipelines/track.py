@@ -1,0 +1,196 @@
+"""Follow objects through a video, image folder, camera or stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vision_mem.config import load_config
+from vision_mem.errors import InputError
+from vision_mem.io import make_sinks, open_source
+from vision_mem.io.prompts import HOW, plan_prompts
+from vision_mem.io.readers import is_url, without_password
+from vision_mem.io.report import Tally
+from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
+from vision_mem.models import load_segmenter
+from vision_mem.session import FrameSource
+
+from .follow import Shifted, check_frames, follow
+
+
+@dataclass(frozen=True)
+class Options:
+    """What makes a run what it is; ``--resume`` takes it from the record of the run."""
+
+    box: Sequence[str] = ()
+    point: Sequence[str] = ()
+    not_point: Sequence[str] = ()
+    mask: Sequence[str] = ()
+    init: str | None = None
+    preset: str = "samurai"
+    set: Sequence[str] = ()
+    model: str = "embedded"
+    model_config: str | None = None
+    precision: str = "auto"
+    resize: str = "pil_bicubic"
+    save: str = "video,lasot,diary"
+    start: int = 0
+    stride: int = 1
+    strict: bool = False
+
+
+def main(
+    source: Annotated[
+        str, typer.Argument(help="Video file, folder of images, camera number, or address.")
+    ],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels."),
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
+    ] = None,
+    not_point: Annotated[
+        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
+    ] = None,
+    mask: Annotated[
+        list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="File: first line x,y,w,h; or JSON prompts.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="samurai (default), sam2, dam4sam, samurai-official, none, or a .yaml."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint."),
+    ] = None,
+    model_config: Annotated[
+        str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
+    resize: Annotated[
+        str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(help="Of video,lasot,otb,got10k,mot,rle,png,diary [video,lasot,diary]."),
+    ] = None,
+    show: Annotated[bool, typer.Option(help="Show a window; q stops.")] = False,
+    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
+    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Every how many frames.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Frames in all, at most.")] = None,
+    drop: Annotated[str, typer.Option(help="Live sources: latest (only), or none.")] = "latest",
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Stop at a damaged frame.")
+    ] = None,
+    snapshot_every: Annotated[
+        int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
+    ] = 300,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results in --out.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+) -> int:
+    """Follow objects through a video, image folder, camera or network stream.
+
+    Say what to follow with --box, --point, --mask or --init; each may be given several times.
+    Prompts of one name belong to one object. Memory does not grow, however long the stream is.
+    """
+    given = dict(locals(), set=set_)
+    # torch takes seconds to import; help and misspelled options should not wait for it.
+    from vision_mem.tracking import TrackingConfig, TrackingSession
+
+    folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
+    options = _options(given, folder.recorded("options") if resume else None)
+    done = Tally(**folder.progress()) if resume else Tally()
+    plan = plan_prompts(
+        boxes=options.box, points=options.point, not_points=options.not_point,
+        masks=options.mask, init=options.init,
+    )  # fmt: skip
+    if not plan:
+        raise InputError(HOW)
+    if snapshot_every < 0:
+        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
+    config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
+    first = done.last_index + options.stride if done.frames else options.start
+    left = None if max_frames is None else max_frames - done.frames
+    if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
+        return _nothing_left(folder, done)
+
+    with ExitStack() as stack:
+
+        def open_frames(model_size: int | None = None) -> FrameSource:
+            live = source.isdecimal() or is_url(source)
+            opened = open_source(
+                source, start=0 if live and resume else first, end=end, stride=options.stride,
+                max_frames=left, strict=options.strict, drop=drop,
+                resize=None if model_size is None else ("decord", model_size),
+            )  # fmt: skip
+            stack.callback(opened.close)
+            return Shifted(opened, first) if resume and opened.info.live else opened
+
+        try:
+            frames = open_frames()  # before the model: a missing file is said at once
+        except InputError:
+            if not resume or folder.recorded("status") != "finished":
+                raise
+            return _nothing_left(folder, done)
+        check_frames(plan, frames.info, first, options.stride, resumed=resume)
+        segmenter = load_segmenter(
+            options.model, config=options.model_config, device=device,
+            precision=options.precision, compile=compile_, resize=options.resize,
+        )  # fmt: skip
+        if options.resize == "decord" and segmenter.traits.image_size is not None:
+            frames.close()
+            frames = open_frames(segmenter.traits.image_size)
+        if resume and folder.snapshot is not None:
+            session = TrackingSession.resume(folder.snapshot / SESSION, segmenter)
+        else:
+            session = TrackingSession(segmenter, config)
+        names = [name.strip() for name in options.save.split(",") if name.strip()]
+        sinks = make_sinks(
+            folder.path, [*names, "window"] if show else names, frames.info, append=resume
+        )
+        folder.begin()
+        folder.record(
+            source=without_password(source) if is_url(source) else source,
+            model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
+            options=asdict(options), snapshot_every=snapshot_every,
+        )  # fmt: skip
+        return follow(frames, session, plan, sinks, folder, done, snapshot_every, quiet=quiet)
+
+
+def _nothing_left(folder: RunFolder, done: Tally) -> int:
+    print(f"nothing left to do: {folder.path} has {done.frames} frames already")
+    return 0
+
+
+def _options(given: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> Options:
+    """What was given, the rest as recorded; a run does not change its nature when continued."""
+    known = [field.name for field in fields(Options)]
+    chosen = {name: given[name] for name in known if given[name] is not None}
+    if recorded is None:
+        return Options(**chosen)
+    for name, value in chosen.items():
+        if name in recorded and recorded[name] != value:
+            raise InputError(
+                f"--{name.replace('_', '-')} is {value!r} but was {recorded[name]!r} in the run to "
+                "continue; leave it out, or start anew with --overwrite"
+            )
+    return Options(**{name: recorded[name] for name in known if name in recorded})

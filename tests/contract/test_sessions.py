@@ -1,0 +1,145 @@
+"""What every session of every system promises. A new system joins by adding a row to SYSTEMS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vision_mem.config import load_config
+from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.tracking import TrackingConfig, TrackingSession
+from vision_mem.types import Frame, Prompt
+
+
+@dataclass(frozen=True)
+class System:
+    """How to try a system out.
+
+    Attributes:
+        model: makes the shared, unchanging part.
+        session: makes a session on it.
+        drive: steps a session over one frame, giving prompts or questions as the system needs.
+        answer: what a result says, as values that can be compared.
+        full_after: frames after which memory must not grow any more.
+    """
+
+    model: Callable[[], Any]
+    session: Callable[[Any], Any]
+    drive: Callable[[Any, Frame], Any]
+    answer: Callable[[Any], Any]
+    full_after: int = 30
+
+
+def picture(t: int, width: int = 160, height: int = 120) -> Frame:
+    """Two coloured squares on grey, one moving right, one moving down; the red one hides."""
+    image = np.full((height, width, 3), 110, np.uint8)
+    image[::7] += 6
+    x, y = (20 + 2 * t) % 100, 12 + t % 60
+    image[10 + y : 34 + y, 120:146] = (30, 60, 220)
+    if not 18 <= t % 60 < 24:
+        image[40:70, x : x + 34] = (220, 40, 30)
+    return Frame(index=t, time_s=t / 25.0, image=image)
+
+
+def track(session: TrackingSession, frame: Frame) -> Any:
+    prompts = {
+        0: [Prompt(object_id=1, box=(20, 40, 54, 70))],
+        4: [Prompt(object_id=2, points=[(130, 30)])],
+        9: [Prompt(object_id=1, points=[(20 + 18 + 15, 50), (5, 5)], labels=[1, 0])],
+        26: [Prompt(box=(120, 48, 146, 72), name="second blue")],
+    }
+    if frame.index == 12:
+        session.remove(2)
+    return session.step(frame, prompts.get(frame.index, ()))
+
+
+def tracked(result: Any) -> Any:
+    objects = [
+        (o.object_id, o.name, o.present, o.mask.tobytes(), o.box.tolist(), o.score, dict(o.diary))
+        for o in result.objects
+    ]
+    return objects, result.events
+
+
+def tracking(preset: str) -> System:
+    config = load_config(TrackingConfig, preset, folder="tracking")
+    return System(
+        FakeSegmenter, lambda model: TrackingSession(model, config), track, tracked, full_after=60
+    )
+
+
+PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
+SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
+
+
+@pytest.fixture(params=SYSTEMS)
+def system(request: pytest.FixtureRequest) -> System:
+    return SYSTEMS[request.param]
+
+
+def watch(system: System, session: Any, frames: range) -> list[Any]:
+    return [system.answer(system.drive(session, picture(t))) for t in frames]
+
+
+def test_same_frames_same_answers(system):
+    first, second = (system.session(system.model()) for _ in range(2))
+    assert watch(system, first, range(30)) == watch(system, second, range(30))
+
+
+def test_reset_equals_a_new_session(system):
+    model = system.model()
+    used, new = system.session(model), system.session(model)
+    watch(system, used, range(14))
+    used.reset()
+    assert used.usage().bytes == 0 and used.usage().entries == 0
+    assert watch(system, used, range(20)) == watch(system, new, range(20))
+
+
+def test_two_sessions_on_one_model_do_not_meet(system):
+    model = system.model()
+    alone = watch(system, system.session(model), range(20))
+    one, other = system.session(model), system.session(model)
+    mixed = []
+    watch(system, other, range(5))
+    for t in range(20):
+        mixed.append(system.answer(system.drive(one, picture(t))))
+        system.drive(other, picture(t + 5))
+    assert mixed == alone
+
+
+@pytest.mark.parametrize("at", [3, 4, 9, 12, 13, 20, 27])
+def test_saved_and_loaded_continues_identically(system, at):
+    model = system.model()
+    session = system.session(model)
+    watch(system, session, range(at))
+    state = session.state_dict()
+    rest = watch(system, session, range(at, 40))
+    loaded = system.session(model)
+    loaded.load_state_dict(state)
+    assert watch(system, loaded, range(at, 40)) == rest
+
+
+def test_memory_stops_growing(system):
+    session = system.session(system.model())
+    sizes = []
+    for t in range(system.full_after + 240):
+        system.drive(session, picture(t))
+        usage = session.usage()
+        assert usage.bytes == sum(usage.detail.values())
+        sizes.append(usage.bytes)
+    early, late = sizes[: system.full_after + 120], sizes[system.full_after + 120 :]
+    assert max(late) <= max(early)
+
+
+def test_another_frame_size_is_a_clear_matter(system):
+    """Either it goes on, or it says in one line that it cannot; it never breaks."""
+    session = system.session(system.model())
+    watch(system, session, range(6))
+    try:
+        system.answer(system.drive(session, picture(6, width=200, height=150)))
+    except ValueError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,170 @@
+"""What users point at: every form, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vision_mem.errors import InputError
+from vision_mem.io.prompts import FIRST, describe, plan_prompts, read_init, read_mask
+
+
+def test_a_box_becomes_corners_on_the_first_frame() -> None:
+    plan = plan_prompts(boxes=["10,20,30,40"])
+    (prompt,) = plan.at(7, None)
+    assert prompt.box.tolist() == [10, 20, 40, 60]
+    assert (prompt.name, prompt.object_id) == (None, 1)
+    assert plan.at(8, 7) == ()
+
+
+def test_names_and_frames() -> None:
+    plan = plan_prompts(boxes=["dog=1,2,3,4", "cat=5,6,7,8@25", "dog=9,9,3,3@30"])
+    assert [p.name for p in plan.at(0, None)] == ["dog"]
+    assert [(p.name, p.object_id) for p in plan.at(25, 24)] == [("cat", 2)]
+    assert [(p.name, p.object_id) for p in plan.at(30, 29)] == [("dog", 1)]
+    assert plan.frames == [25, 30]
+
+
+def test_a_frame_the_source_left_out_is_made_up_for_on_the_next() -> None:
+    plan = plan_prompts(boxes=["dog=1,2,3,4@25"])
+    assert [len(plan.at(i, i - 4 if i else None)) for i in range(0, 40, 4)] == [0] * 7 + [1, 0, 0]
+
+
+def test_points_of_one_name_join_one_object() -> None:
+    plan = plan_prompts(points=["a=1,2", "b=3,4", "a=5,6"], not_points=["a=7,8"])
+    a, b = plan.at(0, None)
+    assert a.points.tolist() == [[1, 2], [5, 6], [7, 8]]
+    assert a.labels.tolist() == [1, 1, 0]
+    assert b.points.tolist() == [[3, 4]]
+
+
+def test_points_without_a_name_join_the_box_without_a_name() -> None:
+    (prompt,) = plan_prompts(boxes=["1,2,3,4"], not_points=["2,3"]).at(0, None)
+    assert prompt.box is not None
+    assert prompt.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"boxes": ["1,2,3"]}, "expected 4 numbers x,y,w,h"),
+        ({"boxes": ["1,2,3,x"]}, "expected 4 numbers x,y,w,h"),
+        ({"boxes": ["1,2,3,nan"]}, "expected 4 numbers x,y,w,h"),
+        ({"boxes": ["1,2,0,4"]}, "has no area"),
+        ({"boxes": ["1,2,3,-4"]}, "has no area"),
+        ({"boxes": ["=1,2,3,4"]}, "name before '=' is empty"),
+        ({"boxes": ["1,2,3,4@x"]}, "no frame number"),
+        ({"boxes": ["1,2,3,4@-1"]}, "no frame number"),
+        ({"boxes": ["a=1,2,3,4", "a=5,6,7,8"]}, "two boxes or masks on one frame"),
+        ({"boxes": ["1,2,3,4", "5,6,7,8"], "points": ["1,2"]}, "not clear which one"),
+        ({"points": ["1"]}, "expected 2 numbers x,y"),
+        ({"not_points": ["1,2"]}, "only --not-point"),
+        ({"masks": ["absent.png"]}, "cannot be read as a picture"),
+        ({"init": "absent.txt"}, "cannot be read as text: No such file"),
+    ],
+)
+def test_wrong_prompts_are_one_clear_line(options: dict, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plan_prompts(**options)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["10,20,30,40", "10\t20\t30\t40", "10 20 30 40", "10.0, 20,30;40"])
+def test_first_line_of_benchmark_files(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "groundtruth.txt"
+    path.write_text(line + "\n1,1,1,1\n")
+    ((frame, prompt),) = read_init(path)
+    assert frame == FIRST
+    assert prompt.box.tolist() == [10, 20, 40, 60]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "nan,nan,nan,nan", "a,b,c,d", "[1, 2", "[{}]", "[3]"])
+def test_wrong_init_files(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "init"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_init(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_json_prompts(tmp_path: Path) -> None:
+    mask = np.zeros((8, 9), np.uint8)
+    mask[2:4, 3:6] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    items = [
+        {"name": "dog", "box": [1, 2, 3, 4], "points": [[2, 3]], "labels": [0]},
+        {"name": "cat", "frame": 5, "points": [[1, 1], [2, 2]]},
+        {"mask": "m.png", "frame": 0},
+    ]
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps(items))
+    plan = plan_prompts(init=path)
+    dog, masked = plan.at(0, None)
+    assert dog.box.tolist() == [1, 2, 4, 6]
+    assert masked.mask.sum() == 6
+    assert describe(masked) == {"object_id": 2, "mask_pixels": 6}
+    assert plan.at(5, 4)[0].name == "cat"
+
+
+@pytest.mark.parametrize(
+    "item",
+    [{"box": [1, 2]}, {"boxes": [1, 2, 3, 4]}, {"box": [1, 2, 3, 4], "frame": "x"}, {"box": 3}],
+)
+def test_wrong_json_prompts(tmp_path: Path, item: dict) -> None:
+    path = tmp_path / "prompts.json"
+    path.write_text(json.dumps([item]))
+    with pytest.raises(InputError, match="prompt 0"):
+        read_init(path)
+
+
+def _save(path: Path, values: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(values)
+    if mode == "P":
+        image = image.convert("P") if values.ndim == 3 else Image.fromarray(values, mode="L")
+    image.save(path)
+    return path
+
+
+def test_masks_hold_one_object_a_value(tmp_path: Path) -> None:
+    values = np.zeros((6, 8), np.uint8)
+    values[1, 1:4] = 1
+    values[4, 2:7] = 38
+    first, second = read_mask(_save(tmp_path / "m.png", values))
+    assert (first.name, int(first.mask.sum())) == ("object-1", 3)
+    assert (second.name, int(second.mask.sum())) == ("object-38", 5)
+    named = read_mask(tmp_path / "m.png", "fish")
+    assert [p.name for p in named] == ["fish-1", "fish-38"]
+
+
+def test_masks_in_colour_with_soft_edges_or_16_bits(tmp_path: Path) -> None:
+    square = np.zeros((16, 16, 3), np.uint8)
+    square[4:8, 4:8] = (200, 30, 30)
+    (colour,) = read_mask(_save(tmp_path / "rgb.png", square))
+    assert int(colour.mask.sum()) == 16
+    soft = np.tile(np.arange(256, dtype=np.uint8), (4, 1))
+    (edge,) = read_mask(_save(tmp_path / "soft.png", soft))
+    assert int(edge.mask.sum()) == 4 * 128
+    deep = np.zeros((4, 4), np.uint16)
+    deep[0] = 300
+    (only,) = read_mask(_save(tmp_path / "deep.png", deep))
+    assert int(only.mask.sum()) == 4
+
+
+def test_a_mask_file_may_have_any_name_and_a_frame(tmp_path: Path) -> None:
+    values = np.ones((4, 4), np.uint8)
+    odd = _save(tmp_path / "a=b@3.png", values)
+    assert plan_prompts(masks=[str(odd)]).at(0, None)[0].mask.all()
+    plain = _save(tmp_path / "m.png", values)
+    assert plan_prompts(masks=[f"x={plain}@9"]).at(9, 8)[0].name == "x"
+
+
+def test_an_empty_mask(tmp_path: Path) -> None:
+    path = _save(tmp_path / "m.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match="shows no object"):
+        read_mask(path)

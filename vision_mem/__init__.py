@@ -1,0 +1,72 @@
+"""Memory for video streams: follow objects, in constant memory, for as long as the stream runs.
+
+Names are loaded on first use, so that ``import vision_mem`` costs nothing and needs no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Event": "vision_mem.types",
+    "Frame": "vision_mem.types",
+    "MemoryUsage": "vision_mem.types",
+    "ObjectResult": "vision_mem.types",
+    "Prompt": "vision_mem.types",
+    "SourceInfo": "vision_mem.types",
+    "TrackingResult": "vision_mem.types",
+    "InputError": "vision_mem.errors",
+    "MissingExtra": "vision_mem.errors",
+    "ModelError": "vision_mem.errors",
+    "SinkError": "vision_mem.errors",
+    "SourceError": "vision_mem.errors",
+    "VisionMemError": "vision_mem.errors",
+    "TrackingConfig": "vision_mem.tracking",
+    "TrackingSession": "vision_mem.tracking",
+    "load_config": "vision_mem.config",
+    "load_segmenter": "vision_mem.models",
+    "make_sinks": "vision_mem.io",
+    "open_source": "vision_mem.io",
+    "run": "vision_mem.session",
+    "stream": "vision_mem.session",
+}
+
+__all__ = [*_HOME, "__version__"]
+
+if TYPE_CHECKING:
+    from vision_mem.config import load_config as load_config
+    from vision_mem.errors import InputError as InputError
+    from vision_mem.errors import MissingExtra as MissingExtra
+    from vision_mem.errors import ModelError as ModelError
+    from vision_mem.errors import SinkError as SinkError
+    from vision_mem.errors import SourceError as SourceError
+    from vision_mem.errors import VisionMemError as VisionMemError
+    from vision_mem.io import make_sinks as make_sinks
+    from vision_mem.io import open_source as open_source
+    from vision_mem.models import load_segmenter as load_segmenter
+    from vision_mem.session import run as run
+    from vision_mem.session import stream as stream
+    from vision_mem.tracking import TrackingConfig as TrackingConfig
+    from vision_mem.tracking import TrackingSession as TrackingSession
+    from vision_mem.types import Event as Event
+    from vision_mem.types import Frame as Frame
+    from vision_mem.types import MemoryUsage as MemoryUsage
+    from vision_mem.types import ObjectResult as ObjectResult
+    from vision_mem.types import Prompt as Prompt
+    from vision_mem.types import SourceInfo as SourceInfo
+    from vision_mem.types import TrackingResult as TrackingResult
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vision_mem' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,145 @@
+"""The ``vision-mem`` command: a table of pipelines, loaded by name when one is called.
+
+Nothing heavy is imported here, so that help and typing errors answer at once. Errors made on
+purpose become one line on standard error; log lines and tracebacks come with ``-v``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+import typer
+
+from vision_mem import __version__
+from vision_mem.errors import VisionMemError
+
+log = logging.getLogger("vision_mem")
+
+
+class Command(NamedTuple):
+    """One row of the table: what it does, and the module whose ``main`` does it."""
+
+    line: str
+    module: str
+
+
+COMMANDS = {
+    "track": Command(
+        "Follow objects through a video, image folder, camera or stream.",
+        "vision_mem.pipelines.track",
+    ),
+    "demo": Command(
+        "Generate a clip, follow an object through it, and say how well that went.",
+        "vision_mem.pipelines.demo",
+    ),
+    "doctor": Command(
+        "Say what works on this machine: versions, devices, codecs, what is missing.",
+        "vision_mem.pipelines.doctor",
+    ),
+}
+
+_ABOUT = """Memory for video streams.
+
+Follow objects through files, cameras and network streams, for as long as they run, in memory
+that does not grow. `vision-mem COMMAND --help` explains a command.
+"""
+_VERBOSE = "-v, -vv: log lines and tracebacks; may stand anywhere. --version: print the version."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: words after the program's name; those of the process when left out.
+
+    Returns:
+        The exit code: 0 done, 1 a run that failed, 2 wrong use, 130 stopped by Ctrl-C.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbose = sum(len(word) - 1 for word in words if word in ("-v", "-vv"))
+    verbose += words.count("--verbose")
+    words = [word for word in words if word not in ("-v", "-vv", "--verbose")]
+    _set_up_logging(verbose)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        return _report("stopped", 130, verbose)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except VisionMemError as error:
+        return _report(str(error), error.exit_code, verbose)
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
+            return _report(error.format_message(), int(error.exit_code), verbose)
+        text = f"unexpected {type(error).__name__}: {error}"
+        return _report(f"{text} (add -v for where it happened)", 1, verbose)
+
+
+def _dispatch(words: list[str]) -> int:
+    program = "vision-mem"
+    if words and words[0] in COMMANDS:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command()(import_module(COMMANDS[words[0]].module).main)
+        program, words = f"{program} {words[0]}", words[1:]
+    else:
+        app, words = _front_page(), words or ["--help"]
+    code = app(args=words, prog_name=program, standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _front_page() -> typer.Typer:
+    """What answers ``--help``, ``--version`` and misspelled commands."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+    def say_version(wanted: bool) -> None:
+        if wanted:
+            print(f"vision-mem {__version__}")
+            raise typer.Exit
+
+    @app.callback(help=_ABOUT, epilog=_VERBOSE)
+    def options(
+        version: bool = typer.Option(False, "--version", callback=say_version, is_eager=True),
+    ) -> None:
+        del version
+
+    for name, command in COMMANDS.items():
+        app.command(name, short_help=command.line)(lambda: None)
+    return app
+
+
+class _StandardError(logging.Handler):
+    """Writes to whatever standard error is now: progress bars put themselves in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def _set_up_logging(verbose: int) -> None:
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
+        handler = _StandardError()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        root.addHandler(handler)
+    # Other packages' remarks are for those who look for a fault.
+    root.setLevel([logging.ERROR, logging.WARNING, logging.INFO][min(verbose, 2)])
+    log.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
+    if not verbose:
+        warnings.simplefilter("ignore")
+        # OpenCV and its FFmpeg write to standard error by themselves; we say it in one line.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+def _report(message: str, code: int, verbose: int) -> int:
+    if verbose:
+        log.info("traceback", exc_info=True)
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,133 @@
+"""Masks as arrays: bounds, small holes, connected parts. Pure functions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vision_mem.geometry.boxes import box_iou
+
+HOLE_LOGIT = 0.1
+"""Logit given to filled holes: just above the threshold (SAM 2: fill_holes_in_mask_scores)."""
+
+
+def mask_to_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Bounds of a mask.
+
+    Args:
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        float32 ``(4,)`` ``(x1, y1, x2, y2)``, right and bottom exclusive; zeros when empty.
+    """
+    rows = np.flatnonzero(mask.any(axis=1))
+    if rows.size == 0:
+        return np.zeros(4, dtype=np.float32)
+    columns = np.flatnonzero(mask[rows[0] : rows[-1] + 1].any(axis=0))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float32)
+
+
+def mask_extents(masks: torch.Tensor) -> torch.Tensor:
+    """Inclusive pixel extents of many masks at once, without leaving the device.
+
+    Args:
+        masks: ``(..., H, W)`` bool.
+
+    Returns:
+        ``(..., 4)`` float32 ``(xmin, ymin, xmax, ymax)``, zeros for empty masks. Whole numbers
+        are exact in float32 up to 2**24, far above any image side.
+    """
+    columns, rows = masks.any(dim=-2), masks.any(dim=-1)
+    x1, x2 = _first_last(columns)
+    y1, y2 = _first_last(rows)
+    extents = torch.stack([x1, y1, x2, y2], dim=-1)
+    found = rows.any(dim=-1, keepdim=True)
+    return torch.where(found, extents, torch.zeros_like(extents)).to(torch.float32)
+
+
+def _first_last(hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of the first and last True along the last axis; 0 and the end without any."""
+    places = hits.to(torch.int32)
+    size = hits.shape[-1]
+    return places.argmax(dim=-1), size - 1 - places.flip(-1).argmax(dim=-1)
+
+
+def fill_holes(logits: torch.Tensor, max_area: int, value: float = HOLE_LOGIT) -> torch.Tensor:
+    """Give small holes of masks a positive logit.
+
+    A hole is an 8-connected region of logits at or below 0 with at most ``max_area`` pixels.
+
+    Args:
+        logits: ``(..., h, w)`` mask logits, on any device; not changed.
+        max_area: pixels; 0 fills nothing.
+        value: the logit holes get.
+
+    Returns:
+        A tensor of the same shape and device; the same tensor when there is nothing to fill.
+
+    Source:
+        SAM 2, ``utils/misc.py: fill_holes_in_mask_scores``; its rule, without its CUDA kernel.
+    """
+    if max_area <= 0:
+        return logits
+    background = (logits <= 0).flatten(0, -3).cpu().numpy().astype(np.uint8)
+    holes = np.zeros(background.shape, dtype=bool)
+    for hole, plane in zip(holes, background, strict=True):
+        # Component 0 is the foreground here; it must never count as a small region.
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(plane, connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] <= max_area
+        small[0] = False
+        if small.any():
+            hole[:] = small[labels]
+    if not holes.any():
+        return logits
+    where = torch.from_numpy(holes).view(logits.shape).to(logits.device)
+    return torch.where(where, torch.full_like(logits, value), logits)
+
+
+def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep only the largest 8-connected region of a mask.
+
+    Args:
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        ``(H, W)`` bool; empty when the mask is.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=8
+    )
+    if count < 2:
+        return np.zeros_like(mask, dtype=bool)
+    best = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return np.asarray(labels == best)
+
+
+def alternative_overlaps(masks: NDArray[np.bool_], chosen: int) -> NDArray[np.float64]:
+    """How little the bounds of a mask change when an alternative's extra part is added.
+
+    Each alternative loses what it shares with the chosen mask; the largest part that remains is
+    united with the chosen mask, and the bounds of the union are compared with the chosen ones.
+    A low overlap says that something else nearby looks like the object.
+
+    Args:
+        masks: ``(M, H, W)`` bool candidates.
+        chosen: which of them was chosen.
+
+    Returns:
+        ``(M - 1,)`` float64 box IoU of each other candidate, in order; 1 when it adds nothing.
+
+    Source:
+        DAM4SAM (arXiv 2411.17576), section 3: distractor detection for its resolving memory.
+    """
+    own = mask_to_box(masks[chosen])
+    overlaps = []
+    for number, mask in enumerate(masks):
+        if number == chosen:
+            continue
+        extra = largest_part(mask & ~masks[chosen])
+        union = mask_to_box(extra | masks[chosen])
+        overlaps.append(float(box_iou(own, union)))
+    return np.array(overlaps, dtype=np.float64)

@@ -1,0 +1,120 @@
+"""Text files that grow by whole lines and stay valid whatever ends the program."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from vision_mem.errors import SinkError
+
+
+def sink_error(path: str | Path, error: BaseException) -> SinkError:
+    """One line for a failed write: what, why, what to do.
+
+    Args:
+        path: the file or folder.
+        error: what the system said.
+    """
+    code = getattr(error, "errno", None)
+    remedies = {
+        errno.ENOSPC: "no space left; free some, results so far are kept",
+        errno.EDQUOT: "disk quota used up; free some space, results so far are kept",
+        errno.EFBIG: "the file reached the largest size allowed; results so far are kept",
+        errno.EACCES: "no permission; choose another output folder",
+        errno.EPERM: "no permission; choose another output folder",
+        errno.EROFS: "the file system is read-only; choose another output folder",
+        errno.ENOTDIR: "a file is in the way of a folder; choose another output folder",
+        errno.EEXIST: "a file is in the way of a folder; choose another output folder",
+        errno.EISDIR: "a folder is in the way of a file; choose another output folder",
+    }
+    reason = remedies.get(code or 0) or " ".join(str(error).split()) or type(error).__name__
+    return SinkError(f"{path} cannot be written: {reason}")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents.
+
+    Raises:
+        SinkError: when that cannot be done.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise sink_error(path, error) from None
+
+
+class LineFile:
+    """A text file written line by line, each in one system call.
+
+    A line is in the system's hands when ``write`` returns, so that killing the program loses
+    none; a line that fits only in part (disk full) is taken back.
+
+    Args:
+        path: the file; its folder is made.
+        append: keep what is there, less a last line cut short; otherwise start empty.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+
+    def __init__(self, path: Path, *, append: bool = False) -> None:
+        self.path = path
+        make_folder(path.parent)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        try:
+            self._file = os.open(path, flags if append else flags | os.O_TRUNC, 0o666)
+        except OSError as error:
+            raise sink_error(path, error) from None
+        self._end = 0
+        if append:
+            self.keep(lambda number, line: True)
+
+    def keep(self, wanted: Callable[[int, str], bool]) -> list[str]:
+        """Keep the leading lines for which ``wanted(number from 0, line)``; drop the rest.
+
+        A line that ``wanted`` cannot make sense of (foreign or damaged) is not kept.
+
+        Returns:
+            The lines kept.
+        """
+        kept: list[str] = []
+        end = 0
+        with self.path.open("rb") as file:
+            for number, raw in enumerate(file):
+                line = raw.decode("utf-8", "replace").rstrip("\r\n")
+                try:
+                    good = raw.endswith(b"\n") and wanted(number, line)
+                except (ValueError, LookupError, TypeError, AttributeError):
+                    good = False
+                if not good:
+                    break
+                kept.append(line)
+                end += len(raw)
+        self._end = end
+        os.ftruncate(self._file, end)
+        return kept
+
+    def write(self, *lines: str) -> None:
+        """Add lines.
+
+        Raises:
+            SinkError: when the disk is full or gone; the lines before stay valid.
+        """
+        data = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            os.lseek(self._file, self._end, os.SEEK_SET)
+            written = 0
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            raise sink_error(self.path, error) from None
+        self._end += len(data)
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

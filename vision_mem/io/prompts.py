@@ -1,0 +1,320 @@
+"""What a user points at, as words and files: boxes, points, masks and first-line text files.
+
+The grammar is ``[NAME=]WHAT[@FRAME]``: ``10,20,30,40``, ``dog=10,20,30,40``,
+``dog=10,20,30,40@25``. Prompts of one name belong to one object; without a frame they go with
+the first frame of the stream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.types import Prompt
+
+FIRST = -1  # "the first frame of the stream, whatever its number"
+
+HOW = (
+    "say what to follow: --box x,y,w,h (left, top, width, height in pixels), --point x,y, "
+    "--mask FILE.png or --init FILE; for example --box dog=120,80,60,90"
+)
+
+# More grey levels than this in a mask file mean soft edges, not objects.
+_MOST_OBJECTS = 64
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """Which prompts go with which frame.
+
+    Attributes:
+        by_frame: frame number of the source, or ``FIRST``, to its prompts.
+    """
+
+    by_frame: Mapping[int, tuple[Prompt, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(self.by_frame.values())
+
+    @property
+    def frames(self) -> list[int]:
+        """Frame numbers that were asked for, in order, ``FIRST`` left out."""
+        return sorted(frame for frame in self.by_frame if frame != FIRST)
+
+    def at(self, index: int, previous: int | None) -> tuple[Prompt, ...]:
+        """Prompts due on frame ``index``.
+
+        Args:
+            index: number of the frame in hand.
+            previous: number of the frame before it, None on the first one. Prompts of frames in
+                between, which the source left out, are due now.
+
+        Returns:
+            Prompts in the order of their frames.
+        """
+        due = list(self.by_frame.get(FIRST, ())) if previous is None else []
+        for frame in self.frames:
+            if frame <= index and (previous is None or frame > previous):
+                due += self.by_frame[frame]
+        return tuple(due)
+
+
+def plan_prompts(
+    *,
+    boxes: Sequence[str] = (),
+    points: Sequence[str] = (),
+    not_points: Sequence[str] = (),
+    masks: Sequence[str] = (),
+    init: str | Path | None = None,
+) -> PromptPlan:
+    """Read everything a user pointed at.
+
+    Args:
+        boxes: ``[NAME=]x,y,w,h[@FRAME]``; x and y are the left top corner in pixels.
+        points: ``[NAME=]x,y[@FRAME]``, each on the object.
+        not_points: the same, each off the object.
+        masks: ``[NAME=]FILE[@FRAME]``; every value but 0 in the picture is an object.
+        init: a file, see ``read_init``.
+
+    Returns:
+        The plan. Points join the box or the other points of their name and frame; points
+        without a name join the one box without a name, or each other.
+
+    Raises:
+        InputError: for anything that cannot be read.
+    """
+    found: list[tuple[int, Prompt]] = []
+    for text in boxes:
+        name, what, frame = _parts(text, "box")
+        found.append((frame, Prompt(box=_corners(_numbers(what, 4, text, "box")), name=name)))
+    clicks: dict[tuple[int, str | None], list[tuple[float, float, int]]] = {}
+    for texts, label, option in ((points, 1, "point"), (not_points, 0, "not-point")):
+        for text in texts:
+            name, what, frame = _parts(text, option)
+            x, y = _numbers(what, 2, text, option)
+            clicks.setdefault((frame, name), []).append((x, y, label))
+    for (frame, name), clicked in clicks.items():
+        _join(found, frame, name, clicked)
+    for text in masks:
+        found += _read_mask(text)
+    if init is not None:
+        found += read_init(init)
+    return PromptPlan(_number_objects(found))
+
+
+def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
+    """Read the first box of a benchmark's text file, or prompts from JSON.
+
+    Args:
+        path: text whose first line is ``x,y,w,h`` (commas, tabs or spaces; LaSOT, GOT-10k and
+            OTB files), taken as it stands; or JSON: a list of
+            ``{"name", "frame", "box": [x, y, w, h], "points": [[x, y], ...], "labels",
+            "mask": "file.png"}``, all but one of box, points and mask optional.
+
+    Returns:
+        ``(frame, prompt)`` pairs; frame is ``FIRST`` when none was named.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--init {path} cannot be read as text: {_reason(error)}") from error
+    if text.startswith(("[", "{")):
+        return _read_json(path, text)
+    line = text.splitlines()[0] if text else ""
+    box = _numbers(line, 4, f"{path}, first line {line!r}", "init")
+    return [(FIRST, Prompt(box=_corners(box)))]
+
+
+def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
+    try:
+        items = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--init {path} is not valid JSON: {error}") from error
+    items = items.get("prompts", [items]) if isinstance(items, dict) else items
+    found: list[tuple[int, Prompt]] = []
+    known = {"name", "frame", "box", "points", "labels", "mask"}
+    for number, item in enumerate(items):
+        where = f"--init {path}, prompt {number}"
+        if not isinstance(item, dict) or set(item) - known:
+            raise InputError(f"{where}: expected an object with keys among {sorted(known)}")
+        frame = item.get("frame", FIRST)
+        if not isinstance(frame, int) or frame < FIRST:
+            raise InputError(f"{where}: frame is {frame!r}; expected a number from 0")
+        name = item.get("name")
+        if "mask" in item:
+            mask = path.parent / str(item["mask"])
+            found += [(frame, prompt) for prompt in read_mask(mask, name)]
+            continue
+        try:
+            box = None if "box" not in item else _corners([float(v) for v in item["box"]])
+            found.append(
+                (
+                    frame,
+                    Prompt(
+                        box=box, points=item.get("points"), labels=item.get("labels"), name=name
+                    ),
+                )
+            )
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {_reason(error)}") from error
+    return found
+
+
+def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
+    """Read a mask picture: palette, grey or 16-bit, one object for each value but 0.
+
+    Args:
+        path: PNG or another lossless picture. One with soft edges (many grey levels) or with
+            colours counts as one object, bright against dark.
+        name: name of the object; several get ``name-<value>``.
+
+    Returns:
+        One prompt an object, in the order of their values.
+
+    Raises:
+        InputError: when it cannot be read or shows no object.
+    """
+    from PIL import Image
+
+    path = Path(path).expanduser()
+    try:
+        with Image.open(path) as picture:
+            if picture.mode in ("RGB", "RGBA", "CMYK", "LA", "PA", "YCbCr", "HSV"):
+                values = np.asarray(picture.convert("RGB")).max(axis=2)
+                values = (values > 127).astype(np.int32)
+            else:
+                values = np.asarray(picture).astype(np.int32)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"--mask {path} cannot be read as a picture: {_reason(error)}") from error
+    objects = [int(value) for value in np.unique(values) if value != 0]
+    if len(objects) > _MOST_OBJECTS:
+        values = (values > values.max() / 2).astype(np.int32)
+        objects = [1]
+    if not objects:
+        raise InputError(f"--mask {path} shows no object: all its pixels are 0")
+    if len(objects) == 1:
+        return [Prompt(mask=values == objects[0], name=name)]
+    stem = name or "object"
+    return [Prompt(mask=values == value, name=f"{stem}-{value}") for value in objects]
+
+
+def _read_mask(text: str) -> list[tuple[int, Prompt]]:
+    if Path(text).expanduser().is_file():  # names of files may hold "=" and "@"
+        return [(FIRST, prompt) for prompt in read_mask(text)]
+    name, file, frame = _parts(text, "mask")
+    return [(frame, prompt) for prompt in read_mask(file, name)]
+
+
+def _parts(text: str, option: str) -> tuple[str | None, str, int]:
+    what, at, after = text.rpartition("@")
+    frame = FIRST
+    if at and re.fullmatch(r"\s*\d+\s*", after):
+        frame = int(after)
+    elif at and option != "mask":
+        raise InputError(f"--{option} {text}: {after!r} is no frame number; expected @25 or so")
+    else:
+        what = text
+    name, equals, value = what.partition("=")
+    if not equals:
+        return None, what, frame
+    if not name.strip():
+        raise InputError(f"--{option} {text}: the name before '=' is empty")
+    return name.strip(), value, frame
+
+
+def _numbers(text: str, count: int, where: str, option: str) -> list[float]:
+    fields = "x,y,w,h" if count == 4 else "x,y"
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise InputError(f"--{option} {where}: expected {count} numbers {fields}")
+    return numbers
+
+
+def _corners(box: Sequence[float]) -> NDArray[np.float32]:
+    if len(box) != 4:
+        raise InputError(f"box {list(box)} has {len(box)} numbers; expected 4: x, y, w, h")
+    x, y, width, height = box
+    if not (width > 0 and height > 0):
+        raise InputError(
+            f"box {x:g},{y:g},{width:g},{height:g} has no area; expected x,y,w,h with width and "
+            "height above 0"
+        )
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _join(
+    found: list[tuple[int, Prompt]],
+    frame: int,
+    name: str | None,
+    clicked: Sequence[tuple[float, float, int]],
+) -> None:
+    points = np.array([click[:2] for click in clicked], np.float32)
+    labels = np.array([click[2] for click in clicked], np.int32)
+    same = [i for i, (at, p) in enumerate(found) if (at, p.name) == (frame, name)]
+    if len(same) > 1:
+        raise InputError(
+            f"{len(same)} boxes {f'are called {name!r}' if name else 'have no name'}, so it is "
+            "not clear which one the points belong to; give each box a name of its own"
+        )
+    if same:
+        found[same[0]] = (frame, replace(found[same[0]][1], points=points, labels=labels))
+    elif not labels.any():
+        raise InputError(
+            f"there are only --not-point clicks{f' for {name!r}' if name else ''}; add a --point "
+            "or a --box that is on the object"
+        )
+    else:
+        found.append((frame, Prompt(points=points, labels=labels, name=name)))
+
+
+def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prompt, ...]]:
+    """Give one id to all prompts of one name, counted from 1 in the order of appearance."""
+    ids: dict[str, int] = {}
+    seen: set[tuple[int, str]] = set()
+    plan: dict[int, tuple[Prompt, ...]] = {}
+    count = 0
+    for frame, prompt in sorted(found, key=lambda item: item[0]):
+        if prompt.name is None or prompt.name not in ids:
+            count += 1
+        object_id = count if prompt.name is None else ids.setdefault(prompt.name, count)
+        if prompt.name is not None:
+            if (frame, prompt.name) in seen:
+                raise InputError(
+                    f"{prompt.name!r} has two boxes or masks on one frame; give each object a "
+                    "name of its own, or another frame with @FRAME"
+                )
+            seen.add((frame, prompt.name))
+        plan[frame] = (*plan.get(frame, ()), replace(prompt, object_id=object_id))
+    return plan
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())
+
+
+def describe(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as JSON-ready values, masks as their number of pixels; for run records."""
+    box = None if prompt.box is None else [float(v) for v in prompt.box]
+    points = None if prompt.points is None else prompt.points.tolist()
+    labels = None if prompt.labels is None else prompt.labels.tolist()
+    pixels = None if prompt.mask is None else int(prompt.mask.sum())
+    values = {"name": prompt.name, "object_id": prompt.object_id, "box_xyxy": box}
+    values |= {"points": points, "labels": labels, "mask_pixels": pixels}
+    return {key: value for key, value in values.items() if value is not None}

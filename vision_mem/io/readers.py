@@ -1,0 +1,121 @@
+"""What every reader behind ``open_source`` offers, and which frames of it are wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from vision_mem.errors import InputError
+from vision_mem.types import Frame, SourceInfo
+
+
+class Reader(Protocol):
+    """One opened input. ``frames`` runs in the prefetch thread, everything else outside it."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name, size, rate and length."""
+
+    def frames(self) -> Iterator[Frame]:
+        """The wanted frames, once."""
+
+    def close(self) -> None:
+        """Free the input; called after ``frames`` has ended, or to make it end."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which frames of a source are wanted, counted on the source's own frame index.
+
+    Attributes:
+        start: first frame, from 0.
+        end: first frame no longer wanted; None for the last one of the source.
+        stride: every how many frames, from ``start``.
+        max_frames: how many at most.
+    """
+
+    start: int = 0
+    end: int | None = None
+    stride: int = 1
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise InputError(f"start is {self.start}; expected a frame number from 0")
+        if self.stride < 1:
+            raise InputError(f"stride is {self.stride}; expected 1 or more")
+        if self.end is not None and self.end <= self.start:
+            raise InputError(f"end is {self.end}; expected a frame number above start {self.start}")
+        if self.max_frames is not None and self.max_frames < 1:
+            raise InputError(f"max_frames is {self.max_frames}; expected 1 or more, or None")
+
+    def wants(self, index: int) -> bool:
+        """Whether frame ``index`` is to be handed out."""
+        return (
+            index >= self.start and not self.past(index) and (index - self.start) % self.stride == 0
+        )
+
+    def past(self, index: int) -> bool:
+        """Whether no frame from ``index`` on is wanted."""
+        return self.end is not None and index >= self.end
+
+    def count(self, total: int | None) -> int | None:
+        """Frames to come out of ``total``; None when that cannot be known."""
+        if total is None:
+            return None
+        stop = total if self.end is None else min(total, self.end)
+        count = len(range(self.start, stop, self.stride))
+        return count if self.max_frames is None else min(count, self.max_frames)
+
+    def check(self, name: str, total: int | None) -> None:
+        """Refuse a start behind the last frame.
+
+        Raises:
+            InputError: when ``total`` is known and not above ``start``.
+        """
+        if total is not None and self.start >= total:
+            raise InputError(
+                f"start is {self.start} but {name} has {total} frames; choose 0 to {total - 1}"
+            )
+
+
+def is_url(text: str) -> bool:
+    """Whether ``text`` is an address such as rtsp://host/stream rather than a path."""
+    return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+
+
+def without_password(url: str) -> str:
+    """The address fit for messages: user, password and query left out."""
+    parts = urlsplit(url)
+    host = parts.netloc.rsplit("@", 1)[-1]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+# Benchmarks call their image folders all the same: the folder above has the name.
+_GENERIC_FOLDERS = frozenset({"img", "img1", "imgs", "images", "frames", "color"})
+
+
+def sequence_name(path: Path) -> str:
+    """A file name for a video or a folder of images; ``Crossing/img`` is called ``Crossing``.
+
+    Args:
+        path: the file or folder, which exists.
+    """
+    path = path.resolve()
+    if not path.is_dir():
+        return file_name(path.stem)
+    if path.name.lower() in _GENERIC_FOLDERS and path.parent.name:
+        path = path.parent
+    return file_name(path.name)
+
+
+def file_name(text: str) -> str:
+    """A name that is safe as a file name, made of the stem of a path or of an address."""
+    if is_url(text):
+        parts = urlsplit(without_password(text))
+        text = f"{parts.netloc}{parts.path}"
+    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "stream"

@@ -1,0 +1,79 @@
+"""What a tracking run did: counts while it runs, words and a record afterwards."""
+
+from __future__ import annotations
+
+import importlib.metadata as metadata
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vision_mem import __version__
+from vision_mem.types import TrackingResult
+
+_PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")
+
+
+@dataclass
+class Tally:
+    """Counts over a run; survives being cut off through ``as_dict`` and ``Tally(**values)``.
+
+    Attributes:
+        frames: frames done.
+        last_index: number of the last frame in its source; -1 before the first.
+        seconds: time taken by all parts of the run so far.
+        objects: name to ``{"present": frames, "lost": times, "found": times}``.
+    """
+
+    frames: int = 0
+    last_index: int = -1
+    seconds: float = 0.0
+    objects: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, result: TrackingResult) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.last_index = result.frame_index
+        for found in result.objects:
+            counts = self.objects.setdefault(found.name, {"present": 0, "lost": 0, "found": 0})
+            counts["present"] += bool(found.present)
+        for event in result.events:
+            if event.kind in ("lost", "found") and event.name in self.objects:
+                self.objects[event.name][event.kind] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        return {
+            "frames": self.frames,
+            "last_index": self.last_index,
+            "seconds": round(self.seconds, 3),
+            "objects": self.objects,
+        }
+
+    def lines(self) -> list[str]:
+        """The run in words, one line for it and one an object."""
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        lines = [f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)"]
+        for name, counts in self.objects.items():
+            lines.append(
+                f"{name}: to be seen in {counts['present']} of them, lost "
+                f"{count(counts['lost'], 'time')}, found {count(counts['found'], 'time')}"
+            )
+        return lines
+
+
+def count(number: int, thing: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def machine() -> Mapping[str, Any]:
+    """Versions and platform, for the record beside the results."""
+    versions = {"vision-mem": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"versions": versions, "platform": platform.platform(), "program": sys.argv[0]}

@@ -1,0 +1,134 @@
+"""A session's state as one file that holds data and nothing that could run.
+
+The file is a safetensors file. Its header carries a JSON tree in which each tensor is replaced by
+its name; tensors that share memory are stored once and share memory again when they are read.
+Floats keep every bit: JSON text of Python floats reads back to the same number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.errors import ModelError, SinkError
+
+FORMAT = "vision-mem-snapshot"
+VERSION = 1
+_TENSOR = "__tensor__"
+_DEEPEST = 50
+
+
+def save_snapshot(path: str | Path, state: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Write a state so that a crash leaves the old file or the new one, never half of one.
+
+    Args:
+        path: file to write; its folder must exist.
+        state: nested dicts and lists of tensors, numbers, strings, booleans and None.
+        header: plain values that say what the state belongs to.
+
+    Raises:
+        SinkError: when the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _take_out(state, tensors, {})
+    note = {"format": FORMAT, "version": VERSION, "header": dict(header), "state": tree}
+    content = save(tensors, metadata={FORMAT: json.dumps(note)})
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as stream:
+            temporary = Path(stream.name)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise SinkError(
+            f"snapshot {path} could not be written: {error.strerror}; check folder and space"
+        ) from error
+
+
+def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read what ``save_snapshot`` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The state, tensors on the CPU, and the header.
+
+    Raises:
+        ModelError: one line for a file that is missing, cut off, or not a snapshot.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"no snapshot file {path}; expected one written by a session's snapshot")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            if FORMAT not in metadata:
+                raise ModelError(f"{path} is a safetensors file but no snapshot of a session")
+            note = json.loads(metadata[FORMAT])
+            if not isinstance(note, dict) or note.get("format") != FORMAT:
+                raise ModelError(f"snapshot {path} is damaged: its header is not ours")
+            if note.get("version") != VERSION:
+                raise ModelError(
+                    f"snapshot {path} has version {note.get('version')!r}; this program reads "
+                    f"{VERSION}: use the program that wrote it"
+                )
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+            state, header = _put_back(note["state"], tensors), note["header"]
+    except ModelError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"snapshot {path} is damaged or not a snapshot; take a new one from a running session"
+        ) from error
+    if not isinstance(state, dict) or not isinstance(header, dict):
+        raise ModelError(f"snapshot {path} is damaged: it holds no state")
+    return state, header
+
+
+def _take_out(value: Any, tensors: dict[str, torch.Tensor], known: dict[Any, str]) -> Any:
+    if isinstance(value, torch.Tensor):
+        place = (value.untyped_storage().data_ptr(), value.storage_offset(), value.dtype)
+        key = (place, tuple(value.shape), value.stride())
+        if value.numel() == 0 or key not in known:
+            known[key] = f"t{len(tensors)}"
+            tensors[known[key]] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: known[key]}
+    if isinstance(value, Mapping):
+        return {str(name): _take_out(part, tensors, known) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_out(part, tensors, known) for part in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a state may not hold {type(value).__name__}")
+
+
+def _put_back(node: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError("nested too deeply")
+    if isinstance(node, dict):
+        if set(node) == {_TENSOR}:
+            return tensors[node[_TENSOR]]
+        return {name: _put_back(part, tensors, depth + 1) for name, part in node.items()}
+    if isinstance(node, list):
+        return [_put_back(part, tensors, depth + 1) for part in node]
+    return node

@@ -1,0 +1,59 @@
+"""Foreign networks behind our protocols. Nothing heavy is imported until it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vision_mem.models.protocols import Segmenter
+
+__all__ = ["load_segmenter"]
+
+
+def load_segmenter(
+    model: str = "embedded",
+    *,
+    config: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    resize: str = "pil_bicubic",
+) -> Segmenter:
+    """Load a promptable video segmenter by name.
+
+    Args:
+        model: ``embedded`` (comes with the package, no download); a SAM 2 name as
+            ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; the path of a SAM 2
+            checkpoint (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded
+            random weights with an image side of 128, for tests and benchmarks.
+        config: with a path: configuration name as ``sam2.1_hiera_t`` or a YAML file; guessed
+            when left out.
+        device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
+        precision: ``auto`` (bf16 or fp16 on CUDA, fp32 elsewhere), ``fp32``, ``bf16``, ``fp16``.
+        compile: compile SAM 2's image encoder; the first frame then takes long.
+        resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
+
+    Returns:
+        The segmenter. It holds weights only and serves any number of sessions.
+
+    Raises:
+        ModelError: for weights or configurations that are missing, damaged, hostile or of
+            another model.
+        InputError: for unknown option values.
+    """
+    if model == "embedded":
+        from vision_mem.models.embedded import EmbeddedSegmenter
+
+        segmenter: Segmenter = EmbeddedSegmenter.load(device=device)
+        return segmenter
+    from vision_mem.models.weights import load_sam2
+
+    return load_sam2(
+        model,
+        config=config,
+        device=device,
+        precision=precision,
+        compile_encoder=compile,
+        resize=resize,
+    )

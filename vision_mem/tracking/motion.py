@@ -1,0 +1,133 @@
+"""A constant-velocity filter over boxes, as values: old state in, new state out.
+
+The state is ``(xc, yc, a, h)`` and their velocities: centre in pixels, ``a`` = width / height,
+``h`` = height in pixels, one step a frame. Pixels are those of the grid on which masks are
+compared, not of the video. All in float64 on the host: half of the devices cannot hold float64.
+
+Source:
+    SAMURAI (arXiv 2411.11922), section 4.1, and the noise model of its reference code
+    (``sam2/utils/kalman_filter.py``), which is DeepSORT's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from filterpy.kalman import KalmanFilter
+from numpy.typing import ArrayLike, NDArray
+
+from vision_mem.geometry.boxes import box_iou
+
+POSITION_NOISE = 1.0 / 20.0
+"""Standard deviation of a position over one frame, as a part of the height."""
+VELOCITY_NOISE = 1.0 / 160.0
+"""Standard deviation of a velocity over one frame, as a part of the height."""
+
+_TRANSITION = np.eye(8) + np.eye(8, k=4)
+_MEASUREMENT = np.eye(4, 8)
+
+
+@dataclass(frozen=True)
+class BoxMotion:
+    """What the filter believes.
+
+    Attributes:
+        mean: float64 ``(8,)`` ``(xc, yc, a, h, vxc, vyc, va, vh)``.
+        covariance: float64 ``(8, 8)``.
+    """
+
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    @property
+    def box(self) -> NDArray[np.float64]:
+        """float64 ``(4,)`` ``(x1, y1, x2, y2)``; inverted when the height went below zero."""
+        x, y, aspect, height = self.mean[:4]
+        half_width, half_height = aspect * height / 2.0, height / 2.0
+        return np.array([x - half_width, y - half_height, x + half_width, y + half_height])
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the centre, pixels: the larger one of both axes."""
+        return float(np.sqrt(max(self.covariance[0, 0], self.covariance[1, 1], 0.0)))
+
+
+def measure(extent: ArrayLike) -> NDArray[np.float64]:
+    """Turn a box into what the filter measures.
+
+    Args:
+        extent: ``(4,)`` ``(x1, y1, x2, y2)`` pixels, last pixel included.
+
+    Returns:
+        float64 ``(4,)`` ``(xc, yc, a, h)``; a height of 0 counts as 1.
+    """
+    x1, y1, x2, y2 = np.asarray(extent, dtype=np.float64)
+    height = y2 - y1
+    height = 1.0 if height == 0 else height
+    return np.array([(x1 + x2) / 2.0, (y1 + y2) / 2.0, (x2 - x1) / height, height])
+
+
+def start(extent: ArrayLike) -> BoxMotion:
+    """Start at rest from one box.
+
+    Args:
+        extent: ``(4,)`` pixels, last pixel included.
+
+    Returns:
+        The filter's first state.
+    """
+    z = measure(extent)
+    p, v = POSITION_NOISE * z[3], VELOCITY_NOISE * z[3]
+    deviation = np.array([2 * p, 2 * p, 1e-2, 2 * p, 10 * v, 10 * v, 1e-5, 10 * v])
+    return BoxMotion(np.concatenate([z, np.zeros(4)]), np.diag(np.square(deviation)))
+
+
+def predict(motion: BoxMotion) -> BoxMotion:
+    """Move one frame on. The given state stays as it was, so looking ahead costs nothing."""
+    p, v = POSITION_NOISE * motion.mean[3], VELOCITY_NOISE * motion.mean[3]
+    deviation = np.array([p, p, 1e-2, p, v, v, 1e-5, v])
+    kalman = _filter(motion)
+    kalman.predict(Q=np.diag(np.square(deviation)))
+    return _state(kalman)
+
+
+def update(predicted: BoxMotion, extent: ArrayLike) -> BoxMotion:
+    """Correct a prediction by the box that was seen.
+
+    Args:
+        predicted: what ``predict`` returned for this frame.
+        extent: ``(4,)`` pixels, last pixel included.
+
+    Returns:
+        The state after this frame.
+    """
+    p = POSITION_NOISE * predicted.mean[3]
+    kalman = _filter(predicted)
+    kalman.update(measure(extent), R=np.diag(np.square([p, p, 1e-1, p])))
+    return _state(kalman)
+
+
+def motion_ious(predicted: BoxMotion, extents: ArrayLike) -> NDArray[np.float64]:
+    """How well each candidate's box agrees with the prediction.
+
+    Args:
+        predicted: the filter's prediction for this frame.
+        extents: ``(M, 4)`` boxes of the candidates, zeros for empty masks.
+
+    Returns:
+        float64 ``(M,)``; 0 for empty masks.
+    """
+    boxes = np.asarray(extents, dtype=np.float64)
+    return np.where(boxes.any(axis=-1), box_iou(boxes, predicted.box), 0.0)
+
+
+def _filter(motion: BoxMotion) -> KalmanFilter:
+    kalman = KalmanFilter(dim_x=8, dim_z=4)
+    kalman.F, kalman.H = _TRANSITION, _MEASUREMENT
+    kalman.x, kalman.P = motion.mean, motion.covariance
+    return kalman
+
+
+def _state(kalman: KalmanFilter) -> BoxMotion:
+    return BoxMotion(np.array(kalman.x, dtype=np.float64), np.array(kalman.P, dtype=np.float64))

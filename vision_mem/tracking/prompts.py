@@ -1,0 +1,76 @@
+"""Checking prompts against the frame they point at, before anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from vision_mem.errors import InputError
+from vision_mem.geometry.boxes import clip_box, is_empty
+from vision_mem.types import Frame, Prompt
+
+log = logging.getLogger(__name__)
+
+
+def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
+    """Make sure that a prompt points into a frame.
+
+    Args:
+        prompt: what the user gave.
+        frame: the frame it speaks of.
+
+    Returns:
+        The prompt, its box cut at the frame's borders, and remarks for the diary.
+
+    Raises:
+        InputError: for a box without area or outside the frame, a point outside, a mask of
+            another size or without pixels.
+    """
+    height, width = frame.size
+    size = f"the frame is {width} x {height} (width x height)"
+    notes: list[str] = []
+    if prompt.box is not None:
+        box = prompt.box
+        if is_empty(box):
+            raise InputError(
+                f"box {_text(box)} has no area; expected x1 < x2 and y1 < y2: give two corners, "
+                "not a corner and a size"
+            )
+        inside = clip_box(box, height, width)
+        if is_empty(inside):
+            raise InputError(
+                f"box {_text(box)} lies outside the frame; {size}: give pixels of this frame"
+            )
+        if not np.array_equal(inside, box):
+            notes.append(f"box {_text(box)} cut at the frame's borders to {_text(inside)}")
+            log.warning("frame %d: %s", frame.index, notes[-1])
+            prompt = replace(prompt, box=inside)
+    if prompt.points is not None:
+        x, y = prompt.points[:, 0], prompt.points[:, 1]
+        outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
+        if outside.any():
+            raise InputError(
+                f"point {_text(prompt.points[outside][0])} lies outside the frame; {size}: give "
+                "pixels of this frame"
+            )
+    if prompt.mask is not None:
+        if prompt.mask.shape != frame.size:
+            raise InputError(
+                f"mask is {prompt.mask.shape[1]} x {prompt.mask.shape[0]} but {size}; give a "
+                "mask of the frame's size"
+            )
+        if not prompt.mask.any():
+            raise InputError("mask marks no pixel; expected at least one: mark the object")
+    return prompt, notes
+
+
+def describe_prompt(prompt: Prompt) -> str:
+    """``box``, ``points``, ``box+points`` or ``mask``."""
+    given = [kind for kind in ("box", "points", "mask") if getattr(prompt, kind) is not None]
+    return "+".join(given)
+
+
+def _text(values: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values.tolist()) + ")"

@@ -1,0 +1,287 @@
+"""Follow objects through a stream: one session a stream, one ``step`` a frame.
+
+Each object is numbered from its own first prompt and never touches another one. On a frame:
+encode the image once; every object looks into its memory and gets candidates; all their scores
+come to the host in one transfer; the policy chooses; prompts add or correct; the chosen masks
+become memories. New state replaces the old at the very end, so a step that raises loses nothing.
+
+A prompt for an object that is tracked already corrects it: the frame is tracked first, and the
+resulting logits are shown to the network together with the prompt, as SAM 2's predictor does when
+a user clicks on a tracked frame. Stepping the *same* frame (same index) again with prompts adds
+or corrects after the fact; the other objects stay as they were.
+
+When the frame size changes mid-stream, memory stays: it lives on the network's own square grid.
+A segmenter whose grid follows the frame cannot do that, which is one clear error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.io.snapshots import load_snapshot, save_snapshot
+from vision_mem.models.protocols import ImageFeatures, Segmenter
+from vision_mem.tracking.engine import Draft, Engine, TrackingConfig
+from vision_mem.tracking.memory import count_usage
+from vision_mem.tracking.objects import Outcome, UsedIds
+from vision_mem.tracking.policy import PolicyConfig
+from vision_mem.tracking.prompts import check_prompt
+from vision_mem.types import Event, Frame, MemoryUsage, Prompt, TrackingResult
+
+__all__ = ["TrackingConfig", "TrackingSession"]
+
+
+class TrackingSession:
+    """Follows any number of objects through one stream.
+
+    Args:
+        segmenter: shared, never changed.
+        config: settings; the defaults are the motion-aware policy.
+    """
+
+    def __init__(self, segmenter: Segmenter, config: TrackingConfig | None = None) -> None:
+        self.segmenter = segmenter
+        self.config = config or TrackingConfig()
+        self._engine = Engine(segmenter, self.config)
+        self.reset()
+
+    # -- the public face -----------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget everything; equal to a new session."""
+        self._outcomes: dict[int, Outcome] = {}
+        self._ids = UsedIds()
+        self._grid_size: tuple[int, int] | None = None
+        self._frame_index: int | None = None
+        self._time_s = 0.0
+        self._events: tuple[Event, ...] = ()
+        self._seen: tuple[Frame, ImageFeatures] | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Ids of the objects followed now, in the order they were added."""
+        return tuple(self._outcomes)
+
+    @torch.inference_mode()
+    def step(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> TrackingResult:
+        """Look at the next frame, or once more at the latest one.
+
+        Args:
+            frame: the frame; an index equal to the latest one means that frame again.
+            prompts: what the user points at on this frame; applied in order.
+
+        Returns:
+            Masks, boxes and events of all objects.
+
+        Raises:
+            InputError: for a prompt or frame that cannot be used; the session is as before.
+        """
+        checked = self._check(frame, prompts)
+        again = self._is_again(frame)
+        features = self._encode(frame, again)
+        grid = self._same_grid(frame, features)
+        outcomes = dict(self._outcomes)
+        drafts = {} if again else self._engine.track(features, [o.after for o in outcomes.values()])
+        events, ids = list(self._events), self._ids
+        for prompt, notes in checked:
+            object_id = ids.next() if prompt.object_id is None else prompt.object_id
+            draft = drafts.get(object_id)
+            known = draft or outcomes.get(object_id)
+            ids = ids.add(object_id)
+            drafts[object_id] = self._engine.apply_prompt(features, prompt, notes, object_id, known)
+            kind = "added" if known is None else "corrected"
+            name = drafts[object_id].after.name
+            events.append(Event(kind, object_id, frame.index, frame.time_s, name))
+        done = self._engine.remember(features, drafts)
+        # In the order of their first prompts, whatever the order of this frame's prompts.
+        outcomes = {key: done.get(key, outcomes.get(key)) for key in {**outcomes, **done}}  # type: ignore[misc]
+        objects, outcomes = self._engine.render(features, outcomes)
+        events += self._changes(frame, outcomes, drafts)
+
+        self._outcomes, self._ids, self._grid_size = outcomes, ids, grid
+        self._frame_index, self._time_s = frame.index, frame.time_s
+        self._events, self._seen = (), (frame, features)
+        return TrackingResult(frame.index, frame.time_s, frame.size, objects, tuple(events))
+
+    def remove(self, object_id: int) -> Event:
+        """Stop following an object. Its id is not given again.
+
+        Args:
+            object_id: one of ``object_ids``.
+
+        Returns:
+            The event, which the next result reports too.
+
+        Raises:
+            InputError: when there is no such object.
+        """
+        if object_id not in self._outcomes:
+            raise InputError(
+                f"no object {object_id} to remove; followed now: {list(self._outcomes) or 'none'}"
+            )
+        name = self._outcomes.pop(object_id).after.name
+        event = Event("removed", object_id, self._frame_index or 0, self._time_s, name)
+        self._events = (*self._events, event)
+        return event
+
+    def usage(self) -> MemoryUsage:
+        """What is held between frames: memories, and what a correction of this frame needs."""
+        held = [o for outcome in self._outcomes.values() for o in (outcome.after, outcome.before)]
+        objects = [one for one in held if one is not None]
+
+        def tensors() -> Iterator[tuple[str, torch.Tensor]]:
+            for one in objects:
+                yield from one.memory.tensors()
+            for outcome in self._outcomes.values():
+                yield "latest masks", outcome.logits
+
+        entries = sum(outcome.after.memory.usage().entries for outcome in self._outcomes.values())
+        return count_usage(tensors(), entries)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state. Its tensors are never changed, so the state stays as it was taken."""
+        return {
+            "frame_index": self._frame_index,
+            "time_s": self._time_s,
+            "grid_size": None if self._grid_size is None else list(self._grid_size),
+            "used_ids": [list(span) for span in self._ids.ranges],
+            "events": [asdict(event) for event in self._events],
+            "outcomes": [outcome.state_dict() for outcome in self._outcomes.values()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken.
+
+        Raises:
+            ModelError: when the state is not one of a tracking session; nothing is changed.
+        """
+        try:
+            device, policy, limits = self.segmenter.device, self.config.policy, self._engine.limits
+            made = [Outcome.from_state(o, policy, limits, device) for o in state["outcomes"]]
+            index = state["frame_index"]
+            index = None if index is None else int(index)
+            time_s = float(state["time_s"])
+            grid = state["grid_size"]
+            grid = None if grid is None else (int(grid[0]), int(grid[1]))
+            ids = UsedIds(tuple((int(a), int(b)) for a, b in state["used_ids"]))
+            events = tuple(Event(**event) for event in state["events"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"this is not a whole state of a tracking session ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:60]})"
+            ) from error
+        self._outcomes = {outcome.after.object_id: outcome for outcome in made}
+        self._ids, self._grid_size, self._events = ids, grid, events
+        self._frame_index, self._time_s, self._seen = index, time_s, None
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file, whole or not at all.
+
+        Args:
+            path: file name, ``.safetensors`` by custom.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        header = {
+            "kind": "tracking",
+            "model_id": self.segmenter.traits.model_id,
+            "config": asdict(self.config),
+        }
+        save_snapshot(path, self.state_dict(), header)
+
+    @classmethod
+    def resume(cls, path: str | Path, segmenter: Segmenter) -> TrackingSession:
+        """Continue a session from its snapshot, bit for bit on the same machine.
+
+        Args:
+            path: what ``snapshot`` wrote.
+            segmenter: the same model as then.
+
+        Returns:
+            The session, with the settings it had.
+
+        Raises:
+            ModelError: for a damaged file, or one of another model; one line.
+        """
+        state, header = load_snapshot(path)
+        if header.get("kind") != "tracking":
+            raise ModelError(f"snapshot {path} is of a {header.get('kind')!r} session")
+        own = segmenter.traits.model_id
+        if header.get("model_id") != own:
+            raise ModelError(
+                f"snapshot {path} was made with model {str(header.get('model_id'))[:80]!r} and "
+                f"cannot continue on {own!r}; load that model"
+            )
+        try:
+            settings = dict(header["config"])
+            policy = PolicyConfig(**settings.pop("policy"))
+            session = cls(segmenter, TrackingConfig(policy=policy, **settings))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
+        try:
+            session.load_state_dict(state)
+        except ModelError as error:
+            raise ModelError(f"snapshot {path}: {error}") from error
+        return session
+
+    # -- before anything is computed -----------------------------------------------------------
+
+    def _check(self, frame: Frame, prompts: Sequence[Prompt]) -> list[tuple[Prompt, list[str]]]:
+        checked = [check_prompt(prompt, frame) for prompt in prompts]
+        for prompt, _ in checked:
+            gone = prompt.object_id in self._ids if prompt.object_id is not None else False
+            if gone and prompt.object_id not in self._outcomes:
+                raise InputError(
+                    f"object {prompt.object_id} was removed and ids are never given twice; leave "
+                    "the id out to start a new object"
+                )
+            if prompt.object_id is not None and prompt.object_id < 0:
+                raise InputError(f"object id {prompt.object_id} is negative; expected 0 or more")
+        return checked
+
+    def _is_again(self, frame: Frame) -> bool:
+        if self._frame_index != frame.index:
+            return False
+        if self._seen is not None and not np.array_equal(self._seen[0].image, frame.image):
+            raise InputError(
+                f"two different images in a row have frame index {frame.index}; number frames as "
+                "they come, or call reset() before another stream"
+            )
+        return True
+
+    def _encode(self, frame: Frame, again: bool) -> ImageFeatures:
+        if again and self._seen is not None:
+            return self._seen[1]
+        # Let go of the previous frame's features first: they are the largest thing held.
+        self._seen = None
+        return self.segmenter.encode_image(frame)
+
+    def _same_grid(self, frame: Frame, features: ImageFeatures) -> tuple[int, int]:
+        if self._outcomes and self._grid_size not in (None, features.grid_size):
+            raise InputError(
+                f"frame {frame.index} has size {frame.size[1]} x {frame.size[0]}, unlike those "
+                "before, and this segmenter's memory follows the frame's shape; resize the "
+                "source or start a new session"
+            )
+        return features.grid_size
+
+    def _changes(
+        self, frame: Frame, outcomes: Mapping[int, Outcome], touched: Mapping[int, Draft]
+    ) -> list[Event]:
+        """Lost and found, compared with what was reported last."""
+        events = []
+        for object_id in touched:
+            if object_id not in self._outcomes:
+                continue
+            was, now = self._outcomes[object_id].after.present, outcomes[object_id].after
+            if was != now.present:
+                kind = "found" if now.present else "lost"
+                events.append(Event(kind, object_id, frame.index, frame.time_s, now.name))
+        return events

@@ -1,0 +1,208 @@
+"""The few values that travel between parts.
+
+Conventions, for the whole project:
+
+* images are RGB, uint8, ``(H, W, 3)``; frame indices count from 0; time is in seconds;
+* a box is float32 ``(x1, y1, x2, y2)`` in pixels, right and bottom exclusive, top left pixel at 0;
+* a mask is bool ``(H, W)``; points are ``(x, y)`` in pixels;
+* scores lie in [0, 1]; anything called ``*_logit`` does not;
+* an *object id* is given once by its session and never reused; a *slot* is a place in a batch
+  and may change from frame to frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of a stream.
+
+    Attributes:
+        index: position in the source, from 0; gaps say that frames were skipped.
+        time_s: presentation time in seconds; wall-clock (Unix) time for live sources.
+        image: ``(H, W, 3)`` uint8 RGB.
+        model_image: the same moment at the size a model asked the decoder for, or None. Only
+            sources with ``resize="decord"`` set it (specs: resize modes of SAMURAI 1.2).
+    """
+
+    index: int
+    time_s: float
+    image: NDArray[np.uint8]
+    model_image: NDArray[np.uint8] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise InputError(
+                f"frame {self.index} has shape {self.image.shape} and type {self.image.dtype}; "
+                "expected (H, W, 3) uint8 RGB; convert it with vision_mem.io.to_rgb"
+            )
+        if self.image.shape[0] == 0 or self.image.shape[1] == 0:
+            raise InputError(f"frame {self.index} has no pixels: shape {self.image.shape}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """What a source knows about itself before its first frame.
+
+    Attributes:
+        name: file stem, folder name or address, fit for a file name.
+        width, height: pixels of the first frame.
+        fps: frames a second, 0 < fps; live sources give their nominal or assumed rate.
+        frame_count: frames to come after start, end, stride and maximum; None when unknown.
+        live: True for cameras and network streams.
+    """
+
+    name: str
+    width: int
+    height: int
+    fps: float
+    frame_count: int | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a user points at on one frame.
+
+    Exactly one of ``mask`` or ``box`` and/or ``points`` is given.
+
+    Attributes:
+        object_id: the object this speaks of; None lets the session give the next id.
+        box: ``(x1, y1, x2, y2)`` pixels.
+        points: ``(N, 2)`` pixels.
+        labels: ``(N,)`` 1 for "this", 0 for "not this"; all 1 when left out.
+        mask: ``(H, W)`` bool, of the frame's size.
+        name: a word for people; ``object-<id>`` when left out.
+    """
+
+    object_id: int | None = None
+    box: NDArray[np.float32] | None = None
+    points: NDArray[np.float32] | None = None
+    labels: NDArray[np.int32] | None = None
+    mask: NDArray[np.bool_] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.box is not None:
+            object.__setattr__(self, "box", _as_array(self.box, (4,), "box", "x1, y1, x2, y2"))
+        if self.points is not None:
+            points = np.asarray(self.points, dtype=np.float32)
+            if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
+                raise InputError(f"points have shape {points.shape}; expected (N, 2) with N >= 1")
+            if not np.isfinite(points).all():
+                raise InputError("points hold values that are not finite numbers")
+            labels = np.ones(len(points)) if self.labels is None else np.asarray(self.labels)
+            if labels.shape != (len(points),) or not np.isin(labels, (0, 1)).all():
+                raise InputError(
+                    f"labels are {labels.tolist()}; expected one 0 (not this) or 1 (this) a point, "
+                    f"{len(points)} in all"
+                )
+            object.__setattr__(self, "points", points)
+            object.__setattr__(self, "labels", labels.astype(np.int32))
+        elif self.labels is not None:
+            raise InputError("labels were given without points; give both")
+        if self.mask is not None:
+            mask = np.asarray(self.mask)
+            if mask.ndim != 2:
+                raise InputError(f"mask has shape {mask.shape}; expected (H, W)")
+            object.__setattr__(self, "mask", mask.astype(bool))
+        if (self.mask is not None) == (self.box is not None or self.points is not None):
+            raise InputError("a prompt is either a mask, or a box and/or points: give one of them")
+
+
+def _as_array(value: Any, shape: tuple[int, ...], what: str, fields: str) -> NDArray[np.float32]:
+    array = np.asarray(value, dtype=np.float32)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise InputError(f"{what} is {value!r}; expected {shape[0]} finite numbers: {fields}")
+    return array
+
+
+@dataclass(frozen=True)
+class ObjectResult:
+    """One object on one frame.
+
+    Attributes:
+        object_id: the object's id, for ever.
+        name: the word given with its first prompt.
+        present: whether the model says the object is to be seen and the mask is not empty.
+        mask: ``(H, W)`` bool at the frame's size.
+        box: float32 ``(4,)`` bounds of the mask, zeros when absent.
+        score: estimated IoU of the mask with the truth, in [0, 1].
+        object_logit: above 0 when the model believes the object is to be seen.
+        diary: why it came out this way: candidate chosen, motion state, what memory kept or
+            refused and for which reason. JSON-ready values only.
+    """
+
+    object_id: int
+    name: str
+    present: bool
+    mask: NDArray[np.bool_]
+    box: NDArray[np.float32]
+    score: float
+    object_logit: float
+    diary: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to one object: added, corrected, lost, found or removed."""
+
+    kind: str
+    object_id: int
+    frame_index: int
+    time_s: float
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class TrackingResult:
+    """What a tracking session says about one frame.
+
+    Attributes:
+        frame_index, time_s: those of the frame.
+        size: ``(height, width)`` of the frame.
+        objects: every object of the session, in the order they were added.
+        events: what happened on this frame.
+    """
+
+    frame_index: int
+    time_s: float
+    size: tuple[int, int]
+    objects: tuple[ObjectResult, ...]
+    events: tuple[Event, ...] = ()
+
+    def __getitem__(self, object_id: int) -> ObjectResult:
+        for found in self.objects:
+            if found.object_id == object_id:
+                return found
+        known = [found.object_id for found in self.objects]
+        raise KeyError(f"no object {object_id} on frame {self.frame_index}; known ids: {known}")
+
+
+@dataclass(frozen=True)
+class MemoryUsage:
+    """What a session's memory holds.
+
+    Attributes:
+        entries: things remembered (memory maps and pointers for tracking).
+        bytes: sum of the bytes of all distinct tensors and arrays held.
+        detail: the same by kind, for people: {"memory maps": bytes, ...}.
+    """
+
+    entries: int
+    bytes: int
+    detail: Mapping[str, int] = field(default_factory=dict)
