@@ -38,6 +38,7 @@ class Options:
     model_config: str | None = None
     precision: str = "auto"
     resize: str = "pil_bicubic"
+    decoder: str = "auto"
     save: str = "video,lasot,diary"
     start: int = 0
     stride: int = 1
@@ -83,6 +84,9 @@ def main(
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
     resize: Annotated[
         str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(help="Of video files: auto (default), pyav, decord, opencv.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
     save: Annotated[
@@ -139,7 +143,7 @@ def main(
             live = source.isdecimal() or is_url(source)
             opened = open_source(
                 source, start=0 if live and resume else first, end=end, stride=options.stride,
-                max_frames=left, strict=options.strict, drop=drop,
+                max_frames=left, strict=options.strict, drop=drop, decoder=options.decoder,
                 resize=None if model_size is None else ("decord", model_size),
             )  # fmt: skip
             stack.callback(opened.close)

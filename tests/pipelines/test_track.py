@@ -392,3 +392,17 @@ def test_the_demo_runs_and_scores_itself(
     assert 0 <= score["mean_iou_where_visible"] <= 1
     assert (tmp_path / "demo" / "contact-sheet.png").stat().st_size > 1000
     assert "look at the video" in shown
+
+
+def test_the_decoder_is_recorded_and_kept_when_resuming(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["--box", BOX, "--save", "diary", "--max-frames", "2", "--snapshot-every", "1"]
+    assert _track(small_clip, out, *words, "--decoder", "opencv") == 0
+    assert json.loads((out / "run.json").read_text())["options"]["decoder"] == "opencv"
+    assert len(_lines(out / "cup.diary.jsonl")) == 2
+    assert main(["track", str(small_clip), "--out", str(tmp_path / "no"), "--decoder", "vlc"]) == 2
+    capsys.readouterr()
+    assert _track(small_clip, out, "--resume", "--max-frames", "4", "--decoder", "pyav") == 2
+    assert "--decoder is 'pyav' but was 'opencv'" in capsys.readouterr().err

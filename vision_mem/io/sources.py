@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.io.decoders import DECODERS, open_video
 from vision_mem.io.images import IMAGE_SUFFIXES, ImageFolder
 from vision_mem.io.live import Camera, LiveReader, NetworkStream, Reconnect
 from vision_mem.io.pixels import to_rgb
@@ -178,6 +179,7 @@ def open_source(
     timeout_s: float = 10.0,
     reconnect: Reconnect | None = None,
     stream_options: Mapping[str, str] | None = None,
+    decoder: str = "auto",
 ) -> StreamSource:
     """Open anything that gives frames.
 
@@ -198,6 +200,8 @@ def open_source(
         timeout_s: network: seconds to wait for a connection or for data.
         reconnect: live sources: what to do after a break.
         stream_options: network: FFmpeg's own options, over the defaults.
+        decoder: of video files: ``"pyav"``, ``"decord"``, ``"opencv"``, or ``"auto"`` for PyAV
+            and, with a log line, OpenCV where PyAV cannot decode a single frame.
 
     Returns:
         The source. Use it in a ``with`` block, or call ``close``.
@@ -210,6 +214,8 @@ def open_source(
     model_size = parse_resize(resize)
     if drop not in DROP_RULES:
         raise InputError(f"drop is {drop!r}; expected one of {', '.join(DROP_RULES)}")
+    if decoder not in DECODERS:
+        raise InputError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}")
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps is {fps}; expected a number above 0")
     if prefetch < 1:
@@ -219,7 +225,7 @@ def open_source(
     rate = DEFAULT_FPS if fps is None else fps
     retry = reconnect or Reconnect()
     reader = _open_reader(
-        spec, selection, model_size, strict, rate, drop, timeout_s, retry, stream_options
+        spec, selection, model_size, strict, rate, drop, timeout_s, retry, stream_options, decoder
     )
     latest = drop == "latest" and reader.info.live
     return StreamSource(reader, prefetch=prefetch, latest=latest, max_frames=max_frames)
@@ -235,6 +241,7 @@ def _open_reader(
     timeout_s: float,
     reconnect: Reconnect,
     stream_options: Mapping[str, str] | None,
+    decoder: str,
 ) -> Reader:
     if isinstance(spec, (bool, bytes)) or spec is None:
         raise InputError(
@@ -258,7 +265,9 @@ def _open_reader(
             return _open_camera(str(path), selection, drop, reconnect)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageFolder(path, selection, fps=fps, strict=strict)
-        return VideoFile(str(path), selection, strict=strict, model_size=model_size)
+        return open_video(
+            str(path), selection, decoder=decoder, strict=strict, model_size=model_size
+        )
     if isinstance(spec, Iterable):
         return ArrayReader(spec, selection, fps=fps)
     raise InputError(

@@ -2,12 +2,14 @@
 
 On sound files PyAV, decord and OpenCV give bit-identical frames at equal speed. PyAV starts
 without scanning the whole file, keeps exact time stamps and survives damaged packets, so it is the
-decoder here; decord serves where its own resizing is wanted (``decord_resize``).
+decoder here; ``decoders`` knows the others, and decord serves where its own resizing is wanted
+(``decord_resize``).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -93,6 +95,8 @@ class VideoFile:
         self._fps = float(rate) if rate else DEFAULT_FPS
         self._damaged = 0
         self._in_doubt = 0
+        self._reason = ""
+        self._playing = self._warned = False
         self._decoded = self._decode(index=0)
         first = next(self._decoded, None)
         if first is None:
@@ -100,6 +104,9 @@ class VideoFile:
                 f"{self._name} has no frame that can be decoded; it is empty, cut off or damaged: "
                 "copy or record it again"
             )
+        self._playing = True
+        if self._damaged:
+            self._warn()
         self._selection.check(self._name, self._announced)
         self._first_pts = first[1].pts
         height, width = frame_to_rgb(first[1]).shape[:2]
@@ -159,6 +166,9 @@ class VideoFile:
                 return
             try:
                 decoded = packet.decode()
+            except av.error.DecoderNotFoundError as error:
+                self._spoiled(error)
+                return  # the other packets need it too
             except av.error.FFmpegError as error:
                 self._spoiled(error)
                 continue
@@ -193,10 +203,16 @@ class VideoFile:
             )
         self._damaged += 1
         self._in_doubt = _DOUBT_FRAMES
-        if self._damaged == 1:
-            log.warning(
-                "%s: a frame cannot be decoded (%s); skipping such frames", self._name, text
-            )
+        self._reason = self._reason or text
+        # Before the first frame another decoder may still take over: then this is no news.
+        if self._playing:
+            self._warn()
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            message = "%s: a frame cannot be decoded (%s); skipping such frames"
+            log.warning(message, self._name, self._reason)
 
     def frames(self) -> Iterator[Frame]:
         """The wanted frames in order of presentation."""
@@ -238,21 +254,30 @@ class VideoFile:
         self._container.close()
 
 
+def check_file(path: str) -> None:
+    """Refuse what no decoder can help with.
+
+    Raises:
+        SourceError: when there is no such file, it is empty, or it may not be read.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise SourceError(f"{path}: no such file; check the path")
+    if file.is_file() and file.stat().st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
+    if not os.access(file, os.R_OK):
+        raise SourceError(f"{path} may not be read; change its permissions")
+
+
 def _open(path: str, name: str, timeout_s: float) -> Any:
     import av
 
     if not is_url(path):
-        file = Path(path)
-        if not file.exists():
-            raise SourceError(f"{name}: no such file; check the path")
-        if file.is_file() and file.stat().st_size == 0:
-            raise SourceError(f"{name} is empty (0 bytes); copy or record it again")
+        check_file(path)
     try:
         container = av.open(path, timeout=timeout_s if is_url(path) else None)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        if isinstance(error, PermissionError):
-            raise SourceError(f"{name} may not be read; change its permissions") from None
         if is_url(path):
             raise SourceError(f"{name} cannot be reached or read ({reason})") from None
         if _looks_cut_off(path):

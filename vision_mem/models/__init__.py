@@ -19,6 +19,7 @@ def load_segmenter(
     precision: str = "auto",
     compile: bool = False,
     resize: str = "pil_bicubic",
+    attention: str = "exact",
 ) -> Segmenter:
     """Load a promptable video segmenter by name.
 
@@ -33,6 +34,8 @@ def load_segmenter(
         precision: ``auto`` (bf16 or fp16 on CUDA, fp32 elsewhere), ``fp32``, ``bf16``, ``fp16``.
         compile: compile SAM 2's image encoder; the first frame then takes long.
         resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
+        attention: SAM 2's look into memories: ``exact``, equal to the reference to the bit, or
+            ``folded``, faster on a CPU and equal within rounding.
 
     Returns:
         The segmenter. It holds weights only and serves any number of sessions.
@@ -56,4 +59,5 @@ def load_segmenter(
         precision=precision,
         compile_encoder=compile,
         resize=resize,
+        attention=attention,
     )

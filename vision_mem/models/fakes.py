@@ -116,6 +116,7 @@ class FakeSegmenter:
         *,
         from_prompt: bool,
         no_object_threshold: float = 0.0,
+        pointers: torch.Tensor | None = None,
     ) -> list[dict[str, torch.Tensor]]:
         small = F.interpolate(grid_logits, size=(LOW, LOW), mode="area").clamp(-8.0, 8.0)
         if from_prompt:

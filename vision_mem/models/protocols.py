@@ -101,7 +101,7 @@ class Candidates:
             -1024 everywhere when the object is judged absent.
         iou: ``(B, M)`` estimated IoU, in (0, 1).
         object_logit: ``(B,)`` above the appear threshold when the object is to be seen.
-        pointers: ``(B, M, C)`` object pointer of each candidate.
+        pointers: ``(B, M, C)`` float32 object pointer of each candidate.
     """
 
     logits: torch.Tensor
@@ -187,6 +187,7 @@ class Segmenter(Protocol):
         *,
         from_prompt: bool,
         no_object_threshold: float = 0.0,
+        pointers: torch.Tensor | None = None,
     ) -> list[dict[str, torch.Tensor]]:
         """Turn chosen masks into what ``MemoryEntry.tensors`` holds, one dict an object.
 
@@ -196,4 +197,6 @@ class Segmenter(Protocol):
             object_logit: ``(B,)``.
             from_prompt: True on prompted frames (SAM 2 binarises those masks).
             no_object_threshold: object logits at or below it mark the memory as "no object".
+            pointers: ``(B, C)`` pointers of the chosen candidates, for segmenters whose
+                pointers say where they looked; SAM 2 needs none.
         """

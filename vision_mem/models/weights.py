@@ -62,6 +62,7 @@ def load_sam2(
     precision: str = "auto",
     compile_encoder: bool = False,
     resize: str = "pil_bicubic",
+    attention: str = "exact",
 ) -> Sam2Segmenter:
     """Load a SAM 2 segmenter; arguments and errors as ``vision_mem.models.load_segmenter``."""
     place = choose_device(device)
@@ -86,6 +87,7 @@ def load_sam2(
         precision=half,
         resize=resize,
         compile_encoder=compile_encoder,
+        attention=attention,
     )
     log.info("loaded %s on %s in %s", segmenter.traits.model_id, place, half)
     return segmenter

@@ -269,6 +269,7 @@ class Engine:
                 torch.cat([items[n].object_logit for n in group]),
                 from_prompt=items[group[0]].record.prompted,
                 no_object_threshold=self.config.policy.no_object_threshold,
+                pointers=torch.stack([items[n].pointer for n in group]),
             )
             stored.update(zip(group, made, strict=True))
         return {

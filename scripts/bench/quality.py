@@ -1,0 +1,177 @@
+"""Quality of single-object tracking on annotated clips, policies side by side.
+
+    python scripts/bench/quality.py --data DIR                    # public sequences
+    python scripts/bench/quality.py --generated 32                # generated clips
+    python scripts/bench/quality.py --data DIR --model sam2.1-hiera-tiny
+
+``--data`` is searched for folders with ``groundtruth_rect.txt`` (OTB: x, y, width, height from
+1, comma or tab) and for DAVIS folders (``JPEGImages`` and ``Annotations``). Boxes are started
+from the first box of the truth; AUC is the success AUC over all frames, the box of a frame that
+is declared absent being the previous one, as the benchmarks' toolkits do. J is the mean IoU of
+masks started from the first mask, first and last frame left out. TrackerMIL is OpenCV's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vision_mem.config import load_config
+from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.geometry.masks import mask_to_box
+from vision_mem.models import load_segmenter
+from vision_mem.synthetic import SyntheticClip, random_scene
+from vision_mem.tracking import TrackingConfig, TrackingSession
+from vision_mem.types import Frame, Prompt
+
+
+@dataclass
+class Clip:
+    """Frames with truth; masks only where the set has them."""
+
+    name: str
+    images: list[np.ndarray]
+    boxes: np.ndarray
+    masks: list[np.ndarray] | None = None
+
+
+def read_clips(root: Path) -> list[Clip]:
+    """Find OTB and DAVIS folders below ``root``."""
+    clips = []
+    for truth in sorted(root.rglob("groundtruth_rect.txt")):
+        images = [_read(p) for p in sorted((truth.parent / "img").glob("*.jpg"))]
+        rows = [line.replace("\t", ",").split(",") for line in truth.read_text().splitlines()]
+        boxes = np.array(rows, np.float32)[: len(images)]
+        boxes[:, :2] -= 1
+        boxes[:, 2:] += boxes[:, :2]
+        clips.append(Clip(truth.parent.name, images, boxes))
+    for folder in sorted(root.rglob("Annotations")):
+        frames = sorted((folder.parent / "JPEGImages").glob("*.jpg"))
+        labels = sorted(folder.glob("*.png"))
+        if not frames or len(frames) != len(labels):
+            continue
+        masks = [_read(p)[..., 0] > 127 for p in labels]
+        boxes = np.stack([mask_to_box(mask) for mask in masks])
+        clips.append(Clip(folder.parent.name, [_read(p) for p in frames], boxes, masks))
+    return clips
+
+
+def _read(path: Path) -> np.ndarray:
+    image = cv2.imread(str(path))
+    if image is None:
+        raise SystemExit(f"{path} cannot be read")
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def generated_clips(seeds: Sequence[int], frames: int) -> list[Clip]:
+    """Render random scenes."""
+    clips = []
+    for seed in seeds:
+        rendered = list(SyntheticClip(random_scene(seed, frames=frames)))
+        boxes = np.stack([r.box for r in rendered])
+        clips.append(
+            Clip(f"g{seed}", [r.image for r in rendered], boxes, [r.mask for r in rendered])
+        )
+    return clips
+
+
+def follow(clip: Clip, session: TrackingSession, prompt: Prompt) -> tuple[np.ndarray, list]:
+    """Boxes (absent: the previous one) and masks of one run."""
+    boxes, masks = [], []
+    for index, image in enumerate(clip.images):
+        result = session.step(Frame(index, index / 30, image), [prompt] if index == 0 else [])
+        found = result.objects[0]
+        boxes.append(found.box if found.present or not boxes else boxes[-1])
+        masks.append(found.mask)
+    boxes[0] = clip.boxes[0]
+    return np.stack(boxes), masks
+
+
+def follow_mil(clip: Clip) -> np.ndarray:
+    """The same with OpenCV's TrackerMIL."""
+    cv2.setRNGSeed(0)
+    tracker = cv2.TrackerMIL.create()
+    x1, y1, x2, y2 = (round(float(v)) for v in clip.boxes[0])
+    tracker.init(clip.images[0][..., ::-1].copy(), (x1, y1, x2 - x1, y2 - y1))
+    boxes = [clip.boxes[0]]
+    for image in clip.images[1:]:
+        found, (x, y, w, h) = tracker.update(image[..., ::-1].copy())
+        boxes.append(np.array([x, y, x + w, y + h]) if found else boxes[-1])
+    return np.stack(boxes)
+
+
+def main() -> None:
+    """Run and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, help="folder with OTB and DAVIS sequences")
+    parser.add_argument("--generated", type=int, default=0, help="number of generated clips")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--frames", type=int, default=40, help="length of generated clips")
+    parser.add_argument("--policies", default="sam2,samurai,dam4sam,none")
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--only", default="", help="comma-separated clip names")
+    parser.add_argument("--no-mil", action="store_true", help="leave TrackerMIL out")
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    args = parser.parse_args()
+    if not args.data and not args.generated:
+        parser.error("give --data DIR or --generated N")
+    clips = read_clips(args.data) if args.data else []
+    clips += generated_clips(
+        range(args.first_seed, args.first_seed + args.generated), args.frames
+    )
+    wanted = {name for name in args.only.split(",") if name}
+    clips = [clip for clip in clips if not wanted or clip.name in wanted]
+    if not clips:
+        parser.error(f"no annotated sequence found below {args.data}")
+    segmenter = load_segmenter(args.model)
+    columns: dict[str, dict[str, float]] = {}
+    for policy in args.policies.split(","):
+        config = load_config(TrackingConfig, policy, [], folder="tracking")
+        column = columns.setdefault(policy, {})
+        begun, frames = time.perf_counter(), 0
+        for clip in clips:
+            session = TrackingSession(segmenter, config)
+            boxes, _ = follow(clip, session, Prompt(box=clip.boxes[0]))
+            column[f"{clip.name} AUC"] = success_auc(sequence_iou(boxes, clip.boxes))
+            frames += len(clip.images)
+            if clip.masks is not None:
+                session.reset()
+                _, masks = follow(clip, session, Prompt(mask=clip.masks[0]))
+                column[f"{clip.name} J"] = mean_jaccard(masks, clip.masks)
+                frames += len(clip.images)
+        spent = time.perf_counter() - begun
+        _add_means(column)
+        column["frames/s"] = frames / spent
+    if not args.no_mil:
+        column = columns.setdefault("TrackerMIL", {})
+        begun = time.perf_counter()
+        for clip in clips:
+            column[f"{clip.name} AUC"] = success_auc(sequence_iou(follow_mil(clip), clip.boxes))
+        _add_means(column)
+        column["frames/s"] = sum(len(c.images) for c in clips) / (time.perf_counter() - begun)
+    rows = list(columns[args.policies.split(",")[0]])
+    print(f"| {args.model} | " + " | ".join(columns) + " |")
+    print("|---|" + "---|" * len(columns))
+    for row in rows:
+        cells = [f"{c[row]:.3f}" if row in c else "-" for c in columns.values()]
+        print(f"| {row} | " + " | ".join(cells) + " |")
+    if args.json:
+        args.json.write_text(json.dumps(columns, indent=1))
+
+
+def _add_means(column: dict[str, float]) -> None:
+    for kind in ("AUC", "J"):
+        values = [value for key, value in column.items() if key.endswith(f" {kind}")]
+        if values:
+            column[f"mean {kind}"] = float(np.mean(values))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Mask propagation over frozen features: the arithmetic of the embedded segmenter.
+
+Each token of a new window takes the mask values of its most similar tokens in memory, weighted
+by a softmax over feature similarity and by distance inside the window. This is the label
+propagation of the self-supervised video literature (Jabri et al., Space-Time Correspondence as
+a Contrastive Random Walk, 2020), with a vote an entry instead of one vote over all tokens, and
+with windows that move and grow with the object.
+
+Everything here is a pure function of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vision_mem.models.efficientnet import CHANNELS
+
+TOKEN_STRIDE = 8
+FEATURES = CHANNELS[8] + CHANNELS[16]
+
+
+@dataclass(frozen=True)
+class PropagationConfig:
+    """Constants of the embedded segmenter, chosen on generated clips (docs/embedded.md).
+
+    Attributes:
+        window: side of the looked-at window in trunk pixels; a multiple of 16.
+        reach: side of the window in video pixels, as a multiple of the object's mean size.
+        temperature: of the softmax over cosine similarities.
+        locality: weight of squared distance (in tokens of a 24-token window) in the softmax.
+        prompt_locality: the same for prompted entries, as a factor on ``locality``.
+        prompt_share: part of the vote that prompted entries have when there are others.
+        evidence: exponent on an entry's total similarity: 0 gives every entry its share of the
+            vote at every token, 1 lets the best matching entry decide alone.
+    """
+
+    window: int = 224
+    reach: float = 1.9
+    temperature: float = 0.04
+    locality: float = 0.05
+    prompt_locality: float = 0.3
+    prompt_share: float = 0.6
+    evidence: float = 0.5
+
+    @property
+    def tokens(self) -> int:
+        """Tokens along a side of the window."""
+        return self.window // TOKEN_STRIDE
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square of the video that the trunk looks at; may reach outside the picture.
+
+    Attributes:
+        x, y: top left corner, whole video pixels.
+        side: whole video pixels.
+    """
+
+    x: int
+    y: int
+    side: int
+
+    @classmethod
+    def around(cls, centre: NDArray[np.floating], size: NDArray[np.floating], reach: float) -> Window:
+        """The window for an object of ``size`` (w, h) at ``centre`` (x, y), video pixels."""
+        width, height = float(size[0]), float(size[1])
+        side = max(round(max(reach * np.sqrt(width * height), 1.4 * max(width, height))), 16)
+        return cls(round(float(centre[0]) - side / 2), round(float(centre[1]) - side / 2), side)
+
+    def crop(self, image: NDArray[np.generic], side: int) -> NDArray[np.generic]:
+        """Cut the window out of ``image`` and bring it to ``side`` pixels; edges are repeated."""
+        height, width = image.shape[:2]
+        left, top = max(0, self.x), max(0, self.y)
+        right, bottom = min(width, self.x + self.side), min(height, self.y + self.side)
+        if right <= left or bottom <= top:
+            return np.zeros((side, side, *image.shape[2:]), image.dtype)
+        part = image[top:bottom, left:right]
+        if part.shape[:2] != (self.side, self.side):
+            part = cv2.copyMakeBorder(
+                part,
+                top - self.y,
+                self.y + self.side - bottom,
+                left - self.x,
+                self.x + self.side - right,
+                cv2.BORDER_REPLICATE,
+            )
+        how = cv2.INTER_AREA if self.side > side else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(part, (side, side), interpolation=how))
+
+    def onto_grid(
+        self, values: NDArray[np.float32], size: tuple[int, int], scale: float, outside: float
+    ) -> NDArray[np.float32]:
+        """Lay ``values`` of the window onto a grid of ``size`` (h, w) that is ``scale`` x video."""
+        to_grid = np.array(
+            [
+                [self.side / values.shape[1] * scale, 0, self.x * scale],
+                [0, self.side / values.shape[0] * scale, self.y * scale],
+            ]
+        )
+        # Pixel centres, not corners, are what bilinear sampling counts in.
+        to_grid[:, 2] += 0.5 * (to_grid[0, 0] - 1)
+        grid = np.full(size, outside, np.float32)
+        x1, y1 = max(0, int(self.x * scale)), max(0, int(self.y * scale))
+        x2 = min(size[1], int(np.ceil((self.x + self.side) * scale)))
+        y2 = min(size[0], int(np.ceil((self.y + self.side) * scale)))
+        if x2 > x1 and y2 > y1:
+            to_grid[:, 2] -= (x1, y1)
+            grid[y1:y2, x1:x2] = cv2.warpAffine(
+                values,
+                to_grid,
+                (x2 - x1, y2 - y1),
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT,
+                borderValue=outside,
+            )
+        return grid
+
+    def from_grid(
+        self, grid: NDArray[np.float32], side: int, scale: float, outside: float = 0.0
+    ) -> NDArray[np.float32]:
+        """Sample the window out of a grid that is ``scale`` x video, to ``side`` pixels."""
+        # Sample as finely as the grid is, then average: thin parts must not fall between samples.
+        finer = max(1, round(self.side / side * scale))
+        step = self.side / (side * finer) * scale
+        to_window = np.array([[step, 0, self.x * scale], [0, step, self.y * scale]])
+        to_window[:, 2] += 0.5 * (step - 1)
+        sampled = cv2.warpAffine(
+            grid,
+            to_window,
+            (side * finer, side * finer),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=outside,
+        )
+        if finer > 1:
+            sampled = cv2.resize(sampled, (side, side), interpolation=cv2.INTER_AREA)
+        return np.asarray(sampled, np.float32)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """One memory as the vote sees it.
+
+    Attributes:
+        tokens: ``(N, FEATURES)`` unit vectors.
+        mask: ``(N,)`` float32, share of each token that is the object.
+        share: weight of this entry among all, above 0.
+        prompted: whether a user gave its mask.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    share: float
+    prompted: bool
+
+
+def unit_tokens(maps: dict[int, Tensor]) -> Tensor:
+    """Join trunk features to one unit vector a token at stride 8.
+
+    Args:
+        maps: stride -> ``(1, C, h, w)``; strides 8 and 16 are used. Stride 16 tells what a
+            thing is, stride 8 where it ends.
+
+    Returns:
+        ``(h8 * w8, FEATURES)`` in the dtype of the features.
+    """
+    fine = F.normalize(maps[8].float(), dim=1)
+    coarse = F.normalize(maps[16].float(), dim=1)
+    coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+    joined = torch.cat([fine, coarse], dim=1) / 2**0.5
+    return F.normalize(joined[0].flatten(1).T, dim=1).to(maps[8].dtype).contiguous()
+
+
+@cache
+def _nearness(tokens: int, weight: float) -> Tensor:
+    """``(N, N)`` factor by distance between places of two windows."""
+    place = torch.arange(tokens, dtype=torch.float32) * (24 / tokens)
+    near = torch.exp(-weight * (place[:, None] - place[None, :]) ** 2)
+    return torch.kron(near, near)
+
+
+def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """``exp((cosine - 1) / temperature)`` between two sets of unit vectors, float32.
+
+    The "- 1" rides along as one more feature, so that half precision rounds numbers near 0
+    where it matters instead of numbers near 1.
+    """
+    one = torch.ones(len(query), 1, dtype=query.dtype, device=query.device)
+    less = -torch.ones(len(keys), 1, dtype=keys.dtype, device=keys.device)
+    left = torch.cat([query, one], dim=1) / temperature
+    return torch.mm(left.to(query.dtype), torch.cat([keys, less], dim=1).T).float().exp_()
+
+
+def vote(
+    query: Tensor, memory: Sequence[Remembered], config: PropagationConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Let memory say where the object is in a window.
+
+    Args:
+        query: ``(N, FEATURES)`` unit tokens of the window, N = tokens x tokens.
+        memory: at least one entry of the same token count.
+        config: constants.
+
+    Returns:
+        Two ``(tokens, tokens)`` float32 maps in [0, 1]: what all entries say, and what the
+        prompted ones alone say. They part where the object has changed, and where the memory
+        has drifted away from it.
+    """
+    weighed, total = torch.zeros(2, 2, len(query), device=query.device).unbind(0)
+    for entry in memory:
+        alike = similarity(query, entry.tokens, config.temperature)
+        local = config.locality * (config.prompt_locality if entry.prompted else 1.0)
+        alike *= _nearness(config.tokens, local).to(alike.device)
+        values = torch.stack([entry.mask, torch.ones_like(entry.mask)], dim=1)
+        inside, evidence = (alike @ values).unbind(dim=1)
+        evidence = evidence + 1e-12
+        weight = entry.share * evidence**config.evidence
+        says = weight * inside / evidence
+        weighed[0] += says
+        total[0] += weight
+        if entry.prompted:
+            weighed[1] += says
+            total[1] += weight
+    maps = (weighed / total).reshape(2, config.tokens, config.tokens).cpu().numpy()
+    return maps[0], maps[1]
+
+
+def find_again(
+    scene: Tensor, shape: tuple[int, int], memory: Sequence[Remembered], temperature: float
+) -> NDArray[np.float32]:
+    """Where in a whole picture the object might be, without any idea of its place.
+
+    Args:
+        scene: ``(h * w, FEATURES)`` unit tokens of the whole picture.
+        shape: ``(h, w)``.
+        memory: prompted entries.
+        temperature: of the softmax.
+
+    Returns:
+        ``(h, w)`` float32 in [0, 1].
+    """
+    found = torch.zeros(len(scene), device=scene.device)
+    for entry in memory:
+        alike = similarity(scene, entry.tokens, temperature)
+        found += (alike @ entry.mask) / (alike.sum(dim=1) + 1e-12) / len(memory)
+    return np.asarray(found.reshape(shape).cpu().numpy(), np.float32)
+
+
+def to_logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of probabilities, kept within +-6.9."""
+    clipped = np.clip(probability, 1e-3, 1 - 1e-3)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
+
+
+def keep_parts(
+    logits: NDArray[np.float32],
+    prior: NDArray[np.float32] | None,
+    extent: float,
+    overlap: float = 0.3,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Tell the object's parts from look-alikes in the same window.
+
+    Args:
+        logits: ``(s, s)`` of the window.
+        prior: ``(s, s)`` in [0, 1], where the object should be after moving with the optical
+            flow; None when nobody knows.
+        extent: half the object's expected size as a share of the window's side: parts whose
+            middle lies that close to the window's centre may belong to the object though its
+            previous mask does not touch them (they come out from behind something).
+        overlap: parts covered by ``prior`` at least this much belong to the object.
+
+    Returns:
+        Logits with other parts set to -2, and logits with all but the best part set to -2.
+    """
+    count, labels, stats, centres = cv2.connectedComponentsWithStats((logits > 0).astype(np.uint8))
+    if count <= 2:
+        return logits, logits
+    side = logits.shape[0]
+    areas = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
+    offsets = np.abs(centres[1:] - (side - 1) / 2)
+    if prior is not None and prior.sum() > 1:
+        cover = np.bincount(labels.ravel(), weights=prior.ravel(), minlength=count)[1:]
+        belongs = cover > overlap * areas
+    else:
+        cover = areas * np.exp(-(offsets**2).sum(axis=1) / (2 * (side / 4) ** 2))
+        belongs = np.zeros(count - 1, bool)
+    best = int(np.argmax(cover))
+    belongs |= (offsets < extent * side).all(axis=1)
+    belongs[best] = True
+    kept = np.concatenate([[True], belongs])[labels]
+    alone = (labels == 0) | (labels == best + 1)
+    return (
+        np.where(kept, logits, np.float32(-2)),
+        np.where(alone, logits, np.float32(-2)),
+    )
