@@ -54,6 +54,10 @@ _WEIGHTS = np.array([-9.8, 9.6, 0.8, 0.5, 2.7])
 """Estimated IoU = sigmoid of these times (1, mean vote in the mask, IoU with the moved previous
 mask, agreement of areas, mean vote of prompted entries alone); fitted on generated clips (docs/embedded.md)."""
 _NO_PRIOR_AGREEMENT = 0.5
+_VOTE_BIAS = 0.0
+"""Added to the logits of the vote."""
+_ALONE = 0.0
+"""Taken from the estimate of the single best part, so that it wins only when clearly better."""
 _PRESENT = 0.45
 """Estimated IoU above which the object counts as seen."""
 _SEARCH_BELOW = 0.45
@@ -311,7 +315,7 @@ class EmbeddedSegmenter:
         fine, first = (
             cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in votes
         )
-        logits = to_logit(fine)
+        logits = to_logit(fine) + np.float32(_VOTE_BIAS)
         expected = None
         if prior is not None:
             expected = window.from_grid(prior, side, prior.shape[1] / payload.image.shape[1])
@@ -321,7 +325,9 @@ class EmbeddedSegmenter:
         def candidate(some: NDArray[np.float32]) -> _Candidate:
             return _Candidate(some, window, _estimate(some, fine, first, expected, window, area))
 
-        return candidate(kept), candidate(alone), candidate(logits)
+        best = candidate(alone)
+        best = _Candidate(best.logits, window, max(best.score - _ALONE, 0.01))
+        return candidate(kept), best, candidate(logits)
 
     def _search(
         self,
