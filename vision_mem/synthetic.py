@@ -298,7 +298,7 @@ def _film_background(scene: Scene, view: NDArray[np.float64]) -> NDArray[np.floa
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return filmed.astype(np.float32)
+    return np.asarray(filmed, np.float32)
 
 
 def _paste(
@@ -331,14 +331,14 @@ def _paste(
     to_world[0, 2] = pose.x - centre[0]
     to_world[1, 2] = pose.y - centre[1]
     warped = cv2.warpAffine(picture, view @ to_world, (width, height), flags=cv2.INTER_LINEAR)
-    alpha = warped[..., 3].astype(np.float32) / 255
+    alpha: NDArray[np.float32] = warped[..., 3].astype(np.float32) / 255
     colour = warped[..., :3].astype(np.float32) * pose.gain
     image += alpha[..., None] * (colour - image)
     return alpha
 
 
 def _bend(picture: Image, amplitude: float) -> Image:
-    height, width = picture.shape[:2]
+    height = picture.shape[0]
     margin = int(abs(amplitude) * height) + 1
     wide = cv2.copyMakeBorder(picture, 0, 0, margin, margin, cv2.BORDER_CONSTANT, value=(0,) * 4)
     rows = np.arange(height, dtype=np.float32)
@@ -393,7 +393,7 @@ def demo_clip() -> SyntheticClip:
             target=Actor("cup", target),
             others=(Actor("cat", lambda t: Pose(420 + 20 * np.sin(t / 20), 330, 120)),)
             + (Actor("cup", twin),),
-            occluders=(("brick", 268.0, 74.0),),
+            occluders=(("brick", 250.0, 108.0),),
             camera=lambda t: (26 * np.sin(t / 40), 9 * np.sin(t / 23), 1 + 0.09 * np.sin(t / 37)),
             light=lambda t: 1 + 0.12 * np.sin(t / 29),
             frames=180,

@@ -123,9 +123,7 @@ def main() -> None:
     if not args.data and not args.generated:
         parser.error("give --data DIR or --generated N")
     clips = read_clips(args.data) if args.data else []
-    clips += generated_clips(
-        range(args.first_seed, args.first_seed + args.generated), args.frames
-    )
+    clips += generated_clips(range(args.first_seed, args.first_seed + args.generated), args.frames)
     wanted = {name for name in args.only.split(",") if name}
     clips = [clip for clip in clips if not wanted or clip.name in wanted]
     if not clips:

@@ -31,7 +31,7 @@ def load_segmenter(
         config: with a path: configuration name as ``sam2.1_hiera_t`` or a YAML file; guessed
             when left out.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
-        precision: ``auto`` (bf16 or fp16 on CUDA, fp32 elsewhere), ``fp32``, ``bf16``, ``fp16``.
+        precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
         compile: compile SAM 2's image encoder; the first frame then takes long.
         resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
         attention: SAM 2's look into memories: ``exact``, equal to the reference to the bit, or
@@ -48,7 +48,7 @@ def load_segmenter(
     if model == "embedded":
         from vision_mem.models.embedded import EmbeddedSegmenter
 
-        segmenter: Segmenter = EmbeddedSegmenter.load(device=device)
+        segmenter: Segmenter = EmbeddedSegmenter.load(device, precision)
         return segmenter
     from vision_mem.models.weights import load_sam2
 

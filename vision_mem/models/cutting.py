@@ -7,6 +7,8 @@ what is around it, and an ellipse inside the box stands in where it finds nothin
 
 from __future__ import annotations
 
+import contextlib
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +108,7 @@ def masks_from_points(
     def finish(marks: NDArray[np.uint8], size: float) -> NDArray[np.bool_]:
         _mark_points(marks, places, labels, max(1, round(size / 12)))
         found = _only_clicked(_grab(small, marks), places[labels == 1])
-        grown = cv2.resize(
-            found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
-        )
+        grown = cv2.resize(found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
         return np.asarray(grown > 0)
 
     if before is not None and before.any():
@@ -130,6 +130,24 @@ def masks_from_points(
     return masks
 
 
+def click_score(mask: NDArray[np.bool_]) -> float:
+    """Preference among readings of a click: those that fill their box and are not the picture.
+
+    Args:
+        mask: ``(H, W)``.
+
+    Returns:
+        A number in (0, 1).
+    """
+    box = mask_to_box(mask)
+    extent = float(np.prod(box[2:] - box[:2]))
+    if extent == 0:
+        return 0.01
+    share = extent / mask.size
+    fill = float(mask.sum()) / extent
+    return float(np.clip(0.9 * fill * (1 - share) - (0.4 if share > 0.6 else 0.0), 0.01, 0.99))
+
+
 def _mark_points(
     marks: NDArray[np.uint8],
     places: NDArray[np.floating],
@@ -149,16 +167,13 @@ def _grab(image: NDArray[np.uint8], marks: NDArray[np.uint8]) -> NDArray[np.bool
     marks = marks.copy()
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: same picture, same mask
     inner, outer = np.zeros((1, 65)), np.zeros((1, 65))
-    try:
+    # Fewer colours than mixture components, on tiny or flat pictures, are an error there.
+    with contextlib.suppress(cv2.error):
         cv2.grabCut(image, marks, None, inner, outer, _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # fewer colours than mixture components, on tiny or flat pictures
-        pass
     return np.asarray((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD))
 
 
-def _only_clicked(
-    mask: NDArray[np.bool_], clicks: NDArray[np.floating]
-) -> NDArray[np.bool_]:
+def _only_clicked(mask: NDArray[np.bool_], clicks: NDArray[np.floating]) -> NDArray[np.bool_]:
     """The connected parts that hold a click."""
     if not len(clicks):
         return mask

