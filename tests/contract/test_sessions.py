@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from vision_mem.config import load_config
+from vision_mem.models.embedded import EmbeddedSegmenter
+from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.fakes import FakeSegmenter
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -25,6 +27,7 @@ class System:
         drive: steps a session over one frame, giving prompts or questions as the system needs.
         answer: what a result says, as values that can be compared.
         full_after: frames after which memory must not grow any more.
+        watched: frames for which growth is watched after that.
     """
 
     model: Callable[[], Any]
@@ -32,6 +35,7 @@ class System:
     drive: Callable[[Any, Frame], Any]
     answer: Callable[[Any], Any]
     full_after: int = 30
+    watched: int = 240
 
 
 def picture(t: int, width: int = 160, height: int = 120) -> Frame:
@@ -72,8 +76,24 @@ def tracking(preset: str) -> System:
     )
 
 
+def embedded(preset: str) -> System:
+    """Real features in a small window: slower than the fake, so less is watched."""
+    config = load_config(TrackingConfig, preset, folder="tracking")
+    small = EmbeddedConfig(window=96, scene_side=96)
+    return System(
+        lambda: EmbeddedSegmenter.load("cpu", config=small),
+        lambda model: TrackingSession(model, config),
+        track,
+        tracked,
+        full_after=45,
+        watched=30,
+    )
+
+
 PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
+SYSTEMS["embedded samurai"] = embedded("samurai")
+SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 
 
 @pytest.fixture(params=SYSTEMS)
@@ -126,12 +146,13 @@ def test_saved_and_loaded_continues_identically(system, at):
 def test_memory_stops_growing(system):
     session = system.session(system.model())
     sizes = []
-    for t in range(system.full_after + 240):
+    for t in range(system.full_after + system.watched):
         system.drive(session, picture(t))
         usage = session.usage()
         assert usage.bytes == sum(usage.detail.values())
         sizes.append(usage.bytes)
-    early, late = sizes[: system.full_after + 120], sizes[system.full_after + 120 :]
+    middle = system.full_after + system.watched // 2
+    early, late = sizes[:middle], sizes[middle:]
     assert max(late) <= max(early)
 
 

@@ -53,7 +53,7 @@ def mask_from_box(
     right, bottom = min(width, x2 + pad_x), min(height, y2 + pad_y)
     part = np.ascontiguousarray(image[top:bottom, left:right])
     scale = min(1.0, _WORKING_SIDE / max(part.shape[:2]))
-    small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = _shrink(part, scale)
     inner = np.round(np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).astype(int)
     inner[2:] = np.maximum(inner[2:], inner[:2] + 1)
 
@@ -100,7 +100,7 @@ def masks_from_points(
     """
     height, width = image.shape[:2]
     scale = min(1.0, 2 * _WORKING_SIDE / max(height, width))
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = _shrink(image, scale)
     places = points * scale
     shape, short = small.shape[:2], min(small.shape[:2])
     rows, columns = np.mgrid[: shape[0], : shape[1]]
@@ -146,6 +146,12 @@ def click_score(mask: NDArray[np.bool_]) -> float:
     share = extent / mask.size
     fill = float(mask.sum()) / extent
     return float(np.clip(0.9 * fill * (1 - share) - (0.4 if share > 0.6 else 0.0), 0.01, 0.99))
+
+
+def _shrink(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """Resize by ``scale``; very long pictures keep a pixel across."""
+    fx, fy = max(scale, 1 / image.shape[1]), max(scale, 1 / image.shape[0])
+    return np.asarray(cv2.resize(image, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA))
 
 
 def _mark_points(

@@ -202,9 +202,10 @@ class EmbeddedSegmenter:
         main, alone, third = self._look(payload, window, memory, prior, state)
         due = missing < config.search_always or missing % 2 == 0
         if main.score < config.search_below and due:
-            place = self._search(payload, memory, state.size)
+            place, near = self._search(payload, memory, state.size, centre, missing)
             again = Window.around(place, state.size, config.reach)
             third = self._look(payload, again, memory, None, state)[0]
+            third = replace(third, score=max(third.score * near, _NOTHING))
             if third.score < config.found:
                 third = replace(third, score=min(third.score, config.doubtful))
         candidates = [main, alone, third]
@@ -256,8 +257,17 @@ class EmbeddedSegmenter:
         payload: EncodedFrame,
         memory: Sequence[Remembered],
         size: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        """Middle of the place in the whole picture that looks most like the object, video px."""
+        centre: NDArray[np.float64],
+        missing: int,
+    ) -> tuple[NDArray[np.float64], float]:
+        """Where in the whole picture the object most likely is.
+
+        Looks count, and so does how far it would have had to travel since it was last seen: a
+        look-alike across the picture must not win the moment the object goes behind something.
+
+        Returns:
+            Middle of that place in video pixels, and how plausible the way there is, (0, 1].
+        """
         height, width = payload.image.shape[:2]
         if payload.scene is None:
             scale = min(1.0, self.config.scene_side / max(height, width))
@@ -271,8 +281,15 @@ class EmbeddedSegmenter:
         step = np.array([width / shape_tokens[1], height / shape_tokens[0]])
         reach = np.maximum(1, (size / step).astype(int))
         smooth = cv2.boxFilter(found, -1, reach.tolist(), borderType=cv2.BORDER_CONSTANT)
-        row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
-        return (np.array([column, row]) + 0.5) * step
+        spread = self.config.search_spread * float(np.sqrt(size[0] * size[1]))
+        spread += self.config.search_growth * missing * float(np.hypot(height, width))
+        rows, columns = np.indices(smooth.shape)
+        far = ((columns + 0.5) * step[0] - centre[0]) ** 2 + (
+            (rows + 0.5) * step[1] - centre[1]
+        ) ** 2
+        near = np.exp(-far / (2 * spread**2))
+        row, column = np.unravel_index(int((smooth * near).argmax()), smooth.shape)
+        return (np.array([column, row]) + 0.5) * step, float(near[row, column])
 
     # Seam 4 ----------------------------------------------------------------------------------
 
@@ -314,12 +331,11 @@ class EmbeddedSegmenter:
             else:
                 state = state.lost()
             mask = state.window.from_grid(soft, self.config.tokens, payload.scale)
-            prior = cv2.resize(soft, payload.flow_size, interpolation=cv2.INTER_AREA)
             entries.append(
                 {
                     "tokens": self._tokens(payload, state.window),
                     "mask": torch.from_numpy(mask.reshape(-1)).to(self.device),
-                    "prior": torch.from_numpy(np.round(prior * 255 * present).astype(np.uint8)),
+                    "prior": payload.shrink(soft * np.float32(present)),
                     "grey": payload.grey,
                     "state": torch.from_numpy(state.to_array()),
                     "seen": torch.tensor([1.0 if present else 0.0]),

@@ -34,6 +34,10 @@ class EmbeddedConfig(PropagationConfig):
         search_below: estimated IoU below which the whole picture is searched.
         search_always: frames for which a lost object is searched for on each one, then on every
             second: a search costs as much as a look.
+        search_spread: standard deviation of how far an object gets by its next frame, as a multiple
+            of its mean size.
+        search_growth: added to it for each frame that the object is missing, as a share of the
+            picture's diagonal.
         found: estimated IoU at which what the search found is believed.
         doubtful: highest estimate of what is not believed.
         grow, shrink: how fast the size model follows, quickly up and slowly down, because an
@@ -55,8 +59,10 @@ class EmbeddedConfig(PropagationConfig):
     presence_gain: float = 4.0
     search_below: float = 0.45
     search_always: int = 3
+    search_spread: float = 0.5
+    search_growth: float = 0.006
     found: float = 0.5
-    doubtful: float = 0.3
+    doubtful: float = 0.2
     grow: float = 0.3
     shrink: float = 0.08
     area_rate: float = 0.1

@@ -14,6 +14,10 @@ from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.propagation import Window
 from vision_mem.types import Frame
 
+_LEAST_SIDE, _LEAST_HEIGHT = 16, 0.36
+"""DIS flow reads beyond its pyramid, and crashes, on pictures with fewer pixels a side, or lower
+than that share of their width (opencv/opencv#14554)."""
+
 
 @dataclass
 class EncodedFrame:
@@ -21,7 +25,9 @@ class EncodedFrame:
 
     Attributes:
         image: ``(H, W, 3)`` uint8 RGB.
-        grey: ``(h, w)`` uint8, small; memories of all objects share it.
+        grey: ``(h, w)`` uint8, small, tiny and wide ones made taller and wider by repeating their
+            edges; memories of all objects share it.
+        flow_size: ``(w, h)`` of the part of ``grey`` that is the picture.
         scale: grid / video.
         windows: tokens of the windows looked at.
         flows: optical flow to an earlier frame, by the address of that frame's grey picture.
@@ -30,6 +36,7 @@ class EncodedFrame:
 
     image: NDArray[np.uint8]
     grey: Tensor
+    flow_size: tuple[int, int]
     scale: float
     windows: dict[Window, Tensor] = field(default_factory=dict)
     flows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
@@ -42,16 +49,15 @@ class EncodedFrame:
         scale = min(1.0, config.grid_side / max(height, width))
         grid = (max(1, round(height * scale)), max(1, round(width * scale)))
         shrink = min(1.0, config.flow_side / max(height, width))
-        # DIS flow needs a dozen pixels a side.
-        size = (max(16, round(width * shrink)), max(16, round(height * shrink)))
+        size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
         small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-        grey = torch.from_numpy(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-        return cls(frame.image, grey, grid[1] / width), grid
+        grey = _fill(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), cv2.BORDER_REPLICATE)
+        return cls(frame.image, torch.from_numpy(grey), size, grid[1] / width), grid
 
-    @property
-    def flow_size(self) -> tuple[int, int]:
-        """``(w, h)`` of the pictures between which optical flow is computed."""
-        return self.grey.shape[1], self.grey.shape[0]
+    def shrink(self, mask: NDArray[np.float32]) -> Tensor:
+        """Bring a mask on the grid, in [0, 1], to what ``carry`` takes on the next frame."""
+        small = cv2.resize(mask, self.flow_size, interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(_fill(np.round(small * 255).astype(np.uint8), cv2.BORDER_CONSTANT))
 
     def carry(
         self, grey: Tensor, mask: Tensor
@@ -60,11 +66,11 @@ class EncodedFrame:
 
         Args:
             grey: uint8 ``(h, w)`` of that frame.
-            mask: uint8 ``(h, w)``, 255 for the object.
+            mask: uint8 ``(h, w)``, what ``shrink`` made of the mask on that frame.
 
         Returns:
-            The moved mask, float32 in [0, 1] (None when the frames differ in size), and how far
-            it moved, ``(x, y)`` video pixels.
+            The moved mask, float32 in [0, 1] at ``flow_size`` (None when the frames differ in
+            size), and how far it moved, ``(x, y)`` video pixels.
         """
         if grey.shape != self.grey.shape:
             return None, np.zeros(2)
@@ -79,6 +85,7 @@ class EncodedFrame:
         columns, rows = np.meshgrid(
             np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
         )
+        flow = flow[:height, :width]
         moved = cv2.remap(before, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
         on = moved > 0.5
         if np.count_nonzero(on) <= 2:
@@ -86,3 +93,13 @@ class EncodedFrame:
         back = np.median(flow[on], axis=0).astype(np.float64)
         step = self.image.shape[1] / width, self.image.shape[0] / height
         return moved, -back * step
+
+
+def _fill(picture: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:
+    """Make tiny and wide pictures large enough for optical flow, to the right and below."""
+    height, width = picture.shape
+    right = max(0, _LEAST_SIDE - width)
+    below = max(0, _LEAST_SIDE - height, int(np.ceil(_LEAST_HEIGHT * (width + right))) - height)
+    if right == below == 0:
+        return picture
+    return np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, right, border), np.uint8)
