@@ -17,7 +17,7 @@ from vision_mem.io.prompts import HOW, plan_prompts
 from vision_mem.io.readers import is_url, without_password
 from vision_mem.io.report import Tally
 from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
-from vision_mem.models import load_segmenter
+from vision_mem.models import load_segmenter, use_threads
 from vision_mem.session import FrameSource
 
 from .follow import Shifted, check_frames, follow
@@ -80,6 +80,9 @@ def main(
         str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="For the network on a CPU; all cores but one if unset.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
     resize: Annotated[
@@ -156,6 +159,7 @@ def main(
                 raise
             return _nothing_left(folder, done)
         check_frames(plan, frames.info, first, options.stride, resumed=resume)
+        use_threads(threads)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=device,
             precision=options.precision, compile=compile_, resize=options.resize,

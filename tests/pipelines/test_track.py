@@ -406,3 +406,9 @@ def test_the_decoder_is_recorded_and_kept_when_resuming(
     capsys.readouterr()
     assert _track(small_clip, out, "--resume", "--max-frames", "4", "--decoder", "pyav") == 2
     assert "--decoder is 'pyav' but was 'opencv'" in capsys.readouterr().err
+
+
+def test_the_demo_of_the_default_model_follows_the_cup(tmp_path: Path) -> None:
+    assert main(["demo", "--out", str(tmp_path), "--max-frames", "8", "--quiet"]) == 0
+    score = json.loads((tmp_path / "score.json").read_text())
+    assert score["mean_iou_where_visible"] > 0.8

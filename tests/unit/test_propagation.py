@@ -17,6 +17,7 @@ from vision_mem.models.propagation import (
     Window,
     find_again,
     keep_parts,
+    likely_place,
     similarity,
     to_logit,
     unit_tokens,
@@ -210,6 +211,33 @@ def test_search_finds_a_planted_patch():
     assert found.shape == (20, 30) and found.min() >= 0 and found.max() <= 1.001
     order = np.argsort(found.ravel())[::-1][:4]
     assert {divmod(int(n), 30) for n in order} == set(at)
+
+
+@pytest.mark.parametrize(
+    ("spread", "place"),
+    [
+        pytest.param(40, (45, 55), id="near: the poorer one nearby"),
+        pytest.param(1000, (245, 105), id="long lost: the better one, wherever"),
+    ],
+)
+def test_the_way_to_a_place_counts(spread, place):
+    found = np.zeros((20, 30), np.float32)  # of a picture of 300 x 200
+    found[5, 4], found[10, 24] = 0.6, 0.9
+    at, near = likely_place(found, (200, 300), np.array([10, 10]), np.array([50, 60]), spread)
+    np.testing.assert_allclose(at, place)
+    away = np.hypot(at[0] - 50, at[1] - 60)
+    assert near == pytest.approx(np.exp(-(away**2) / (2 * spread**2)))
+
+
+def test_a_place_has_the_size_of_the_object():
+    """One bright token is less than many good ones; nothing found anywhere is no error."""
+    found = np.zeros((20, 30), np.float32)
+    found[3, 3] = 0.9
+    found[9:14, 19:24] = 0.5
+    at, _ = likely_place(found, (200, 300), np.array([50, 50]), np.array([100, 80]), 1000)
+    assert np.abs(at - (215, 115)).max() <= 10
+    at, near = likely_place(found * 0, (200, 300), np.array([5, 5]), np.array([900, 80]), 0)
+    assert np.isfinite(at).all() and 0 <= near <= 1
 
 
 def test_logits_are_bounded():

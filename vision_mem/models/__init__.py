@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vision_mem.models.protocols import Segmenter
 
-__all__ = ["load_segmenter"]
+__all__ = ["load_segmenter", "use_threads"]
 
 
 def load_segmenter(
@@ -61,3 +61,28 @@ def load_segmenter(
         resize=resize,
         attention=attention,
     )
+
+
+def use_threads(count: int | None = None) -> int:
+    """Set how many threads networks and image operations use on the CPU, for the process.
+
+    A network's threads wait for each other at every layer. When decoding or another program
+    holds one of their cores, all of them stand still: with one thread too many, a frame was
+    seen to take forty times as long. The default leaves a core to decoding and writing.
+
+    Args:
+        count: threads, at least 1; None takes all cores this process may use but one.
+
+    Returns:
+        The number set.
+    """
+    import os
+
+    import cv2
+    import torch
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = max(1, (allowed or 1) - 1) if count is None else count
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    return count

@@ -30,6 +30,7 @@ from vision_mem.models.propagation import (
     Window,
     find_again,
     keep_parts,
+    likely_place,
     to_logit,
     unit_tokens,
     vote,
@@ -262,8 +263,7 @@ class EmbeddedSegmenter:
     ) -> tuple[NDArray[np.float64], float]:
         """Where in the whole picture the object most likely is.
 
-        Looks count, and so does how far it would have had to travel since it was last seen: a
-        look-alike across the picture must not win the moment the object goes behind something.
+        Looks count, and so does how far it would have had to travel since it was last seen.
 
         Returns:
             Middle of that place in video pixels, and how plausible the way there is, (0, 1].
@@ -278,18 +278,9 @@ class EmbeddedSegmenter:
         tokens, shape_tokens = payload.scene
         prompted = [entry for entry in memory if entry.prompted]
         found = find_again(tokens, shape_tokens, prompted, self.config.temperature)
-        step = np.array([width / shape_tokens[1], height / shape_tokens[0]])
-        reach = np.maximum(1, (size / step).astype(int))
-        smooth = cv2.boxFilter(found, -1, reach.tolist(), borderType=cv2.BORDER_CONSTANT)
         spread = self.config.search_spread * float(np.sqrt(size[0] * size[1]))
         spread += self.config.search_growth * missing * float(np.hypot(height, width))
-        rows, columns = np.indices(smooth.shape)
-        far = ((columns + 0.5) * step[0] - centre[0]) ** 2 + (
-            (rows + 0.5) * step[1] - centre[1]
-        ) ** 2
-        near = np.exp(-far / (2 * spread**2))
-        row, column = np.unravel_index(int((smooth * near).argmax()), smooth.shape)
-        return (np.array([column, row]) + 0.5) * step, float(near[row, column])
+        return likely_place(found, (height, width), size, centre, spread)
 
     # Seam 4 ----------------------------------------------------------------------------------
 

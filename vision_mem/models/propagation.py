@@ -258,6 +258,38 @@ def find_again(
     return np.asarray(found.reshape(shape).cpu().numpy(), np.float32)
 
 
+def likely_place(
+    found: NDArray[np.float32],
+    picture: tuple[int, int],
+    size: NDArray[np.floating],
+    centre: NDArray[np.floating],
+    spread: float,
+) -> tuple[NDArray[np.float64], float]:
+    """Where in a searched picture an object most likely is.
+
+    Looks count, and so does the way there: a look-alike across the picture must not win the
+    moment the object goes behind something.
+
+    Args:
+        found: ``(h, w)``, from ``find_again``.
+        picture: ``(H, W)`` of the picture, pixels.
+        size: ``(2,)`` width and height of the object, pixels.
+        centre: ``(2,)`` where it was last, pixels.
+        spread: standard deviation of how far it got since then, pixels.
+
+    Returns:
+        ``(x, y)`` middle of that place, and how plausible the way there is, in [0, 1].
+    """
+    step = np.array([picture[1] / found.shape[1], picture[0] / found.shape[0]])
+    reach = np.maximum(1, (size / step).astype(int))
+    smooth = cv2.boxFilter(found, -1, reach.tolist(), borderType=cv2.BORDER_CONSTANT)
+    rows, columns = np.indices(smooth.shape)
+    far = ((columns + 0.5) * step[0] - centre[0]) ** 2 + ((rows + 0.5) * step[1] - centre[1]) ** 2
+    near = np.exp(-far / (2 * max(spread, 1.0) ** 2))
+    row, column = np.unravel_index(int((smooth * near).argmax()), smooth.shape)
+    return (np.array([column, row]) + 0.5) * step, float(near[row, column])
+
+
 def to_logit(probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Logits of probabilities, kept within +-6.9."""
     clipped = np.clip(probability, 1e-3, 1 - 1e-3)
