@@ -35,12 +35,7 @@ from vision_mem.models.propagation import (
     unit_tokens,
     vote,
 )
-from vision_mem.models.protocols import (
-    Candidates,
-    ImageFeatures,
-    MemoryRead,
-    SegmenterTraits,
-)
+from vision_mem.models.protocols import Candidates, ImageFeatures, MemoryRead, SegmenterTraits
 from vision_mem.types import Frame, Prompt
 
 _ABSENT = -1024.0
