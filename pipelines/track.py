@@ -81,7 +81,8 @@ def main(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="For the network on a CPU; all cores but one if unset.")
+        int | None,
+        typer.Option(min=1, help="For the network on a CPU; all cores but one if unset."),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
