@@ -17,7 +17,8 @@ ALLOWED = {
     "config": {"errors"},
     "geometry": GROUND | {"geometry"},
     "ops": GROUND | {"ops", "geometry"},
-    "synthetic": GROUND | {"geometry"},
+    "cutouts": GROUND,
+    "synthetic": GROUND | {"cutouts", "geometry"},
     "io": GROUND | {"geometry", "ops", "io"},
     "models": GROUND | {"geometry", "ops", "io", "models"},
     "session": GROUND,
@@ -32,7 +33,8 @@ FOREIGN = {
     "cli": {"typer"},
     "config": {"omegaconf", "yaml"},
     "geometry": {"cv2", "scipy"},
-    "synthetic": {"cv2", "skimage"},
+    "cutouts": {"cv2", "skimage"},
+    "synthetic": {"cv2"},
     "tracking": {"filterpy"},
 }
 

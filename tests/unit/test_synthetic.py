@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vision_mem.cutouts import cutout, cutout_names
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.synthetic import (
@@ -15,8 +16,6 @@ from vision_mem.synthetic import (
     Pose,
     Scene,
     SyntheticClip,
-    cutout,
-    cutout_names,
     demo_clip,
     random_scene,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def strict_json(value: Any) -> Any:
     return str(value)
 
 
-class _JsonLines:
+class _JsonLines(ABC):
     """One JSON object a frame, with its frame index under ``"frame"``."""
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
@@ -63,8 +64,9 @@ class _JsonLines:
         entry = {"frame": result.frame_index, "time_s": result.time_s, **self._entry(result)}
         self._file.write(json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False))
 
+    @abstractmethod
     def _entry(self, result: TrackingResult) -> dict[str, Any]:
-        raise NotImplementedError
+        """What the line says besides frame and time."""
 
     def close(self) -> None:
         """Close the file."""
