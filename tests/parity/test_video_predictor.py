@@ -118,10 +118,10 @@ def test_one_object_over_sixty_frames():
     assert compare(60, {0: [PROMPTS["box"]]}) == 0.0
 
 
-def test_three_objects():
+def test_three_objects_over_sixty_frames():
     boxes = [BOX, (60, 60, 100, 100), (5, 80, 50, 120)]
     prompts = [Prompt(object_id=n + 1, box=box) for n, box in enumerate(boxes)]
-    assert compare(24, {0: prompts}) == 0.0
+    assert compare(60, {0: prompts}) == 0.0
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
