@@ -13,7 +13,7 @@ from vision_mem.geometry.boxes import box_iou, box_to_xywh, xywh_to_box
 from vision_mem.io import open_source
 from vision_mem.io.export import contact_sheet, write_video
 from vision_mem.io.runfolder import RECORD
-from vision_mem.synthetic import demo_clip
+from vision_mem.scenes import demo_clip
 
 from .track import main as track
 

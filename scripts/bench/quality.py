@@ -27,7 +27,8 @@ from vision_mem.config import load_config
 from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
-from vision_mem.synthetic import SyntheticClip, random_scene
+from vision_mem.scenes import random_scene
+from vision_mem.synthetic import SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 

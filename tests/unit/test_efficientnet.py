@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from vision_mem.errors import MissingExtra, ModelError
-from vision_mem.models.efficientnet import CHANNELS, EfficientNetLite0, _SameConv
+from vision_mem.models.efficientnet import _FUSES, CHANNELS, EfficientNetLite0, _SameConv
 
 # Features of ``pattern()`` at channel 7k mod C, row 3k mod h, column 5k mod w for k = 1 to 6, in
 # float32 on a CPU. The code that gave them agreed with PyPI's efficientnet-lite-pytorch within
@@ -43,6 +44,16 @@ def test_features_are_the_recorded_ones(trunk):
         assert (c, h, w) == (CHANNELS[stride], 48 // stride, 64 // stride)
         got = [float(values[k * 7 % c, k * 3 % h, k * 5 % w]) for k in range(1, 7)]
         np.testing.assert_allclose(got, recorded, atol=TOLERANCE)
+
+
+@pytest.mark.skipif(not _FUSES, reason="this torch cannot fuse convolution and clamp")
+def test_clamping_in_one_pass_changes_nothing(trunk, monkeypatch):
+    half = copy.deepcopy(trunk).to(torch.bfloat16)
+    with torch.inference_mode():
+        fused = half(pattern().bfloat16())
+        monkeypatch.setattr("vision_mem.models.efficientnet._FUSES", False)
+        for stride, values in half(pattern().bfloat16()).items():
+            assert torch.equal(fused[stride], values)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (224, 30)])

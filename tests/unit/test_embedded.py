@@ -17,7 +17,8 @@ from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.embedded_state import ObjectState, remembered
 from vision_mem.models.propagation import Window
 from vision_mem.models.protocols import MemoryEntry, MemoryRead
-from vision_mem.synthetic import Actor, Difficulty, Pose, Scene, SyntheticClip, random_scene
+from vision_mem.scenes import Difficulty, random_scene
+from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.tracking.policy import PolicyConfig
 from vision_mem.types import Frame, Prompt

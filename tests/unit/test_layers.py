@@ -19,6 +19,7 @@ ALLOWED = {
     "ops": GROUND | {"ops", "geometry"},
     "cutouts": GROUND,
     "synthetic": GROUND | {"cutouts", "geometry"},
+    "scenes": GROUND | {"cutouts", "synthetic"},
     "io": GROUND | {"geometry", "ops", "io"},
     "models": GROUND | {"geometry", "ops", "io", "models"},
     "session": GROUND,

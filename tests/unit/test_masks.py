@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -55,6 +56,23 @@ def test_small_holes_are_filled_and_large_ones_stay():
     assert filled[1, 0, 0, 0] == torch.tensor(0.1)
     assert masks.fill_holes(logits, 0) is logits
     assert masks.fill_holes(logits, 4)[0, 0, 1, 1] == -2.0
+
+
+@pytest.mark.parametrize("max_area", [1, 4, 16])
+@pytest.mark.parametrize("density", [0.02, 0.5, 0.97])
+def test_holes_are_those_of_the_whole_picture(max_area, density):
+    """The plain rule, on the picture as a whole, for dots, noise and sieves in a corner or all."""
+    rng = np.random.default_rng(7)
+    for corner in (slice(None), slice(0, 9), slice(-6, None)):
+        on = np.zeros((40, 30), bool)
+        on[corner, corner] = rng.random(on[corner, corner].shape) < density
+        logits = torch.from_numpy(np.where(on, 2.0, -2.0).astype("f4"))[None, None]
+        _, labels, stats, _ = cv2.connectedComponentsWithStats((~on).astype("u1"), connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] <= max_area
+        small[0] = False
+        wanted = on | small[labels]
+        filled = masks.fill_holes(logits, max_area)[0, 0].numpy() > 0
+        np.testing.assert_array_equal(filled, wanted)
 
 
 def test_nothing_to_fill_gives_the_same_tensor():

@@ -11,15 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from vision_mem.models.propagation import (
-    FEATURES,
     PropagationConfig,
-    Remembered,
     Window,
-    find_again,
     keep_parts,
     likely_place,
-    similarity,
     to_logit,
+)
+from vision_mem.models.voting import (
+    FEATURES,
+    Remembered,
+    _places,
+    find_again,
+    similarity,
     unit_tokens,
     vote,
 )
@@ -138,8 +141,20 @@ class TestTokens:
         keys = F.normalize(query[:7] + 0.02 * units(rng, 7), dim=1)
         plain = torch.exp((query @ keys.T - 1) / 0.04)
         got = similarity(query.to(dtype), keys.to(dtype), 0.04)
-        assert got.dtype == torch.float32
-        torch.testing.assert_close(got, plain, rtol=tolerance, atol=tolerance)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.float(), plain, rtol=tolerance, atol=tolerance)
+
+    @pytest.mark.parametrize(
+        ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-3)]
+    )
+    @pytest.mark.parametrize("tokens", [2, 24, 32])
+    def test_distance_rides_along(self, dtype, tolerance, tokens):
+        """Weight times squared distance in tokens of a 24-token window, and a constant."""
+        query, keys = _places(tokens, 0.05, 25.0, dtype, torch.device("cpu"))
+        place = np.stack(np.mgrid[:tokens, :tokens], axis=-1).reshape(-1, 2) * 24 / tokens
+        wanted = -0.05 * ((place[:, None] - place[None]) ** 2).sum(axis=-1) - 25.0
+        got = (query.double() @ keys.double().T).numpy()
+        np.testing.assert_allclose(got, wanted, atol=tolerance)
 
 
 class TestVote:

@@ -10,15 +10,8 @@ import pytest
 from vision_mem.cutouts import cutout, cutout_names
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.synthetic import (
-    Actor,
-    Difficulty,
-    Pose,
-    Scene,
-    SyntheticClip,
-    demo_clip,
-    random_scene,
-)
+from vision_mem.scenes import Difficulty, demo_clip, random_scene
+from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
 
 PLAIN = Scene(
     name="plain",

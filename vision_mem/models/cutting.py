@@ -8,6 +8,7 @@ what is around it, and an ellipse inside the box stands in where it finds nothin
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,15 +17,29 @@ from numpy.typing import NDArray
 from vision_mem.geometry.boxes import box_iou
 from vision_mem.geometry.masks import mask_to_box
 
-# Chosen on the first frames of 80 generated clips (docs/embedded.md): mean IoU with the truth
-# 0.91, against 0.77 for the ellipse alone.
-_WORKING_SIDE = 240
-_MARGIN = 0.3
-_SURE_CORE = 0.35
-_BOX_AGREEMENT = 0.8
-_ROUNDS = 3
-_CLICK_SIZES = (0.12, 0.25, 0.5)
-"""Diameters, as shares of the picture's shorter side, that a lone click is tried with."""
+
+@dataclass(frozen=True)
+class CutConfig:
+    """Constants of cutting an object out, chosen on generated clips (docs/embedded.md).
+
+    Attributes:
+        working_side: longest side, in pixels, of the picture that GrabCut works on.
+        margin: how far around the box colours count as background, as a share of its sides.
+        sure_core: squared radius, in the box's ellipse of radius 1, of what is surely the object.
+        box_agreement: IoU of the found mask's box with the given one, above which it is believed.
+        rounds: of GrabCut.
+        click_sizes: diameters, as shares of the picture's shorter side, tried with a lone click.
+    """
+
+    working_side: int = 240
+    margin: float = 0.3
+    sure_core: float = 0.35
+    box_agreement: float = 0.8
+    rounds: int = 3
+    click_sizes: tuple[float, ...] = (0.12, 0.25, 0.5)
+
+
+_DEFAULTS = CutConfig()
 
 
 def mask_from_box(
@@ -32,6 +47,7 @@ def mask_from_box(
     box: NDArray[np.float32],
     points: NDArray[np.float32] | None = None,
     labels: NDArray[np.int32] | None = None,
+    config: CutConfig = _DEFAULTS,
 ) -> NDArray[np.bool_]:
     """Segment what fills a box.
 
@@ -40,6 +56,7 @@ def mask_from_box(
         box: ``(x1, y1, x2, y2)`` pixels, inside the image, at least one pixel.
         points: ``(N, 2)`` pixels, or None.
         labels: ``(N,)`` 1 for the object, 0 for not the object.
+        config: constants.
 
     Returns:
         ``(H, W)`` bool, never empty.
@@ -48,11 +65,11 @@ def mask_from_box(
     x1, y1, x2, y2 = np.round(box).astype(int)
     x1, y1 = min(max(x1, 0), width - 1), min(max(y1, 0), height - 1)
     x2, y2 = min(max(x2, x1 + 1), width), min(max(y2, y1 + 1), height)
-    pad_x, pad_y = int((x2 - x1) * _MARGIN) + 4, int((y2 - y1) * _MARGIN) + 4
+    pad_x, pad_y = int((x2 - x1) * config.margin) + 4, int((y2 - y1) * config.margin) + 4
     left, top = max(0, x1 - pad_x), max(0, y1 - pad_y)
     right, bottom = min(width, x2 + pad_x), min(height, y2 + pad_y)
     part = np.ascontiguousarray(image[top:bottom, left:right])
-    scale = min(1.0, _WORKING_SIDE / max(part.shape[:2]))
+    scale = min(1.0, config.working_side / max(part.shape[:2]))
     small = _shrink(part, scale)
     inner = np.round(np.array([x1 - left, y1 - top, x2 - left, y2 - top]) * scale).astype(int)
     inner[2:] = np.maximum(inner[2:], inner[:2] + 1)
@@ -63,13 +80,13 @@ def mask_from_box(
     radius = across**2 + down**2
     marks = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
     marks[inner[1] : inner[3], inner[0] : inner[2]] = cv2.GC_PR_FGD
-    marks[radius < _SURE_CORE] = cv2.GC_FGD
+    marks[radius < config.sure_core] = cv2.GC_FGD
     if points is not None and labels is not None:
         places = (points - (left, top)) * scale
         _mark_points(marks, places, labels, max(1, round(0.04 * float(max(inner[2:] - inner[:2])))))
-    found = _grab(small, marks)
+    found = _grab(small, marks, config.rounds)
     agrees = float(box_iou(mask_to_box(found), inner.astype(np.float32)))
-    if agrees <= _BOX_AGREEMENT:
+    if agrees <= config.box_agreement:
         found = radius < 1
     whole = np.zeros((height, width), bool)
     size = (right - left, bottom - top)
@@ -85,6 +102,7 @@ def masks_from_points(
     points: NDArray[np.float32],
     labels: NDArray[np.int32],
     before: NDArray[np.bool_] | None = None,
+    config: CutConfig = _DEFAULTS,
 ) -> list[NDArray[np.bool_]]:
     """Segment what was clicked on, or correct a mask by clicks.
 
@@ -93,13 +111,14 @@ def masks_from_points(
         points: ``(N, 2)`` pixels inside the image.
         labels: ``(N,)`` 1 for the object, 0 for not the object.
         before: ``(H, W)`` bool mask to be corrected, or None for a new object.
+        config: constants.
 
     Returns:
         ``(H, W)`` bool masks: one for a correction, else a small, a medium and a large reading
         of the clicks.
     """
     height, width = image.shape[:2]
-    scale = min(1.0, 2 * _WORKING_SIDE / max(height, width))
+    scale = min(1.0, 2 * config.working_side / max(height, width))
     small = _shrink(image, scale)
     places = points * scale
     shape, short = small.shape[:2], min(small.shape[:2])
@@ -107,7 +126,7 @@ def masks_from_points(
 
     def finish(marks: NDArray[np.uint8], size: float) -> NDArray[np.bool_]:
         _mark_points(marks, places, labels, max(1, round(size / 12)))
-        found = _only_clicked(_grab(small, marks), places[labels == 1])
+        found = _only_clicked(_grab(small, marks, config.rounds), places[labels == 1])
         grown = cv2.resize(found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
         return np.asarray(grown > 0)
 
@@ -118,7 +137,7 @@ def masks_from_points(
         return [finish(marks, float(max(box[2:] - box[:2])))]
     masks = []
     inside = places[labels == 1] if (labels == 1).any() else places
-    for share in _CLICK_SIZES:
+    for share in config.click_sizes:
         reach = share * short
         distance = np.full(shape, np.inf)
         for x, y in inside:
@@ -165,7 +184,7 @@ def _mark_points(
         cv2.circle(marks, (round(float(x)), round(float(y))), radius, int(kind), -1)
 
 
-def _grab(image: NDArray[np.uint8], marks: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _grab(image: NDArray[np.uint8], marks: NDArray[np.uint8], rounds: int) -> NDArray[np.bool_]:
     """GrabCut from marks; gives the marks themselves where it has nothing to split."""
     kinds = set(np.unique(marks).tolist())
     if not kinds & {cv2.GC_BGD, cv2.GC_PR_BGD} or not kinds & {cv2.GC_FGD, cv2.GC_PR_FGD}:
@@ -175,7 +194,7 @@ def _grab(image: NDArray[np.uint8], marks: NDArray[np.uint8]) -> NDArray[np.bool
     inner, outer = np.zeros((1, 65)), np.zeros((1, 65))
     # Fewer colours than mixture components, on tiny or flat pictures, are an error there.
     with contextlib.suppress(cv2.error):
-        cv2.grabCut(image, marks, None, inner, outer, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(image, marks, None, inner, outer, rounds, cv2.GC_INIT_WITH_MASK)
     return np.asarray((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD))
 
 

@@ -33,6 +33,10 @@ _BATCH_NORM_EPS = 1e-3
 # Blocks whose outputs are handed out: the last ones at strides 4, 8 and 16.
 _TAPS = {2: 4, 4: 8, 10: 16}
 CHANNELS = {4: 24, 8: 40, 16: 112}
+# What torch.compile makes of a convolution and what follows it; versions and builds differ.
+_FUSES = torch.backends.mkldnn.is_available() and hasattr(
+    torch.ops.mkldnn, "_convolution_pointwise"
+)
 # What reading a damaged or foreign file can raise.
 _DAMAGE = (OSError, LookupError, RuntimeError, EOFError, ValueError, TypeError, AttributeError)
 
@@ -41,14 +45,32 @@ class _SameConv(nn.Conv2d):
     """Convolution with TensorFlow's SAME padding, which is lopsided at stride 2."""
 
     def forward(self, x: Tensor) -> Tensor:
+        x, pad = self._padded(x)
+        return F.conv2d(x, self.weight, self.bias, self.stride, pad, 1, self.groups)
+
+    def then_relu6(self, x: Tensor) -> Tensor:
+        """Convolve, then clamp to [0, 6]; in one pass where that is the faster way."""
+        # A fifth of the trunk's time in bf16 goes into clamping; in float32 it does not show.
+        fuse = _FUSES and x.dtype == torch.bfloat16 and x.device.type == "cpu"
+        if not fuse or torch.is_grad_enabled():
+            return F.relu6(self(x), inplace=True)
+        x, pad = self._padded(x)
+        weight, bias = self.weight, self.bias
+        pads, steps = [pad, pad], list(self.stride)
+        return torch.ops.mkldnn._convolution_pointwise(
+            x, weight, bias, pads, steps, [1, 1], self.groups, "hardtanh", [0.0, 6.0], None
+        )
+
+    def _padded(self, x: Tensor) -> tuple[Tensor, int]:
+        """The input, padded where both sides differ, and the padding that is left to do."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
-            return F.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
+            return x, kernel // 2
         pads = []
         for size in (x.shape[3], x.shape[2]):
             total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
             pads += [total // 2, total - total // 2]
-        return F.conv2d(F.pad(x, pads), self.weight, self.bias, stride, 0, 1, self.groups)
+        return F.pad(x, pads), 0
 
 
 class _Block(nn.Module):
@@ -63,8 +85,8 @@ class _Block(nn.Module):
         self.add = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = F.relu6(self.depthwise(y), inplace=True)
+        y = x if self.expand is None else self.expand.then_relu6(x)
+        y = self.depthwise.then_relu6(y)
         y = self.project(y)
         return x + y if self.add else y
 
@@ -136,7 +158,7 @@ class EfficientNetLite0(nn.Module):
             stride -> ``(B, C, ceil(H / stride), ceil(W / stride))``.
         """
         maps: dict[int, Tensor] = {}
-        x = F.relu6(self.stem(x), inplace=True)
+        x = self.stem.then_relu6(x)
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in _TAPS:

@@ -1,6 +1,6 @@
 """The embedded segmenter: follows real objects with no download and nothing trained on video.
 
-Masks are propagated over frozen ImageNet features (``propagation``) in a window that moves with
+Masks are propagated over frozen ImageNet features (``voting``) in a window that moves with
 the object; optical flow says where the window goes and which parts are the object's; when the
 object is lost, the whole picture is searched for it. It sits at the same seams as SAM 2, so
 every memory policy runs on it unchanged. What it can and cannot do: docs/embedded.md.
@@ -22,25 +22,15 @@ from vision_mem.errors import InputError
 from vision_mem.models.cutting import click_score, mask_from_box, masks_from_points
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.embedded_config import EmbeddedConfig
+from vision_mem.models.embedded_estimate import NOTHING, candidate_evidence, estimated_iou
 from vision_mem.models.embedded_frame import EncodedFrame
 from vision_mem.models.embedded_state import ObjectState, remembered
-from vision_mem.models.propagation import (
-    TOKEN_STRIDE,
-    Remembered,
-    Window,
-    find_again,
-    keep_parts,
-    likely_place,
-    to_logit,
-    unit_tokens,
-    vote,
-)
+from vision_mem.models.propagation import TOKEN_STRIDE, Window, keep_parts, likely_place, to_logit
 from vision_mem.models.protocols import Candidates, ImageFeatures, MemoryRead, SegmenterTraits
+from vision_mem.models.voting import Remembered, find_again, unit_tokens, vote
 from vision_mem.types import Frame, Prompt
 
 _ABSENT = -1024.0
-_NOTHING = 0.01
-"""Estimate of an empty candidate, and the lowest of any."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +126,19 @@ class EmbeddedSegmenter:
         if prompt.mask is not None:
             masks = [prompt.mask]
         elif prompt.box is not None:
-            masks = [mask_from_box(image, prompt.box, prompt.points, prompt.labels)]
+            masks = [
+                mask_from_box(
+                    image, prompt.box, prompt.points, prompt.labels, config=self.config.cut
+                )
+            ]
         else:
             assert prompt.points is not None and prompt.labels is not None
             before = None
             if previous_logits is not None:
                 before = (self.to_video(previous_logits, features)[0, 0] > 0).cpu().numpy()
-            masks = masks_from_points(image, prompt.points, prompt.labels, before)
+            masks = masks_from_points(
+                image, prompt.points, prompt.labels, before, config=self.config.cut
+            )
         size = features.grid_size[::-1]
         rows, pointers, scores = [], [], []
         for mask in masks:
@@ -201,7 +197,7 @@ class EmbeddedSegmenter:
             place, near = self._search(payload, memory, state.size, centre, missing)
             again = Window.around(place, state.size, config.reach)
             third = self._look(payload, again, memory, None, state)[0]
-            third = replace(third, score=max(third.score * near, _NOTHING))
+            third = replace(third, score=max(third.score * near, NOTHING))
             if third.score < config.found:
                 third = replace(third, score=min(third.score, config.doubtful))
         candidates = [main, alone, third]
@@ -242,11 +238,26 @@ class EmbeddedSegmenter:
             _Candidate(
                 some,
                 window,
-                _estimate(some, fine, first, expected, window, state.area, self.config),
+                self._estimate(some, fine, first, expected, window, state.area),
             )
             for some in (kept, single, logits)
         )
-        return main, replace(alone, score=max(alone.score - self.config.alone, _NOTHING)), loose
+        return main, replace(alone, score=max(alone.score - self.config.alone, NOTHING)), loose
+
+    def _estimate(
+        self,
+        logits: NDArray[np.float32],
+        votes: NDArray[np.float32],
+        first: NDArray[np.float32],
+        expected: NDArray[np.float32] | None,
+        window: Window,
+        area: float,
+    ) -> float:
+        """Estimated IoU of a candidate with the truth, in (0, 1)."""
+        evidence = candidate_evidence(
+            logits, votes, first, expected, window, area, self.config.no_prior_agreement
+        )
+        return NOTHING if evidence is None else estimated_iou(evidence, self.config.weights)
 
     def _search(
         self,
@@ -372,27 +383,3 @@ def _cpu_likes_bf16() -> bool:
 def _logit(share: float) -> float:
     share = min(max(share, 1e-6), 1 - 1e-6)
     return float(np.log(share / (1 - share)))
-
-
-def _estimate(
-    logits: NDArray[np.float32],
-    votes: NDArray[np.float32],
-    first: NDArray[np.float32],
-    expected: NDArray[np.float32] | None,
-    window: Window,
-    area: float,
-    config: EmbeddedConfig,
-) -> float:
-    """Estimated IoU of a candidate with the truth, in (0, 1)."""
-    on = logits > 0
-    count = int(np.count_nonzero(on))
-    if count == 0:
-        return _NOTHING
-    agreement = config.no_prior_agreement
-    if expected is not None:
-        moved = expected > 0.5
-        agreement = int(np.count_nonzero(moved & on)) / max(int(np.count_nonzero(moved | on)), 1)
-    size = count * (window.side / logits.shape[0]) ** 2
-    ratio = min(size / max(area, 1.0), max(area, 1.0) / size)
-    features = np.array([1.0, float(votes[on].mean()), agreement, ratio, float(first[on].mean())])
-    return float(1 / (1 + np.exp(-features @ np.array(config.weights))))

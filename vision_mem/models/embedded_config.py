@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from vision_mem.errors import InputError
+from vision_mem.models.cutting import CutConfig
 from vision_mem.models.propagation import PropagationConfig
 
 
@@ -45,6 +46,7 @@ class EmbeddedConfig(PropagationConfig):
         area_rate: how fast the area model follows.
         widen: growth of the window a frame while the object is missing.
         widen_frames: frames for which it grows.
+        cut: how boxes and clicks become masks.
     """
 
     memories: int = 4
@@ -68,6 +70,7 @@ class EmbeddedConfig(PropagationConfig):
     area_rate: float = 0.1
     widen: float = 0.15
     widen_frames: int = 6
+    cut: CutConfig = CutConfig()
 
     def __post_init__(self) -> None:
         if self.window < 32 or self.window % 16:

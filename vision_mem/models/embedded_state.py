@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.propagation import Remembered, Window
+from vision_mem.models.propagation import Window
 from vision_mem.models.protocols import MemoryRead
+from vision_mem.models.voting import Remembered
 
 
 @dataclass(frozen=True)

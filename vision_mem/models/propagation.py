@@ -1,31 +1,18 @@
-"""Mask propagation over frozen features: the arithmetic of the embedded segmenter.
+"""Windows, places and parts: the geometry of the embedded segmenter.
 
-Each token of a new window takes the mask values of its most similar tokens in memory, weighted
-by a softmax over feature similarity and by distance inside the window. This is the label
-propagation of the self-supervised video literature (Jabri et al., Space-Time Correspondence as
-a Contrastive Random Walk, 2020), with a vote an entry instead of one vote over all tokens, and
-with windows that move and grow with the object.
-
+Windows move and grow with the object; tokens in them vote (``voting``) on where it is.
 Everything here is a pure function of arrays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
-
-from vision_mem.models.efficientnet import CHANNELS
 
 TOKEN_STRIDE = 8
-FEATURES = CHANNELS[8] + CHANNELS[16]
 
 
 @dataclass(frozen=True)
@@ -147,115 +134,6 @@ class Window:
         if finer > 1:
             sampled = cv2.resize(sampled, (side, side), interpolation=cv2.INTER_AREA)
         return np.asarray(sampled, np.float32)
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """One memory as the vote sees it.
-
-    Attributes:
-        tokens: ``(N, FEATURES)`` unit vectors.
-        mask: ``(N,)`` float32, share of each token that is the object.
-        share: weight of this entry among all, above 0.
-        prompted: whether a user gave its mask.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    share: float
-    prompted: bool
-
-
-def unit_tokens(maps: dict[int, Tensor]) -> Tensor:
-    """Join trunk features to one unit vector a token at stride 8.
-
-    Args:
-        maps: stride -> ``(1, C, h, w)``; strides 8 and 16 are used. Stride 16 tells what a
-            thing is, stride 8 where it ends.
-
-    Returns:
-        ``(h8 * w8, FEATURES)`` in the dtype of the features.
-    """
-    fine = F.normalize(maps[8].float(), dim=1)
-    coarse = F.normalize(maps[16].float(), dim=1)
-    coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
-    joined = torch.cat([fine, coarse], dim=1) / 2**0.5
-    return F.normalize(joined[0].flatten(1).T, dim=1).to(maps[8].dtype).contiguous()
-
-
-@cache
-def _nearness(tokens: int, weight: float) -> Tensor:
-    """``(N, N)`` factor by distance between places of two windows."""
-    place = torch.arange(tokens, dtype=torch.float32) * (24 / tokens)
-    near = torch.exp(-weight * (place[:, None] - place[None, :]) ** 2)
-    return torch.kron(near, near)
-
-
-def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """``exp((cosine - 1) / temperature)`` between two sets of unit vectors, float32.
-
-    The "- 1" rides along as one more feature, so that half precision rounds numbers near 0
-    where it matters instead of numbers near 1.
-    """
-    one = torch.ones(len(query), 1, dtype=query.dtype, device=query.device)
-    less = -torch.ones(len(keys), 1, dtype=keys.dtype, device=keys.device)
-    left = torch.cat([query, one], dim=1) / temperature
-    return torch.mm(left.to(query.dtype), torch.cat([keys, less], dim=1).T).float().exp_()
-
-
-def vote(
-    query: Tensor, memory: Sequence[Remembered], config: PropagationConfig
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Let memory say where the object is in a window.
-
-    Args:
-        query: ``(N, FEATURES)`` unit tokens of the window, N = tokens x tokens.
-        memory: at least one entry of the same token count.
-        config: constants.
-
-    Returns:
-        Two ``(tokens, tokens)`` float32 maps in [0, 1]: what all entries say, and what the
-        prompted ones alone say. They part where the object has changed, and where the memory
-        has drifted away from it.
-    """
-    weighed, total = torch.zeros(2, 2, len(query), device=query.device).unbind(0)
-    for entry in memory:
-        alike = similarity(query, entry.tokens, config.temperature)
-        local = config.locality * (config.prompt_locality if entry.prompted else 1.0)
-        alike *= _nearness(config.tokens, local).to(alike.device)
-        values = torch.stack([entry.mask, torch.ones_like(entry.mask)], dim=1)
-        inside, evidence = (alike @ values).unbind(dim=1)
-        evidence = evidence + 1e-12
-        weight = entry.share * evidence**config.evidence
-        says = weight * inside / evidence
-        weighed[0] += says
-        total[0] += weight
-        if entry.prompted:
-            weighed[1] += says
-            total[1] += weight
-    maps = (weighed / total).reshape(2, config.tokens, config.tokens).cpu().numpy()
-    return maps[0], maps[1]
-
-
-def find_again(
-    scene: Tensor, shape: tuple[int, int], memory: Sequence[Remembered], temperature: float
-) -> NDArray[np.float32]:
-    """Where in a whole picture the object might be, without any idea of its place.
-
-    Args:
-        scene: ``(h * w, FEATURES)`` unit tokens of the whole picture.
-        shape: ``(h, w)``.
-        memory: prompted entries.
-        temperature: of the softmax.
-
-    Returns:
-        ``(h, w)`` float32 in [0, 1].
-    """
-    found = torch.zeros(len(scene), device=scene.device)
-    for entry in memory:
-        alike = similarity(scene, entry.tokens, temperature)
-        found += (alike @ entry.mask) / (alike.sum(dim=1) + 1e-12) / len(memory)
-    return np.asarray(found.reshape(shape).cpu().numpy(), np.float32)
 
 
 def likely_place(

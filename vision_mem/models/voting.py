@@ -1,0 +1,178 @@
+"""Mask propagation over frozen features: the votes of the embedded segmenter.
+
+Each token of a new window takes the mask values of its most similar tokens in memory, weighted
+by a softmax over feature similarity and by distance inside the window. This is the label
+propagation of the self-supervised video literature (Jabri et al., Space-Time Correspondence as
+a Contrastive Random Walk, 2020), with a vote an entry instead of one vote over all tokens.
+
+Everything here is a pure function of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vision_mem.models.efficientnet import CHANNELS
+from vision_mem.models.propagation import PropagationConfig
+
+FEATURES = CHANNELS[8] + CHANNELS[16]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """One memory as the vote sees it.
+
+    Attributes:
+        tokens: ``(N, FEATURES)`` unit vectors.
+        mask: ``(N,)`` float32, share of each token that is the object.
+        share: weight of this entry among all, above 0.
+        prompted: whether a user gave its mask.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    share: float
+    prompted: bool
+
+
+def unit_tokens(maps: dict[int, Tensor]) -> Tensor:
+    """Join trunk features to one unit vector a token at stride 8.
+
+    Args:
+        maps: stride -> ``(1, C, h, w)``; strides 8 and 16 are used. Stride 16 tells what a
+            thing is, stride 8 where it ends.
+
+    Returns:
+        ``(h8 * w8, FEATURES)`` in the dtype of the features.
+    """
+    fine = F.normalize(maps[8].float(), dim=1)
+    coarse = F.normalize(maps[16].float(), dim=1)
+    coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
+    joined = torch.cat([fine, coarse], dim=1) / 2**0.5
+    return F.normalize(joined[0].flatten(1).T, dim=1).to(maps[8].dtype).contiguous()
+
+
+def _split(values: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Two numbers of ``dtype`` whose sum is as good as the float32."""
+    high = values.to(dtype)
+    return [high, (values - high.float()).to(dtype)]
+
+
+@lru_cache(maxsize=16)
+def _places(
+    tokens: int, weight: float, less: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """``(N, 8)`` each; their product is -(weight * squared distance) - ``less``.
+
+    Both ride along in the product that compares features, so that they cost no pass of their own
+    over all pairs of tokens. Every factor is split so that half precision loses nothing.
+    """
+    # Odd integers are exact in half precision up to 255; a step of 1 token is 2 of them.
+    odd = torch.arange(1 - tokens, tokens, 2, dtype=torch.float32)
+    # The weight counts in tokens of a 24-token window.
+    scale = weight * (12 / tokens) ** 2
+    y, x = torch.meshgrid(odd, odd, indexing="ij")
+    x, y = x.flatten(), y.flatten()
+    own = -scale * (x**2 + y**2)
+    across, down = _split(2 * scale * x, dtype), _split(2 * scale * y, dtype)
+    x, y, one = x.to(dtype), y.to(dtype), torch.ones_like(x, dtype=dtype)
+    query = [*across, *down, *_split(own - less, dtype), one, one]
+    keys = [x, x, y, y, one, one, *_split(own, dtype)]
+    return torch.stack(query, dim=1).to(device), torch.stack(keys, dim=1).to(device)
+
+
+def similarity(
+    query: Tensor,
+    keys: Tensor,
+    temperature: float,
+    places: tuple[Tensor, Tensor] | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """``exp((cosine - 1) / temperature)`` between two sets of unit vectors.
+
+    The "- 1" is part of the product, so that half precision rounds numbers near 0 where it
+    matters instead of numbers near 1.
+
+    Args:
+        query: ``(N, C)``.
+        keys: ``(M, C)``.
+        temperature: of the softmax.
+        places: further features of query and keys whose product takes the place of the
+            ``-1 / temperature``.
+        out: ``(N, M)`` to write into.
+
+    Returns:
+        ``(N, M)`` in [0, 1], of the dtype of ``query``.
+    """
+    if places is None:
+        less = torch.full_like(query[:, :1], -1 / temperature)
+        places = less, torch.ones_like(keys[:, :1])
+    left = torch.cat([query / temperature, places[0]], dim=1)
+    return torch.mm(left, torch.cat([keys, places[1]], dim=1).T, out=out).exp_()
+
+
+def vote(
+    query: Tensor, memory: Sequence[Remembered], config: PropagationConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Let memory say where the object is in a window.
+
+    Args:
+        query: ``(N, FEATURES)`` unit tokens of the window, N = tokens x tokens.
+        memory: at least one entry of the same token count.
+        config: constants.
+
+    Returns:
+        Two ``(tokens, tokens)`` float32 maps in [0, 1]: what all entries say, and what the
+        prompted ones alone say. They part where the object has changed, and where the memory
+        has drifted away from it.
+    """
+    weighed, total = torch.zeros(2, 2, len(query), device=query.device).unbind(0)
+    alike = query.new_empty(len(query), len(query))  # fresh pages a product would cost as much
+    for entry in memory:
+        local = config.locality * (config.prompt_locality if entry.prompted else 1.0)
+        less = 1 / config.temperature
+        places = _places(config.tokens, local, less, query.dtype, query.device)
+        similarity(query, entry.tokens, config.temperature, places, out=alike)
+        values = torch.stack([entry.mask, torch.ones_like(entry.mask)], dim=1)
+        inside, evidence = (alike @ values.to(alike.dtype)).float().unbind(dim=1)
+        evidence = evidence + 1e-12
+        weight = entry.share * evidence**config.evidence
+        says = weight * inside / evidence
+        weighed[0] += says
+        total[0] += weight
+        if entry.prompted:
+            weighed[1] += says
+            total[1] += weight
+    maps = (weighed / total).reshape(2, config.tokens, config.tokens).cpu().numpy()
+    return maps[0], maps[1]
+
+
+def find_again(
+    scene: Tensor, shape: tuple[int, int], memory: Sequence[Remembered], temperature: float
+) -> NDArray[np.float32]:
+    """Where in a whole picture the object might be, without any idea of its place.
+
+    Args:
+        scene: ``(h * w, FEATURES)`` unit tokens of the whole picture.
+        shape: ``(h, w)``.
+        memory: prompted entries.
+        temperature: of the softmax.
+
+    Returns:
+        ``(h, w)`` float32 in [0, 1].
+    """
+    found = torch.zeros(len(scene), device=scene.device)
+    for entry in memory:
+        alike = similarity(scene, entry.tokens, temperature)
+        values = torch.stack([entry.mask, torch.ones_like(entry.mask)], dim=1)
+        inside, evidence = (alike @ values.to(alike.dtype)).float().unbind(dim=1)
+        found += inside / (evidence + 1e-12) / len(memory)
+    return np.asarray(found.reshape(shape).cpu().numpy(), np.float32)
