@@ -25,6 +25,7 @@ from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.embedded_estimate import NOTHING, candidate_evidence, estimated_iou
 from vision_mem.models.embedded_frame import EncodedFrame
 from vision_mem.models.embedded_state import ObjectState, remembered
+from vision_mem.models.outline import follow_edges
 from vision_mem.models.propagation import TOKEN_STRIDE, Window, keep_parts, likely_place, to_logit
 from vision_mem.models.protocols import Candidates, ImageFeatures, MemoryRead, SegmenterTraits
 from vision_mem.models.voting import Remembered, find_again, unit_tokens, vote
@@ -223,17 +224,17 @@ class EmbeddedSegmenter:
         state: ObjectState,
     ) -> tuple[_Candidate, _Candidate, _Candidate]:
         """Read one window: the object's parts, the best part alone, all parts."""
-        side = self.config.window // 2
-        votes = vote(self._tokens(payload, window), memory, self.config)
-        fine, first = (
-            cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in votes
-        )
+        config, side = self.config, self.config.window
+        votes, first = vote(self._tokens(payload, window), memory, config)
+        picture = self._picture(payload, window)
+        fine = follow_edges(votes, picture, config.outline_radius, config.outline_smoothness)
+        first = cv2.resize(first, (side, side), interpolation=cv2.INTER_LINEAR)
         logits = to_logit(fine)
         expected = None
         if prior is not None:
             expected = window.from_grid(prior, side, prior.shape[1] / payload.image.shape[1])
         extent = float(max(state.size)) / window.side / 2
-        kept, single = keep_parts(logits, expected, extent, self.config.part_overlap)
+        kept, single = keep_parts(logits, expected, extent, config.part_overlap)
         main, alone, loose = (
             _Candidate(
                 some,
@@ -242,7 +243,7 @@ class EmbeddedSegmenter:
             )
             for some in (kept, single, logits)
         )
-        return main, replace(alone, score=max(alone.score - self.config.alone, NOTHING)), loose
+        return main, replace(alone, score=max(alone.score - config.alone, NOTHING)), loose
 
     def _estimate(
         self,
@@ -342,11 +343,16 @@ class EmbeddedSegmenter:
 
     # Shared ----------------------------------------------------------------------------------
 
+    def _picture(self, payload: EncodedFrame, window: Window) -> NDArray[np.uint8]:
+        if window not in payload.pictures:
+            cut = window.crop(payload.image, self.config.window)
+            payload.pictures[window] = np.asarray(cut, np.uint8)
+        return payload.pictures[window]
+
     def _tokens(self, payload: EncodedFrame, window: Window) -> Tensor:
-        if window not in payload.windows:
-            picture = window.crop(payload.image, self.config.window)
-            payload.windows[window] = unit_tokens(self._run(picture))
-        return payload.windows[window]
+        if window not in payload.tokens:
+            payload.tokens[window] = unit_tokens(self._run(self._picture(payload, window)))
+        return payload.tokens[window]
 
     @torch.inference_mode()
     def _run(self, picture: NDArray[Any]) -> dict[int, Tensor]:

@@ -23,6 +23,9 @@ class EmbeddedConfig(PropagationConfig):
             this size.
         flow_side: longest side of the grey pictures between which optical flow is computed.
         scene_side: longest side of the picture searched for a lost object.
+        outline_radius: of the neighbourhood in which votes follow the picture's colours, in pixels
+            of half the window; see ``outline.follow_edges``.
+        outline_smoothness: colour variance below which there is no edge.
         weights: estimated IoU = sigmoid of these times (1, mean vote in the mask, IoU with the
             moved previous mask, agreement of areas, mean vote of prompted entries alone).
         no_prior_agreement: IoU with the moved previous mask where there is none.
@@ -53,6 +56,8 @@ class EmbeddedConfig(PropagationConfig):
     grid_side: int = 640
     flow_side: int = 320
     scene_side: int = 448
+    outline_radius: int = 4
+    outline_smoothness: float = 1e-4
     weights: tuple[float, float, float, float, float] = (-9.8, 9.6, 0.8, 0.5, 2.7)
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3

@@ -29,7 +29,8 @@ class EncodedFrame:
             edges; memories of all objects share it.
         flow_size: ``(w, h)`` of the part of ``grey`` that is the picture.
         scale: grid / video.
-        windows: tokens of the windows looked at.
+        pictures: the windows looked at, at the trunk's size.
+        tokens: their tokens.
         flows: optical flow to an earlier frame, by the address of that frame's grey picture.
         scene: tokens of the whole picture and their ``(h, w)``, once it was searched.
     """
@@ -38,7 +39,8 @@ class EncodedFrame:
     grey: Tensor
     flow_size: tuple[int, int]
     scale: float
-    windows: dict[Window, Tensor] = field(default_factory=dict)
+    pictures: dict[Window, NDArray[np.uint8]] = field(default_factory=dict)
+    tokens: dict[Window, Tensor] = field(default_factory=dict)
     flows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     scene: tuple[Tensor, tuple[int, int]] | None = None
 
