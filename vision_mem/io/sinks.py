@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vision_mem.errors import InputError
 from vision_mem.io.annotated import AnnotatedVideo
+from vision_mem.io.behind import WriteBehind
 from vision_mem.io.boxtext import MotBoxes, SingleObjectBoxes
 from vision_mem.io.drawing import Painter
 from vision_mem.io.masks import Diary, MaskPng, MaskRle
@@ -15,7 +16,14 @@ from vision_mem.io.window import LiveWindow
 from vision_mem.types import SourceInfo
 
 TrackingSink = (
-    AnnotatedVideo | SingleObjectBoxes | MotBoxes | MaskRle | MaskPng | Diary | LiveWindow
+    AnnotatedVideo
+    | WriteBehind
+    | SingleObjectBoxes
+    | MotBoxes
+    | MaskRle
+    | MaskPng
+    | Diary
+    | LiveWindow
 )
 
 # What each name writes below the output folder; <name> is SourceInfo.name.
@@ -73,7 +81,10 @@ def _make(
     kind: str, out: Path, name: str, append: bool, convention: str, painter: Painter | None
 ) -> TrackingSink:
     if kind == "video":
-        return AnnotatedVideo(out / f"{name}_tracked.mp4", painter=painter, append=append)
+        video = AnnotatedVideo(out / f"{name}_tracked.mp4", painter=painter, append=append)
+        # Drawing and encoding take a fifth of a frame's time. A painter of the caller's may be
+        # in use elsewhere, and it remembers trails.
+        return video if painter is not None else WriteBehind(video)
     if kind in ("lasot", "otb", "got10k"):
         return SingleObjectBoxes(out / kind, kind, convention=convention, append=append)
     if kind == "mot":
