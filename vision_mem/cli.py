@@ -38,6 +38,14 @@ COMMANDS = {
         "Generate a clip, follow an object through it, and say how well that went.",
         "vision_mem.pipelines.demo",
     ),
+    "eval": Command(
+        "Run a tracker on a benchmark: result files, scores, what its server wants.",
+        "vision_mem.pipelines.evaluate",
+    ),
+    "score": Command(
+        "Score result files of any tracker on a benchmark, several trackers side by side.",
+        "vision_mem.pipelines.score",
+    ),
     "doctor": Command(
         "Say what works on this machine: versions, devices, codecs, what is missing.",
         "vision_mem.pipelines.doctor",

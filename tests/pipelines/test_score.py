@@ -1,0 +1,123 @@
+"""``vision-mem score`` from the command line, on sets made here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vision_mem.cli import main
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
+
+
+@pytest.fixture
+def lasot(tmp_path):
+    """Two sequences of LaSOT's layout, and two trackers' results."""
+    truth = np.array([[50, 60, 40, 30]] * 10)
+    for name in ("cat-1", "dog-7"):
+        folder = tmp_path / "LaSOT" / name.split("-")[0] / name
+        (folder / "img").mkdir(parents=True)
+        np.savetxt(folder / "groundtruth.txt", truth, fmt="%d", delimiter=",")
+        (folder / "out_of_view.txt").write_text("0,0,0,0,0,0,0,0,0,0")
+        (folder / "full_occlusion.txt").write_text("0,0,0,0,0,0,0,0,1,1")
+    (tmp_path / "LaSOT" / "testing_set.txt").write_text("cat-1\ndog-7\n")
+    for tracker, off in (("near", 2), ("far", 15)):
+        folder = tmp_path / tracker
+        folder.mkdir()
+        for name in ("cat-1", "dog-7"):
+            np.savetxt(folder / f"{name}.txt", truth + [off, 0, 0, 0], fmt="%d", delimiter="\t")
+    return tmp_path
+
+
+def run(capsys, *words):
+    code = main(["score", *map(str, words)])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_side_by_side(lasot, capsys):
+    out = lasot / "report"
+    words = ("lasot", "--root", lasot / "LaSOT", "--results", lasot / "far")
+    code, said, _ = run(capsys, *words, "--results", lasot / "near", "--out", out)
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[0] == "LaSOT: 2 sequences"
+    assert [line.split()[0] for line in lines[4:6]] == ["near", "far"]
+    assert any("flagged as absent" in line for line in lines)
+    assert (out / "success.png").stat().st_size > 10_000
+    assert json.loads((out / "scores.json").read_text())["trackers"][0]["name"] == "near"
+
+
+def test_json_and_names(lasot, capsys):
+    words = ("lasot", lasot / "near", lasot / "far", "--root", lasot / "LaSOT")
+    code, said, _ = run(
+        capsys, *words, "--json", "--absent", "pytracking", "--strict",
+        "--name", "Ours", "--name", "Theirs", "--sequences", "dog-*",
+    )  # fmt: skip
+    assert code == 0
+    found = json.loads(said)
+    assert [tracker["name"] for tracker in found["trackers"]] == ["Ours", "Theirs"]
+    assert list(found["trackers"][0]["sequences"]) == ["dog-7"]
+    assert found["rules"] == {
+        "strict": True, "absent": "pytracking", "partial": False, "repair": False,
+    }  # fmt: skip
+    assert found["trackers"][0]["summary"]["P"] == pytest.approx(0.8)  # 8 of 10 are in view
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--results"),
+        (["--results", "{near}", "--name", "a", "--name", "b"], "2 --name for 1 --results"),
+        (["--results", "{none}"], "no such folder"),
+        (["--results", "{LaSOT}"], "holds no result"),
+        (["--results", "{near}", "--absent", "drop"], "miss, pytracking, skip"),
+        (["--results", "{near}", "--sequences", "dgo-7"], "dgo-7"),
+    ],
+)
+def test_wrong_use(lasot, capsys, words, message):
+    filled = [
+        w.format(near=lasot / "near", none=lasot / "none", LaSOT=lasot / "LaSOT") for w in words
+    ]
+    code, said, error = run(capsys, "lasot", "--root", lasot / "LaSOT", *filled)
+    assert code == 2
+    assert message in error
+    assert not said
+    assert len(error.splitlines()) == 1
+
+
+def test_unknown_sets(lasot, capsys):
+    code, _, error = run(capsys, "lasott", lasot / "near", "--root", lasot)
+    assert code == 2
+    assert "did you mean lasot?" in error
+
+
+def test_got10k_in_a_process_of_its_own(vision_mem, tmp_path):
+    import scorer_inputs
+
+    scorer_inputs.write_got10k(tmp_path / "data", tmp_path / "ours")
+    done = vision_mem(
+        "score", "got10k-val", "--root", tmp_path / "data", "--results", tmp_path / "ours",
+        "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (tracker,) = json.loads(done.stdout)["trackers"]
+    assert list(tracker["summary"]) == ["AO", "SR50", "SR75"]
+    assert done.stderr == ""
+
+
+def test_scoring_needs_no_torch(vision_mem):
+    import subprocess
+
+    code = (
+        "import sys; from vision_mem.evaluation import report, scores, sets; "
+        "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["False", "False"]

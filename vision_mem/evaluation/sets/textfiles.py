@@ -1,0 +1,263 @@
+"""Rows of numbers from the text files of benchmarks and trackers, and the files themselves.
+
+Copies of the same benchmark differ: commas, tabs, spaces or semicolons; LF or CRLF; a byte order
+mark; ``NaN``, blanks or nothing where the object is absent. All of it is read here, once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+
+MAX_BYTES = 64 << 20
+"""A text file larger than this is no truth or result file; the largest known has 1 MB."""
+
+_EMPTY_FIELD = re.compile(r"(?:^|[,;])[ \t]*[,;]", re.MULTILINE)
+_SEPARATORS = str.maketrans(",;\t", "   ")
+_MISSING = frozenset({"nan", "+nan", "-nan", "none", "null", "na", "n/a", "-1.#ind", "1.#qnan"})
+_SHOWN = 60
+
+
+def read_rows(text: str, where: str | Path, widths: Sequence[int] = ()) -> NDArray[np.float64]:
+    """Rows of numbers, one a line.
+
+    Numbers are separated by commas, semicolons, tabs or spaces, mixed if need be. ``NaN``,
+    ``none``, ``null``, ``N/A`` and empty fields become NaN; so do blank lines between others and
+    lines with a single such word. Blank lines at the end are dropped.
+
+    Args:
+        text: what the file holds.
+        where: the file, for messages.
+        widths: how many numbers a line may have; empty: any number, but all lines alike.
+
+    Returns:
+        ``(T, n)`` float64, n the longest line; shorter lines that ``widths`` allows are filled with
+        NaN. ``(0, 0)`` for a file without numbers.
+
+    Raises:
+        InputError: a line that is none of this, with file, line number and what was expected.
+    """
+    # CR CR LF is what a second conversion of line ends makes of CR LF.
+    text = text.removeprefix("\ufeff").rstrip().replace("\r\r\n", "\n")
+    if not text:
+        return np.empty((0, 0))
+    rows = _fast_rows(text)
+    if rows is not None and (not widths or rows.shape[1] in widths):
+        return rows
+    return _careful_rows(text, where, widths)
+
+
+def _fast_rows(text: str) -> NDArray[np.float64] | None:
+    """Numpy's own reader; None where it cannot, or must not, be trusted."""
+    lines = text.translate(_SEPARATORS).splitlines()
+    try:
+        rows = np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    # It passes over blank lines; and it takes infinity for a number.
+    if len(rows) != len(lines) or np.isinf(rows).any():
+        return None
+    # "1,,2" is two numbers to it: three fields, one of them empty.
+    if _EMPTY_FIELD.search(text):
+        return None
+    return rows
+
+
+def _careful_rows(text: str, where: str | Path, widths: Sequence[int]) -> NDArray[np.float64]:
+    """Line by line, slower, with a message for the first line that cannot be read."""
+    rows: list[list[float] | None] = []
+    width = 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        row = _row(line, f"{where}, line {number}", widths)
+        rows.append(row)
+        if row is None:
+            continue
+        if not widths and width and len(row) != width:
+            raise InputError(
+                f"{where}, line {number}: {_count(len(row))}; expected {width} as in other lines"
+            )
+        width = max(width, len(row))
+    table = np.full((len(rows), width or max(widths, default=1)), np.nan)
+    for index, row in enumerate(rows):
+        if row is not None:
+            table[index, : len(row)] = row
+    return table
+
+
+def _row(line: str, where: str, widths: Sequence[int]) -> list[float] | None:
+    """The numbers of a line; None where the whole line says that there is nothing."""
+    fields = _fields(line)
+    values = [_number(field, where, line, widths) for field in fields]
+    if len(values) < 2 and all(map(math.isnan, values)) and 1 not in widths:
+        return None
+    if widths and len(values) not in widths:
+        if all(map(math.isnan, values)):
+            return None
+        raise InputError(
+            f"{where}: {_count(len(values))} in {_shown(line)}; expected {_wanted(widths)}"
+        )
+    return values
+
+
+def _fields(line: str) -> list[str]:
+    line = line.replace(";", ",").strip()
+    if "," not in line:
+        return line.split()
+    # Commas part fields; within them spaces and tabs do ("1,2 3"), or stand for nothing (", ").
+    fields = [part for piece in line.split(",") for part in (piece.split() or [""])]
+    if fields[-1] == "" and any(fields):
+        fields.pop()  # a comma at the end of the line
+    return fields
+
+
+def _number(field: str, where: str, line: str, widths: Sequence[int]) -> float:
+    if not field or field.lower() in _MISSING:
+        return math.nan
+    try:
+        # float() also takes "1_000" and digits of other scripts, which no tool writes.
+        value = float(field) if field.isascii() and "_" not in field else math.inf
+    except ValueError:
+        value = math.inf
+    if math.isinf(value):
+        raise InputError(f"{where}: {_shown(line)} is not {_wanted(widths)}") from None
+    return value
+
+
+def _count(numbers: int) -> str:
+    return f"{numbers} number{'' if numbers == 1 else 's'}"
+
+
+def _wanted(widths: Sequence[int]) -> str:
+    if not widths:
+        return "a row of numbers"
+    shown = [str(width) for width in widths if width > 1][:3]
+    more = ", ..." if len(widths) > len(shown) + (1 in widths) else ""
+    return f"a row of {' or '.join(shown) or '1'}{more} numbers"
+
+
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")
+
+
+def read_text(path: Path) -> str:
+    """A text file: UTF-8, or UTF-16 where it says so; other bytes become replacement signs.
+
+    Raises:
+        InputError: no such file, not readable, or larger than ``MAX_BYTES``.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path} has {size >> 20} MB; too large for a file of numbers")
+        return _decoded(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the folder's layout") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}") from None
+
+
+def _decoded(data: bytes) -> str:
+    # Files written by "> file" in some shells of Windows are UTF-16.
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
+
+
+class TextFiles:
+    """The text files of a folder or of a ZIP archive, by their names inside it.
+
+    Names have forward slashes and no ``./`` in front. An archive with a single folder at its top
+    is read as if that folder were the archive. Nothing is unpacked; archives stay open until
+    ``close``.
+
+    Args:
+        root: a folder or a ``.zip`` file.
+
+    Raises:
+        InputError: when it is neither, or a damaged archive.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._archive: zipfile.ZipFile | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        if root.is_dir():
+            return
+        try:
+            self._archive = zipfile.ZipFile(root)
+        except FileNotFoundError:
+            raise InputError(f"{root}: no such folder or archive; check the path") from None
+        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+            raise InputError(f"{root} is neither a folder nor a readable ZIP: {error}") from None
+        members = {
+            PurePosixPath(info.filename).as_posix(): info
+            for info in self._archive.infolist()
+            if not info.is_dir() and "__MACOSX" not in PurePosixPath(info.filename).parts
+        }
+        tops = {name.split("/", 1)[0] for name in members}
+        if len(tops) == 1 and all("/" in name for name in members):
+            members = {name.split("/", 1)[1]: info for name, info in members.items()}
+        self._members = members
+
+    def where(self, name: str) -> str:
+        """The file as messages call it."""
+        return str(self.root / name) if self._archive is None else f"{self.root}:{name}"
+
+    def names(self, folder: str = "", suffix: str = ".txt") -> list[str]:
+        """Names of the files directly in ``folder`` that end in ``suffix``, sorted.
+
+        Hidden files are left out.
+        """
+        if self._archive is None:
+            try:
+                found = [e.name for e in (self.root / folder).iterdir() if e.is_file()]
+            except OSError:
+                found = []
+        else:
+            start = f"{folder}/" if folder else ""
+            inside = (n[len(start) :] for n in self._members if n.startswith(start))
+            found = [name for name in inside if "/" not in name]
+        return sorted(n for n in found if n.lower().endswith(suffix) and not n.startswith("."))
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self._members if self._archive is not None else (self.root / name).is_file()
+
+    def read(self, name: str) -> str:
+        """What a file holds.
+
+        Raises:
+            InputError: no such file, damaged, encrypted, or larger than ``MAX_BYTES``.
+        """
+        if self._archive is None:
+            return read_text(self.root / name)
+        info = self._members.get(name)
+        if info is None:
+            raise InputError(f"{self.where(name)}: no such file; check the archive's layout")
+        if info.file_size > MAX_BYTES:
+            raise InputError(f"{self.where(name)} has {info.file_size >> 20} MB; too large")
+        try:
+            with self._archive.open(info) as file:
+                return _decoded(file.read(MAX_BYTES + 1))
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+            raise InputError(f"{self.where(name)} cannot be read: {error}") from None
+
+    def close(self) -> None:
+        """Close the archive, if it is one."""
+        if self._archive is not None:
+            self._archive.close()
+
+    def __enter__(self) -> TextFiles:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
