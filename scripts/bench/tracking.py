@@ -45,6 +45,7 @@ Memory: once its slots and pointers are full (frame 22), a further frame adds no
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -103,7 +104,11 @@ def ours(args: argparse.Namespace, side: str) -> Iterator[tuple[np.ndarray, int]
     """Time and bytes held of each frame."""
     attention = "folded" if side == "ours, folded" else "exact"
     segmenter = load_segmenter(
-        model_name(args), device=args.device, resize="cv2", attention=attention
+        model_name(args),
+        device=args.device,
+        resize="cv2",
+        attention=attention,
+        precision=args.precision,
     )
     together = "on" if side == "ours, together" else "off"
     changes = {"batch_objects": together, "fill_hole_area": 0}
@@ -120,6 +125,10 @@ def ours(args: argparse.Namespace, side: str) -> Iterator[tuple[np.ndarray, int]
 def theirs(args: argparse.Namespace) -> Iterator[tuple[np.ndarray, int]]:
     """The same of SAM 2's video predictor; decoding and resizing counted evenly."""
     segmenter: Any = load_segmenter(model_name(args), device=args.device)
+    half = None if args.precision == "fp32" else torch.bfloat16
+    running = functools.partial(
+        torch.autocast, segmenter.device.type, dtype=half, enabled=half is not None
+    )
     from unittest import mock
 
     from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -143,11 +152,13 @@ def theirs(args: argparse.Namespace) -> Iterator[tuple[np.ndarray, int]]:
         load.return_value = (images.to(args.device), 360, 640)
         state = network.init_state("unused")
     for number, box in enumerate(boxes(args.object_count)):
-        network.add_new_points_or_box(state, 0, number, box=box)
+        with running():
+            network.add_new_points_or_box(state, 0, number, box=box)
     steps = iter(network.propagate_in_video(state))
     for _ in range(args.frames):
         start = clocks()
-        _, _, logits = next(steps)
+        with running():
+            _, _, logits = next(steps)
         (logits > 0).cpu().numpy()
         taken = clocks() - start + loading
         yield taken, images.nbytes + held(state["output_dict_per_obj"])
@@ -159,10 +170,16 @@ def frames_of(args: argparse.Namespace, side: str) -> Iterator[tuple[np.ndarray,
     return ours(args, side)
 
 
+def sides_of(args: argparse.Namespace) -> list[str]:
+    """Folded attention needs float32."""
+    return [side for side in SIDES if args.precision == "fp32" or side != "ours, folded"]
+
+
 def alternate(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     """All sides in turn, frame by frame in one process, so that all meet the same machine."""
-    runs = {side: frames_of(args, side) for side in SIDES}
-    times: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
+    sides = sides_of(args)
+    runs = {side: frames_of(args, side) for side in sides}
+    times: dict[str, list[np.ndarray]] = {side: [] for side in sides}
     for _ in range(args.frames):
         for side, run in runs.items():
             times[side].append(next(run)[0])
@@ -199,7 +216,7 @@ def memory(args: argparse.Namespace) -> dict[str, float]:
 
 def child(args: argparse.Namespace, objects: int, side: str) -> Any:
     command = [sys.executable, str(Path(__file__)), "--side", side]
-    for name in ("model", "image_size", "frames", "device", "preset", "threads"):
+    for name in ("model", "image_size", "frames", "device", "preset", "threads", "precision"):
         command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
     command += ["--object-count", str(objects)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -218,7 +235,7 @@ def table(args: argparse.Namespace) -> None:
     rows = []
     for objects in args.objects:
         speeds = child(args, objects, "all")
-        for side in SIDES:
+        for side in sides_of(args):
             row = {"objects": objects, "side": side, **speeds[side], **child(args, objects, side)}
             ratio = speeds[SIDES[0]]["cpu_ms"] / row["cpu_ms"]
             rows.append(row)
@@ -233,6 +250,7 @@ def table(args: argparse.Namespace) -> None:
         "torch": torch.__version__,
         "machine": platform.machine(),
         "threads": args.threads,
+        "precision": args.precision,
         "model": model_name(args),
         "frames": args.frames,
     }
@@ -283,6 +301,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--preset", default="sam2")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="of both sides"
+    )
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", help="write the numbers to a JSON file")
     parser.add_argument("--long", action="store_true", help="one long run instead of the table")
