@@ -32,6 +32,7 @@ class Request:
     model: str
     model_config: str | None
     precision: str
+    attention: str
     compile: bool
     resize: str
     init: str
@@ -63,7 +64,7 @@ class MakeTracker:
         use_threads(asked.threads)
         segmenter = load_segmenter(
             asked.model, config=asked.model_config, device=device, precision=asked.precision,
-            compile=asked.compile, resize=asked.resize,
+            compile=asked.compile, resize=asked.resize, attention=asked.attention,
         )  # fmt: skip
         return TrackingSession(segmenter, self.config)
 
@@ -86,6 +87,9 @@ def main(
         str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
     ] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="SAM 2 in fp32: exact, or folded: fewer sums.")
+    ] = "exact",
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
     resize: Annotated[
         str, typer.Option(help="Frames to SAM 2's size: pil_bicubic, cv2.")
@@ -126,8 +130,9 @@ def main(
     Results go to --out in the set's own format. The same command goes on where it was cut off.
     """
     request = Request(
-        dataset, root, preset, set_ or (), model, model_config, precision, compile_, resize, init,
-        sequences, limit, shard, devices, workers, threads, ray, out, strict, overwrite, quiet,
+        dataset, root, preset, set_ or (), model, model_config, precision, attention, compile_,
+        resize, init, sequences, limit, shard, devices, workers, threads, ray, out, strict,
+        overwrite, quiet,
     )  # fmt: skip
     return _family(dataset)(request)
 
@@ -168,8 +173,8 @@ def _track(request: Request) -> int:
     ]
     identity = {
         "benchmark": benchmark.key, "version": __version__, "model_name": Path(request.model).name,
-        "precision": request.precision, "resize": request.resize, "init": request.init,
-        "strict": request.strict, **asdict(config),
+        "precision": request.precision, "attention": request.attention, "resize": request.resize,
+        "init": request.init, "strict": request.strict, **asdict(config),
     }  # fmt: skip
     out = request.out or Path("runs") / f"{benchmark.key}-{Path(request.preset).stem}"
     remarks = {"preset": request.preset, "changes": list(request.changes)}

@@ -37,6 +37,7 @@ class Options:
     model: str = "embedded"
     model_config: str | None = None
     precision: str = "auto"
+    attention: str = "exact"
     resize: str = "pil_bicubic"
     decoder: str = "auto"
     save: str = "video,lasot,diary"
@@ -85,6 +86,9 @@ def main(
         typer.Option(min=1, help="For the network on a CPU; all cores but one if unset."),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="SAM 2 in fp32: exact (default), or folded: fewer sums.")
+    ] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
     resize: Annotated[
         str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
@@ -164,6 +168,7 @@ def main(
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=device,
             precision=options.precision, compile=compile_, resize=options.resize,
+            attention=options.attention,
         )  # fmt: skip
         if options.resize == "decord" and segmenter.traits.image_size is not None:
             frames.close()
