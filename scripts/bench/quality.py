@@ -28,7 +28,7 @@ from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_au
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
 from vision_mem.scenes import random_scene
-from vision_mem.synthetic import SyntheticClip
+from vision_mem.synthetic import Scene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
@@ -73,14 +73,14 @@ def _read(path: Path) -> np.ndarray:
 
 def generated_clips(seeds: Sequence[int], frames: int) -> list[Clip]:
     """Render random scenes."""
-    clips = []
-    for seed in seeds:
-        rendered = list(SyntheticClip(random_scene(seed, frames=frames)))
-        boxes = np.stack([r.box for r in rendered])
-        clips.append(
-            Clip(f"g{seed}", [r.image for r in rendered], boxes, [r.mask for r in rendered])
-        )
-    return clips
+    return [clip_of(random_scene(seed, frames=frames)) for seed in seeds]
+
+
+def clip_of(scene: Scene) -> Clip:
+    """Render a scene."""
+    rendered = list(SyntheticClip(scene))
+    boxes = np.stack([r.box for r in rendered])
+    return Clip(scene.name, [r.image for r in rendered], boxes, [r.mask for r in rendered])
 
 
 def follow(clip: Clip, session: TrackingSession, prompt: Prompt) -> tuple[np.ndarray, list]:

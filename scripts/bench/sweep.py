@@ -4,11 +4,14 @@
     python scripts/bench/sweep.py reach=1.9,2.5 present=0.4         # one change at a time
     python scripts/bench/sweep.py "reach=2.5 present=0.4"           # both changes together
     python scripts/bench/sweep.py --fit                             # weights of the IoU estimate
+    python scripts/bench/sweep.py --first --clips 120 cut.box_agreement=0.7,0.9     # box to mask
 
 Each clip is started three ways: from its true mask, from its box, and from an ellipse in the box,
 which stands for the poor first mask that real objects of little contrast get. The criterion is
 the mean of J (true mask) and the success AUC of the two others; a change is shown against the
-defaults with the standard error of the difference over clips. Real sequences cannot be given:
+defaults with the standard error of the difference over clips. ``--first`` looks at first frames
+only: the IoU of the mask made from the box, over all clips and over those with a target in the
+colours of its background. Real sequences cannot be given:
 what is chosen here may then be measured on them (``quality.py``), once.
 """
 
@@ -23,13 +26,15 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from quality import Clip, follow, generated_clips
+from quality import Clip, clip_of, follow, generated_clips
 
 from vision_mem.config import load_config
 from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.models.cutting import mask_from_box
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.embedded_estimate import candidate_evidence
+from vision_mem.scenes import Difficulty, random_scene
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
@@ -59,6 +64,37 @@ def score(clips: Iterable[Clip], config: EmbeddedConfig, preset: str) -> np.ndar
             row.append(success_auc(sequence_iou(boxes, clip.boxes)))
         rows.append(row)
     return np.array(rows)
+
+
+def score_first(clips: Iterable[Clip], config: EmbeddedConfig) -> np.ndarray:
+    """``(clips,)``: IoU of the mask made from the first box."""
+    found = []
+    for clip in clips:
+        assert clip.masks is not None
+        mask = mask_from_box(clip.images[0], clip.boxes[0], config=config.cut)
+        shared = np.count_nonzero(mask & clip.masks[0])
+        found.append(shared / np.count_nonzero(mask | clip.masks[0]))
+    return np.array(found)
+
+
+def compare_first(settings: dict[str, EmbeddedConfig], seeds: Iterable[int]) -> None:
+    """Table of ``score_first``, on ordinary and on camouflaged targets."""
+    print("| setting | IoU | against defaults | IoU, camouflaged | against defaults |")
+    print("|---|---|---|---|---|")
+    sets = []
+    for camouflage in (0.0, 1.0):
+        scenes = [random_scene(s, Difficulty(camouflage=camouflage), frames=1) for s in seeds]
+        sets.append([clip_of(scene) for scene in scenes])
+    references: list[np.ndarray] = []
+    for name, config in settings.items():
+        cells = [name]
+        for number, clips in enumerate(sets):
+            each = score_first(clips, config)
+            references += [each] if len(references) == number else []
+            off = each - references[number]
+            error = off.std(ddof=1) / np.sqrt(len(off))
+            cells += [f"{each.mean():.3f}", f"{off.mean():+.3f} ± {error:.3f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def changed(config: Any, key: str, text: str) -> Any:
@@ -146,6 +182,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=36)
     parser.add_argument("--preset", default="samurai")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--first", action="store_true", help="first frames only: box to mask")
     parser.add_argument("--fit", action="store_true", help="fit the IoU estimate instead")
     parser.add_argument("--each", action="store_true", help="print every clip too")
     args = parser.parse_args()
@@ -162,6 +199,9 @@ def main() -> None:
                 config = changed(config, *word.split("=", 1))
             settings[" ".join([*words[:-1], f"{key}={value}"])] = config
     seeds = range(args.first_seed, args.first_seed + args.clips)
+    if args.first:
+        compare_first(settings, seeds)
+        return
     clips = generated_clips(seeds, args.frames)
     if args.fit:
         fit(clips, list(settings.values())[-1])
