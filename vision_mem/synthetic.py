@@ -129,20 +129,14 @@ class SyntheticClip:
         """Render frame ``t`` (0 <= t < number of frames)."""
         scene = self.scene
         camera_x, camera_y, zoom = scene.camera(t)
-        # World to view: the camera's centre lands in the middle of the picture.
-        view = np.array(
-            [
-                [zoom, 0, scene.width / 2 - zoom * (scene.width / 2 + camera_x)],
-                [0, zoom, scene.height / 2 - zoom * (scene.height / 2 + camera_y)],
-            ],
-            np.float64,
-        )
-        image = _film_background(scene, view)
+        view = view_of(camera_x, camera_y, zoom, (scene.height, scene.width))
+        image = film_background(scene.background, (scene.height, scene.width), view)
         for actor in scene.others:
-            _paste(image, actor, t, view)
-        alpha = _paste(image, scene.target, t, view)
+            paste(image, actor, t, view)
+        alpha = paste(image, scene.target, t, view)
         for photograph, x, width in scene.occluders:
-            _pillar(image, alpha, photograph, x, width, view)
+            left, right = pillar(image, photograph, x, width, view)
+            alpha[:, left:right] = 0
         if scene.blur > 0:
             image = np.asarray(cv2.GaussianBlur(image, (0, 0), scene.blur), np.float32)
         shaded = image * np.float32(scene.light(t))
@@ -161,29 +155,65 @@ def _bounds(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
 
 
-def _film_background(scene: Scene, view: NDArray[np.float64]) -> NDArray[np.float32]:
-    photograph = load_photograph(scene.background)
+def view_of(x: float, y: float, zoom: float, size: tuple[int, int]) -> NDArray[np.float64]:
+    """How a camera turns places in the world into places in the picture.
+
+    Args:
+        x: how far it has moved to the right, world pixels.
+        y: how far down.
+        zoom: factor on sizes.
+        size: ``(height, width)`` of the picture; its middle shows the camera's centre.
+
+    Returns:
+        ``(2, 3)`` affine matrix.
+    """
+    height, width = size
+    return np.array(
+        [
+            [zoom, 0, width / 2 - zoom * (width / 2 + x)],
+            [0, zoom, height / 2 - zoom * (height / 2 + y)],
+        ],
+        np.float64,
+    )
+
+
+def film_background(
+    name: str, size: tuple[int, int], view: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """What the camera sees of a photograph behind everything, ``(H, W, 3)``.
+
+    Args:
+        name: of the photograph.
+        size: ``(height, width)`` of the picture.
+        view: see ``view_of``.
+    """
+    height, width = size
+    photograph = load_photograph(name)
     # The world is 1.6 times the picture, so that the camera has somewhere to go.
-    scale = 1.6 * max(scene.width / photograph.shape[1], scene.height / photograph.shape[0])
+    scale = 1.6 * max(width / photograph.shape[1], height / photograph.shape[0])
     offset = (
-        scene.width / 2 - scale * photograph.shape[1] / 2,
-        scene.height / 2 - scale * photograph.shape[0] / 2,
+        width / 2 - scale * photograph.shape[1] / 2,
+        height / 2 - scale * photograph.shape[0] / 2,
     )
     world = np.array([[scale, 0, offset[0]], [0, scale, offset[1]], [0, 0, 1]])
     filmed = cv2.warpAffine(
         photograph,
         view @ world,
-        (scene.width, scene.height),
+        (width, height),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
     return np.asarray(filmed, np.float32)
 
 
-def _paste(
+def paste(
     image: NDArray[np.float32], actor: Actor, t: int, view: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Draw an actor into ``image``; returns its opacity ``(H, W)`` in [0, 1]."""
+    """Draw an actor, as it is at frame ``t``, into ``image``.
+
+    Returns:
+        Its opacity ``(H, W)`` in [0, 1].
+    """
     height, width = image.shape[:2]
     pose = actor.path(t)
     picture = cutout(actor.cutout)
@@ -230,20 +260,27 @@ def _bend(picture: Image, amplitude: float) -> Image:
     return np.asarray(cv2.remap(wide, grid_x, grid_y, cv2.INTER_LINEAR), np.uint8)
 
 
-def _pillar(
-    image: NDArray[np.float32],
-    alpha: NDArray[np.float32],
-    photograph: str,
-    x: float,
-    width: float,
-    view: NDArray[np.float64],
-) -> None:
+def pillar(
+    image: NDArray[np.float32], photograph: str, x: float, width: float, view: NDArray[np.float64]
+) -> tuple[int, int]:
+    """Draw a pillar from top to bottom into ``image``.
+
+    Args:
+        image: ``(H, W, 3)``.
+        photograph: its surface.
+        x: its left edge in the world.
+        width: world pixels.
+        view: see ``view_of``.
+
+    Returns:
+        The first of its columns and the one behind its last; equal when it is out of the picture.
+    """
     left = round(view[0, 0] * x + view[0, 2])
     right = round(view[0, 0] * (x + width) + view[0, 2])
     left, right = max(left, 0), min(right, image.shape[1])
     if right <= left:
-        return
+        return 0, 0
     texture = load_photograph(photograph)
     texture = cv2.resize(texture, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_AREA)
     image[:, left:right] = texture[:, : right - left]
-    alpha[:, left:right] = 0
+    return left, right

@@ -20,11 +20,14 @@ ALLOWED = {
     "cutouts": GROUND,
     "synthetic": GROUND | {"cutouts", "geometry"},
     "scenes": GROUND | {"cutouts", "synthetic"},
+    "crowds": GROUND | {"cutouts", "synthetic", "geometry", "io"},
+    "crowdfiles": GROUND | {"crowds", "geometry", "io"},
     "io": GROUND | {"geometry", "ops", "io"},
     "models": GROUND | {"geometry", "ops", "io", "models"},
     "session": GROUND,
     "interrupt": GROUND | {"session"},
     "tracking": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking"},
+    "mots": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking", "mots"},
     "evaluation": GROUND | {"geometry", "ops", "io", "session", "tracking", "evaluation"},
     "cli": GROUND,
 }
@@ -35,6 +38,8 @@ FOREIGN = {
     "config": {"omegaconf", "yaml"},
     "geometry": {"cv2", "scipy"},
     "cutouts": {"cv2", "skimage"},
+    "crowdfiles": {"PIL"},
+    "ops": {"scipy"},
     "synthetic": {"cv2"},
     "tracking": {"filterpy"},
 }

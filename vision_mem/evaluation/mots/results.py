@@ -1,0 +1,165 @@
+"""Result files of a tracker on a set of many objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.mots.records import (
+    MotBenchmark,
+    MotRules,
+    MotSequence,
+    numbered_pngs,
+    parse_rows,
+)
+from vision_mem.evaluation.sets.textfiles import TextFiles, read_text
+from vision_mem.io.motsfiles import MotsLayout, check_mots_pngs, check_mots_text, read_mots_pngs
+from vision_mem.io.mottext import MotLayout, check_kitti_labels, check_mot_text
+from vision_mem.io.trackrows import Problem, TrackRows
+
+_INSIDE = ("", "data")
+"""Where text files lie below the folder given; ``data`` as TrackEval has it."""
+
+
+class MotResults:
+    """The result files of one tracker; each is read when it is asked for.
+
+    Args:
+        path: a folder or ZIP with ``NAME.txt`` (also below ``data/``); for sets of masks also a
+            folder of ``NAME/000000.png``; a single file for a set of one sequence.
+        benchmark: the set they belong to.
+        name: of the tracker, for tables; that of the folder when left out.
+
+    Raises:
+        InputError: when there is nothing like it.
+    """
+
+    def __init__(self, path: str | Path, benchmark: MotBenchmark, name: str | None = None) -> None:
+        self.path = Path(path).expanduser()
+        self.rules: MotRules = benchmark.rules
+        self.name = name or _tracker_name(self.path.resolve())
+        self._files: TextFiles | None = None
+        single = self.path.is_file() and self.path.suffix.lower() != ".zip"
+        if single and len(benchmark.sequences) != 1:
+            raise InputError(
+                f"{self.path} is one file, {benchmark.title} has {len(benchmark.sequences)} "
+                "sequences; expected a folder or ZIP with one NAME.txt each"
+            )
+        if not single:
+            self._files = TextFiles(self.path)
+
+    def __enter__(self) -> MotResults:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the archive, if it is one."""
+        if self._files is not None:
+            self._files.close()
+
+    def holds(self, sequence: MotSequence) -> bool:
+        """Whether there are results of a sequence."""
+        return self._text_name(sequence) is not None or self._png_folder(sequence) is not None
+
+    def expected(self, name: str) -> str:
+        """Where results of a sequence are looked for, as messages say it."""
+        images = f" or {name}/000000.png" if self.rules.masks else ""
+        return f"{name}.txt{images}"
+
+    def read(self, sequence: MotSequence, size: tuple[int, int] | None = None) -> TrackRows:
+        """The rows of a sequence.
+
+        Args:
+            sequence: one that ``holds`` says is there.
+            size: ``(height, width)`` its masks must have, where known.
+
+        Raises:
+            InputError: when the file is not there, or is one that official scorers refuse.
+        """
+        text = self._text(sequence)
+        if text is not None:
+            content, where = text
+            return parse_rows(content, where, self.rules, sequence.length, size)
+        folder = self._png_folder(sequence)
+        if folder is None:
+            raise InputError(
+                f"{self.path} has no results of {sequence.name}; expected "
+                f"{self.expected(sequence.name)}"
+            )
+        assert isinstance(self.rules.layout, MotsLayout), "only sets of masks have images"
+        images = numbered_pngs(folder)
+        return read_mots_pngs(images, folder, self.rules.layout, frames=sequence.length, size=size)
+
+    def check(
+        self, sequence: MotSequence, size: tuple[int, int] | None = None, *, most: int = 100
+    ) -> list[Problem]:
+        """Everything that is wrong with the results of a sequence; arguments as ``read``.
+
+        Raises:
+            InputError: when the file cannot be opened.
+        """
+        text = self._text(sequence)
+        layout, frames = self.rules.layout, sequence.length
+        if text is None:
+            folder = self._png_folder(sequence)
+            if folder is None:
+                return [Problem(str(self.path), 0, "format", f"no results of {sequence.name}")]
+            assert isinstance(layout, MotsLayout), "only sets of masks have images"
+            return check_mots_pngs(
+                numbered_pngs(folder), folder, layout, frames=frames, size=size, most=most
+            )
+        content, where = text
+        if isinstance(layout, MotsLayout):
+            return check_mots_text(content, where, layout, frames=frames, size=size, most=most)
+        if isinstance(layout, MotLayout):
+            return check_mot_text(content, where, layout, frames=frames, most=most)
+        return check_kitti_labels(content, where, frames=frames, most=most)
+
+    def _text(self, sequence: MotSequence) -> tuple[str, str] | None:
+        name = self._text_name(sequence)
+        if name is None:
+            return None
+        if self._files is None:
+            return read_text(self.path), str(self.path)
+        return self._files.read(name), self._files.where(name)
+
+    def _text_name(self, sequence: MotSequence) -> str | None:
+        if self._files is None:
+            return self.path.name
+        for stem in (sequence.name, *sequence.aliases):
+            for folder in _INSIDE:
+                name = f"{folder}/{stem}.txt" if folder else f"{stem}.txt"
+                if self._files.has(name):
+                    return name
+        return None
+
+    def _png_folder(self, sequence: MotSequence) -> Path | None:
+        if not self.rules.masks or not self.path.is_dir():
+            return None
+        for stem in (sequence.name, *sequence.aliases):
+            for folder in (*_INSIDE, "instances"):
+                place = self.path / folder / stem
+                if place.is_dir() and numbered_pngs(place):
+                    return place
+        return None
+
+
+def read_mot_results(
+    path: str | Path, benchmark: MotBenchmark, name: str | None = None
+) -> MotResults:
+    """The result files of one tracker; see ``MotResults``."""
+    return MotResults(path, benchmark, name)
+
+
+def _tracker_name(path: Path) -> str:
+    """Name of a folder or file; ``vision-mem eval`` has its results in ``NAME/results``."""
+    generic = path.name in ("results", "data") and bool(path.parent.name)
+    return (path.parent if generic else path).name.removesuffix(".zip").removesuffix(".txt")

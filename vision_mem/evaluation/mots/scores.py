@@ -1,0 +1,239 @@
+"""Score files of many objects on a benchmark, by the rules of its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.mots.clear import ClearCounts, count_clear
+from vision_mem.evaluation.mots.comparison import Comparison
+from vision_mem.evaluation.mots.hota import ALPHAS, HotaCounts, count_hota
+from vision_mem.evaluation.mots.identity import IdentityCounts, count_identity
+from vision_mem.evaluation.mots.preprocessing import compare
+from vision_mem.evaluation.mots.records import MotBenchmark, read_truth
+from vision_mem.evaluation.mots.results import MotResults
+from vision_mem.evaluation.protocols import Curve
+from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
+
+COUNTED = ("IDS", "FP", "FN", "GT", "MT", "PT", "ML", "Frag")
+"""Measures that are numbers of things; all others lie in [0, 1], MOTA and its kin below too."""
+
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Everything counted of one class; of several sequences or classes they add up.
+
+    Attributes:
+        hota, clear, identity: see there.
+        masks: masks were compared: MOTA, MOTP and sMOTA are MOTSA, MOTSP and sMOTSA too.
+    """
+
+    hota: HotaCounts
+    clear: ClearCounts
+    identity: IdentityCounts
+    masks: bool
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.hota + other.hota,
+            self.clear + other.clear,
+            self.identity + other.identity,
+            self.masks,
+        )
+
+    def measures(self) -> dict[str, float]:
+        """All measures, HOTA first; what ``COUNTED`` names are whole numbers."""
+        found = self.hota.measures() | self.clear.measures()
+        if self.masks:
+            found |= {
+                "sMOTSA": found["sMOTA"], "MOTSA": found["MOTA"], "MOTSP": found["MOTP"],
+            }  # fmt: skip
+        found |= self.identity.measures()
+        return {name: found[name] for name in _ORDER if name in found}
+
+
+_COUNTS_SHOWN = ("IDF1", "IDS", "FP", "FN", "Frag", "MT", "PT", "ML")
+_SHOWN_MASKS = ("HOTA", "DetA", "AssA", "sMOTSA", "MOTSA", "MOTSP", *_COUNTS_SHOWN)
+_SHOWN_BOXES = ("HOTA", "DetA", "AssA", "MOTA", "MOTP", *_COUNTS_SHOWN)
+_ORDER = (
+    "HOTA", "DetA", "AssA", "sMOTSA", "MOTSA", "MOTSP", "MOTA", "MOTP", "sMOTA", "IDF1", "IDS",
+    "FP", "FN", "Frag", "MT", "PT", "ML", "GT", "IDP", "IDR", "Rcll", "Prcn", "DetRe", "DetPr",
+    "AssRe", "AssPr", "LocA",
+)  # fmt: skip
+
+
+def count(comparison: Comparison, *, masks: bool = False, definition: str = "trackeval") -> Counts:
+    """All counts of one class in one sequence.
+
+    Args:
+        comparison: truth and results.
+        masks: the overlaps are those of masks.
+        definition: of the CLEAR measures, see ``clear.DEFINITIONS``.
+    """
+    return Counts(
+        count_hota(comparison),
+        count_clear(comparison, definition),
+        count_identity(comparison),
+        masks,
+    )
+
+
+def averaged(classes: Iterable[Counts]) -> dict[str, float]:
+    """One set of numbers for several classes: each class weighs the same, counts are summed.
+
+    TrackEval calls it ``cls_comb_cls_av``.
+    """
+    each = [counts.measures() for counts in classes]
+    sums = {name: sum(measures[name] for measures in each) for name in each[0]}
+    return {name: v if name in COUNTED else v / len(each) for name, v in sums.items()}
+
+
+@dataclass(frozen=True)
+class MotScore(BenchmarkScore):
+    """A tracker on a set of many objects. The ``part`` of a sequence is its counts by class.
+
+    Attributes:
+        classes: what was scored, in the order of the set.
+    """
+
+    classes: tuple[str, ...]
+
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """Measures of each class over all sequences."""
+        return {name: counts.measures() for name, counts in self._totals().items()}
+
+    def by_sequence(self, name: str) -> dict[str, dict[str, float]]:
+        """Measures of each class in one sequence.
+
+        Raises:
+            InputError: when there is no such sequence.
+        """
+        for sequence in self.sequences:
+            if sequence.name == name:
+                return {key: counts.measures() for key, counts in sequence.part.items()}
+        raise InputError(f"no sequence {name!r} was scored")
+
+    def summary(self) -> dict[str, float]:
+        """What papers print of ``averaged``, HOTA first: fits a terminal."""
+        found = self.averaged()
+        shown = _SHOWN_MASKS if "sMOTSA" in found else _SHOWN_BOXES
+        return {name: found[name] for name in shown}
+
+    def averaged(self) -> dict[str, float]:
+        """All measures over all sequences; of several classes as ``averaged`` makes them one."""
+        return averaged(self._totals().values())
+
+    def pooled(self) -> dict[str, float]:
+        """Measures over all sequences, all classes counted together: large classes weigh more.
+
+        TrackEval calls it ``cls_comb_det_av``.
+        """
+        return reduce(add, self._totals().values()).measures()
+
+    def by_attribute(self) -> dict[str, tuple[int, dict[str, float]]]:
+        """Number of sequences and measures of each class, where there is more than one."""
+        if len(self.classes) < 2:
+            return {}
+        here = {
+            name: sum(s.part[name].clear.tp + s.part[name].clear.fn > 0 for s in self.sequences)
+            for name in self.classes
+        }
+        return {name: (here[name], measures) for name, measures in self.by_class().items()}
+
+    def curves(self) -> dict[str, Curve]:
+        """None for now: see ``hota_curves``."""
+        return {}
+
+    def hota_curves(self) -> dict[str, Curve]:
+        """HOTA over the overlap from which a pair counts as found, for each class."""
+        found = {}
+        for name, counts in self._totals().items():
+            values = counts.hota.curves()["HOTA"]
+            found[name] = Curve(ALPHAS, values, float(values.mean()))
+        return found
+
+    def _totals(self) -> dict[str, Counts]:
+        return {
+            name: reduce(add, (sequence.part[name] for sequence in self.sequences))
+            for name in self.classes
+        }
+
+
+def score_tracks(
+    benchmark: MotBenchmark,
+    results: MotResults,
+    *,
+    partial: bool = False,
+    definition: str = "trackeval",
+    on_sequence: Callable[[str], None] = lambda name: None,
+) -> MotScore:
+    """Score the results of one tracker.
+
+    Args:
+        benchmark: with the truth of its sequences.
+        results: see ``read_mot_results``.
+        partial: score what is there of incomplete results.
+        definition: of the CLEAR measures, see ``clear.DEFINITIONS``; ``trackeval`` is what the
+            benchmarks' servers use today.
+        on_sequence: called with each name when it is done.
+
+    Raises:
+        InputError: when the truth is not there, results are missing (without ``partial``), or a
+            file is one that official scorers refuse, with the line.
+    """
+    here = [each for each in benchmark.sequences if results.holds(each)]
+    missing = tuple(each.name for each in benchmark.sequences if not results.holds(each))
+    _check_presence(benchmark, results, len(here), missing, partial)
+    rules = benchmark.rules
+    scores = []
+    for sequence in here:
+        truth = read_truth(sequence, rules)
+        size = truth.masks.size if truth.masks is not None and len(truth) else sequence.size
+        rows = results.read(sequence, size)
+        parts: Mapping[str, Counts] = {
+            name: count(comparison, masks=rules.masks, definition=definition)
+            for name, comparison in compare(rules, truth, rows, sequence.length).items()
+        }
+        scores.append(SequenceScore(sequence.name, averaged(parts.values()), (), 1, parts))
+        on_sequence(sequence.name)
+    return MotScore(
+        benchmark.key, benchmark.title, "tracks", results.name, tuple(scores), missing,
+        tuple(_notes(len(rules.classes), definition)), tuple(rules.classes),
+    )  # fmt: skip
+
+
+def _check_presence(
+    benchmark: MotBenchmark,
+    results: MotResults,
+    present: int,
+    missing: tuple[str, ...],
+    partial: bool,
+) -> None:
+    if not benchmark.sequences:
+        raise InputError(f"{benchmark.title} has no sequences to be scored")
+    if present and (partial or not missing):
+        return
+    named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    expected = f"expected {results.expected(missing[0])}"
+    if not present:
+        raise InputError(
+            f"{results.path} has results of no sequence of {benchmark.title}; {expected}"
+        )
+    raise InputError(
+        f"{results.path} lacks results of {len(missing)} of {len(benchmark.sequences)} sequences "
+        f"of {benchmark.title}: {named}; {expected}, or give --partial"
+    )
+
+
+def _notes(classes: int, definition: str) -> list[str]:
+    notes = []
+    if classes > 1:
+        notes.append("over several classes: the mean of each measure, the sum of each count")
+    if definition != "trackeval":
+        notes.append(f"MOTA and its kin as {definition} counts them")
+    return notes
