@@ -13,7 +13,7 @@ Conventions, for the whole project:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,83 @@ def _as_array(value: Any, shape: tuple[int, ...], what: str, fields: str) -> NDA
     if array.shape != shape or not np.isfinite(array).all():
         raise InputError(f"{what} is {value!r}; expected {shape[0]} finite numbers: {fields}")
     return array
+
+
+_LEFT_OUT: NDArray[Any] = np.empty(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What a detector found on one frame: n objects, and n may be 0.
+
+    A detector that did not look at a frame answers None instead; "looked, and found nothing" is
+    ``Detections()``.
+
+    Attributes:
+        boxes: float32 ``(n, 4)`` ``(x1, y1, x2, y2)`` pixels of the frame, finite, x1 < x2 and
+            y1 < y2; they may reach over the frame's border.
+        scores: float32 ``(n,)`` in [0, 1]; all 1 when left out.
+        labels: int64 ``(n,)`` class numbers; all 0 when left out.
+        masks: ``(n, H, W)`` bool of the frame's size, or None. A mask without any pixel says that
+            this object has only its box.
+        embeddings: float32 ``(n, d)`` appearance vectors, or None.
+        names: class number to a word for people; may be incomplete.
+        frame_index, time_s: the frame they were seen on, where it may be another one than the
+            frame they are handed out on (asynchronous detectors); else None.
+    """
+
+    boxes: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    scores: NDArray[np.float32] = field(default_factory=lambda: _LEFT_OUT)
+    labels: NDArray[np.int64] = field(default_factory=lambda: _LEFT_OUT)
+    masks: NDArray[np.bool_] | None = None
+    embeddings: NDArray[np.float32] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    frame_index: int | None = None
+    time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        boxes = np.asarray(self.boxes, dtype=np.float32)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise InputError(f"boxes have shape {boxes.shape}; expected (n, 4): x1, y1, x2, y2")
+        if not (np.isfinite(boxes).all() and (boxes[:, 2:] > boxes[:, :2]).all()):
+            raise InputError("boxes are not finite or have no size; expected x1 < x2 and y1 < y2")
+        n = len(boxes)
+        scores = np.ones(n) if self.scores is _LEFT_OUT else np.asarray(self.scores)
+        labels = np.zeros(n) if self.labels is _LEFT_OUT else np.asarray(self.labels)
+        scores, labels = scores.astype(np.float32), labels.astype(np.int64)
+        for what, array in (("scores", scores), ("labels", labels)):
+            if array.shape != (n,):
+                raise InputError(f"{what} have shape {array.shape}; expected ({n},) as the boxes")
+        if not ((scores >= 0) & (scores <= 1)).all():  # NaN is neither
+            raise InputError("scores are outside 0 to 1; scale them before they come here")
+        for what, axes, kind in (("masks", 3, np.bool_), ("embeddings", 2, np.float32)):
+            if getattr(self, what) is not None:
+                extra = np.asarray(getattr(self, what)).astype(kind, copy=False)
+                if extra.ndim != axes or len(extra) != n:
+                    shape = f"({n}, H, W)" if axes == 3 else f"({n}, d)"
+                    raise InputError(f"{what} have shape {extra.shape}; expected {shape}")
+                object.__setattr__(self, what, extra)
+        for name, value in (("boxes", boxes), ("scores", scores), ("labels", labels)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def take(self, which: Any) -> Detections:
+        """Some of them, in the order of ``which``: ``(n,)`` bool, or indices."""
+        arrays = ("boxes", "scores", "labels", "masks", "embeddings")
+        some = {k: a[which] for k in arrays if (a := getattr(self, k)) is not None}
+        return replace(self, **some)
+
+    def name_of(self, index: int) -> str:
+        """The word for the class of object ``index``; ``class-<number>`` when it has none."""
+        label = int(self.labels[index])
+        return self.names.get(label, f"class-{label}")
+
+    def mask_of(self, index: int) -> NDArray[np.bool_] | None:
+        """``(H, W)`` bool of object ``index``; None when it has only its box."""
+        mask = None if self.masks is None else self.masks[index]
+        return mask if mask is not None and mask.any() else None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,256 @@
+"""Detectors around detectors: guarded, at every k-th frame, chosen, renamed, thinned out."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.geometry.boxes import box_iou
+from vision_mem.models.detectors.protocol import Detector
+from vision_mem.types import Detections, Frame
+
+log = logging.getLogger(__name__)
+
+
+class Around:
+    """A detector around another one, which it owns; here nothing is changed."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+
+    @property
+    def name(self) -> str:
+        return self.detector.name
+
+    @property
+    def stateful(self) -> bool:
+        return self.detector.stateful
+
+    @property
+    def reports_absence(self) -> bool:
+        return self.detector.reports_absence
+
+    def detect(self, frame: Frame) -> Detections | None:
+        return self.detector.detect(frame)
+
+    def reset(self) -> None:
+        self.detector.reset()
+
+    def close(self) -> None:
+        self.detector.close()
+
+
+class Guarded(Around):
+    """Turns errors into "no answer": each kind is logged once, and counted.
+
+    Args:
+        detector: the one that may raise.
+        give_up_after: frames; a detector that failed on all of the first so many never worked.
+
+    Raises:
+        ModelError: from ``detect``, then, with the error it failed with.
+    """
+
+    def __init__(self, detector: Detector, give_up_after: int = 30) -> None:
+        super().__init__(detector)
+        self.errors: Counter[str] = Counter()
+        """Errors so far, by kind."""
+        self._give_up_after = give_up_after
+        self._worked = False
+
+    def detect(self, frame: Frame) -> Detections | None:
+        try:
+            found = self.detector.detect(frame)
+        except Exception as error:
+            self._note(error, frame.index)
+            return None
+        self._worked = True
+        return found
+
+    def _note(self, error: Exception, index: int) -> None:
+        kind = type(error).__name__
+        reason = " ".join(str(error).split())[:300]
+        if kind not in self.errors:
+            log.warning(
+                "detector %s failed on frame %d: %s: %s; such frames have no detections, and "
+                "more errors of this kind are only counted",
+                self.name, index, kind, reason,
+            )  # fmt: skip
+            log.debug("detector %s", self.name, exc_info=error)
+        self.errors[kind] += 1
+        if not self._worked and self.errors.total() >= self._give_up_after:
+            raise ModelError(
+                f"detector {self.name} failed on each of the first {self._give_up_after} frames: "
+                f"{kind}: {reason}"
+            ) from error
+
+    def reset(self) -> None:
+        super().reset()
+        self.errors.clear()
+        self._worked = False
+
+
+class EveryNth(Around):
+    """Looks at a frame only when ``every`` frames have gone by since it last did.
+
+    Args:
+        detector: the one that looks.
+        every: frames of the source, >= 1; frames that a source left out count too.
+    """
+
+    def __init__(self, detector: Detector, every: int) -> None:
+        if every < 1:
+            raise InputError(f"every is {every}; expected 1 or more frames")
+        super().__init__(detector)
+        self._every = every
+        self._last: int | None = None
+
+    def detect(self, frame: Frame) -> Detections | None:
+        if self._last is not None and frame.index - self._last < self._every:
+            return None
+        self._last = frame.index
+        return self.detector.detect(frame)
+
+    def reset(self) -> None:
+        super().reset()
+        self._last = None
+
+
+class Chosen(Around):
+    """Keeps some classes and scores, and renames classes.
+
+    Args:
+        detector: the one that looks.
+        min_score: lower scores are left out.
+        classes: words (in any case) or numbers to keep; all when left out.
+        rename: word or number to a new word; several may share one. Done after the choice.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        min_score: float = 0.0,
+        classes: Iterable[str | int] | None = None,
+        rename: Mapping[Any, str] | None = None,
+    ) -> None:
+        if not 0 <= min_score <= 1:
+            raise InputError(f"min_score is {min_score}; expected 0 to 1")
+        super().__init__(detector)
+        self._min_score = min_score
+        self._classes = None if classes is None else {_folded(each) for each in classes}
+        self._rename = {_folded(old): new for old, new in (rename or {}).items()}
+        self._told = False
+
+    def detect(self, frame: Frame) -> Detections | None:
+        found = self.detector.detect(frame)
+        if found is None:
+            return None
+        keep = found.scores >= self._min_score
+        if self._classes is not None:
+            self._check(found.names)
+            keep &= np.array([self._wants(found, k) for k in range(len(found))], bool)
+        found = found.take(keep)
+        return renamed(found, self._rename) if self._rename else found
+
+    def _wants(self, found: Detections, index: int) -> bool:
+        assert self._classes is not None
+        label = int(found.labels[index])
+        return label in self._classes or _folded(found.names.get(label, label)) in self._classes
+
+    def _check(self, names: Mapping[int, str]) -> None:
+        """Say once when a class that is wanted is none that the detector knows."""
+        if self._told or not names:
+            return
+        self._told = True
+        known = {*map(_folded, names.values()), *names}
+        unknown = sorted(str(each) for each in (self._classes or set()) - known)
+        if unknown:
+            some = ", ".join(list(names.values())[:8])
+            log.warning(
+                "detector %s has no class %s so far; it has %s%s",
+                self.name, ", ".join(unknown), some, ", ..." if len(names) > 8 else "",
+            )  # fmt: skip
+
+
+def _folded(name: Any) -> Any:
+    return name.strip().casefold() if isinstance(name, str) else name
+
+
+def renamed(found: Detections, rename: Mapping[Any, str]) -> Detections:
+    """Give classes other words; classes that get the same word become one.
+
+    Args:
+        found: the detections.
+        rename: word in lower case, or number, to the new word.
+
+    Returns:
+        Detections whose numbers are those of the first class with each word.
+    """
+    given = {int(label) for label in found.labels}
+    names = {**{label: f"class-{label}" for label in given}, **found.names}
+    words = {
+        label: rename.get(label, rename.get(_folded(word), word)) for label, word in names.items()
+    }
+    first: dict[str, int] = {}
+    for label in sorted(words):
+        first.setdefault(words[label], label)
+    labels = np.array([first[words[int(label)]] for label in found.labels], np.int64)
+    return replace(found, labels=labels, names={label: word for word, label in first.items()})
+
+
+def non_maximum(
+    boxes: ArrayLike, scores: ArrayLike, labels: ArrayLike | None = None, iou: float = 0.7
+) -> NDArray[np.intp]:
+    """Which boxes stay when of two that overlap the one with the lower score goes.
+
+    Args:
+        boxes: ``(n, 4)`` pixels.
+        scores: ``(n,)``; of equal ones the earlier box stays.
+        labels: ``(n,)``: only boxes of one class suppress each other; None: all do.
+        iou: overlaps above it suppress, 0 to 1.
+
+    Returns:
+        Indices of the boxes that stay, by falling score.
+    """
+    b, s = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64)
+    kinds = np.zeros(len(b)) if labels is None else np.asarray(labels)
+    order = np.argsort(-s, kind="stable")
+    kept = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        over = (box_iou(b[best], b[order]) > iou) & (kinds[order] == kinds[best])
+        order = order[~over]
+    return np.array(kept, np.intp)
+
+
+class Thinned(Around):
+    """Leaves out boxes that overlap a better one of their class.
+
+    Args:
+        detector: the one that looks.
+        iou: overlaps above it count as the same object, 0 to 1.
+        per_class: False compares boxes of different classes too.
+    """
+
+    def __init__(self, detector: Detector, iou: float = 0.7, *, per_class: bool = True) -> None:
+        if not 0 <= iou <= 1:
+            raise InputError(f"iou is {iou}; expected 0 to 1")
+        super().__init__(detector)
+        self._iou, self._per_class = iou, per_class
+
+    def detect(self, frame: Frame) -> Detections | None:
+        found = self.detector.detect(frame)
+        if found is None:
+            return None
+        labels = found.labels if self._per_class else None
+        # In the order they came, as if the others had not been there.
+        return found.take(np.sort(non_maximum(found.boxes, found.scores, labels, self._iou)))

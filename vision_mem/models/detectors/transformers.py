@@ -1,0 +1,326 @@
+"""Networks of the transformers library: fixed classes (D-FINE, RT-DETR), or any words.
+
+The library's own classes are used as they are. Weights come from a folder or from Hugging Face;
+code that comes with weights is never run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.errors import InputError, MissingExtra, ModelError
+from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
+from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.models.weights import choose_device, choose_precision
+from vision_mem.types import Detections, Frame
+
+log = logging.getLogger(__name__)
+
+KNOWN = {
+    "dfine": "ustc-community/dfine-small-coco",
+    "rtdetr": "PekingU/rtdetr_r18vd",
+    "rtdetrv2": "PekingU/rtdetr_v2_r18vd",
+    "grounding-dino": "IDEA-Research/grounding-dino-tiny",
+    "owlv2": "google/owlv2-base-patch16-ensemble",
+}
+"""Short names for repositories on Hugging Face; their weights are Apache-2.0."""
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_GIVEN = {"return_tensors": "pt", "input_data_format": "channels_last"}
+_REACH_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a folder of weights gives."""
+
+    network: Any
+    processor: Any
+    names: Mapping[int, str]
+
+
+class TransformersDetector:
+    """Classes that a network was trained for: COCO's eighty for the published ones.
+
+    D-FINE, RT-DETR, RT-DETRv2 and whatever else the library loads for object detection.
+
+    Args:
+        model: a short name in ``KNOWN``, an id on Hugging Face, or a folder made by
+            ``save_pretrained``, with its image processor.
+        device: ``auto``, or a torch device.
+        precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
+        min_score: these networks always give some hundred boxes; those below are left out here.
+
+    Raises:
+        MissingExtra: when the library is not installed.
+        ModelError: for weights that are missing, damaged or not a detector's.
+    """
+
+    stateful = False
+    reports_absence = True
+    _auto_class = "AutoModelForObjectDetection"
+    _processor_class = "AutoImageProcessor"
+
+    def __init__(
+        self,
+        model: str = "dfine",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        min_score: float = 0.05,
+    ) -> None:
+        if not 0 <= min_score <= 1:
+            raise InputError(f"min_score is {min_score}; expected 0 to 1")
+        self.device = choose_device(device)
+        self._type = _PRECISIONS[choose_precision(precision, self.device)]
+        self._min_score = min_score
+        self.name = model
+        parts = _load(model, self._auto_class, self._processor_class)
+        self._network = parts.network.to(self.device, self._type).eval()
+        self._processor = parts.processor
+        self._names = dict(parts.names)
+        self.dropped = LeftOut()
+
+    @torch.inference_mode()
+    def detect(self, frame: Frame) -> Detections | None:
+        given = self._prepared(self._processor(images=frame.image, **_GIVEN))
+        outputs = self._network(**given)
+        (found,) = self._processor.post_process_object_detection(
+            outputs, threshold=self._min_score, target_sizes=[frame.size]
+        )
+        return self._answer(dict(found), frame)
+
+    def _answer(self, found: Mapping[str, Any], frame: Frame) -> Detections | None:
+        names = Vocabulary(self._names)
+        answer = coerce(found, frame.size, vocabulary=names, dropped=self.dropped)
+        self.dropped.tell(self.name, frame.index)
+        return answer
+
+    def _prepared(self, given: Any) -> dict[str, Any]:
+        """On the device; images in the network's precision."""
+        moved = {name: value.to(self.device) for name, value in given.items()}
+        moved["pixel_values"] = moved["pixel_values"].to(self._type)
+        return moved
+
+    def reset(self) -> None:
+        self.dropped.clear()
+
+    def close(self) -> None:
+        """Nothing is held but weights."""
+
+
+class WordsDetector(TransformersDetector):
+    """Whatever a few words name, with Grounding DINO or OWLv2.
+
+    Class number k is the k-th word. With Grounding DINO the score is that of the token of the
+    text which fits best, and the class is the words it belongs to; it is the library's own score.
+
+    Args:
+        words: such as ``["red car", "person"]``; up to some two hundred tokens in all.
+        model: as for ``TransformersDetector``, of one of these two networks.
+        device: ``auto``, or a torch device.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
+        min_score: boxes below are left out here.
+
+    Raises:
+        InputError: when no words are given.
+        MissingExtra: when the library is not installed.
+        ModelError: for weights that are missing, damaged or of another kind of network.
+    """
+
+    _auto_class = "AutoModelForZeroShotObjectDetection"
+    _processor_class = "AutoProcessor"
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        model: str = "grounding-dino",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        min_score: float = 0.1,
+    ) -> None:
+        # Grounding DINO's phrases end at full stops, and it was trained on lower case.
+        self.words = tuple(" ".join(w.replace(".", " ").lower().split()) for w in words)
+        if not all(self.words) or not self.words:
+            raise InputError(f'words are {list(words)}; expected some, such as "red car"')
+        super().__init__(model, device=device, precision=precision, min_score=min_score)
+        self.name = f"{', '.join(self.words)} ({model})"
+        self._text: list[Any]
+        self._fit: dict[str, Any]
+        self._names = dict(enumerate(self.words))
+        self._grounding = self._network.config.model_type in ("grounding-dino", "mm-grounding-dino")
+        if self._grounding:
+            text = "".join(f"{word}. " for word in self.words).strip()
+            self._word_of = self._words_of_tokens(text)
+            self._text, self._fit = [text], {}
+        else:
+            longest = self._network.config.text_config.max_position_embeddings
+            self._text = [list(self.words)]
+            self._fit = {"padding": "max_length", "truncation": True, "max_length": longest}
+
+    def _words_of_tokens(self, text: str) -> torch.Tensor:
+        """``(tokens,)`` int: which words each token of the text belongs to; -1 for none."""
+        coded = self._processor.tokenizer(text, return_offsets_mapping=True)
+        word_of, place = [], 0
+        starts = []
+        for word in self.words:
+            starts.append((place, place + len(word)))
+            place += len(word) + 2
+        for first, last in coded["offset_mapping"]:
+            inside = [k for k, (a, b) in enumerate(starts) if a <= first < last <= b]
+            word_of.append(inside[0] if inside else -1)
+        limit = int(getattr(self._network.config, "max_text_len", 256))
+        if len(word_of) > limit:
+            raise InputError(f"{len(word_of)} tokens of text; expected at most {limit}: use fewer")
+        return torch.tensor(word_of)
+
+    @torch.inference_mode()
+    def detect(self, frame: Frame) -> Detections | None:
+        given = self._processor(images=frame.image, text=self._text, **_GIVEN, **self._fit)
+        outputs = self._network(**self._prepared(given))
+        if self._grounding:
+            found = self._grounded(outputs, frame.size)
+        else:
+            (found,) = self._processor.post_process_grounded_object_detection(
+                outputs, threshold=self._min_score, target_sizes=[frame.size]
+            )
+            found = {name: found[name] for name in ("boxes", "scores", "labels")}
+        return self._answer(found, frame)
+
+    def _grounded(self, outputs: Any, size: tuple[int, int]) -> dict[str, Any]:
+        """Boxes with the words whose token fits each best.
+
+        The library's post-processing returns the text of all tokens above a threshold instead,
+        which may be part of a phrase or parts of several.
+        """
+        per_token = outputs.logits[0].float().sigmoid().cpu()  # (queries, 256)
+        word_of = self._word_of
+        per_token = per_token[:, : len(word_of)].masked_fill(word_of < 0, 0.0)
+        scores, token = per_token.max(dim=1)
+        labels = word_of[token]
+        centre, extent = outputs.pred_boxes[0].float().cpu().split(2, dim=1)
+        scale = torch.tensor([size[1], size[0]] * 2)
+        boxes = torch.cat([centre - extent / 2, centre + extent / 2], dim=1) * scale
+        keep = scores > self._min_score
+        return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
+
+
+def _library() -> Any:
+    try:
+        ensure_torchvision()  # else the library finds half a torchvision and stops
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise MissingExtra(
+            f"neural detectors need the transformers library ({error.name or error}); run: pip "
+            'install "vision-mem[mots]"'
+        ) from error
+
+
+def _load(model: str, auto_class: str, processor_class: str) -> _Parts:
+    name = KNOWN.get(model, model)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _open(_library(), str(folder), str(folder), auto_class, processor_class)
+    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        raise ModelError(
+            f"{model} is not a folder with a detector's config.json and weights; give such a "
+            "folder, or an id on Hugging Face"
+        )
+    library = _library()
+    words = "ZeroShot" in auto_class
+    place = _fetched(name, '"red car@/path/to/folder"' if words else "/path/to/folder")
+    return _open(library, str(place), name, auto_class, processor_class)
+
+
+def _fetched(name: str, example: str) -> Path:
+    """The folder of a repository on Hugging Face, from this machine if it is there already."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        place = Path(snapshot_download(name, local_files_only=True, allow_patterns=wanted))
+        if (place / "config.json").is_file() and any(place.glob("*.safetensors")):
+            return place
+    except Exception:  # not here, or an id that cannot be
+        log.debug("%s is not on this machine", name, exc_info=True)
+    try:
+        # One quick question first: a download without network tries again for half a minute.
+        HfApi().model_info(name, timeout=_REACH_S)
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # the hub raises dozens of unrelated kinds
+        log.debug("download failed", exc_info=True)
+        raise ModelError(
+            f"{name} is not on this machine and could not be fetched from Hugging Face "
+            f"({type(error).__name__}); where there is network, download the .json, .txt and "
+            f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
+            f"give its path: --detect {example}"
+        ) from error
+
+
+def _open(library: Any, place: str, name: str, auto_class: str, processor_class: str) -> _Parts:
+    local = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = library.AutoConfig.from_pretrained(place, **local)
+        _check_kind(library, config, name, auto_class)
+        with _no_progress_bars(library):
+            network, notes = getattr(library, auto_class).from_pretrained(
+                place, config=config, use_safetensors=True, output_loading_info=True, **local
+            )
+        processor = getattr(library, processor_class).from_pretrained(place, **local)
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged or hostile file can provoke any kind
+        log.debug("loading failed", exc_info=True)
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(
+            f"{name} cannot be loaded as a detector: {type(error).__name__}: {reason}; expected "
+            "config.json, model.safetensors and preprocessor_config.json"
+        ) from error
+    missing = sorted(notes.get("missing_keys") or ())
+    if missing:
+        # The library would fill them with random numbers.
+        raise ModelError(
+            f"{name} lacks {len(missing)} of its network's weights (first: {missing[0]}); "
+            "download it again"
+        )
+    names = {int(number): str(word) for number, word in (config.id2label or {}).items()}
+    return _Parts(network, processor, names)
+
+
+@contextmanager
+def _no_progress_bars(library: Any) -> Iterator[None]:
+    words = library.utils.logging
+    shown = words.is_progress_bar_enabled()
+    words.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            words.enable_progress_bar()
+
+
+def _check_kind(library: Any, config: Any, name: str, auto_class: str) -> None:
+    mappings = {
+        "AutoModelForObjectDetection": "MODEL_FOR_OBJECT_DETECTION_MAPPING",
+        "AutoModelForZeroShotObjectDetection": "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING",
+    }
+    fits = {kind: type(config) in getattr(library, key) for kind, key in mappings.items()}
+    if fits[auto_class]:
+        return
+    if any(fits.values()):
+        what = "finds given words" if not fits["AutoModelForObjectDetection"] else "has classes"
+        how = 'name some: --detect "red car@FOLDER"' if what.startswith("finds") else "of its own"
+        raise ModelError(f"{name} is a network that {what}; {how}")
+    raise ModelError(
+        f"{name} is a network of kind {config.model_type!r}, not a detector; expected D-FINE, "
+        "RT-DETR, Grounding DINO, OWLv2 or the like"
+    )
