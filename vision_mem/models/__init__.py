@@ -25,11 +25,12 @@ def load_segmenter(
 
     Args:
         model: ``embedded`` (comes with the package, no download); a SAM 2 name as
-            ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; the path of a SAM 2
-            checkpoint (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded
-            random weights with an image side of 128, for tests and benchmarks.
-        config: with a path: configuration name as ``sam2.1_hiera_t`` or a YAML file; guessed
-            when left out.
+            ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
+            SAM 2's shape, where its weights are installed; the path of a checkpoint of either
+            (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
+            weights with an image side of 128, for tests and benchmarks.
+        config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
+            file; guessed when left out.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
         precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
         compile: compile SAM 2's image encoder; the first frame then takes long.

@@ -3,8 +3,8 @@
 The YAML files of ``sam2`` name Python classes (``_target_``). Handed to a general instantiator
 such a file can call anything that can be imported, also through a harmless looking prefix
 (``sam2.modeling.sam2_base.torch.save``). Here a name must be a network class that is defined in
-the very module it is named by, inside ``sam2.modeling``; nothing else is ever called, and the
-process-wide state of hydra is not used.
+the very module it is named by, inside ``sam2.modeling``, or the trunk of our own ``nano``; nothing
+else is ever called, and the process-wide state of hydra is not used.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from vision_mem.models.torchvision_shim import ensure_torchvision
 _LARGEST_FILE = 1_000_000  # bytes; the published configurations have 4,000
 _NETWORK = "sam2.modeling.sam2_base.SAM2Base"
 _PREDICTOR = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+OWN_NAMES = ("nano",)
+"""Configurations that come with this package (``configs/models``)."""
+_OWN_TRUNK = "vision_mem.models.nano_trunk.NanoTrunk"
 _PREDICTOR_ONLY = (
     "fill_hole_area",
     "non_overlap_masks",
@@ -52,7 +55,7 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
     """Read a configuration by name or path.
 
     Args:
-        config: ``sam2.1_hiera_t`` and the like, or the path of a YAML file.
+        config: ``sam2.1_hiera_t`` and the like, ``nano``, or the path of a YAML file.
 
     Returns:
         Its name for messages, and its ``model`` part as plain nested values.
@@ -69,13 +72,16 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
         text = path.read_text(encoding="utf-8", errors="replace")
     else:
         short = Path(text_name).name.removesuffix(".yaml")
-        if short not in builtin_names():
+        known = [*builtin_names(), *OWN_NAMES]
+        if short not in known:
             raise ModelError(
-                f"no configuration {text_name!r}; expected a YAML file or one of "
-                f"{', '.join(builtin_names())}"
+                f"no configuration {text_name!r}; expected a YAML file or one of {', '.join(known)}"
             )
-        folder = short.partition("_")[0]
-        text = files("sam2").joinpath("configs", folder, f"{short}.yaml").read_text("utf-8")
+        if short in OWN_NAMES:
+            place = files("vision_mem.configs").joinpath("models")
+        else:
+            place = files("sam2").joinpath("configs", short.partition("_")[0])
+        text = place.joinpath(f"{short}.yaml").read_text("utf-8")
     return text_name, _parse(text, text_name)
 
 
@@ -161,6 +167,10 @@ def _build(node: Any, where: str, depth: int) -> Any:
 
 def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
     module_name, _, class_name = str(target).rpartition(".")
+    if target == _OWN_TRUNK:
+        from vision_mem.models.nano_trunk import NanoTrunk
+
+        return NanoTrunk
     if re.fullmatch(r"sam2\.modeling(\.[a-z_0-9]+)+", module_name):
         try:
             found = getattr(importlib.import_module(module_name), class_name, None)

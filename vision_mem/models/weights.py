@@ -53,6 +53,9 @@ PUBLISHED = {
 
 RANDOM_SEED = 20241118
 
+NANO_FILE = Path(__file__).with_name("nano.safetensors")
+"""Weights of ``nano`` that come with the package, where they do (docs/nano.md)."""
+
 
 def load_sam2(
     model: str,
@@ -138,11 +141,19 @@ def _find(model: str) -> tuple[Path, str | None, str]:
     if short in PUBLISHED:
         published = PUBLISHED[short]
         return _fetch(short, published), published.config, short
+    if model == "nano":
+        if not NANO_FILE.is_file():
+            raise ModelError(
+                "model 'nano' has no weights in this package yet; train it with "
+                "scripts/train_nano.py of the repository (docs/nano.md) and give the file it "
+                "exports: --model /path/to/nano.safetensors"
+            )
+        return NANO_FILE, "nano", model
     path = Path(model).expanduser()
     looks_like_path = path.suffix in (".pt", ".pth", ".safetensors") or "/" in model
     if path.is_file() or looks_like_path:
         return path, None, path.stem
-    names = ", ".join(["embedded", *PUBLISHED])
+    names = ", ".join(["embedded", "nano", *PUBLISHED])
     raise ModelError(
         f"no model {model!r}; expected one of {names}, the path of a SAM 2 checkpoint, or "
         "random:sam2.1_hiera_t@128"
@@ -237,12 +248,14 @@ def guess_config(state: Mapping[str, torch.Tensor], path: Path) -> str:
     """Tell the configuration from a file's name, or else from its tensors' shapes.
 
     Raises:
-        ModelError: when neither fits a SAM 2 network.
+        ModelError: when neither fits a SAM 2 network or ``nano``.
     """
     stem = path.stem.lower()
     for published in PUBLISHED.values():
         if stem == Path(published.file).stem:
             return published.config
+    if "image_encoder.trunk.stem.weight" in state:  # no published network begins so
+        return "nano"
     embed = state.get("image_encoder.trunk.patch_embed.proj.weight")
     block = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
     blocks = {int(m.group(1)) for m in map(block.match, state) if m}
