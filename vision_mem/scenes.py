@@ -66,6 +66,8 @@ class Difficulty:
         turn: chance of turning away: narrow, leaning, lit from another side.
         fence: chance of a row of thin bars in front of the whole picture.
         blur: chance of an unsharp picture.
+        part: chance that the target is a part of something larger that moves with it.
+        compression: chance of frames that were JPEG files, of poor to good quality.
         camouflage: chance of a target in the colours of what is behind it.
         spin: chance of turning round and round in the picture plane.
         shake: chance of a camera that swings by up to a twentieth of the picture a frame.
@@ -81,14 +83,16 @@ class Difficulty:
     bend: float = 0.6
     turn: float = 0.4
     fence: float = 0.25
-    blur: float = 0.25
+    blur: float = 0.5
+    compression: float = 0.8
+    part: float = 0.25
     camouflage: float = 0.35
     spin: float = 0.2
     shake: float = 0.25
     flutter: float = 0.3
     chase: float = 0.4
     sizes: tuple[tuple[int, int], ...] = field(
-        default=((640, 360), (480, 270), (360, 240), (848, 480))
+        default=((640, 360), (480, 270), (360, 240), (240, 180), (848, 480))
     )
 
 
@@ -172,6 +176,9 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
     if more.random() < difficulty.shake:
         sway, swing = width * more.uniform(0.05, 0.12), more.uniform(0.2, 0.4)
     dim = 0.45 if rng.random() < difficulty.dim else 0.05
+    part = None
+    if more.random() < difficulty.part:
+        part = (*more.uniform(0.4, 0.6, 2), *more.uniform(0.25, 0.4, 2))
     chase = more.uniform(0.7, 1.0) if more.random() < difficulty.chase else 0.0
     start = path(0)
 
@@ -186,7 +193,7 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
     scene = Scene(
         name=f"{target}-{seed:03d}",
         background=background,
-        target=Actor(target, path),
+        target=Actor(target, path, part=part),
         others=others,
         occluders=occluders,
         camera=camera,
@@ -196,7 +203,8 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
         height=height,
         noise=rng.uniform(1, 5),
         seed=seed,
-        blur=1.5 if rng.random() < difficulty.blur else 0.0,
+        blur=more.uniform(0.5, 2.0) if rng.random() < difficulty.blur else 0.0,
+        quality=int(more.integers(25, 85)) if more.random() < difficulty.compression else None,
     )
     if more.random() < difficulty.camouflage:
         scene = _camouflage(scene, more.uniform(0.5, 1.0))

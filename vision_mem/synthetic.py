@@ -47,13 +47,16 @@ class Pose:
 class Actor:
     """A cut-out, its path (a function of the frame number), and its colours.
 
-    Colours become ``contrast`` times those of the photograph plus ``tint``, grey levels.
+    Colours become ``contrast`` times those of the photograph plus ``tint``, grey levels. With a
+    ``part``, the truth is not the whole cut-out but an ellipse in it (centre and radii, x before y,
+    as shares of its sides), as a face is a part of a person.
     """
 
     cutout: str
     path: Callable[[int], Pose]
     contrast: float = 1.0
     tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    part: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Scene:
         noise: standard deviation in grey levels.
         seed: of the noise.
         blur: standard deviation of an unsharp lens, pixels.
+        quality: JPEG quality the frames have been through, 1 to 100; None for none.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Scene:
     noise: float = 2.0
     seed: int = 0
     blur: float = 0.0
+    quality: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,17 @@ class SyntheticClip:
             # One plane for all channels: sensor noise is mostly brightness, and it is faster.
             shaded += generator.normal(0, scene.noise, image.shape[:2])[..., None].astype("f4")
         mask = alpha > 0.5
-        return RenderedFrame(np.clip(shaded, 0, 255).astype(np.uint8), mask, _bounds(mask))
+        seen = _compress(np.clip(shaded, 0, 255).astype(np.uint8), scene.quality)
+        return RenderedFrame(seen, mask, _bounds(mask))
+
+
+def _compress(image: Image, quality: int | None) -> Image:
+    """What a JPEG file keeps of an image: blocks, ringing, half the resolution in colour."""
+    if quality is None:
+        return image
+    packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    unpacked = np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(unpacked[..., ::-1])
 
 
 def _bounds(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -212,25 +227,49 @@ def paste(
     """Draw an actor, as it is at frame ``t``, into ``image``.
 
     Returns:
-        Its opacity ``(H, W)`` in [0, 1].
+        Opacity ``(H, W)`` in [0, 1] of the actor, or of its part.
     """
-    height, width = image.shape[:2]
     pose = actor.path(t)
     picture = cutout(actor.cutout)
+    truth = picture
+    if actor.part is not None:
+        rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]]
+        x, y, across, down = actor.part
+        off = (columns / picture.shape[1] - x) ** 2 / across**2
+        inside = off + (rows / picture.shape[0] - y) ** 2 / down**2 < 1
+        truth = np.dstack([picture[..., :3], picture[..., 3] * inside])
+    if pose.shade:
+        light = np.linspace(1 - pose.shade, 1 + pose.shade, picture.shape[1], dtype=np.float32)
+        shaded = np.clip(picture[..., :3] * light[None, :, None], 0, 255).astype(np.uint8)
+        picture = np.dstack([shaded, picture[..., 3]])
+    warped = _place(picture, pose, view, image.shape[:2])
+    alpha = _opacity(warped)
+    colour = warped[..., :3].astype(np.float32)
+    if actor.contrast != 1.0 or any(actor.tint):
+        colour = np.clip(colour * actor.contrast + np.array(actor.tint, np.float32), 0, 255)
+    colour *= pose.gain
+    image += alpha[..., None] * (colour - image)
+    if actor.part is None:
+        return alpha
+    return _opacity(_place(truth, pose, view, image.shape[:2]))
+
+
+def _opacity(picture: Image) -> NDArray[np.float32]:
+    return picture[..., 3].astype(np.float32) / np.float32(255)
+
+
+def _place(picture: Image, pose: Pose, view: NDArray[np.float64], size: tuple[int, ...]) -> Image:
+    """A cut-out where and how its pose says, in a picture of ``size`` (h, w)."""
     scale = pose.height / picture.shape[0]
     # Shrink first: warpAffine alone would alias small objects.
     shrink = scale * view[0, 0]
     if shrink < 0.7:
-        size = (max(2, round(picture.shape[1] * shrink)), max(2, round(picture.shape[0] * shrink)))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        less = (max(2, round(picture.shape[1] * shrink)), max(2, round(picture.shape[0] * shrink)))
+        small = cv2.resize(picture, less, interpolation=cv2.INTER_AREA)
         scale *= picture.shape[0] / small.shape[0]
-        picture = small
+        picture = np.asarray(small, np.uint8)
     if pose.bend:
         picture = _bend(picture, pose.bend)
-    if pose.shade:
-        across = np.linspace(1 - pose.shade, 1 + pose.shade, picture.shape[1], dtype=np.float32)
-        shaded = np.clip(picture[..., :3] * across[None, :, None], 0, 255).astype(np.uint8)
-        picture = np.dstack([shaded, picture[..., 3]])
     turn = np.deg2rad(pose.angle)
     cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
     to_world = np.array(
@@ -239,14 +278,8 @@ def paste(
     centre = to_world @ np.array([picture.shape[1] / 2, picture.shape[0] / 2, 1])
     to_world[0, 2] = pose.x - centre[0]
     to_world[1, 2] = pose.y - centre[1]
-    warped = cv2.warpAffine(picture, view @ to_world, (width, height), flags=cv2.INTER_LINEAR)
-    alpha: NDArray[np.float32] = warped[..., 3].astype(np.float32) / 255
-    colour = warped[..., :3].astype(np.float32)
-    if actor.contrast != 1.0 or any(actor.tint):
-        colour = np.clip(colour * actor.contrast + np.array(actor.tint, np.float32), 0, 255)
-    colour *= pose.gain
-    image += alpha[..., None] * (colour - image)
-    return alpha
+    placed = cv2.warpAffine(picture, view @ to_world, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+    return np.asarray(placed, np.uint8)
 
 
 def _bend(picture: Image, amplitude: float) -> Image:

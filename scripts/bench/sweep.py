@@ -10,8 +10,8 @@ Each clip is started three ways: from its true mask, from its box, and from an e
 which stands for the poor first mask that real objects of little contrast get. The criterion is
 the mean of J (true mask) and the success AUC of the two others; a change is shown against the
 defaults with the standard error of the difference over clips. ``--first`` looks at first frames
-only: the IoU of the mask made from the box, over all clips and over those with a target in the
-colours of its background. Real sequences cannot be given:
+only: the IoU of the mask made from the box, for whole targets, for targets in the colours of
+their background, and for targets that are a part of something. Real sequences cannot be given:
 what is chosen here may then be measured on them (``quality.py``), once.
 """
 
@@ -77,14 +77,20 @@ def score_first(clips: Iterable[Clip], config: EmbeddedConfig) -> np.ndarray:
     return np.array(found)
 
 
+KINDS = {
+    "whole": Difficulty(camouflage=0.0, part=0.0),
+    "camouflaged": Difficulty(camouflage=1.0, part=0.0),
+    "part of something": Difficulty(camouflage=0.0, part=1.0),
+}
+
+
 def compare_first(settings: dict[str, EmbeddedConfig], seeds: Iterable[int]) -> None:
-    """Table of ``score_first``, on ordinary and on camouflaged targets."""
-    print("| setting | IoU | against defaults | IoU, camouflaged | against defaults |")
-    print("|---|---|---|---|---|")
-    sets = []
-    for camouflage in (0.0, 1.0):
-        scenes = [random_scene(s, Difficulty(camouflage=camouflage), frames=1) for s in seeds]
-        sets.append([clip_of(scene) for scene in scenes])
+    """Table of ``score_first`` on three kinds of targets."""
+    print("| setting | " + " | ".join(f"{kind} | against defaults" for kind in KINDS) + " |")
+    print("|---|" + "---|---|" * len(KINDS))
+    sets = [
+        [clip_of(random_scene(seed, kind, frames=1)) for seed in seeds] for kind in KINDS.values()
+    ]
     references: list[np.ndarray] = []
     for name, config in settings.items():
         cells = [name]
@@ -163,7 +169,7 @@ def fit(clips: Iterable[Clip], config: EmbeddedConfig) -> None:
     guess = torch.sigmoid(evidence @ beta).detach().numpy()
     now = 1 / (1 + np.exp(-evidence.numpy() @ np.array(config.weights)))
     print(f"{len(table)} candidates, {float(share):.0%} of them below IoU 0.3")
-    print("weights " + "/".join(f"{float(b):.2f}" for b in beta))
+    print("weights " + "/".join(f"{b:.2f}" for b in beta.tolist()))
     for name, values in (("fitted", guess), ("config", now)):
         low, high = values[iou.numpy() < 0.2], values[iou.numpy() > 0.7]
         print(

@@ -67,6 +67,39 @@ def test_pillars_cover_the_target():
     assert rendered.mask.sum() < 0.2 * SyntheticClip(PLAIN).render(0).mask.sum()
 
 
+def test_a_part_is_inside_and_moves_along():
+    """The picture is that of the whole; the truth is an ellipse in it."""
+    part = replace(PLAIN, target=replace(PLAIN.target, part=(0.5, 0.4, 0.25, 0.3)))
+    for t in (0, 5):
+        whole, some = SyntheticClip(PLAIN).render(t), SyntheticClip(part).render(t)
+        np.testing.assert_array_equal(whole.image, some.image)
+        assert some.mask.any() and not (some.mask & ~whole.mask).any()
+        x1, y1, x2, y2 = some.box
+        left, top, right, bottom = whole.box
+        assert (x2 - x1) / (right - left) == pytest.approx(0.5, abs=0.08)
+        assert (y2 - y1) / (bottom - top) == pytest.approx(0.6, abs=0.08)
+
+
+def test_compression_spoils_the_picture_not_the_truth():
+    plain, poor = (SyntheticClip(replace(PLAIN, quality=q)).render(2) for q in (None, 20))
+    off = np.abs(plain.image.astype(int) - poor.image).mean()
+    assert 1 < off < 20
+    np.testing.assert_array_equal(plain.mask, poor.mask)
+
+
+def test_camouflage_brings_colours_closer():
+    """To those the target stands on, on the first frame."""
+    gaps = []
+    for camouflage in (0, 1):
+        hard = Difficulty(camouflage=camouflage, twin=0, pillar=0, fence=0, blur=0, compression=0)
+        scene = random_scene(2, hard)
+        away = replace(scene.target, path=lambda t: Pose(-1e4, -1e4, 1))
+        shown = SyntheticClip(scene).render(0)
+        behind = SyntheticClip(replace(scene, target=away)).render(0).image[shown.mask]
+        gaps.append(np.abs(shown.image[shown.mask].mean(0) - behind.mean(0)).max())
+    assert gaps[1] < 0.6 * gaps[0]
+
+
 @pytest.mark.parametrize("seed", [0, 3, 11])
 def test_same_seed_same_frames(seed):
     one, two = (SyntheticClip(random_scene(seed, frames=12)) for _ in range(2))

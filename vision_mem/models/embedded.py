@@ -227,8 +227,11 @@ class EmbeddedSegmenter:
         config, side = self.config, self.config.window
         votes, first = vote(self._tokens(payload, window), memory, config)
         picture = self._picture(payload, window)
+        plain, first = (
+            cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in (votes, first)
+        )
         fine = follow_edges(votes, picture, config.outline_radius, config.outline_smoothness)
-        first = cv2.resize(first, (side, side), interpolation=cv2.INTER_LINEAR)
+        fine = config.outline_share * fine + (1 - config.outline_share) * plain
         logits = to_logit(fine)
         expected = None
         if prior is not None:

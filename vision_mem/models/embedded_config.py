@@ -26,6 +26,7 @@ class EmbeddedConfig(PropagationConfig):
         outline_radius: of the neighbourhood in which votes follow the picture's colours, in pixels
             of half the window; see ``outline.follow_edges``.
         outline_smoothness: colour variance below which there is no edge.
+        outline_share: how much the votes that follow edges count, beside the plain ones.
         weights: estimated IoU = sigmoid of these times (1, mean vote in the mask, IoU with the
             moved previous mask, agreement of areas, mean vote of prompted entries alone).
         no_prior_agreement: IoU with the moved previous mask where there is none.
@@ -57,12 +58,13 @@ class EmbeddedConfig(PropagationConfig):
     flow_side: int = 320
     scene_side: int = 448
     outline_radius: int = 4
-    outline_smoothness: float = 1e-4
+    outline_smoothness: float = 3e-5
+    outline_share: float = 1.0
     weights: tuple[float, float, float, float, float] = (-9.8, 9.6, 0.8, 0.5, 2.7)
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3
     alone: float = 0.1
-    present: float = 0.3
+    present: float = 0.2
     presence_gain: float = 4.0
     search_below: float = 0.45
     search_always: int = 3
