@@ -54,6 +54,21 @@ def test_no_edge_no_change():
         assert iou(said > 0.5, disc()) > 0.95
 
 
+@pytest.mark.parametrize("contrast", [0.02, 0.3, 1.0])
+def test_grey_pictures_are_pictures_too(contrast):
+    """Three equal channels: their covariance has two eigenvalues of nearly nothing."""
+    mask = disc()
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    grey = 128 + 127 * contrast * np.where(mask, np.sin(rows / 3), -np.cos(columns / 7))
+    picture = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    votes = coarse(mask)
+    plain = follow_edges(votes, picture, radius=0, smoothness=3e-5)
+    for smoothness in (1e-6, 3e-5):
+        said = follow_edges(votes, picture, radius=4, smoothness=smoothness)
+        assert np.isfinite(said).all()
+        assert np.abs(said - plain).mean() < 0.05
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_one_opinion_stays_one(value):
     """Noise in the picture must not become an outline."""

@@ -59,7 +59,7 @@ class EmbeddedConfig(PropagationConfig):
     scene_side: int = 448
     outline_radius: int = 4
     outline_smoothness: float = 3e-5
-    outline_share: float = 1.0
+    outline_share: float = 0.5
     weights: tuple[float, float, float, float, float] = (-9.8, 9.6, 0.8, 0.5, 2.7)
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3

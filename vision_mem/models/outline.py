@@ -33,15 +33,15 @@ def follow_edges(
     side = picture.shape[0]
     small = (side // _SHRINK, side // _SHRINK)
 
-    def mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(plane: NDArray[np.float64]) -> NDArray[np.float64]:
         width = 2 * radius + 1
         return np.asarray(cv2.blur(plane, (width, width), borderType=cv2.BORDER_REFLECT_101))
 
-    # Planes, not pixels: each fits a core's cache, and the arithmetic runs at full width.
-    r, g, b = cv2.split(
-        cv2.resize(picture, small, interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
-    )
-    vote = np.asarray(cv2.resize(votes, small, interpolation=cv2.INTER_LINEAR), np.float32)
+    # Planes, not pixels: each fits a core's cache, and the arithmetic runs at full width. Double
+    # precision, because the colours of a grey picture are all but dependent.
+    guide = cv2.resize(picture, small, interpolation=cv2.INTER_AREA) * (1 / 255)
+    r, g, b = cv2.split(guide)
+    vote = cv2.resize(votes, small, interpolation=cv2.INTER_LINEAR).astype(np.float64)
     mr, mg, mb, mv = mean(r), mean(g), mean(b), mean(vote)
     # Covariance of the colours, symmetric: only the six parts that differ.
     rr, rg, rb = mean(r * r) - mr * mr + smoothness, mean(r * g) - mr * mg, mean(r * b) - mr * mb
@@ -57,10 +57,11 @@ def follow_edges(
     sb = (crb * vr + cgb * vg + cbb * vb) * scale
     rest = mean(mv - sr * mr - sg * mg - sb * mb)
 
-    def whole(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR))
+    def whole(plane: NDArray[np.float64]) -> NDArray[np.float32]:
+        coarse = plane.astype(np.float32)
+        return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR))
 
     said = whole(rest)
     for slope, plane in zip((sr, sg, sb), cv2.split(picture), strict=True):
-        said += whole(mean(slope) * np.float32(1 / 255)) * plane
+        said += whole(mean(slope) / 255) * plane
     return np.asarray(np.clip(said, 0, 1, out=said), np.float32)
