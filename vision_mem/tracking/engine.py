@@ -6,18 +6,18 @@ fails half-way has changed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import (
     alternative_overlaps,
     fill_holes,
-    mask_extents,
     mask_to_box,
 )
 from vision_mem.models.protocols import (
@@ -38,6 +38,7 @@ from vision_mem.tracking.memory import MaskMemory
 from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
 from vision_mem.tracking.prompts import describe_prompt
+from vision_mem.tracking.transfer import scores_to_host
 from vision_mem.types import ObjectResult, Prompt
 
 BATCHING = ("auto", "on", "off")
@@ -130,7 +131,7 @@ class Engine:
             for group in groups
         ]
         grids = [self.segmenter.to_grid(made.logits, features) for made in parts]
-        scores = _to_host(parts, grids)
+        scores = scores_to_host(parts, grids)
         drafts: dict[int, Draft] = {}
         place = [(p, row) for p, group in enumerate(groups) for row in range(len(group))]
         for number, (part, row) in enumerate(place):
@@ -176,7 +177,7 @@ class Engine:
             appear_threshold=policy.appear_threshold,
         )
         grid = self.segmenter.to_grid(made.logits, features)
-        scores = _to_host([made], [grid])[0]
+        scores = scores_to_host([made], [grid])[0]
         state = ChoiceState() if before is None else before.choice
         choice = choose_prompted(policy, state, scores)
         diary: dict[str, Any] = {
@@ -253,9 +254,24 @@ class Engine:
             diary=diary,
         )
 
-    def remember(self, features: ImageFeatures, drafts: Mapping[int, Draft]) -> dict[int, Outcome]:
-        """Encode the chosen masks and write them into the objects' memories."""
-        items = list(drafts.values())
+    def remember(
+        self,
+        features: ImageFeatures,
+        drafts: Mapping[int, Draft],
+        withheld: Mapping[int, str] | None = None,
+    ) -> dict[int, Outcome]:
+        """Encode the chosen masks and write them into the objects' memories.
+
+        Args:
+            features: the encoded frame.
+            drafts: by object.
+            withheld: objects whose memory stays as it is, and why; time goes on for them too.
+
+        Returns:
+            What became of each object, in the order of ``drafts``.
+        """
+        withheld = withheld or {}
+        items = [draft for object_id, draft in drafts.items() if object_id not in withheld]
         groups = [[n] for n in range(len(items))]
         if self._together:
             kinds = (False, True)
@@ -272,9 +288,14 @@ class Engine:
                 pointers=torch.stack([items[n].pointer for n in group]),
             )
             stored.update(zip(group, made, strict=True))
-        return {
+        done = {
             draft.after.object_id: self._outcome(draft, stored[n]) for n, draft in enumerate(items)
         }
+        for object_id, why in withheld.items():
+            draft = drafts[object_id]
+            verdict = {"kept": False, "why": why}
+            done[object_id] = self._settled(draft, draft.after.memory, verdict)
+        return {object_id: done[object_id] for object_id in drafts}
 
     def _outcome(self, draft: Draft, tensors: dict[str, torch.Tensor]) -> Outcome:
         policy, record = self.config.policy, draft.record
@@ -286,16 +307,38 @@ class Engine:
             anchor = any(value <= policy.anchor_overlap for value in draft.overlaps)
             memory, why = memory.write(entry, record, anchor=anchor)
             verdict = {"kept": why is None, "why": why or ("anchor" if anchor else "accepted")}
-        logits = draft.logits
-        if not record.prompted:
-            logits = fill_holes(logits, self._fill_area)
+        return self._settled(draft, memory, verdict)
+
+    def _settled(self, draft: Draft, memory: MaskMemory, verdict: dict[str, Any]) -> Outcome:
         return Outcome(
             after=replace(draft.after, memory=memory),
             before=draft.before,
-            logits=logits,
-            record=record,
+            logits=self.shown_logits(draft),
+            record=draft.record,
             diary={**draft.diary, "memory": verdict},
         )
+
+    def shown_logits(self, draft: Draft) -> torch.Tensor:
+        """``(1, 1, h, w)`` logits of a draft as they are shown: holes filled."""
+        if draft.record.prompted:
+            return draft.logits  # filled when they were made
+        return fill_holes(draft.logits, self._fill_area)
+
+    def masks(
+        self, features: ImageFeatures, logits: Sequence[torch.Tensor]
+    ) -> Iterator[NDArray[np.bool_]]:
+        """Bring masks to the frame's size, a few at a time.
+
+        Args:
+            features: the encoded frame.
+            logits: ``(1, 1, h, w)`` each.
+
+        Yields:
+            ``(H, W)`` bool, in order.
+        """
+        for first in range(0, len(logits), _RENDERED_TOGETHER):
+            some = torch.cat(list(logits[first : first + _RENDERED_TOGETHER]))
+            yield from (self.segmenter.to_video(some, features) > 0)[:, 0].cpu().numpy()
 
     def render(
         self, features: ImageFeatures, outcomes: dict[int, Outcome]
@@ -311,53 +354,26 @@ class Engine:
         """
         kept, objects = dict(outcomes), []
         items = list(outcomes.values())
-        for first in range(0, len(items), _RENDERED_TOGETHER):
-            some = items[first : first + _RENDERED_TOGETHER]
-            logits = torch.cat([outcome.logits for outcome in some])
-            masks = (self.segmenter.to_video(logits, features) > 0)[:, 0].cpu().numpy()
-            for outcome, mask in zip(some, masks, strict=True):
-                box = mask_to_box(mask)
-                logit = outcome.record.object_logit
-                appears = logit > self.config.policy.appear_threshold
-                after = replace(outcome.after, present=bool(appears and box.any()))
-                kept[after.object_id] = replace(outcome, after=after)
-                objects.append(
-                    ObjectResult(
-                        object_id=after.object_id,
-                        name=after.name,
-                        present=after.present,
-                        mask=mask,
-                        box=box,
-                        score=min(max(outcome.record.iou, 0.0), 1.0),
-                        object_logit=logit,
-                        diary=outcome.diary,
-                    )
+        masks = self.masks(features, [outcome.logits for outcome in items])
+        for outcome, mask in zip(items, masks, strict=True):
+            box = mask_to_box(mask)
+            logit = outcome.record.object_logit
+            appears = logit > self.config.policy.appear_threshold
+            after = replace(outcome.after, present=bool(appears and box.any()))
+            kept[after.object_id] = replace(outcome, after=after)
+            objects.append(
+                ObjectResult(
+                    object_id=after.object_id,
+                    name=after.name,
+                    present=after.present,
+                    mask=mask,
+                    box=box,
+                    score=min(max(outcome.record.iou, 0.0), 1.0),
+                    object_logit=logit,
+                    diary=outcome.diary,
                 )
+            )
         return tuple(objects), kept
-
-
-def _to_host(parts: Sequence[Candidates], grids: Sequence[torch.Tensor]) -> list[CandidateScores]:
-    """Everything the policy must know, in one transfer for all objects.
-
-    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
-    """
-    rows = []
-    for made, grid in zip(parts, grids, strict=True):
-        on = grid > 0
-        area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
-        logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
-        columns = [made.iou.float().unsqueeze(-1), logit, area.unsqueeze(-1), mask_extents(on)]
-        rows.append(torch.cat(columns, dim=-1))  # (B, M, 7)
-    table = torch.cat(rows).cpu().numpy()
-    return [
-        CandidateScores(
-            iou=row[:, 0],
-            object_logit=float(row[0, 1]),
-            extents=row[:, 3:].astype(np.float64),
-            areas=row[:, 2].astype(np.int64),
-        )
-        for row in table
-    ]
 
 
 def _describe_read(read: MemoryRead) -> dict[str, Any]:

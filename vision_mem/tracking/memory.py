@@ -90,16 +90,19 @@ class MaskMemory:
         """
         new = Remembered(entry, record)
         held = (*self.prompts, new)
-        kept = held[-self.limits.prompts :]
+        kept, spare = held[-self.limits.prompts :], held[: -self.limits.prompts]
+        if self.config.pin_first_prompt and spare and self.limits.prompts > 1:
+            kept, spare = (held[0], *kept[1:]), (*spare[1:], kept[0])
         memory = replace(
             self,
             prompts=kept,
             anchor_state=after_frame(self.anchor_state, record, anchored=True),
         )
-        for old in held[: -self.limits.prompts]:
+        for old in spare:
             memory = memory._demote(old, entry.index)
         # The window moved on by one frame although no pointer was added to it.
-        return replace(memory, pointers=memory._window(memory.pointers, entry.index))
+        memory = replace(memory, pointers=memory._window(memory.pointers, entry.index))
+        return memory._within(self.config.window)
 
     def write(
         self, entry: MemoryEntry, record: FrameRecord, *, anchor: bool = False
@@ -130,7 +133,7 @@ class MaskMemory:
             anchors=anchors,
             pointers=self._window(pointers, entry.index),
             anchor_state=after_frame(self.anchor_state, record, anchored=anchor),
-        )
+        )._within(self.config.window)
         why = refusal(self.config, record) if self.config.memory == "scored" else None
         if self.config.memory == "prompt":
             why = "this policy reads the prompt only"
@@ -181,6 +184,31 @@ class MaskMemory:
             hint=hint,
             timed_prompts=self.config.memory != "distractor",
         )
+
+    def without(self, index: int) -> MaskMemory:
+        """The memory as if a frame had not been remembered; what it displaced stays away."""
+        return replace(
+            self,
+            prompts=tuple(held for held in self.prompts if held.entry.index != index),
+            recents=tuple(held for held in self.recents if held.entry.index != index),
+            anchors=tuple(held for held in self.anchors if held.entry.index != index),
+            pointers=tuple(pointer for pointer in self.pointers if pointer.index != index),
+        )
+
+    def thinned(self) -> MaskMemory | None:
+        """With one memory less: the oldest tracked frame, then the oldest prompted but the first.
+
+        Returns:
+            The smaller memory; None when only what an object cannot do without is left, one
+            prompted and one tracked frame.
+        """
+        if self.anchors:
+            return replace(self, anchors=self.anchors[1:])
+        if len(self.recents) > 1:
+            return replace(self, recents=self.recents[1:])
+        if len(self.prompts) > 1:
+            return replace(self, prompts=(self.prompts[0], *self.prompts[2:]))
+        return None
 
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """All tensors held with the kind of each; shared ones come up more than once."""
@@ -233,6 +261,15 @@ class MaskMemory:
     def _window(self, pointers: tuple[Pointer, ...], newest: int) -> tuple[Pointer, ...]:
         first = newest + 1 - self.limits.pointers
         return tuple(pointer for pointer in pointers if pointer.index >= first)
+
+    def _within(self, window: int | None) -> MaskMemory:
+        """Without tracked frames that lie further back than the window reaches."""
+        if window is None or len(self.pointers) <= window + 1:
+            return self
+        pointers = self.pointers[-(window + 1) :]
+        first = pointers[0].index
+        recents = tuple(held for held in self.recents if held.entry.index >= first)
+        return replace(self, pointers=pointers, recents=recents)
 
     def _demote(self, old: Remembered, newest: int) -> MaskMemory:
         pointer = Pointer(old.entry.index, old.entry.pointer, old.record.area > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,19 @@ class TrackedObject:
         box: NDArray[np.float64] = np.array(self.last_extent, dtype=np.float64)
         height = max(float(box[3] - box[1]), 1.0)
         return SearchHint(box, _LOST_SPREAD * height * (self.missing + 1), self.missing)
+
+    def skipped(self, max_coast: int) -> TrackedObject:
+        """The object after a frame on which nobody looked for it.
+
+        Args:
+            max_coast: frames after which the motion filter means nothing any more; 0 for never.
+        """
+        choice = self.choice
+        if choice.motion is not None:
+            coast = choice.coast + 1
+            stable = 0 if 0 < max_coast < coast else choice.stable
+            choice = ChoiceState(predict(choice.motion), stable, coast)
+        return replace(self, age=self.age + 1, choice=choice, missing=self.missing + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""

@@ -57,6 +57,11 @@ class PolicyConfig:
         pointer_gate: whether pointers of frames with an empty mask are left out (DAM4SAM: yes).
         max_prompts: prompted frames kept at most, the nearest in time (SAM 2's
             ``max_cond_frames_in_attn``). None takes the model's limit, or 8 if it has none.
+        pin_first_prompt: whether the very first prompted frame stays when there are too many
+            (SAM 2's selection counts by distance alone).
+        window: tracked frames that may be read behind the newest one, counted among those that
+            were remembered; older memories and pointers are dropped. None drops none that can be
+            read: with SAM 2's memory 14 or more change nothing (Seg2Track-SAM2: 16).
         corrections_are_prompts: whether a frame corrected by hand is kept like a first prompt
             (SAM 2's ``add_all_frames_to_correct_as_cond``; off there) or like a tracked frame.
         anchor_slots: frames kept by ``distractor`` memory, the first prompt included (DAM4SAM: 4).
@@ -89,6 +94,8 @@ class PolicyConfig:
     motion_on_prompt: str = "init"
     pointer_gate: bool = False
     max_prompts: int | None = None
+    pin_first_prompt: bool = False
+    window: int | None = None
     corrections_are_prompts: bool = False
     anchor_slots: int = 4
     anchor_stride: int = 5
@@ -114,6 +121,8 @@ class PolicyConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; expected {low} or more")
         if self.max_prompts is not None and self.max_prompts < 1:
             raise InputError(f"max_prompts is {self.max_prompts}; expected 1 or more, or null")
+        if self.window is not None and self.window < 1:
+            raise InputError(f"window is {self.window}; expected 1 or more frames, or null")
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

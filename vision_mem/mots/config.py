@@ -1,0 +1,73 @@
+"""All settings of a multi-object session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vision_mem.errors import InputError
+from vision_mem.mots.association import AssociationConfig
+from vision_mem.mots.births import BirthConfig
+from vision_mem.mots.existence import ExistenceConfig
+from vision_mem.mots.gallery import GalleryConfig
+from vision_mem.mots.lifecycle import LifecycleConfig, RepromptConfig
+from vision_mem.mots.official import OfficialConfig
+from vision_mem.mots.overlap import RULES as OVERLAPS
+from vision_mem.mots.remembering import MemoryConfig
+from vision_mem.tracking.engine import TrackingConfig
+from vision_mem.tracking.policy import PolicyConfig
+
+RULES = ("own", "official")
+BOXES = ("mask", "detection")
+
+
+def _tracking() -> TrackingConfig:
+    policy = PolicyConfig(
+        appear_threshold=0.0, max_prompts=4, corrections_are_prompts=True, pin_first_prompt=True
+    )
+    return TrackingConfig(policy=policy)
+
+
+@dataclass(frozen=True)
+class MotsConfig:
+    """Settings of a multi-object session.
+
+    Attributes:
+        rules: ``own``, or ``official``: step for step what Seg2Track-SAM2's code does, its
+            oddities included; then only ``official``, ``tracking`` and ``memory.max_tracks``
+            matter.
+        association, birth, lifecycle, reprompt, existence, gallery, memory: see there.
+        official: constants of the ``official`` rules.
+        overlap: who wins contested pixels: ``score``, ``area``, ``creation`` or ``none``.
+        emit_tentative: whether tracks are shown before they are confirmed.
+        shown_score: score that a track needs to be shown on a frame without a detection of it; a
+            mask that is believed to be wrong is not shown.
+        box: whether a detected track's box is that of its ``mask`` or of its ``detection``.
+        tracking: memory policy and engine.
+
+    Source:
+        Seg2Track-SAM2 (arXiv 2509.11772) and its code; where ``own`` differs, it is ours.
+    """
+
+    rules: str = "own"
+    association: AssociationConfig = AssociationConfig()
+    birth: BirthConfig = field(default_factory=BirthConfig)
+    lifecycle: LifecycleConfig = LifecycleConfig()
+    reprompt: RepromptConfig = RepromptConfig()
+    existence: ExistenceConfig = ExistenceConfig()
+    gallery: GalleryConfig = GalleryConfig()
+    memory: MemoryConfig = MemoryConfig()
+    official: OfficialConfig = field(default_factory=OfficialConfig)
+    overlap: str = "score"
+    emit_tentative: bool = True
+    shown_score: float = 0.5
+    box: str = "mask"
+    tracking: TrackingConfig = field(default_factory=_tracking)
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.shown_score <= 1.0:
+            raise InputError(f"shown_score is {self.shown_score}; expected a number from 0 to 1")
+        for name, known in (("rules", RULES), ("overlap", OVERLAPS), ("box", BOXES)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                )

@@ -1,0 +1,307 @@
+"""Follow everything a detector finds, with identities that stay: one ``step`` a frame.
+
+The session owns all that changes, as one value that is replaced at the very end of a step: a
+step that raises loses nothing. Edits (``prompt``, ``split``, ``merge``, ``delete``, ``rename``)
+may come between any two steps; they speak of the latest frame, and the next result reports them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from vision_mem.config import load_config
+from vision_mem.errors import InputError, ModelError
+from vision_mem.io.snapshots import load_snapshot, save_snapshot
+from vision_mem.models.protocols import ImageFeatures, Segmenter
+from vision_mem.mots import edits
+from vision_mem.mots.config import MotsConfig
+from vision_mem.mots.forgetting import usage_of, within_budget
+from vision_mem.mots.official_rules import OfficialRules
+from vision_mem.mots.own_rules import OwnRules
+from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
+from vision_mem.tracking.engine import Engine
+from vision_mem.types import Detections, Event, Frame, Prompt
+
+_RULES: dict[str, type[OwnRules | OfficialRules]] = {"own": OwnRules, "official": OfficialRules}
+
+
+class MotsSession:
+    """Follows the objects that a detector finds in one stream.
+
+    Args:
+        segmenter: shared, never changed.
+        config: settings; the defaults are the preset ``default``.
+    """
+
+    def __init__(self, segmenter: Segmenter, config: MotsConfig | None = None) -> None:
+        self.segmenter = segmenter
+        self.config = config or MotsConfig()
+        self._engine = Engine(segmenter, self.config.tracking)
+        self._rules = _RULES[self.config.rules](self._engine, self.config)
+        self.reset()
+
+    # -- the public face -----------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget everything; equal to a new session."""
+        self._state = MotsState()
+        self._latest: edits.Latest | None = None
+
+    @property
+    def track_ids(self) -> tuple[int, ...]:
+        """Ids of the tracks followed now, lost ones too, in the order they were born."""
+        return tuple(self._state.tracks)
+
+    @torch.inference_mode()
+    def step(
+        self,
+        frame: Frame,
+        detections: Detections | None = None,
+        *,
+        reports_absence: bool = True,
+    ) -> MotsResult:
+        """Look at the next frame.
+
+        Args:
+            frame: the frame.
+            detections: on it, in its pixels; ``Detections()`` when nothing was seen, None when
+                the detector gave no answer on this frame.
+            reports_absence: the detector's word on whether not being detected says anything;
+                False for motion detectors.
+
+        Returns:
+            Masks, boxes, states and events of all tracks.
+
+        Raises:
+            InputError: for a frame that cannot be used; the session is as before.
+        """
+        if self._state.frame_index == frame.index:
+            raise InputError(
+                f"frame {frame.index} comes twice in a row; number frames as they come, or call "
+                "reset() before another stream"
+            )
+        # Let go of the previous frame's features first: they are the largest thing held.
+        latest, self._latest = self._latest, None
+        try:
+            features = self.segmenter.encode_image(frame)
+            self._same_grid(frame, features)
+            made, results = self._rules.step(
+                self._state, frame, features, detections, reports_absence
+            )
+            state, result = made.finished(results)
+            logits = {key: made.logits[key] for key in state.tracks if key in made.logits}
+            state, logits = within_budget(self.config, state, logits)
+        except BaseException:
+            self._latest = latest
+            raise
+        # What the budget removed belongs to this frame.
+        result = replace(result, events=(*result.events, *state.events))
+        self._state = replace(state, events=())
+        self._latest = edits.Latest(frame, features, logits)
+        return result
+
+    def usage(self, track_id: int | None = None) -> MotsUsage:
+        """What is held between frames, to the byte.
+
+        Args:
+            track_id: of one track; None for all, and the gallery.
+
+        Raises:
+            InputError: when there is no such track.
+        """
+        logits = {} if self._latest is None else self._latest.logits
+        if track_id is None:
+            return usage_of(self._state, logits)
+        track = edits.followed(self._state, track_id)
+        alone = MotsState(tracks={track_id: track})
+        return usage_of(alone, logits)
+
+    # -- edits ---------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def prompt(self, track_id: int | None, prompt: Prompt) -> int:
+        """Point at an object on the latest frame.
+
+        Args:
+            track_id: the track to correct, or to bring back when it was removed and is still
+                remembered; None for a new one, which needs no detector to confirm it.
+            prompt: box, points or mask in pixels of the latest frame. Its ``object_id`` is not
+                looked at; a name renames the track.
+
+        Returns:
+            The id of the track.
+
+        Raises:
+            InputError: for a prompt outside the frame, an id that is not known, or when there is
+                no frame yet; nothing is changed.
+        """
+        latest = self._need_frame()
+        self._state, new = edits.prompt(
+            self._engine, self.config, self._state, latest, track_id, prompt
+        )
+        self._fit(latest)
+        return new
+
+    @torch.inference_mode()
+    def split(self, track_id: int, part: ArrayLike, *, name: str | None = None) -> int:
+        """Make a part of a track a track of its own, on the latest frame.
+
+        Args:
+            track_id: what is two objects.
+            part: ``(H, W)`` mask or ``(4,)`` box of the one that becomes a new track; the other
+                keeps the identity.
+            name: of the new track.
+
+        Returns:
+            The id of the new track.
+
+        Raises:
+            InputError: when nothing of the track would be left, or as ``prompt``.
+        """
+        latest = self._need_frame()
+        array = np.asarray(part)
+        self._state, new = edits.split(
+            self._engine, self.config, self._state, latest, track_id, array, name
+        )
+        self._fit(latest)
+        return new
+
+    def merge(self, keep: int, drop: int) -> None:
+        """Say that two tracks are one object.
+
+        Args:
+            keep: the identity that stays; followed now, or removed and still remembered.
+            drop: the one that ends. When ``keep`` is not in view, it goes on where ``drop`` is.
+
+        Raises:
+            InputError: when one of them is not known; nothing is changed.
+        """
+        self._state, moves = edits.merge(self._state, keep, drop)
+        if self._latest is not None:
+            mask = self._latest.logits.pop(drop, None)
+            if moves and mask is not None:
+                self._latest.logits[keep] = mask
+
+    def delete(self, track_id: int) -> Event:
+        """Stop following a track and forget it; its id is not given again.
+
+        Returns:
+            The event, which the next result reports too.
+
+        Raises:
+            InputError: when there is no such track.
+        """
+        self._state, event = edits.delete(self._state, track_id)
+        if self._latest is not None:
+            self._latest.logits.pop(track_id, None)
+        return event
+
+    def rename(self, track_id: int, name: str) -> None:
+        """Give a track another word for people.
+
+        Raises:
+            InputError: when there is no such track, or the name is empty.
+        """
+        self._state = edits.rename(self._state, track_id, name)
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state. Its tensors are never changed, so the state stays as it was taken."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken.
+
+        Raises:
+            ModelError: when the state is not one of a multi-object session; nothing is changed.
+        """
+        try:
+            made = MotsState.from_state(
+                state, self.config.tracking.policy, self._engine.limits, self.segmenter.device
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"this is not a whole state of a multi-object session ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:60]})"
+            ) from error
+        self._state, self._latest = made, None
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file, whole or not at all.
+
+        Args:
+            path: file name, ``.safetensors`` by custom.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        header = {
+            "kind": "mots",
+            "model_id": self.segmenter.traits.model_id,
+            "config": asdict(self.config),
+        }
+        save_snapshot(path, self.state_dict(), header)
+
+    @classmethod
+    def resume(cls, path: str | Path, segmenter: Segmenter) -> MotsSession:
+        """Continue a session from its snapshot, bit for bit on the same machine.
+
+        Args:
+            path: what ``snapshot`` wrote.
+            segmenter: the same model as then.
+
+        Returns:
+            The session, with the settings it had.
+
+        Raises:
+            ModelError: for a damaged file, or one of another model; one line.
+        """
+        state, header = load_snapshot(path)
+        if header.get("kind") != "mots":
+            raise ModelError(f"snapshot {path} is of a {header.get('kind')!r} session")
+        own = segmenter.traits.model_id
+        if header.get("model_id") != own:
+            raise ModelError(
+                f"snapshot {path} was made with model {str(header.get('model_id'))[:80]!r} and "
+                f"cannot continue on {own!r}; load that model"
+            )
+        try:
+            config = load_config(MotsConfig, None, dict(header["config"]), folder="mots")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
+        session = cls(segmenter, config)
+        try:
+            session.load_state_dict(state)
+        except ModelError as error:
+            raise ModelError(f"snapshot {path}: {error}") from error
+        return session
+
+    # -- before anything is computed -----------------------------------------------------------
+
+    def _need_frame(self) -> edits.Latest:
+        if self._latest is None:
+            raise InputError(
+                "there is no frame yet that a prompt could speak of; step one first (a resumed "
+                "session has none either)"
+            )
+        return self._latest
+
+    def _fit(self, latest: edits.Latest) -> None:
+        self._state, logits = within_budget(self.config, self._state, latest.logits)
+        self._latest = replace(latest, logits=logits)
+
+    def _same_grid(self, frame: Frame, features: ImageFeatures) -> None:
+        if self._state.tracks and self._state.grid_size not in (None, features.grid_size):
+            raise InputError(
+                f"frame {frame.index} has size {frame.size[1]} x {frame.size[0]}, unlike those "
+                "before, and this segmenter's memory follows the frame's shape; resize the "
+                "source or start a new session"
+            )

@@ -1,0 +1,38 @@
+"""From the device to the host: everything the policy must know of a frame, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from vision_mem.geometry.masks import mask_extents
+from vision_mem.models.protocols import Candidates
+from vision_mem.tracking.choice import CandidateScores
+
+
+def scores_to_host(
+    parts: Sequence[Candidates], grids: Sequence[torch.Tensor]
+) -> list[CandidateScores]:
+    """Everything the policy must know, in one transfer for all objects.
+
+    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
+    """
+    rows = []
+    for made, grid in zip(parts, grids, strict=True):
+        on = grid > 0
+        area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
+        logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
+        columns = [made.iou.float().unsqueeze(-1), logit, area.unsqueeze(-1), mask_extents(on)]
+        rows.append(torch.cat(columns, dim=-1))  # (B, M, 7)
+    table = torch.cat(rows).cpu().numpy()
+    return [
+        CandidateScores(
+            iou=row[:, 0],
+            object_logit=float(row[0, 1]),
+            extents=row[:, 3:].astype(np.float64),
+            areas=row[:, 2].astype(np.int64),
+        )
+        for row in table
+    ]
