@@ -12,17 +12,28 @@ from typing import Annotated
 
 import typer
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.evaluation import report
+from vision_mem.evaluation.mots import (
+    MOT_BENCHMARKS,
+    MotBenchmark,
+    MotResults,
+    open_mot_benchmark,
+    score_tracks,
+)
 from vision_mem.evaluation.protocols import Rules
+from vision_mem.evaluation.records import Benchmark
 from vision_mem.evaluation.results import ResultSet
 from vision_mem.evaluation.scores import BenchmarkScore, score_benchmark
 from vision_mem.evaluation.selection import choose_sequences
 from vision_mem.evaluation.sets import BENCHMARKS, open_benchmark
 
+_DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS)
+
 
 def main(
-    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(BENCHMARKS)}.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(_DATASETS)}.")],
     root: Annotated[
         Path, typer.Option(help="The benchmark's folder; its truth suffices, images are not read.")
     ],
@@ -68,16 +79,15 @@ def main(
     names: list[str | None] = list(name) if name else [None] * len(places)
     if len(names) != len(places):
         raise InputError(f"{len(names)} --name for {len(places)} --results; expected one for each")
-    benchmark = open_benchmark(dataset, root, need_frames=False)
-    chosen = choose_sequences(benchmark.sequences, names=sequences)
-    benchmark = replace(benchmark, sequences=tuple(chosen))
+    benchmark = _open(dataset, root, sequences, rules)
+    chosen = benchmark.sequences
     scores: list[BenchmarkScore] = []
     for path, given in zip(places, names, strict=True):
-        with ResultSet(path, given) as found:
-            found.name = _unique(found, [score.tracker for score in scores])
+        taken = [score.tracker for score in scores]
+        with _results(path, benchmark, given) as found:
+            found.name = _unique(found, taken)
             with _progress(found.name, len(chosen)) as advance:
-                score = score_benchmark(benchmark, found, **vars(rules), on_sequence=advance)
-            scores.append(score)
+                scores.append(_score(benchmark, found, rules, advance))
     files = [] if out is None else report.write_report(out, scores, rules, benchmark.notes)
     if as_json:
         print(json.dumps(report.record(scores, rules, benchmark.notes), allow_nan=False))
@@ -93,7 +103,46 @@ def main(
     return 0
 
 
-def _unique(results: ResultSet, taken: list[str]) -> str:
+def _open(
+    dataset: str, root: Path, sequences: str | None, rules: Rules
+) -> Benchmark | MotBenchmark:
+    """The benchmark, or the chosen part of it."""
+    if dataset not in MOT_BENCHMARKS:
+        if dataset not in BENCHMARKS:
+            hint = nearest(dataset, _DATASETS)
+            raise InputError(
+                f"no benchmark {dataset!r}; expected one of {', '.join(_DATASETS)}{hint}"
+            )
+        one = open_benchmark(dataset, root, need_frames=False)
+        return replace(one, sequences=tuple(choose_sequences(one.sequences, names=sequences)))
+    if replace(rules, partial=False) != Rules():
+        raise InputError(f"{dataset} has many objects; leave out --strict, --absent and --repair")
+    many = open_mot_benchmark(dataset, root, need_frames=False)
+    return replace(many, sequences=tuple(choose_sequences(many.sequences, names=sequences)))
+
+
+def _results(
+    path: Path, benchmark: Benchmark | MotBenchmark, name: str | None
+) -> ResultSet | MotResults:
+    if isinstance(benchmark, MotBenchmark):
+        return MotResults(path, benchmark, name)
+    return ResultSet(path, name)
+
+
+def _score(
+    benchmark: Benchmark | MotBenchmark,
+    results: ResultSet | MotResults,
+    rules: Rules,
+    on_sequence: Callable[[str], None],
+) -> BenchmarkScore:
+    if isinstance(benchmark, MotBenchmark):
+        assert isinstance(results, MotResults)
+        return score_tracks(benchmark, results, partial=rules.partial, on_sequence=on_sequence)
+    assert isinstance(results, ResultSet)
+    return score_benchmark(benchmark, results, **vars(rules), on_sequence=on_sequence)
+
+
+def _unique(results: ResultSet | MotResults, taken: list[str]) -> str:
     """The tracker's name, told apart from those before it by its folder."""
     if results.name not in taken:
         return results.name

@@ -93,7 +93,7 @@ def test_wrong_use(lasot, capsys, words, message):
 def test_unknown_sets(lasot, capsys):
     code, _, error = run(capsys, "lasott", lasot / "near", "--root", lasot)
     assert code == 2
-    assert "did you mean lasot?" in error
+    assert "did you mean 'lasot'?" in error
 
 
 def test_got10k_in_a_process_of_its_own(vision_mem, tmp_path):
@@ -121,3 +121,43 @@ def test_scoring_needs_no_torch(vision_mem):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A generated set of many objects, its truth as results, and a copy with a hole."""
+    from vision_mem.crowdfiles import write_crowd
+    from vision_mem.crowds import CrowdSettings
+
+    root = tmp_path_factory.mktemp("crowd")
+    write_crowd(root, [CrowdSettings(frames=12, width=160, height=96, objects=3, ignored=False)])
+    truth = root / "training" / "instances_txt" / "0000.txt"
+    for name, lines in (("all", slice(None)), ("half", slice(None, None, 2))):
+        (root / name).mkdir()
+        kept = truth.read_text().splitlines()[lines]
+        (root / name / "0000.txt").write_text("\n".join(kept) + "\n")
+    return root
+
+
+def test_many_objects(crowd, capsys):
+    words = ("--root", crowd, "--results", crowd / "all", "--results", crowd / "half", "--json")
+    code, out, err = run(capsys, "kitti-mots", *words)
+    assert code == 0, err
+    all_, half = json.loads(out)["trackers"]
+    assert (all_["name"], half["name"]) == ("all", "half")
+    assert all_["summary"]["HOTA"] == pytest.approx(1) and all_["summary"]["IDS"] == 0
+    assert half["summary"]["HOTA"] < 0.9 and half["summary"]["FN"] > 0
+    code, out, err = run(capsys, "kitti-mots", *words[:-1], "--out", crowd / "out")
+    assert code == 0 and "HOTA" in out and (crowd / "out" / "summary.csv").is_file(), err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("kitti-mots", "--strict"), "leave out --strict"),
+        (("kitti-mot5",), "did you mean"),
+    ],
+)
+def test_many_objects_one_line_errors(crowd, capsys, words, said):
+    code, _, err = run(capsys, *words, "--root", crowd, "--results", crowd / "all")
+    assert code == 2 and said in err and len(err.splitlines()) == 1

@@ -5,21 +5,32 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
-from vision_mem.evaluation.records import Sequence
 
 Shard = tuple[int, int]
 
 
+class Named(Protocol):
+    """Whatever has a name: sequences of one object and of many."""
+
+    @property
+    def name(self) -> str:
+        """As in the benchmark's lists."""
+
+
+Some = TypeVar("Some", bound=Named)
+
+
 def choose_sequences(
-    sequences: Iterable[Sequence],
+    sequences: Iterable[Some],
     *,
     names: str | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
-) -> list[Sequence]:
+) -> list[Some]:
     """Choose in this order: names, then the first ``limit`` of them, then a share.
 
     Args:
