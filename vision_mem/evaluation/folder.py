@@ -18,7 +18,7 @@ from typing import Any
 from vision_mem.errors import InputError
 from vision_mem.evaluation.resultfiles import is_whole
 from vision_mem.evaluation.runner import Failed, Finished, Job
-from vision_mem.io.lines import make_folder, sink_error
+from vision_mem.io.lines import make_folder, sink_error, write_file
 from vision_mem.io.masks import strict_json
 
 RECORD = "run.json"
@@ -226,29 +226,6 @@ class EvaluationFolder:
                 f"{f'; and {more} more' if more else ''}; give another --out, or --overwrite to "
                 "remove them and start anew"
             )
-
-
-def write_file(path: Path, content: bytes, *, mark: str = "") -> None:
-    """Write a file that is there whole or not at all.
-
-    Args:
-        path: the file; its folder is there.
-        content: all of it.
-        mark: tells the partial file from that of another writer of the same file.
-
-    Raises:
-        SinkError: when it cannot be written.
-    """
-    # Named after what it becomes: what a killed run left behind is used up by the next one.
-    partial = path.with_name(f".{path.name}{mark}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise sink_error(path, error) from None
 
 
 def _json(content: Any) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from vision_mem.evaluation.plots import draw_plot
 from vision_mem.evaluation.protocols import Rules
 from vision_mem.evaluation.scores import BenchmarkScore
-from vision_mem.io.lines import make_folder, sink_error
+from vision_mem.io.lines import make_folder, write_file
 from vision_mem.io.masks import strict_json
 from vision_mem.io.report import count
 
@@ -196,7 +195,9 @@ def write_report(
         title = f"{name} on {ordered[0].title} ({len(ordered[0].sequences)} sequences)"
         content[file] = draw_plot(name, title, lines)
     make_folder(folder)
-    return [_write(folder / name, data) for name, data in content.items()]
+    for name, data in content.items():
+        write_file(folder / name, data)
+    return [folder / name for name in content]
 
 
 def _row(values: Mapping[str, float], measures: Sequence[str]) -> list[Cell]:
@@ -208,13 +209,3 @@ def _csv(rows: Sequence[Sequence[Cell]]) -> bytes:
     held = io.StringIO()
     csv.writer(held, lineterminator="\n").writerows(rows)
     return held.getvalue().encode()
-
-
-def _write(path: Path, content: bytes) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise sink_error(path, error) from None
-    return path

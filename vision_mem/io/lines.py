@@ -118,3 +118,26 @@ class LineFile:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def write_file(path: Path, content: bytes, *, mark: str = "") -> None:
+    """Write a file that is there whole or not at all.
+
+    Args:
+        path: the file; its folder is there.
+        content: all of it.
+        mark: tells the partial file from that of another writer of the same file.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    # Named after what it becomes: what a killed run left behind is used up by the next one.
+    partial = path.with_name(f".{path.name}{mark}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise sink_error(path, error) from None

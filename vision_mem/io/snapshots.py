@@ -132,3 +132,28 @@ def _put_back(node: Any, tensors: Mapping[str, torch.Tensor], depth: int = 0) ->
     if isinstance(node, list):
         return [_put_back(part, tensors, depth + 1) for part in node]
     return node
+
+
+def load_session(path: str | Path, kind: str, model_id: str) -> tuple[dict[str, Any], Any]:
+    """Read the snapshot of a session of one kind, made with one model.
+
+    Args:
+        path: the file.
+        kind: of the session, as its header says.
+        model_id: of the model that is to go on.
+
+    Returns:
+        The state, and the settings in the header.
+
+    Raises:
+        ModelError: as ``load_snapshot``, or for a snapshot of another kind or model.
+    """
+    state, header = load_snapshot(path)
+    if header.get("kind") != kind:
+        raise ModelError(f"snapshot {path} is of a {header.get('kind')!r} session")
+    if header.get("model_id") != model_id:
+        raise ModelError(
+            f"snapshot {path} was made with model {str(header.get('model_id'))[:80]!r} and "
+            f"cannot continue on {model_id!r}; load that model"
+        )
+    return state, header.get("config")

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.io.snapshots import load_snapshot, save_snapshot
+from vision_mem.io.snapshots import load_session, save_snapshot
 from vision_mem.models.protocols import ImageFeatures, Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
@@ -264,17 +264,9 @@ class MotsSession:
         Raises:
             ModelError: for a damaged file, or one of another model; one line.
         """
-        state, header = load_snapshot(path)
-        if header.get("kind") != "mots":
-            raise ModelError(f"snapshot {path} is of a {header.get('kind')!r} session")
-        own = segmenter.traits.model_id
-        if header.get("model_id") != own:
-            raise ModelError(
-                f"snapshot {path} was made with model {str(header.get('model_id'))[:80]!r} and "
-                f"cannot continue on {own!r}; load that model"
-            )
+        state, given = load_session(path, "mots", segmenter.traits.model_id)
         try:
-            config = load_config(MotsConfig, None, dict(header["config"]), folder="mots")
+            config = load_config(MotsConfig, None, dict(given), folder="mots")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"snapshot {path} has settings this version cannot read") from error
         session = cls(segmenter, config)

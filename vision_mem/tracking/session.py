@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.io.snapshots import load_snapshot, save_snapshot
+from vision_mem.io.snapshots import load_session, save_snapshot
 from vision_mem.models.protocols import ImageFeatures, Segmenter
 from vision_mem.tracking.engine import Draft, Engine, TrackingConfig
 from vision_mem.tracking.memory import count_usage
@@ -210,17 +210,9 @@ class TrackingSession:
         Raises:
             ModelError: for a damaged file, or one of another model; one line.
         """
-        state, header = load_snapshot(path)
-        if header.get("kind") != "tracking":
-            raise ModelError(f"snapshot {path} is of a {header.get('kind')!r} session")
-        own = segmenter.traits.model_id
-        if header.get("model_id") != own:
-            raise ModelError(
-                f"snapshot {path} was made with model {str(header.get('model_id'))[:80]!r} and "
-                f"cannot continue on {own!r}; load that model"
-            )
+        state, given = load_session(path, "tracking", segmenter.traits.model_id)
         try:
-            settings = dict(header["config"])
+            settings = dict(given)
             policy = PolicyConfig(**settings.pop("policy"))
             session = cls(segmenter, TrackingConfig(policy=policy, **settings))
         except (KeyError, TypeError, ValueError) as error:
