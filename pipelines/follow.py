@@ -1,36 +1,72 @@
-"""The run that ``track`` and ``demo`` share: frames through a session into files, in safety."""
+"""The run that ``track``, ``mots`` and ``demo`` share: frames through a session into files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.interrupt import StopSignals
 from vision_mem.io import StopRun
 from vision_mem.io.progress import Progress, megabytes
-from vision_mem.io.prompts import PromptPlan, describe
-from vision_mem.io.report import Tally, machine
+from vision_mem.io.prompts import PromptPlan
+from vision_mem.io.report import count, machine
 from vision_mem.io.runfolder import RunFolder
+from vision_mem.io.shown import Shown
 from vision_mem.session import FrameSource, Sink, run
 from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
 
 if TYPE_CHECKING:
     from vision_mem.tracking import TrackingSession
 
+SomeResult = TypeVar("SomeResult", bound=Shown)
+Contra = TypeVar("Contra", bound=Shown, contravariant=True)
+Co = TypeVar("Co", bound=Shown, covariant=True)
+
+
+class Followed(Protocol[Co]):
+    """What the run needs of a session."""
+
+    def step(self, frame: Frame) -> Co:
+        """Look at the next frame."""
+
+    def usage(self) -> MemoryUsage:
+        """What is held now."""
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file."""
+
+
+class Counts(Protocol[Contra]):
+    """What is counted over a run, and survives it; see ``report.Tally``."""
+
+    frames: int
+    last_index: int
+    seconds: float
+
+    def add(self, result: Contra) -> None:
+        """Count one frame."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+
 
 def follow(
     frames: FrameSource,
-    session: TrackingSession,
-    plan: PromptPlan,
-    sinks: Sequence[Sink[TrackingResult]],
+    session: Followed[SomeResult],
+    sinks: Sequence[Sink[SomeResult]],
     folder: RunFolder,
-    done: Tally | None = None,
+    tally: Counts[SomeResult],
     snapshot_every: int = 300,
     *,
+    remarks: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> int:
     """Drive frames through a session, with progress, snapshots, a record, and Ctrl-C.
@@ -38,11 +74,11 @@ def follow(
     Args:
         frames: where frames come from.
         session: new, or resumed from the folder's snapshot.
-        plan: which prompts go with which frame.
         sinks: what to write.
         folder: where snapshots and the record go.
-        done: counts of the part done before, when this run continues one.
+        tally: counts; those of the part done before, when this run continues one.
         snapshot_every: frames between snapshots, 0 for none at all.
+        remarks: more values for the record.
         quiet: no progress and no summary.
 
     Returns:
@@ -51,16 +87,11 @@ def follow(
     Raises:
         VisionMemError: when the run broke; what was written stays valid and can be continued.
     """
-    tally = done or Tally()
     before, snapshot_at = tally.seconds, tally.frames
-    prompted = _Prompted(session, plan, tally.last_index if tally.frames else None)
     folder.record(
         status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         source_info=asdict(frames.info), resumed_at=tally.frames or None, **machine(),
-        prompts=[
-            describe(prompt) | {"frame": "first" if frame < 0 else frame}
-            for frame, prompts in sorted(plan.by_frame.items()) for prompt in prompts
-        ],
+        **(remarks or {}),
     )  # fmt: skip
 
     def snapshot() -> None:
@@ -73,7 +104,7 @@ def follow(
     with StopSignals() as signals, Progress(frames.info, show=not quiet, done=tally.frames) as bar:
         try:
             try:
-                for _, result in run(signals.watch(frames), prompted, sinks):
+                for _, result in run(signals.watch(frames), session, sinks):
                     tally.add(result)
                     tally.seconds = before + bar.seconds
                     bar.update(result, session.usage())
@@ -95,12 +126,13 @@ def follow(
                 )  # fmt: skip
     if not quiet:
         _say(tally, session.usage(), folder, status == "stopped")
-    if not tally.objects and status == "finished":
-        raise InputError(
-            f"nothing was followed: the source ended after frame {tally.last_index}, before the "
-            f"first prompt (frame {min(plan.by_frame, default=0)})"
-        )
     return signals.exit_code
+
+
+def nothing_left(folder: RunFolder, frames: int) -> int:
+    """Say that the run to continue is at its end."""
+    print(f"nothing left to do: {folder.path} has {count(frames, 'frame')} already")
+    return 0
 
 
 def check_frames(
@@ -147,22 +179,27 @@ class Shifted:
         self._source.close()
 
 
-class _Prompted:
-    """A session whose prompts ride along with their frames."""
+class Prompted:
+    """A tracking session whose prompts ride along with their frames.
+
+    Args:
+        session: the session.
+        plan: which prompts go with which frame.
+        previous: number of the last frame it has seen; None before the first.
+    """
 
     def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
         self._session, self._plan, self._previous = session, plan, previous
+        self.usage, self.snapshot = session.usage, session.snapshot
 
     def step(self, frame: Frame) -> TrackingResult:
+        """Look at the next frame, with its prompts."""
         result = self._session.step(frame, self._plan.at(frame.index, self._previous))
         self._previous = frame.index
         return result
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
 
-
-def _say(tally: Tally, usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+def _say(tally: Counts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
     for line in tally.lines():
         print(line)
     print(f"memory held: {megabytes(usage.bytes)}")

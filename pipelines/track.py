@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.io import make_sinks, open_source
-from vision_mem.io.prompts import HOW, plan_prompts
+from vision_mem.io.prompts import HOW, describe, plan_prompts
 from vision_mem.io.readers import is_url, without_password
 from vision_mem.io.report import Tally
 from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.session import FrameSource
 
-from .follow import Shifted, check_frames, follow
+from .follow import Prompted, Shifted, check_frames, follow, nothing_left
+from .options import take_options
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def main(
     from vision_mem.tracking import TrackingConfig, TrackingSession
 
     folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
-    options = _options(given, folder.recorded("options") if resume else None)
+    options = take_options(Options, given, folder.recorded("options") if resume else None)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = plan_prompts(
         boxes=options.box, points=options.point, not_points=options.not_point,
@@ -143,7 +144,7 @@ def main(
     first = done.last_index + options.stride if done.frames else options.start
     left = None if max_frames is None else max_frames - done.frames
     if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
-        return _nothing_left(folder, done)
+        return nothing_left(folder, done.frames)
 
     with ExitStack() as stack:
 
@@ -162,7 +163,7 @@ def main(
         except InputError:
             if not resume or folder.recorded("status") != "finished":
                 raise
-            return _nothing_left(folder, done)
+            return nothing_left(folder, done.frames)
         check_frames(plan, frames.info, first, options.stride, resumed=resume)
         use_threads(threads)
         segmenter = load_segmenter(
@@ -187,24 +188,18 @@ def main(
             model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
             options=asdict(options), snapshot_every=snapshot_every,
         )  # fmt: skip
-        return follow(frames, session, plan, sinks, folder, done, snapshot_every, quiet=quiet)
-
-
-def _nothing_left(folder: RunFolder, done: Tally) -> int:
-    print(f"nothing left to do: {folder.path} has {done.frames} frames already")
-    return 0
-
-
-def _options(given: Mapping[str, Any], recorded: Mapping[str, Any] | None) -> Options:
-    """What was given, the rest as recorded; a run does not change its nature when continued."""
-    known = [field.name for field in fields(Options)]
-    chosen = {name: given[name] for name in known if given[name] is not None}
-    if recorded is None:
-        return Options(**chosen)
-    for name, value in chosen.items():
-        if name in recorded and recorded[name] != value:
-            raise InputError(
-                f"--{name.replace('_', '-')} is {value!r} but was {recorded[name]!r} in the run to "
-                "continue; leave it out, or start anew with --overwrite"
-            )
-    return Options(**{name: recorded[name] for name in known if name in recorded})
+        prompts = [
+            describe(prompt) | {"frame": "first" if frame < 0 else frame}
+            for frame, some in sorted(plan.by_frame.items()) for prompt in some
+        ]  # fmt: skip
+        prompted = Prompted(session, plan, done.last_index if done.frames else None)
+        code = follow(
+            frames, prompted, sinks, folder, done, snapshot_every,
+            remarks={"prompts": prompts}, quiet=quiet,
+        )  # fmt: skip
+    if not done.objects and folder.recorded("status") == "finished":
+        raise InputError(
+            f"nothing was followed: the source ended after frame {done.last_index}, before the "
+            f"first prompt (frame {min(plan.by_frame)})"
+        )
+    return code

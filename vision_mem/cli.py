@@ -34,6 +34,10 @@ COMMANDS = {
         "Follow objects through a video, image folder, camera or stream.",
         "vision_mem.pipelines.track",
     ),
+    "mots": Command(
+        "Find, segment and follow everything in a video, image folder, camera or stream.",
+        "vision_mem.pipelines.mots",
+    ),
     "demo": Command(
         "Generate a clip, follow an object through it, and say how well that went.",
         "vision_mem.pipelines.demo",

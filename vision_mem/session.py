@@ -13,11 +13,15 @@ Result_co = TypeVar("Result_co", covariant=True)
 Result_contra = TypeVar("Result_contra", contravariant=True)
 
 
-class Session(Protocol[Result_co]):
-    """Everything about one stream that changes. Models are shared and never change."""
+class Steps(Protocol[Result_co]):
+    """What looks at one frame after the other."""
 
     def step(self, frame: Frame) -> Result_co:
         """Look at the next frame."""
+
+
+class Session(Steps[Result_co], Protocol[Result_co]):
+    """Everything about one stream that changes. Models are shared and never change."""
 
     def reset(self) -> None:
         """Forget everything; equal to a new session."""
@@ -58,14 +62,14 @@ class Sink(Protocol[Result_contra]):
         """Finish the files. Called also after an error or Ctrl-C."""
 
 
-def stream(frames: Iterable[Frame], session: Session[Result]) -> Iterator[tuple[Frame, Result]]:
+def stream(frames: Iterable[Frame], session: Steps[Result]) -> Iterator[tuple[Frame, Result]]:
     """Yield each frame with what the session says of it."""
     for frame in frames:
         yield frame, session.step(frame)
 
 
 def run(
-    source: FrameSource, session: Session[Result], sinks: Sequence[Sink[Result]]
+    source: FrameSource, session: Steps[Result], sinks: Sequence[Sink[Result]]
 ) -> Iterator[tuple[Frame, Result]]:
     """Drive a source through a session into sinks, and hand every step to the caller too.
 

@@ -1,13 +1,18 @@
-"""Masks as arrays: bounds, small holes, connected parts. Pure functions."""
+"""Masks as arrays: bounds, small holes, connected parts, outlines. Pure functions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vision_mem.geometry.boxes import box_iou
+
+if TYPE_CHECKING:
+    import torch
 
 HOLE_LOGIT = 0.1
 """Logit given to filled holes: just above the threshold (SAM 2: fill_holes_in_mask_scores)."""
@@ -39,6 +44,8 @@ def mask_extents(masks: torch.Tensor) -> torch.Tensor:
         ``(..., 4)`` float32 ``(xmin, ymin, xmax, ymax)``, zeros for empty masks. Whole numbers
         are exact in float32 up to 2**24, far above any image side.
     """
+    import torch  # seconds to load; most of this module does without
+
     # The largest byte, not any(): on a CPU that is twenty times faster.
     filled = masks.view(torch.uint8)
     columns, rows = filled.amax(dim=-2), filled.amax(dim=-1)
@@ -51,6 +58,8 @@ def mask_extents(masks: torch.Tensor) -> torch.Tensor:
 
 def _first_last(hits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Indices of the first and last 1 along the last axis; 0 and the end without any."""
+    import torch  # seconds to load; most of this module does without
+
     places = hits.to(torch.int32)
     size = hits.shape[-1]
     return places.argmax(dim=-1), size - 1 - places.flip(-1).argmax(dim=-1)
@@ -72,6 +81,8 @@ def fill_holes(logits: torch.Tensor, max_area: int, value: float = HOLE_LOGIT) -
     Source:
         SAM 2, ``utils/misc.py: fill_holes_in_mask_scores``; its rule, without its CUDA kernel.
     """
+    import torch  # seconds to load; most of this module does without
+
     if max_area <= 0:
         return logits
     background = (logits <= 0).flatten(0, -3).cpu().numpy().astype(np.uint8)
@@ -141,3 +152,24 @@ def alternative_overlaps(masks: NDArray[np.bool_], chosen: int) -> NDArray[np.fl
         union = mask_to_box(extra | masks[chosen])
         overlaps.append(float(box_iou(own, union)))
     return np.array(overlaps, dtype=np.float64)
+
+
+def draw_outlines(
+    outlines: Iterable[NDArray[np.float32]], size: tuple[int, int]
+) -> NDArray[np.bool_]:
+    """Fill polygons.
+
+    Args:
+        outlines: ``(k, 2)`` corners in pixels each; those without three finite ones are left out.
+        size: ``(height, width)`` pixels.
+
+    Returns:
+        ``(H, W)`` bool.
+    """
+    canvas = np.zeros(size, np.uint8)
+    limit = 4.0 * max(size)  # OpenCV counts in 32 bits, with some of them for fractions
+    for outline in outlines:
+        if len(outline) >= 3 and np.isfinite(outline).all():
+            corners = np.clip(np.round(outline), -limit, limit).astype(np.int32)
+            cv2.fillPoly(canvas, [corners.reshape(-1, 1, 2)], 1)
+    return canvas.astype(bool)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from vision_mem.errors import SinkError
 from vision_mem.io.drawing import Painter
 from vision_mem.io.lines import make_folder, sink_error
-from vision_mem.types import Frame, SourceInfo, TrackingResult
+from vision_mem.io.shown import Shown
+from vision_mem.types import Frame, SourceInfo
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class AnnotatedVideo:
         }
         self._stream = stream
 
-    def write(self, frame: Frame, result: TrackingResult) -> None:
+    def write(self, frame: Frame, result: Shown) -> None:
         """Draw, encode and write one frame."""
         import av
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.types import ObjectResult, TrackingResult
+from vision_mem.io.shown import Shown, ShownObject
 
 # Far apart on dark and on bright video, and for the most common kinds of colour blindness first.
 _COLOURS = (
@@ -20,6 +20,7 @@ _COLOURS = (
 _ALPHA = 0.42
 _WHITE = (255, 255, 255)
 _LOST = (110, 110, 118)
+_TREMBLE = 3  # neighbours on either side that a point of a trail is averaged with
 
 
 @lru_cache(maxsize=4096)
@@ -55,7 +56,9 @@ class Painter:
     Args:
         masks: colour and outline the masks.
         boxes: draw boxes.
-        labels: write name and score, and "lost" for objects out of sight.
+        labels: write names.
+        scores: write the score behind each name.
+        lost: list objects out of sight, where there are labels.
         counter: write frame number and time in the corner.
         trail: positions remembered an object and drawn as a fading line; 0 for none.
     """
@@ -66,17 +69,21 @@ class Painter:
         masks: bool = True,
         boxes: bool = True,
         labels: bool = True,
+        scores: bool = True,
+        lost: bool = True,
         counter: bool = True,
         trail: int = 0,
     ) -> None:
         self._masks = masks
         self._boxes = boxes
         self._labels = labels
+        self._scores = scores
+        self._lost = lost
         self._counter = counter
         self._trail = trail
-        self._paths: dict[int, deque[tuple[int, int]]] = {}
+        self._paths: dict[int, deque[tuple[float, float]]] = {}
 
-    def draw(self, image: NDArray[np.uint8], result: TrackingResult) -> NDArray[np.uint8]:
+    def draw(self, image: NDArray[np.uint8], result: Shown) -> NDArray[np.uint8]:
         """Draw one frame.
 
         Args:
@@ -99,21 +106,23 @@ class Painter:
         if self._labels:
             for each in shown:
                 x, y = int(each.box[0]), int(each.box[1])
-                _label(canvas, f"{each.name} {each.score:.2f}", (x, y), colour_of(each.object_id))
-            self._draw_lost(canvas, result)
+                text = f"{each.name} {each.score:.2f}" if self._scores else each.name
+                _label(canvas, text, (x, y), colour_of(each.object_id))
+            if self._lost:
+                self._draw_lost(canvas, result)
         if self._counter:
             text = f"{result.frame_index}  {_clock(result.time_s)}"
             _label(canvas, text, (0, canvas.shape[0]), (24, 24, 28), above=True)
         return canvas
 
-    def _draw_lost(self, canvas: NDArray[np.uint8], result: TrackingResult) -> None:
+    def _draw_lost(self, canvas: NDArray[np.uint8], result: Shown) -> None:
         y = 0
         for each in result.objects:
             if not each.present:
                 dot = colour_of(each.object_id)
                 y += _label(canvas, f"{each.name} lost", (0, y), _LOST, above=False, dot=dot)
 
-    def _draw_trails(self, canvas: NDArray[np.uint8], result: TrackingResult) -> None:
+    def _draw_trails(self, canvas: NDArray[np.uint8], result: Shown) -> None:
         import cv2
 
         known = {each.object_id for each in result.objects}
@@ -122,15 +131,26 @@ class Painter:
             path = self._paths.setdefault(each.object_id, deque(maxlen=self._trail))
             if each.present:
                 x1, y1, x2, y2 = (float(v) for v in each.box)
-                path.append((round((x1 + x2) / 2), round((y1 + y2) / 2)))
+                path.append(((x1 + x2) / 2, (y1 + y2) / 2))
             elif path:
                 path.popleft()
             if len(path) > 1:
-                points = np.array(path, dtype=np.int32).reshape(-1, 1, 2)
+                points = _smooth(np.array(path)).round().astype(np.int32).reshape(-1, 1, 2)
                 width = _line_width(canvas)
                 cv2.polylines(
                     canvas, [points], False, colour_of(each.object_id), width, cv2.LINE_AA
                 )
+
+
+def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes tremble; a line that does is hard to look at. Both ends stay where they are."""
+    sums = np.concatenate([np.zeros((1, 2)), points.cumsum(axis=0)])
+    at = np.arange(len(points))
+    reach = np.minimum(np.minimum(at, at[::-1]), _TREMBLE)
+    smooth: NDArray[np.float64] = (sums[at + reach + 1] - sums[at - reach]) / (
+        2 * reach[:, None] + 1
+    )
+    return smooth
 
 
 def _line_width(canvas: NDArray[np.uint8]) -> int:
@@ -138,18 +158,20 @@ def _line_width(canvas: NDArray[np.uint8]) -> int:
     return max(1, int(min(height, width) / 360 + 0.5))
 
 
-def _paint_mask(canvas: NDArray[np.uint8], each: ObjectResult) -> None:
+def _paint_mask(canvas: NDArray[np.uint8], each: ShownObject) -> None:
     """Tint and outline the mask, touching its bounding region only."""
     import cv2
 
     height, width = canvas.shape[:2]
     if each.mask.shape != (height, width):
         return
-    # One pixel of margin, so that the outline at the region's border is closed.
-    x1, y1 = max(int(each.box[0]) - 1, 0), max(int(each.box[1]) - 1, 0)
-    x2, y2 = min(int(np.ceil(each.box[2])) + 1, width), min(int(np.ceil(each.box[3])) + 1, height)
-    if x2 <= x1 or y2 <= y1:
+    # The bounds of the mask: a track's box may be that of its detection.
+    left, top, w, h = cv2.boundingRect(np.ascontiguousarray(each.mask).view(np.uint8))
+    if not w:
         return
+    # One pixel of margin, so that the outline at the region's border is closed.
+    x1, y1 = max(left - 1, 0), max(top - 1, 0)
+    x2, y2 = min(left + w + 1, width), min(top + h + 1, height)
     region = canvas[y1:y2, x1:x2]
     mask = np.ascontiguousarray(each.mask[y1:y2, x1:x2]).view(np.uint8)
     colour = colour_of(each.object_id)
@@ -162,7 +184,7 @@ def _paint_mask(canvas: NDArray[np.uint8], each: ObjectResult) -> None:
     cv2.drawContours(canvas, outlines, -1, colour, line, cv2.LINE_AA, offset=(x1, y1))
 
 
-def _paint_box(canvas: NDArray[np.uint8], each: ObjectResult) -> None:
+def _paint_box(canvas: NDArray[np.uint8], each: ShownObject) -> None:
     import cv2
 
     x1, y1, x2, y2 = (int(v) for v in each.box)

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.io.drawing import davis_palette
 from vision_mem.io.lines import LineFile, make_folder, sink_error
+from vision_mem.io.shown import Shown, ShownObject
 from vision_mem.types import Frame, SourceInfo, TrackingResult
+
+SomeResult = TypeVar("SomeResult", bound=Shown)
 
 
 def strict_json(value: Any) -> Any:
@@ -40,8 +43,13 @@ def strict_json(value: Any) -> Any:
     return str(value)
 
 
-class _JsonLines(ABC):
-    """One JSON object a frame, with its frame index under ``"frame"``."""
+class JsonLines(ABC, Generic[SomeResult]):
+    """JSON objects, each with its frame index under ``"frame"``; one a frame unless said otherwise.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: lines of frames that come again are dropped.
+    """
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
         self._path = Path(path)
@@ -54,19 +62,24 @@ class _JsonLines(ABC):
         self._file = LineFile(self._path, append=self._append)
         self._resuming = self._append
 
-    def write(self, frame: Frame, result: TrackingResult) -> None:
-        """Add one line."""
+    def write(self, frame: Frame, result: SomeResult) -> None:
+        """Add the lines of one frame."""
         assert self._file is not None, "open() comes first"
         if self._resuming:
             self._resuming = False
             index = result.frame_index
             self._file.keep(lambda _, line: json.loads(line)["frame"] < index)
-        entry = {"frame": result.frame_index, "time_s": result.time_s, **self._entry(result)}
-        self._file.write(json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False))
+        place = {"frame": result.frame_index, "time_s": result.time_s}
+        lines = [
+            json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False)
+            for entry in self._entries(result)
+        ]
+        if lines:
+            self._file.write(*lines)
 
     @abstractmethod
-    def _entry(self, result: TrackingResult) -> dict[str, Any]:
-        """What the line says besides frame and time."""
+    def _entries(self, result: SomeResult) -> list[dict[str, Any]]:
+        """What each line says besides frame and time."""
 
     def close(self) -> None:
         """Close the file."""
@@ -74,7 +87,7 @@ class _JsonLines(ABC):
             self._file.close()
 
 
-class MaskRle(_JsonLines):
+class MaskRle(JsonLines[Shown]):
     """Masks as COCO run lengths, one JSON line a frame.
 
     ``{"frame", "time_s", "size": [h, w], "objects": [{"id", "name", "score",
@@ -86,7 +99,7 @@ class MaskRle(_JsonLines):
         append: go on after an interrupted run: lines of frames that come again are dropped.
     """
 
-    def _entry(self, result: TrackingResult) -> dict[str, Any]:
+    def _entries(self, result: Shown) -> list[dict[str, Any]]:
         from pycocotools import mask as coco
 
         objects = []
@@ -95,18 +108,15 @@ class MaskRle(_JsonLines):
                 continue
             runs = coco.encode(np.asfortranarray(each.mask, dtype=np.uint8))
             segmentation = {"size": list(each.mask.shape), "counts": runs["counts"].decode()}
-            objects.append(
-                {
-                    "id": each.object_id,
-                    "name": each.name,
-                    "score": round(float(each.score), 5),
-                    "segmentation": segmentation,
-                }
-            )
-        return {"size": list(result.size), "objects": objects}
+            objects.append({**self._words(each), "segmentation": segmentation})
+        return [{"size": list(result.size), "objects": objects}]
+
+    def _words(self, each: ShownObject) -> dict[str, Any]:
+        """What is said of an object besides its mask."""
+        return {"id": each.object_id, "name": each.name, "score": round(float(each.score), 5)}
 
 
-class Diary(_JsonLines):
+class Diary(JsonLines[TrackingResult]):
     """What happened and why, one JSON line a frame.
 
     ``{"frame", "time_s", "objects": [{"id", "name", "present", "score", "object_logit",
@@ -118,7 +128,7 @@ class Diary(_JsonLines):
         append: go on after an interrupted run: lines of frames that come again are dropped.
     """
 
-    def _entry(self, result: TrackingResult) -> dict[str, Any]:
+    def _entries(self, result: TrackingResult) -> list[dict[str, Any]]:
         objects = [
             {
                 "id": each.object_id,
@@ -134,7 +144,7 @@ class Diary(_JsonLines):
         events = [
             {"kind": each.kind, "id": each.object_id, "name": each.name} for each in result.events
         ]
-        return {"objects": objects, "events": events}
+        return [{"objects": objects, "events": events}]
 
 
 class MaskPng:

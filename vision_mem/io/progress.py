@@ -7,7 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from vision_mem.types import MemoryUsage, SourceInfo, TrackingResult
+from vision_mem.io.shown import Shown
+from vision_mem.types import MemoryUsage, SourceInfo
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -69,7 +70,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, result: TrackingResult, usage: MemoryUsage) -> None:
+    def update(self, result: Shown, usage: MemoryUsage) -> None:
         """Count a frame and, when it is time, say how things stand."""
         now = time.perf_counter()
         self.frames += 1
@@ -83,7 +84,7 @@ class Progress:
             self._last_line = now
             print(self._line(result, usage), file=sys.stderr, flush=True)
 
-    def _line(self, result: TrackingResult, usage: MemoryUsage) -> str:
+    def _line(self, result: Shown, usage: MemoryUsage) -> str:
         total = self._info.frame_count
         of = f"/{total + self._done}" if total is not None else ""
         span = self._recent[-1] - self._recent[0]

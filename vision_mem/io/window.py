@@ -11,7 +11,8 @@ from vision_mem.errors import MissingExtra, SinkError
 from vision_mem.io.annotated import fit
 from vision_mem.io.drawing import Painter
 from vision_mem.io.live import StopRun
-from vision_mem.types import Frame, SourceInfo, TrackingResult
+from vision_mem.io.shown import Shown
+from vision_mem.types import Frame, SourceInfo
 
 _LARGEST = (720, 1280)
 
@@ -57,7 +58,7 @@ class LiveWindow:
                 f"no window can be opened ({error}); use a machine with a display, or leave it out"
             ) from None
 
-    def write(self, frame: Frame, result: TrackingResult) -> None:
+    def write(self, frame: Frame, result: Shown) -> None:
         """Show one frame.
 
         Raises:

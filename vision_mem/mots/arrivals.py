@@ -76,6 +76,11 @@ def retire(config: GalleryConfig, making: Making, track: Track) -> None:
     making.report("removed", track.object_id, track.object.name)
 
 
+def _name(each: Found, object_id: int) -> str | None:
+    """``car-3``; None, for the usual word, where the class has no word of its own."""
+    return None if each.class_name == f"class-{each.label}" else f"{each.class_name}-{object_id}"
+
+
 def _take(taken: NDArray[np.bool_], region: Region) -> None:
     if region.area and region.mask is not None:
         taken[region.window] |= region.mask[region.window]
@@ -84,7 +89,7 @@ def _take(taken: NDArray[np.bool_], region: Region) -> None:
 def _bear(config: MotsConfig, making: Making, each: Found) -> int | None:
     """Start a track, or bring one back; its id, or None when it could not be."""
     object_id = making.ids.next()
-    if not making.prompt(object_id, detection_prompt(config.birth, each, None)):
+    if not making.prompt(object_id, detection_prompt(config.birth, each, _name(each, object_id))):
         return None
     region = making.regions[object_id] if making.regions[object_id].area else each.region
     looks = looks_of(making.frame.image, region, each.embedding)

@@ -270,6 +270,11 @@ class MotsResult:
     events: tuple[Event, ...] = ()
 
     @property
+    def objects(self) -> tuple[TrackResult, ...]:
+        """The tracks, under the name that drawings and files know."""
+        return self.tracks
+
+    @property
     def shown(self) -> tuple[TrackResult, ...]:
         """The tracks that are to be seen."""
         return tuple(track for track in self.tracks if track.present)
