@@ -1,4 +1,5 @@
-"""Tiny copies of benchmarks, one for each layout that ``open_benchmark`` knows.
+"""Tiny copies of benchmarks, one for each layout that ``open_benchmark`` and
+``open_mot_benchmark`` know.
 
     names = write_sample("lasot", tmp_path)
 
@@ -10,7 +11,7 @@ the number-th sequence of a sample, as x, y, width, height with the first pixel 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -227,6 +228,76 @@ def _folder(root: Path) -> list[str]:
     return names
 
 
+def _many_boxes(number: int) -> Iterator[tuple[int, list[float]]]:
+    """Frame from 0 and left, top, width, height of the square."""
+    yield from enumerate(true_boxes(number).tolist())
+
+
+def _run_lengths(number: int, frame: int) -> str:
+    from vision_mem.io.runlength import encode_mask
+
+    return f"{HEIGHT} {WIDTH} {encode_mask(mask(number, frame).astype(bool))}"
+
+
+_WORLD = "-1 -1 -1 -1000 -1000 -1000 -10"
+
+
+def _kitti(root: Path) -> list[str]:
+    """A pedestrian in one sequence, a car in the other; masks, boxes and detections."""
+    names = ["0002", "0006"]
+    place = root / "training"
+    for number, name in enumerate(names):
+        write_images(place / "image_02" / name, number, "{:06d}.png", first=0)
+        kind, word = ((2, "Pedestrian"), (1, "Car"))[number]
+        masks, labels, found = [], [], []
+        for frame, (x, y, w, h) in _many_boxes(number):
+            masks.append(f"{frame} {kind}007 {kind} {_run_lengths(number, frame)}")
+            box = f"{x:.2f} {y:.2f} {x + w:.2f} {y + h:.2f}"
+            labels.append(f"{frame} 7 {word} 0 0 -10 {box} {_WORLD}")
+            found.append(f"{frame} -1 {word} -1 -1 -10 {box} {_WORLD} 0.95")
+            found.append(f"{frame} -1 Tram -1 -1 -10 1 1 30 12 {_WORLD} 0.5")
+        write(place / "instances_txt" / f"{name}.txt", masks)
+        write(place / "label_02" / f"{name}.txt", labels)
+        write(place / "det_02" / f"{name}.txt", found)
+    last = FRAMES - 1
+    write(root / "evaluate_mots.seqmap.val", [f"{n} empty 000000 {last:06d}" for n in names])
+    lines = [f"{n} empty 000000 {FRAMES:06d}" for n in names]
+    write(root / "evaluate_tracking.seqmap.training", lines)
+    # As KITTI has it: other images, no truth.
+    write_images(root / "testing" / "image_02" / "0000", 2, "{:06d}.png", first=0)
+    return names
+
+
+def _challenge(root: Path, key: str) -> list[str]:
+    """One person a sequence, with the set's detections; one sequence without truth."""
+    known = {
+        "mot17": ["MOT17-02-FRCNN", "MOT17-04-FRCNN"],
+        "mots-challenge": ["MOTS20-02", "MOTS20-05"],
+        "mot20": ["MOT20-01", "MOT20-02"],
+    }
+    names = known.get(key, ["ADL-Rundle-6", "TUD-Campus"])
+    for number, name in enumerate([*names, "MOT-07"]):
+        folder = root / ("test" if number == len(names) else "train") / name
+        write_images(folder / "img1", number, "{:06d}.jpg")
+        tail = "-1,-1,-1" if key == "mot15" else "1,1"
+        truth, found = [], []
+        for frame, (x, y, w, h) in _many_boxes(number):
+            runs = _run_lengths(number, frame)
+            if key == "mots-challenge":
+                truth.append(f"{frame + 1} 2001 2 {runs}")
+                found.append(f"{frame + 1} {x:g} {y:g} {w:g} {h:g} 0.9 2 {runs}")
+            else:
+                score = 45.1 if key == "mot15" else 0.9
+                truth.append(f"{frame + 1},1,{x:g},{y:g},{w:g},{h:g},1,{tail}")
+                found.append(f"{frame + 1},-1,{x:g},{y:g},{w:g},{h:g},{score}")
+        if number < len(names):
+            write(folder / "gt" / "gt.txt", truth)
+        write(folder / "det" / "det.txt", found)
+        write(folder / "seqinfo.ini", ["[Sequence]", f"name={name}", "imDir=img1", "frameRate=25",
+              f"seqLength={FRAMES}", f"imWidth={WIDTH}", f"imHeight={HEIGHT}"])  # fmt: skip
+    return names
+
+
 _WRITERS: dict[str, Callable[[Path], list[str]]] = {
     "lasot": _lasot_test,
     "lasot-ext": _lasot_ext,
@@ -240,6 +311,12 @@ _WRITERS: dict[str, Callable[[Path], list[str]]] = {
     "davis2017": lambda root: _davis(root, "2017"),
     "vot": _vot,
     "folder": _folder,
+    "kitti-mots": _kitti,
+    "kitti-mot": _kitti,
+    "mots-challenge": lambda root: _challenge(root, "mots-challenge"),
+    "mot15": lambda root: _challenge(root, "mot15"),
+    "mot17": lambda root: _challenge(root, "mot17"),
+    "mot20": lambda root: _challenge(root, "mot20"),
 }
 
 

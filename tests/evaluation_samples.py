@@ -16,9 +16,10 @@ from PIL import Image
 
 from vision_mem.evaluation.evaluate import Place, evaluate
 from vision_mem.evaluation.folder import EvaluationFolder
+from vision_mem.evaluation.prompted import PromptedJob
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.resultfiles import layout_of
-from vision_mem.evaluation.runner import Failed, Job, MakeSession
+from vision_mem.evaluation.runner import Failed, MakeSession
 from vision_mem.models.fakes import FakeSegmenter
 from vision_mem.models.protocols import ImageFeatures
 from vision_mem.tracking import TrackingSession
@@ -84,9 +85,9 @@ def mask_set(root: Path, count: int = 2, frames: int = 4, *, merge: bool = False
     return Benchmark("davis2017", "DAVIS 2017", "davis", "davis", tuple(sequences))
 
 
-def jobs_of(benchmark: Benchmark, *, init: str = "auto", strict: bool = False) -> list[Job]:
+def jobs_of(benchmark: Benchmark, *, init: str = "auto", strict: bool = False) -> list[PromptedJob]:
     """All of its sequences."""
-    return [Job(s, layout_of(benchmark, s), init, strict) for s in benchmark.sequences]
+    return [PromptedJob(s, layout_of(benchmark, s), init, strict) for s in benchmark.sequences]
 
 
 def contents(results: Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Detections": "vision_mem.types",
     "Event": "vision_mem.types",
     "Frame": "vision_mem.types",
     "MemoryUsage": "vision_mem.types",
@@ -24,11 +25,14 @@ _HOME = {
     "SinkError": "vision_mem.errors",
     "SourceError": "vision_mem.errors",
     "VisionMemError": "vision_mem.errors",
+    "MotsConfig": "vision_mem.mots",
+    "MotsSession": "vision_mem.mots",
     "TrackingConfig": "vision_mem.tracking",
     "TrackingSession": "vision_mem.tracking",
     "load_config": "vision_mem.config",
     "load_segmenter": "vision_mem.models",
     "make_sinks": "vision_mem.io",
+    "open_detector": "vision_mem.models.detectors",
     "open_source": "vision_mem.io",
     "run": "vision_mem.session",
     "stream": "vision_mem.session",
@@ -47,10 +51,14 @@ if TYPE_CHECKING:
     from vision_mem.io import make_sinks as make_sinks
     from vision_mem.io import open_source as open_source
     from vision_mem.models import load_segmenter as load_segmenter
+    from vision_mem.models.detectors import open_detector as open_detector
+    from vision_mem.mots import MotsConfig as MotsConfig
+    from vision_mem.mots import MotsSession as MotsSession
     from vision_mem.session import run as run
     from vision_mem.session import stream as stream
     from vision_mem.tracking import TrackingConfig as TrackingConfig
     from vision_mem.tracking import TrackingSession as TrackingSession
+    from vision_mem.types import Detections as Detections
     from vision_mem.types import Event as Event
     from vision_mem.types import Frame as Frame
     from vision_mem.types import MemoryUsage as MemoryUsage

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vision_mem.evaluation.sets import (
-    TextFiles,
+    FileTree,
     boxes_around,
     open_benchmark,
     read_rows,
@@ -52,11 +52,11 @@ def test_the_test_set_of_lasot(lasot_folder) -> None:
 
 def test_published_results_have_the_same_rows(lasot_folder) -> None:
     found = open_benchmark("lasot", lasot_folder, need_frames=False)
-    with TextFiles(lasot_folder / "results_ATOM.zip") as files:
+    with FileTree(lasot_folder / "results_ATOM.zip") as files:
         assert set(files.names()) == {f"{s.name}.txt" for s in found.sequences}
         for sequence in found.sequences:
             name = f"{sequence.name}.txt"
-            rows = read_rows(files.read(name), files.where(name), (4,))
+            rows = read_rows(files.text(name), files.where(name), (4,))
             assert rows.shape == sequence.boxes.shape
 
 

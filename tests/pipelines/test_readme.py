@@ -17,22 +17,42 @@ def readme(root: Path) -> str:
     return (root / "README.md").read_text(encoding="utf-8")
 
 
+def run_code(readme: str, number: int, *changes: tuple[str, str]) -> None:
+    """Run one of the README's pieces of Python, with other names of files."""
+    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[number]
+    for old, new in changes:
+        assert old in code
+        code = code.replace(old, new)
+    exec(compile(code, "README.md", "exec"), {})
+
+
 def test_the_python_session_runs(
     readme: str, small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     # The clip is smaller than the one in the README, and needs no trained weights to run.
-    for old, new in (
+    run_code(
+        readme,
+        0,
         ('"dog.mp4"', repr(str(small_clip))),
         ('"embedded"', '"random:sam2.1_hiera_t@128"'),
         ("[120, 80, 180, 170]", "[30, 28, 70, 68]"),
         ('"dog.safetensors"', repr(str(tmp_path / "dog.safetensors"))),
-    ):
-        assert old in code
-        code = code.replace(old, new)
-    exec(compile(code, "README.md", "exec"), {})
+    )
     assert len(capsys.readouterr().out.splitlines()) == 32
     assert (tmp_path / "dog.safetensors").is_file()
+
+
+def test_the_python_session_of_many_objects_runs(
+    readme: str, small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_code(
+        readme,
+        1,
+        ('"street.mp4"', repr(str(small_clip))),
+        ('"embedded"', '"random:sam2.1_hiera_t@128"'),
+    )
+    first, *others = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+ 1 moving \[[\d. ]+\]", first) and len(others) > 5
 
 
 def test_tables_list_commands_presets_and_outputs(readme: str) -> None:

@@ -149,6 +149,7 @@ def test_many_objects(crowd, capsys):
     assert half["summary"]["HOTA"] < 0.9 and half["summary"]["FN"] > 0
     code, out, err = run(capsys, "kitti-mots", *words[:-1], "--out", crowd / "out")
     assert code == 0 and "HOTA" in out and (crowd / "out" / "summary.csv").is_file(), err
+    assert "hota.png" in out and (crowd / "out" / "hota.png").read_bytes()[1:4] == b"PNG"
 
 
 @pytest.mark.parametrize(

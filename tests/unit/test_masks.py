@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vision_mem.geometry import masks
+from vision_mem.geometry.masks import draw_outlines
 
 
 def drawn(*pixels, size=(6, 8)):
@@ -93,3 +94,9 @@ def test_largest_part_and_alternatives():
     wider[2:6, 8:10] = True
     overlaps = masks.alternative_overlaps(np.stack([chosen, chosen, wider]), 0)
     np.testing.assert_allclose(overlaps, [1.0, 16 / 32])
+
+
+def test_outlines_far_outside_do_no_harm() -> None:
+    far = np.array([[-1e30, -1e30], [1e30, -1e30], [0, 1e30]], np.float32)
+    assert draw_outlines([far], (20, 30)).shape == (20, 30)
+    assert not draw_outlines([np.full((3, 2), np.nan, np.float32)], (20, 30)).any()

@@ -256,14 +256,38 @@ def test_a_score_and_its_tables(benchmark, tmp_path):
     assert score.by_class()["car"]["GT"] == 2
     assert score.by_sequence("0001")["pedestrian"]["MOTSA"] == 1
     assert score.pooled()["IDF1"] == 1
-    assert score.hota_curves()["car"].score == 1
+    assert score.curves()["AssA, car"].score == 1
     with pytest.raises(InputError, match="no sequence 'x' was scored"):
         score.by_sequence("x")
     assert "sMOTSA" in report.table([score]) and "truth" in report.table([score])
     assert "pedestrian" in report.attribute_table([score])
     assert any("mean of each measure" in line for line in report.notes([score]))
     files = report.write_report(tmp_path / "out", [score], Rules())
-    assert {path.name for path in files} >= {"summary.csv", "scores.json"}
+    assert {path.name for path in files} >= {"summary.csv", "scores.json", "hota.png"}
+
+
+def test_curves_are_those_of_the_numbers_in_the_table(benchmark, tmp_path):
+    (tmp_path / "r").mkdir()
+    for name in ("0000", "0001"):  # pedestrians are lost, and cars change their identity
+        lines = (tmp_path / "gt" / f"{name}.txt").read_text().splitlines()
+        kept = [line.replace(" 1001 ", f" {1001 + n} ") for n, line in enumerate(lines[::2])]
+        (tmp_path / "r" / f"{name}.txt").write_text("\n".join([*kept, lines[1]]))
+    score = score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
+    curves = score.curves()
+    ((rows),) = score.pictures().values()
+    assert [name for row in rows for name in row] == list(curves)
+    assert [row[0] for row in rows] == ["HOTA, mean of classes", "HOTA, car", "HOTA, pedestrian"]
+    tables = {"mean of classes": score.summary(), **score.by_class()}
+    for name, curve in curves.items():
+        measure, _, of = name.partition(", ")
+        assert curve.score == pytest.approx(tables[of][measure], abs=1e-12)
+        assert curve.y.mean() == pytest.approx(curve.score, abs=1e-12)
+        assert (curve.x[0], curve.x[-1]) == pytest.approx((0.05, 0.95))
+    assert curves["DetA, car"].score == 1 > curves["AssA, car"].score
+    assert 0 < curves["DetA, pedestrian"].score < 1
+    one = replace(score, classes=("car",))
+    assert list(one.curves()) == ["HOTA, car", "DetA, car", "AssA, car"]
+    assert one.pictures() == {"HOTA": [["HOTA, car", "DetA, car", "AssA, car"]]}
 
 
 def test_results_that_are_missing_or_refused(benchmark, tmp_path):

@@ -226,7 +226,11 @@ def test_results_in_archives_and_as_images(tmp_path):
     with zipfile.ZipFile(tmp_path / "found.zip", "w") as archive:
         archive.writestr("top/data/yard.txt", mots_text(3))
     write_pngs(tmp_path / "images" / "yard", 3)
-    for place in (tmp_path / "found.zip", tmp_path / "images"):
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for name, text in (("ours", mots_text(3)), ("theirs", "")):
+            archive.writestr(f"trackers/{name}/data/yard.txt", text)
+    ours = tmp_path / "many.zip" / "trackers" / "ours"
+    for place in (tmp_path / "found.zip", tmp_path / "images", ours):
         with read_mot_results(place, benchmark) as results:
             assert results.name == place.stem
             assert results.holds(sequence)
@@ -246,7 +250,7 @@ def test_results_that_are_nowhere(tmp_path):
     write(tmp_path / "one.txt", mots_text(2))
     with pytest.raises(InputError, match=r"one\.txt is one file, KITTI MOTS val has 2 sequences"):
         read_mot_results(tmp_path / "one.txt", benchmark)
-    with pytest.raises(InputError, match="no such folder or archive"):
+    with pytest.raises(InputError, match="no such folder or ZIP archive"):
         read_mot_results(tmp_path / "none", benchmark)
     with read_mot_results(tmp_path, benchmark) as results:
         assert not results.holds(benchmark.sequences[0])

@@ -8,9 +8,11 @@ from pycocotools import mask as coco
 
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.io.runlength import (
+    MAX_PIXELS,
     encode_mask,
     overlapping,
     parse_runs,
+    read_mask,
     runs_of_labels,
     runs_of_masks,
     shared_pixels,
@@ -104,6 +106,55 @@ def test_a_string_that_is_none(text, message):
     assert runs.areas[1] == 0
     np.testing.assert_array_equal(runs.mask(0), MASKS[0])
     np.testing.assert_array_equal(runs.mask(2), MASKS[3])
+
+
+def test_one_mask_is_read_from_text_bytes_and_numbers():
+    random = np.random.default_rng(5)
+    for _ in range(200):
+        size = tuple(int(side) for side in random.integers(1, 40, 2))
+        mask = random.random(size) < random.choice([0, 0.02, 0.5, 0.98, 1])
+        if random.random() < 0.5:
+            mask[: size[0] // 2] = random.random() < 0.5
+        coded = coco_runs([mask])[0]
+        flat = mask.T.ravel().astype(np.int8)
+        edges = np.flatnonzero(np.diff(flat, prepend=0)).tolist()
+        numbers = np.diff([0, *edges, flat.size]).tolist()
+        for counts in (coded["counts"], coded["counts"].decode(), numbers, [*numbers, 0, 0]):
+            runs = read_mask(counts, size)
+            np.testing.assert_array_equal(runs.mask(0), mask)
+            assert runs.areas.tolist() == [mask.sum()]
+            assert runs.text(0) == coded["counts"].decode()
+        left, top, width, height = coco.toBbox(coded)
+        wanted = [left, top, left + width, top + height] if mask.any() else [0, 0, 0, 0]
+        assert runs.boxes().tolist() == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "message"),
+    [
+        (TEXTS[0], (0, 53), "a mask of 53x0 pixels"),
+        (TEXTS[0], (37, -1), "a mask of -1x37 pixels"),
+        (TEXTS[0], (99_999_999, 99_999_999), "a mask of 99999999x99999999 pixels"),
+        ([MAX_PIXELS + 1], (MAX_PIXELS + 1, 1), "a mask of 1x268435457 pixels"),
+        ([], SIZE, "not whole numbers"),
+        ([1961.0], SIZE, "not whole numbers"),
+        ([True], SIZE, "not whole numbers"),
+        (["1961"], SIZE, "not whole numbers"),
+        ([[1961]], SIZE, "not whole numbers"),
+        ([1961, 1 << 70], SIZE, "not whole numbers"),
+        ([(1 << 63) + 5], SIZE, "out of range"),
+        ([1962, -1], SIZE, "out of range"),
+        ([1961, 1961], SIZE, "cover 3922 of 1961 pixels"),
+        ([1960], SIZE, "cover 1960 of 1961 pixels"),
+        (b"\xff\xfe", SIZE, "a character COCO has not"),
+        (b"", SIZE, "are missing"),
+        ("o" * 100_000, SIZE, "end within a number"),
+        (TEXTS[0], (53, 36), r"cover 1961 of 1908 pixels \(a mask of 36x53\)"),
+    ],
+)
+def test_one_mask_that_is_none(counts, size, message):
+    with pytest.raises(ValueError, match=message):
+        read_mask(counts, size)
 
 
 def test_random_strings_never_pass_for_masks():

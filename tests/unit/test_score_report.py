@@ -91,17 +91,38 @@ def test_a_plot_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
     curve = Curve(np.linspace(0, 1, 21), np.linspace(1, 0, 21), 0.5)
     names = ["_under", "a $formula$ ^{", "x" * 80, *(f"tracker {n}" for n in range(30))]
-    data = draw_plot("Success", "Many [trackers] at $once", [(name, curve) for name in names])
+    data = draw_plot(
+        "Many [trackers] at $once", [["Success"]], [(name, {"Success": curve}) for name in names]
+    )
     with Image.open(io.BytesIO(data)) as image:
         assert image.width > 1000  # the legend stands beside
     assert dict(matplotlib.rcParams) == before
+
+
+def test_each_curve_of_a_picture_has_its_panel():
+    """Where a picture changes when one of its curves does."""
+    rows = [["HOTA, car", "DetA, car", "AssA, car"], ["HOTA, bus", "DetA, bus", "AssA, bus"]]
+    x = np.linspace(0.05, 0.95, 19)
+
+    def pixels(high=""):
+        heights = {name: 0.7 if name == high else 0.5 for row in rows for name in row}
+        curves = {name: Curve(x, np.full(19, y), y) for name, y in heights.items()}
+        with Image.open(io.BytesIO(draw_plot("A", rows, [("mine", curves)]))) as image:
+            return np.asarray(image)
+
+    plain = pixels()
+    assert plain.shape[:2] == (1050, 1890)  # two rows, three columns
+    for row, column in ((0, 2), (1, 0)):
+        down, across = (pixels(rows[row][column]) != plain).any(axis=2).nonzero()
+        assert len(down) > 1000
+        assert set(down // 525) == {row} and set(across // 630) == {column}
 
 
 def test_plots_do_without_pyplot():
     code = (
         "import sys, numpy; from vision_mem.evaluation.plots import draw_plot; "
         "from vision_mem.evaluation.protocols import Curve; x = numpy.arange(3.0); "
-        "draw_plot('Precision', 'A', [('a', Curve(x, x / 2, 1.0))]); "
+        "draw_plot('A', [['Precision']], [('a', {'Precision': Curve(x, x / 2, 1.0)})]); "
         "print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run(

@@ -1,15 +1,12 @@
-"""Rows of numbers as copies and trackers write them, and files in folders and archives."""
+"""Rows of numbers as copies and trackers write them."""
 
 from __future__ import annotations
-
-import zipfile
 
 import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sets import TextFiles, read_rows, read_text
-from vision_mem.evaluation.sets.textfiles import MAX_BYTES
+from vision_mem.evaluation.sets import read_rows, read_text
 
 NAN = float("nan")
 ONE = [[1, 2, 3, 4]]
@@ -99,59 +96,3 @@ def test_encodings(tmp_path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"1,2,3,4\n\xff\xe9\n")
     with pytest.raises(InputError, match=r"latin\.txt, line 2"):
         read_rows(read_text(tmp_path / "latin.txt"), tmp_path / "latin.txt", (4,))
-
-
-def test_missing_and_oversized_files_are_refused(tmp_path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        read_text(tmp_path / "none.txt")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_text(tmp_path)
-    with (tmp_path / "huge.txt").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)
-    with pytest.raises(InputError, match="too large"):
-        read_text(tmp_path / "huge.txt")
-
-
-@pytest.fixture(params=["folder", "zip", "zip with one folder at its top"])
-def files(request, tmp_path):
-    inside = {"annos/b-1.txt": "1", "annos/a-1.txt": "2", "annos/.hid.txt": "", "annos/x.md": "",
-              "absent/a-1.txt": "\ufeff3"}  # fmt: skip
-    if request.param == "folder":
-        for name, text in inside.items():
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(text, encoding="utf-8")
-        return TextFiles(tmp_path)
-    top = "top/" if "one" in request.param else ""
-    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
-        for name, text in inside.items():
-            archive.writestr(f"{top}{name}", text)
-        archive.writestr("__MACOSX/annos/._a-1.txt", "")
-    return TextFiles(tmp_path / "f.zip")
-
-
-def test_folders_and_archives_read_alike(files) -> None:
-    with files:
-        assert files.names("annos") == ["a-1.txt", "b-1.txt"]
-        assert files.names("annos", ".md") == ["x.md"]
-        assert files.names() == files.names("none") == []
-        assert files.has("absent/a-1.txt")
-        assert not files.has("absent/b-1.txt")
-        assert files.read("absent/a-1.txt") == "3"
-        with pytest.raises(InputError, match="no such file"):
-            files.read("absent/b-1.txt")
-
-
-def test_damaged_archives_are_refused(tmp_path) -> None:
-    path = tmp_path / "f.zip"
-    with pytest.raises(InputError, match="no such folder or archive"):
-        TextFiles(path)
-    path.write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(InputError, match="neither a folder nor a readable ZIP"):
-        TextFiles(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("annos/a-1.txt", "1,2,3,4\n" * 200)
-    data = bytearray(path.read_bytes())
-    data[45:60] = bytes(15)
-    path.write_bytes(data)
-    with TextFiles(path) as files, pytest.raises(InputError, match=r"f\.zip:.*cannot be read"):
-        files.read(files.names("")[0])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from vision_mem.evaluation.protocols import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Of each kind of curve: what is across, what is up, and what the number in the legend is.
 _AXES = {
@@ -15,19 +19,28 @@ _AXES = {
         "centre error, shares of the target's size", "share of frames within", "at 0.2",
     ),
     "Expected average overlap": ("length of the run, frames", "overlap", "EAO"),
+    "HOTA": ("localisation threshold alpha", "HOTA", "mean of the curve"),
+    "DetA": ("localisation threshold alpha", "DetA: objects found", "mean of the curve"),
+    "AssA": ("localisation threshold alpha", "AssA: identities kept", "mean of the curve"),
 }  # fmt: skip
 _COLOURS = 10
 _STYLES = ("-", "--", "-.", ":")
 _MOST_IN_PLOT = 10  # trackers; the legend of more stands beside the plot
+_ALONE = (6.4, 4.8)  # inches
+_PANEL = (4.2, 3.5)
+_BESIDE = 3.2  # inches across for a legend beside the plots
 
 
-def draw_plot(kind: str, title: str, lines: Sequence[tuple[str, Curve]]) -> bytes:
+def draw_plot(
+    title: str, rows: Sequence[Sequence[str]], trackers: Sequence[tuple[str, Mapping[str, Curve]]]
+) -> bytes:
     """Draw curves as a PNG picture.
 
     Args:
-        kind: of the curves, as ``BenchmarkScore.curves`` calls it.
-        title: above the plot.
-        lines: names of the trackers and their curves, at least one.
+        title: above the plot, or above all of them.
+        rows: names of curves as ``BenchmarkScore.pictures`` has them, one plot each; all rows of
+            one length.
+        trackers: their names and curves, at least one; who lacks a curve is left out of its plot.
 
     Returns:
         The file's content.
@@ -35,31 +48,73 @@ def draw_plot(kind: str, title: str, lines: Sequence[tuple[str, Curve]]) -> byte
     # Figure by itself: pyplot would keep state, and choose a backend for the whole program.
     from matplotlib.figure import Figure
 
-    across, up, number_is = _AXES[kind]
-    beside = len(lines) > _MOST_IN_PLOT
-    figure = Figure(figsize=(9.6 if beside else 6.4, 4.8), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    ordered = sorted(lines, key=lambda line: -line[1].score)
-    for number, (name, curve) in enumerate(ordered):
-        axes.plot(
-            curve.x, curve.y,
-            color=f"C{number % _COLOURS}", linestyle=_STYLES[number // _COLOURS % len(_STYLES)],
-            linewidth=1.8, label=f"[{curve.score:.3f}] {_short(name)}",
-        )  # fmt: skip
-    first = ordered[0][1]
-    axes.set(title=title, xlabel=across, ylabel=up, ylim=(0, 1))
-    axes.set_xlim(float(first.x[0]), float(first.x[-1]))
-    axes.set_yticks([step / 10 for step in range(11)])
-    axes.grid(visible=True, linewidth=0.6, alpha=0.5)
-    rising = "recision" in kind
-    place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if beside else {
-        "loc": "lower right" if rising else "lower left"
-    }  # fmt: skip
-    legend = axes.legend(fontsize="small", framealpha=0.9, title=number_is, **place)
-    legend.get_title().set_fontsize("small")
+    first = rows[0][0]
+    drawn = [(name, curves) for name, curves in trackers if first in curves]
+    ordered = sorted(drawn, key=lambda tracker: -tracker[1][first].score)
+    alone = len(rows) == len(rows[0]) == 1
+    beside = len(ordered) > _MOST_IN_PLOT
+    width, height = _ALONE if alone else (_PANEL[0] * len(rows[0]), _PANEL[1] * len(rows))
+    width += _BESIDE if beside else 0
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    for places, names in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False), rows,
+                             strict=True):  # fmt: skip
+        for axes, name in zip(places, names, strict=True):
+            _draw(axes, name, ordered)
+            axes.set_title(title if alone else name, fontsize=None if alone else "medium")
+            if not beside:
+                _legend(axes, name, small=not alone)
+    if not alone:
+        figure.suptitle(title)
+    if beside:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        said = _number_is(first) if alone else f"{first}: {_number_is(first)}"
+        legend = figure.legend(
+            handles, labels, loc="outside right center", fontsize="small", title=said
+        )
+        legend.get_title().set_fontsize("small")
     held = io.BytesIO()
     figure.savefig(held, format="png")
     return held.getvalue()
+
+
+def _draw(axes: Axes, name: str, ordered: Sequence[tuple[str, Mapping[str, Curve]]]) -> None:
+    """One plot; a tracker has its colour, whatever its place in this one."""
+    for number, (tracker, curves) in enumerate(ordered):
+        if name not in curves:
+            continue
+        curve = curves[name]
+        axes.plot(
+            curve.x, curve.y,
+            color=f"C{number % _COLOURS}", linestyle=_STYLES[number // _COLOURS % len(_STYLES)],
+            linewidth=1.8, label=f"[{curve.score:.3f}] {_short(tracker)}",
+        )  # fmt: skip
+        axes.set_xlim(float(curve.x[0]), float(curve.x[-1]))
+    across, up, _ = _AXES[_kind(name)]
+    axes.set(xlabel=across, ylabel=up, ylim=(0, 1))
+    axes.set_yticks([step / 10 for step in range(11)])
+    axes.grid(visible=True, linewidth=0.6, alpha=0.5)
+
+
+def _legend(axes: Axes, name: str, *, small: bool) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    # The number stands in front, with as many digits in each.
+    best = sorted(zip(labels, handles, strict=True), key=lambda each: each[0][:7], reverse=True)
+    size = "x-small" if small else "small"
+    legend = axes.legend(
+        [handle for _, handle in best], [label for label, _ in best],
+        loc="lower right" if "recision" in name else "lower left",
+        fontsize=size, framealpha=0.9, title=_number_is(name),
+    )  # fmt: skip
+    legend.get_title().set_fontsize(size)
+
+
+def _kind(name: str) -> str:
+    """``HOTA`` of ``HOTA, car``."""
+    return name.partition(",")[0]
+
+
+def _number_is(name: str) -> str:
+    return _AXES[_kind(name)][2]
 
 
 def _short(name: str) -> str:

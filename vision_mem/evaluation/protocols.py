@@ -221,7 +221,7 @@ def _score_davis(
         wanted = davis.true_labels(read_labels(path.read_bytes(), path), merge=merge)
         found = results.labels(member)
         found = (found > 0).astype(np.uint8) if merge else found
-        _check_labels(found, wanted, objects, f"{results.path / member}")
+        _check_labels(found, wanted, objects, results.files.where(member))
         j[frame] = davis.jaccard(found, wanted, objects)
         for number in range(1, objects + 1):
             f[frame, number - 1] = davis.boundary_f(found == number, wanted == number)

@@ -189,11 +189,11 @@ def write_report(
     text = json.dumps(record(scores, rules, of_benchmark), indent=1, allow_nan=False)
     content["scores.json"] = f"{text}\n".encode()
     curves = [(score.tracker, score.curves()) for score in ordered]
-    for name in dict.fromkeys(name for _, found in curves for name in found):
-        lines = [(tracker, found[name]) for tracker, found in curves if name in found]
+    pictures = {name: rows for score in ordered for name, rows in score.pictures().items()}
+    for name, rows in pictures.items():
         file = name.lower().replace(" ", "_") + ".png"
-        title = f"{name} on {ordered[0].title} ({len(ordered[0].sequences)} sequences)"
-        content[file] = draw_plot(name, title, lines)
+        title = f"{name} on {ordered[0].title} ({count(len(ordered[0].sequences), 'sequence')})"
+        content[file] = draw_plot(title, rows, curves)
     make_folder(folder)
     for name, data in content.items():
         write_file(folder / name, data)

@@ -8,24 +8,18 @@ TrackingNet, NFS, UAV, pytracking), ``<sequence>/<sequence>_001.txt`` and furthe
 from __future__ import annotations
 
 import io
-import os
 import re
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, TrackerFiles
 from vision_mem.evaluation.regions import Region, parse_regions
 from vision_mem.evaluation.sets.textfiles import read_rows
-
-MOST_BYTES = 64 << 20
-"""A result file larger than this is none; the largest known have a few MB."""
 
 _BOXES, _REGIONS, _IMAGE = (".txt",), (".bin", ".txt"), ".png"
 _REPETITION = re.compile(r"_\d{3}$")
@@ -36,7 +30,7 @@ _PREFIXES = ("nfs_", "uav_", "otb_")
 _ALIASES = {"Human4-2": "Human4"}
 
 
-class ResultSet:
+class ResultSet(TrackerFiles):
     """The result files of one tracker; nothing is read before it is asked for.
 
     Args:
@@ -48,30 +42,12 @@ class ResultSet:
     """
 
     def __init__(self, path: str | Path, name: str | None = None) -> None:
-        self.path = Path(path).expanduser()
-        self._archive, inside = _open_archive(self.path)
-        self.name = name or _tracker_name(self.path.resolve())
+        super().__init__(path, name)
         self._files: dict[str, list[str]] = {}
         self._anchors: dict[str, list[str]] = {}
         self._images: dict[str, dict[str, dict[str, str]]] = {}
-        for member in self._members(inside):
+        for member in self.files.walk():
             self._enter(member)
-
-    def __enter__(self) -> ResultSet:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the archive, if it is one."""
-        if self._archive is not None:
-            self._archive.close()
 
     def boxes(self, sequence: str) -> list[tuple[str, NDArray[np.float64]]]:
         """Boxes of a sequence, one array for each run.
@@ -85,8 +61,8 @@ class ResultSet:
         """
         read = []
         for member in self._found(sequence, _BOXES):
-            where = self._where(member)
-            rows = read_rows(_text(self._read(member)), where, widths=(4,))
+            where = self.files.where(member)
+            rows = read_rows(self.files.text(member), where, widths=(4,))
             if not rows.size:
                 raise InputError(f"{where} holds no boxes; expected one x,y,w,h a line")
             read.append((where, rows))
@@ -95,30 +71,33 @@ class ResultSet:
     def regions(self, sequence: str) -> list[tuple[str, list[Region]]]:
         """VOT regions of a sequence, one list for each run through all of it."""
         return [
-            (self._where(member), parse_regions(self._read(member), self._where(member)))
+            (
+                self.files.where(member),
+                parse_regions(self.files.data(member), self.files.where(member)),
+            )
             for member in self._found(sequence, _REGIONS)
         ]
 
     def anchored(self, sequence: str) -> list[tuple[str, int, list[Region]]]:
         """VOT regions of runs that were started in the middle: file, frame, regions."""
         runs = []
-        for member in _one_tracker(sequence, self._anchors.get(_key(sequence), []), self.path):
+        for member in _one_tracker(sequence, self._anchors.get(_key(sequence), []), self.files):
             match = _ANCHOR.fullmatch(PurePosixPath(member).stem)
             assert match is not None, "entered by the same pattern"
-            where = self._where(member)
-            runs.append((where, int(match[2]), parse_regions(self._read(member), where)))
+            where = self.files.where(member)
+            runs.append((where, int(match[2]), parse_regions(self.files.data(member), where)))
         return runs
 
     def images(self, sequence: str) -> Mapping[str, str]:
         """Mask images of a sequence: name of the frame to file, empty when there are none."""
         folders = self._images.get(_key(sequence), {})
         if len(folders) > 1:
-            raise InputError(_several(sequence, folders, self.path))
+            raise InputError(_several(sequence, folders, self.files))
         return next(iter(folders.values()), {})
 
     def labels(self, member: str) -> NDArray[np.uint8]:
         """One mask image as ``(H, W)`` label image."""
-        return read_labels(self._read(member), self._where(member))
+        return read_labels(self.files.data(member), self.files.where(member))
 
     def holds(self, sequence: str, kind: str) -> bool:
         """Whether there are results of a sequence: ``boxes``, ``regions`` or ``images``."""
@@ -129,33 +108,17 @@ class ResultSet:
             return True
         return kind == "regions" and _key(sequence) in self._anchors
 
-    def _members(self, inside: str) -> Iterable[str]:
-        """Names of files below the root, hidden ones left out."""
-        if self._archive is None:
-            for folder, folders, files in os.walk(self.path):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                place = Path(folder).relative_to(self.path)
-                yield from ((place / name).as_posix() for name in sorted(files))
-            return
-        start = f"{inside}/" if inside else ""
-        for info in self._archive.infolist():
-            name = info.filename
-            hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-            if name.startswith(start) and not info.is_dir() and not hidden:
-                yield name
-
     def _enter(self, member: str) -> None:
         path = PurePosixPath(member)
-        if path.name.startswith("."):
-            return
+        folder = self.files.place(member).parent.name
         suffix = path.suffix.lower()
         if suffix == _IMAGE:
-            folders = self._images.setdefault(_key(path.parent.name), {})
+            folders = self._images.setdefault(_key(folder), {})
             folders.setdefault(path.parent.as_posix(), {})[path.stem] = member
         elif suffix in _REGIONS:
             anchor = _ANCHOR.fullmatch(path.stem)
             # "..._00000050" in the folder of its sequence; elsewhere it is a name.
-            if anchor and anchor[1] == path.parent.name:
+            if anchor and anchor[1] == folder:
                 self._anchors.setdefault(_key(anchor[1]), []).append(member)
                 return
             self._files.setdefault(_key(path.stem), []).append(member)
@@ -178,61 +141,7 @@ class ResultSet:
         # "a-1" is not "a_1" where both are there.
         exact = [m for m in members if _REPETITION.sub("", PurePosixPath(m).stem) == sequence]
         exact = [m for m in members if PurePosixPath(m).stem == sequence] or exact
-        return _one_tracker(sequence, exact or members, self.path)
-
-    def _where(self, member: str) -> str:
-        return f"{_archive_path(self.path)}:{member}" if self._archive else f"{self.path / member}"
-
-    def _read(self, member: str) -> bytes:
-        where = self._where(member)
-        try:
-            if self._archive is None:
-                path = self.path / member
-                size = path.stat().st_size
-                data = path.read_bytes() if size <= MOST_BYTES else b""
-            else:
-                info = self._archive.getinfo(member)
-                size = info.file_size
-                data = b""
-                if size <= MOST_BYTES:
-                    with self._archive.open(info) as file:
-                        data = file.read(MOST_BYTES)
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error or type(error).__name__
-            raise InputError(f"{where} cannot be read: {reason}") from None
-        if size > MOST_BYTES:
-            raise InputError(f"{where} has {size >> 20} MB; too large for a result file")
-        return data
-
-
-def _tracker_name(path: Path) -> str:
-    """Name of a folder or archive; ``vision-mem eval`` has its results in ``NAME/results``."""
-    generic = path.name == "results" and bool(path.parent.name)
-    return (path.parent if generic else path).name.removesuffix(".zip")
-
-
-def _archive_path(path: Path) -> Path | None:
-    """The archive that a path names or leads into."""
-    return next((each for each in (path, *path.parents) if each.is_file()), None)
-
-
-def _open_archive(path: Path) -> tuple[zipfile.ZipFile | None, str]:
-    if path.is_dir():
-        return None, ""
-    archive = _archive_path(path)
-    if archive is None:
-        raise InputError(f"--results {path}: no such folder or ZIP archive; check the path")
-    inside = path.relative_to(archive).as_posix() if archive != path else ""
-    try:
-        opened = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise InputError(
-            f"--results {archive} is neither a folder nor a readable ZIP: {error}"
-        ) from None
-    if inside and not any(name.startswith(f"{inside}/") for name in opened.namelist()):
-        opened.close()
-        raise InputError(f"--results {path}: {archive.name} has no folder {inside}")
-    return opened, inside
+        return _one_tracker(sequence, exact or members, self.files)
 
 
 def _key(name: str) -> str:
@@ -246,29 +155,23 @@ def _root(member: str, sequence: str) -> str:
     return (folder.parent if _key(folder.name) == _key(sequence) else folder).as_posix()
 
 
-def _one_tracker(sequence: str, members: list[str], path: Path) -> list[str]:
+def _one_tracker(sequence: str, members: list[str], files: FileTree) -> list[str]:
     """Repetitions in order; folders that differ in a number at the end are repetitions too."""
     # VOT's toolkit may write a run twice, as text and binary.
     kinds = {PurePosixPath(m).with_suffix(""): m for m in sorted(members)}
     members = list(kinds.values())
     roots = {_root(member, sequence) for member in members}
     if len({_REPETITION.sub("", root) for root in roots}) > 1:
-        raise InputError(_several(sequence, roots, path))
+        raise InputError(_several(sequence, roots, files))
     return members
 
 
-def _several(sequence: str, roots: Iterable[str], path: Path) -> str:
+def _several(sequence: str, roots: Iterable[str], files: FileTree) -> str:
     named = sorted(roots)
     return (
-        f"{path} has results of {sequence} in {len(named)} folders ({', '.join(named[:4])}"
-        f"{', ...' if len(named) > 4 else ''}); give one of them: --results {path / named[0]}"
+        f"{files.root} has results of {sequence} in {len(named)} folders ({', '.join(named[:4])}"
+        f"{', ...' if len(named) > 4 else ''}); give one of them: --results {files.place(named[0])}"
     )
-
-
-def _text(data: bytes) -> str:
-    # Files written by "> file" in some shells of Windows are UTF-16.
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
 
 
 def read_labels(data: bytes, where: str | Path) -> NDArray[np.uint8]:

@@ -80,9 +80,13 @@ class BenchmarkScore:
         return {name: (len(some), self._measures(some)) for name, some in grouped.items()}
 
     def curves(self) -> dict[str, Curve]:
-        """Lines for the set's plots, by their title; none for sets that are not plotted."""
+        """Lines for the set's plots, by name; none for sets that are not plotted."""
         protocol = PROTOCOLS[self.protocol]
         return protocol.curves([each.part for each in self.sequences if each.part is not None])
+
+    def pictures(self) -> dict[str, list[list[str]]]:
+        """The set's plots by their title: rows of names of curves, each to be a panel."""
+        return {name: [[name]] for name in self.curves()}
 
     def _measures(self, sequences: Iterable[SequenceScore]) -> dict[str, float]:
         protocol = PROTOCOLS[self.protocol]

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.masks import mask_to_box
+from vision_mem.io.runtext import Rows, decode
 
 MAX_SIDE = 1 << 15
 """Images wider or higher than this are refused; with it all sums here fit into 64 bits."""
 
-_CHUNK = 1 << 16  # characters decoded at a time: fits a processor's cache, and bounds memory
-_MOST_GROUPS = 7  # of five bits in a number: more than any image has pixels
+MAX_PIXELS = 1 << 28
+"""A mask larger than this is no video's; ``read_mask`` refuses it."""
 
-Rows = NDArray[np.int64]
+_CHUNK = 1 << 16  # characters decoded at a time: fits a processor's cache, and bounds memory
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,8 @@ class MaskRuns:
     def mask(self, row: int) -> NDArray[np.bool_]:
         """One mask as ``(height, width)`` bool."""
         height, width = self.size
-        first, last = np.searchsorted(self.rows, [row, row + 1])
-        flat = np.zeros(height * width, dtype=bool)
-        for start, stop in zip(self.starts[first:last], self.stops[first:last], strict=True):
-            flat[start:stop] = True
+        lengths = self._lengths(row)
+        flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
         return np.ascontiguousarray(flat.reshape(width, height).T)
 
     def boxes(self) -> NDArray[np.float64]:
@@ -75,14 +74,17 @@ class MaskRuns:
         """One mask as COCO's compressed string."""
         from pycocotools import mask as coco
 
-        first, last = np.searchsorted(self.rows, [row, row + 1])
-        edges = np.stack([self.starts[first:last], self.stops[first:last]], axis=1).ravel()
-        pixels = self.size[0] * self.size[1]
-        counts = np.diff(np.concatenate([[0], edges, [pixels]])).tolist()
+        counts = self._lengths(row).tolist()
         if len(counts) > 1 and not counts[-1]:
             counts.pop()  # the mask ends with the image
         runs = coco.frPyObjects({"size": list(self.size), "counts": counts}, *self.size)
         return str(runs["counts"].decode())
+
+    def _lengths(self, row: int) -> Rows:
+        """Run lengths of one mask, background first and last; they fill the image."""
+        first, last = np.searchsorted(self.rows, [row, row + 1])
+        edges = np.stack([self.starts[first:last], self.stops[first:last]], axis=1).ravel()
+        return np.diff(edges, prepend=0, append=self.size[0] * self.size[1])
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> str:
@@ -151,12 +153,51 @@ def parse_runs(texts: Sequence[str], size: tuple[int, int]) -> tuple[MaskRuns, d
         while end < len(texts) and (end == begin or len(texts[end]) <= room):
             room -= len(texts[end])
             end += 1
-        rows, starts, stops, bad = _decode(texts[begin:end], size[0] * size[1])
+        rows, starts, stops, bad = decode(texts[begin:end], size[0] * size[1])
         parts.append((rows + begin, starts, stops))
         wrong.update({row + begin: reason for row, reason in bad.items()})
         begin = end
     columns = list(zip(*parts, strict=True)) or [(), (), ()]
     return _gathered(size, len(texts), *(list(column) for column in columns)), wrong
+
+
+def read_mask(counts: str | bytes | Sequence[int], size: tuple[int, int]) -> MaskRuns:
+    """Read one mask, checked before memory is asked for.
+
+    Args:
+        counts: COCO's compressed string, or its run lengths as numbers, background first.
+        size: ``(height, width)`` of the mask.
+
+    Returns:
+        Masks of which it is the only one.
+
+    Raises:
+        ValueError: in a few words, when this is no mask of that size.
+    """
+    height, width = size
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
+        raise ValueError(f"a mask of {width}x{height} pixels")
+    of = f" (a mask of {width}x{height})"
+    if isinstance(counts, (str, bytes)):
+        # What is no ASCII is refused as a foreign character, whatever it would be in UTF-8.
+        text = counts if isinstance(counts, str) else counts.decode("latin-1")
+        runs, wrong = parse_runs([text], size)
+        if wrong:
+            raise ValueError(f"{wrong[0]}{of}")
+        return runs
+    lengths = np.asarray(counts)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu":
+        raise ValueError("run lengths that are not whole numbers")
+    lengths = lengths.astype(np.int64)
+    if (lengths < 0).any() or (lengths > height * width).any():
+        raise ValueError(f"a run length is out of range{of}")
+    if int(lengths.sum()) != height * width:
+        raise ValueError(f"the run lengths cover {lengths.sum()} of {height * width} pixels{of}")
+    stops = np.cumsum(lengths)
+    filled = np.arange(len(lengths)) % 2 == 1
+    filled &= lengths > 0
+    rows = np.zeros(np.count_nonzero(filled), np.int64)
+    return _gathered(size, 1, [rows], [(stops - lengths)[filled]], [stops[filled]])
 
 
 def _gathered(
@@ -171,110 +212,6 @@ def _gathered(
     return MaskRuns(
         (int(size[0]), int(size[1])), all_rows, all_starts, all_stops, areas.astype(np.int64)
     )
-
-
-def _decode(texts: Sequence[str], pixels: int) -> tuple[Rows, Rows, Rows, dict[int, str]]:
-    """All strings at once: rows, starts and stops of stretches, and what is wrong with a row.
-
-    A number is groups of five bits, the lowest first, one a character from "0" on; bit 5 says
-    that another group follows, bit 4 of the last is the sign. From the fourth on a number is the
-    difference to the run two before.
-    """
-    wrong: dict[int, str] = {}
-    joined = "".join(texts)
-    if not joined.isascii():
-        texts = [text if text.isascii() else "\x00" for text in texts]
-        joined = "".join(texts)
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    for row in np.flatnonzero(lengths == 0):
-        wrong[int(row)] = "the run lengths are missing"
-    if not joined:
-        empty = np.empty(0, np.int64)
-        return empty, empty, empty, wrong
-    filled = np.flatnonzero(lengths)
-    stops = np.cumsum(lengths[filled])
-    bits = np.frombuffer(joined.encode("ascii"), np.uint8) - np.uint8(48)  # below "0" wraps
-    foreign = np.flatnonzero(bits > 63)
-    _blame(wrong, filled, stops, foreign, "the run lengths hold a character COCO has not")
-    ends = bits & 32 == 0
-    cut = stops[~ends[stops - 1]] - 1
-    _blame(wrong, filled, stops, cut, "the run lengths end within a number")
-    ends[stops - 1] = True  # a number never reaches into the next string
-    final = np.flatnonzero(ends)
-    numbers, long = _numbers(bits, final)
-    _blame(wrong, filled, stops, final[long], "a run length is far too large")
-    counts = np.diff(np.searchsorted(final, stops), prepend=0)
-    outside, before, inside, pairs = _runs(numbers, counts)
-    odd = (before < 0) | (before > pixels) | (inside < 0) | (inside > pixels)
-    for row in np.unique(filled[outside[odd]]).tolist():
-        wrong.setdefault(row, "a run length is out of range")
-    bad = np.isin(filled, list(wrong))[outside]
-    before[bad] = 0
-    inside[bad] = 0
-    reached = np.cumsum(before + inside)
-    last = np.cumsum(pairs) - 1
-    reached -= np.repeat(np.concatenate([[0], reached[last[:-1]]]), pairs)
-    whole = reached[last] == pixels
-    for index in np.flatnonzero(~whole):
-        message = f"the run lengths cover {reached[last[index]]} of {pixels} pixels"
-        wrong.setdefault(int(filled[index]), message)
-    kept = (inside > 0) & whole[outside]
-    return filled[outside[kept]], (reached - inside)[kept], reached[kept], wrong
-
-
-def _blame(wrong: dict[int, str], filled: Rows, stops: Rows, places: Rows, reason: str) -> None:
-    """Note what is wrong with the strings that hold these characters."""
-    if len(places):
-        for index in np.unique(np.searchsorted(stops, places, side="right")).tolist():
-            wrong.setdefault(int(filled[index]), reason)
-
-
-def _numbers(bits: NDArray[np.uint8], final: Rows) -> tuple[Rows, NDArray[np.bool_]]:
-    """Numbers that end at these characters, and which are longer than any can be."""
-    first = np.concatenate([[0], final[:-1] + 1])
-    groups = final - first + 1
-    numbers = (bits[first] & 31).astype(np.int64)
-    long = groups > _MOST_GROUPS
-    groups[long] = _MOST_GROUPS
-    more = np.flatnonzero(groups > 1)
-    shift = 5
-    while len(more):
-        numbers[more] |= (bits[first[more] + shift // 5] & 31).astype(np.int64) << shift
-        shift += 5
-        more = more[groups[more] > shift // 5]
-    negative = np.flatnonzero(bits[final] & 16)
-    numbers[negative] -= np.int64(1) << 5 * groups[negative]
-    return numbers, long
-
-
-def _runs(numbers: Rows, counts: Rows) -> tuple[Rows, Rows, Rows, Rows]:
-    """From differences to runs, by pairs: one outside the mask, then one inside.
-
-    Args:
-        numbers: of all strings.
-        counts: how many each string has, at least one.
-
-    Returns:
-        String of each pair, its run outside, its run inside, and how many pairs each string has.
-    """
-    pairs = (counts + 1) // 2
-    single = counts % 2 == 1
-    # A string that ends outside the mask gets a last run inside of no length.
-    shift = np.cumsum(single) - single
-    padded = np.zeros(2 * int(pairs.sum()), np.int64)
-    padded[np.arange(len(numbers)) + np.repeat(shift, counts)] = numbers
-    outside, inside = padded[::2].copy(), padded[1::2].copy()
-    heads = np.cumsum(pairs) - pairs
-    # Only the runs from the fourth on are differences, so the first stands by itself.
-    first = outside[heads]
-    outside[heads] = 0
-    for runs in (outside, inside):
-        start = runs[heads]
-        np.cumsum(runs, out=runs)
-        runs -= np.repeat(runs[heads] - start, pairs)
-    outside[heads] = first
-    inside[(heads + pairs - 1)[single]] = 0
-    return np.repeat(np.arange(len(counts)), pairs), outside, inside, pairs
 
 
 def shared_pixels(

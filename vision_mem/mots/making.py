@@ -171,8 +171,10 @@ class Making:
 
     def score(self, object_id: int) -> float:
         """Estimated IoU of a mask; 0 where the object is not to be seen."""
-        if not self.appears(object_id):
-            return 0.0
+        return self.estimate(object_id) if self.appears(object_id) else 0.0
+
+    def estimate(self, object_id: int) -> float:
+        """Estimated IoU of a mask, whether the object is to be seen or not."""
         return min(max(self.drafts[object_id].record.iou, 0.0), 1.0)
 
     def prompt(

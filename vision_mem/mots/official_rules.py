@@ -46,14 +46,14 @@ class OfficialRules:
         if detections is not None:
             sure = np.flatnonzero(detections.scores >= self.config.official.detection_threshold)
             found = found_in(detections, sure.tolist(), frame.size)
-        if state.steps == 0:
+        first = state.steps == 0
+        if first:
             self._first(making, found)
-            snapshot, regions = dict(making.tracks), dict(making.regions)
-            scores = _scores(making)
         else:
             making.look(lambda track: True)
-            snapshot, regions = dict(making.tracks), dict(making.regions)
-            scores = _scores(making)
+        snapshot, regions = dict(making.tracks), dict(making.regions)
+        scores = {key: making.estimate(key) for key in making.drafts}
+        if not first:
             left = self._births(making, found)
             self._judge(making, left, regions, scores)
         making.remember({})
@@ -155,8 +155,3 @@ class OfficialRules:
                 )
             )
         return results
-
-
-def _scores(making: Making) -> dict[int, float]:
-    """Estimated IoU of each track, whether the object is to be seen or not."""
-    return {key: min(max(d.record.iou, 0.0), 1.0) for key, d in making.drafts.items()}

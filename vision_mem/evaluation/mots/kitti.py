@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.evaluation.mots.records import (
     RULES,
     MotBenchmark,
@@ -25,7 +26,6 @@ from vision_mem.evaluation.sets.places import (
     missing_note,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import read_text
 from vision_mem.io.trackrows import whole
 
 LENGTHS: Mapping[str, int] = dict(

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence, numbered_pngs
 from vision_mem.evaluation.sets.places import (
     folders_in,
@@ -19,7 +20,6 @@ from vision_mem.evaluation.sets.places import (
     images_in,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import read_text
 from vision_mem.io.runlength import MAX_SIDE
 from vision_mem.io.trackrows import whole
 

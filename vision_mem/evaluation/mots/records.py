@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sets.textfiles import read_text
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.io.motsfiles import (
     IGNORED_CLASS,
     KITTI_MOTS,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import TrackerFiles
 from vision_mem.evaluation.mots.records import (
     MotBenchmark,
     MotRules,
@@ -13,7 +13,6 @@ from vision_mem.evaluation.mots.records import (
     numbered_pngs,
     parse_rows,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_text
 from vision_mem.io.motsfiles import MotsLayout, check_mots_pngs, check_mots_text, read_mots_pngs
 from vision_mem.io.mottext import MotLayout, check_kitti_labels, check_mot_text
 from vision_mem.io.trackrows import Problem, TrackRows
@@ -22,7 +21,7 @@ _INSIDE = ("", "data")
 """Where text files lie below the folder given; ``data`` as TrackEval has it."""
 
 
-class MotResults:
+class MotResults(TrackerFiles):
     """The result files of one tracker; each is read when it is asked for.
 
     Args:
@@ -36,34 +35,15 @@ class MotResults:
     """
 
     def __init__(self, path: str | Path, benchmark: MotBenchmark, name: str | None = None) -> None:
-        self.path = Path(path).expanduser()
-        self.rules: MotRules = benchmark.rules
-        self.name = name or _tracker_name(self.path.resolve())
-        self._files: TextFiles | None = None
-        single = self.path.is_file() and self.path.suffix.lower() != ".zip"
-        if single and len(benchmark.sequences) != 1:
+        place = Path(path).expanduser()
+        self._single = place.is_file() and place.suffix.lower() != ".zip"
+        if self._single and len(benchmark.sequences) != 1:
             raise InputError(
-                f"{self.path} is one file, {benchmark.title} has {len(benchmark.sequences)} "
+                f"{place} is one file, {benchmark.title} has {len(benchmark.sequences)} "
                 "sequences; expected a folder or ZIP with one NAME.txt each"
             )
-        if not single:
-            self._files = TextFiles(self.path)
-
-    def __enter__(self) -> MotResults:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the archive, if it is one."""
-        if self._files is not None:
-            self._files.close()
+        super().__init__(place, name, single=self._single)
+        self.rules: MotRules = benchmark.rules
 
     def holds(self, sequence: MotSequence) -> bool:
         """Whether there are results of a sequence."""
@@ -127,17 +107,15 @@ class MotResults:
         name = self._text_name(sequence)
         if name is None:
             return None
-        if self._files is None:
-            return read_text(self.path), str(self.path)
-        return self._files.read(name), self._files.where(name)
+        return self.files.text(name), self.files.where(name)
 
     def _text_name(self, sequence: MotSequence) -> str | None:
-        if self._files is None:
+        if self._single:
             return self.path.name
         for stem in (sequence.name, *sequence.aliases):
             for folder in _INSIDE:
                 name = f"{folder}/{stem}.txt" if folder else f"{stem}.txt"
-                if self._files.has(name):
+                if self.files.has(name):
                     return name
         return None
 
@@ -157,9 +135,3 @@ def read_mot_results(
 ) -> MotResults:
     """The result files of one tracker; see ``MotResults``."""
     return MotResults(path, benchmark, name)
-
-
-def _tracker_name(path: Path) -> str:
-    """Name of a folder or file; ``vision-mem eval`` has its results in ``NAME/results``."""
-    generic = path.name in ("results", "data") and bool(path.parent.name)
-    return (path.parent if generic else path).name.removesuffix(".zip").removesuffix(".txt")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import numpy as np
+
 from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.clear import ClearCounts, count_clear
 from vision_mem.evaluation.mots.comparison import Comparison
@@ -22,6 +24,8 @@ COUNTED = ("IDS", "FP", "FN", "GT", "MT", "PT", "ML", "Frag")
 """Measures that are numbers of things; all others lie in [0, 1], MOTA and its kin below too."""
 
 _NAMED = 5
+_PLOTTED = ("HOTA", "DetA", "AssA")
+_MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
@@ -146,16 +150,25 @@ class MotScore(BenchmarkScore):
         return {name: (here[name], measures) for name, measures in self.by_class().items()}
 
     def curves(self) -> dict[str, Curve]:
-        """None for now: see ``hota_curves``."""
-        return {}
+        """HOTA, DetA and AssA over the overlap from which a pair counts as found.
 
-    def hota_curves(self) -> dict[str, Curve]:
-        """HOTA over the overlap from which a pair counts as found, for each class."""
-        found = {}
-        for name, counts in self._totals().items():
-            values = counts.hota.curves()["HOTA"]
-            found[name] = Curve(ALPHAS, values, float(values.mean()))
-        return found
+        Named ``HOTA, car`` and so on, by class; of several classes there is their mean too, whose
+        number is that of ``summary``.
+        """
+        each = {name: counts.hota.curves() for name, counts in self._totals().items()}
+        if len(each) > 1:
+            mean = {m: np.mean([of[m] for of in each.values()], axis=0) for m in _PLOTTED}
+            each = {_MEAN: mean} | each
+        return {
+            f"{measure}, {name}": Curve(ALPHAS, of[measure], float(of[measure].mean()))
+            for name, of in each.items()
+            for measure in _PLOTTED
+        }
+
+    def pictures(self) -> dict[str, list[list[str]]]:
+        """One picture: a row for the mean of the classes, and one a class."""
+        rows = [*([_MEAN] if len(self.classes) > 1 else []), *self.classes]
+        return {"HOTA": [[f"{measure}, {name}" for measure in _PLOTTED] for name in rows]}
 
     def _totals(self) -> dict[str, Counts]:
         return {

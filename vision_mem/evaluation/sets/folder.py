@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.davis import paired_folders
 from vision_mem.evaluation.sets.masktruth import boxes_around, mask_sequence
@@ -19,7 +20,6 @@ from vision_mem.evaluation.sets.places import (
     no_sequences,
     said,
 )
-from vision_mem.evaluation.sets.textfiles import read_text
 from vision_mem.evaluation.sets.truth import check_first, compare_counts
 from vision_mem.evaluation.sets.vot import read_regions
 

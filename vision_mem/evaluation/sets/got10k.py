@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     first_folder,
@@ -22,7 +23,6 @@ from vision_mem.evaluation.sets.places import (
     missing_note,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import read_text
 from vision_mem.evaluation.sets.truth import (
     check_first,
     compare_counts,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     first_list,
@@ -23,7 +24,6 @@ from vision_mem.evaluation.sets.places import (
     no_sequences,
     read_names,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_text
 from vision_mem.evaluation.sets.truth import (
     check_first,
     compare_counts,
@@ -85,13 +85,13 @@ def open_lasot_ext(root: Path, *, need_frames: bool) -> Benchmark:
 def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benchmark:
     notes: list[str] = []
     if root.is_file():
-        files, listed = TextFiles(root), first_list(root.parent / _LIST)
+        files, listed = FileTree(root), first_list(root.parent / _LIST)
     elif (root / TRUTH_ARCHIVE).is_file():
-        files, listed = TextFiles(root / TRUTH_ARCHIVE), first_list(root / _LIST)
+        files, listed = FileTree(root / TRUTH_ARCHIVE), first_list(root / _LIST)
     else:
         files, listed = None, first_list(*(root / name for name in _LISTS))
         if root.is_dir() and not _sequence_folders(root):
-            files = TextFiles(root)
+            files = FileTree(root)
     if files is None:
         folders = _sequence_folders(root)
         names = _chosen(list(folders), listed, key, root, notes)
@@ -166,7 +166,7 @@ def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -
 
 
 def _from_toolkit(
-    files: TextFiles, listed: list[str] | None, key: str, need_frames: bool, notes: list[str]
+    files: FileTree, listed: list[str] | None, key: str, need_frames: bool, notes: list[str]
 ) -> list[Sequence]:
     """Truth only: ``annos/NAME.txt``, ``absent/NAME.txt``, ``att/NAME.txt``."""
     for folder in ("annos", "anno", ""):
@@ -182,29 +182,29 @@ def _from_toolkit(
         )
     for name in _LISTS:
         if listed is None and files.has(name):
-            listed = read_names(files.read(name), files.where(name))
+            listed = read_names(files.text(name), files.where(name))
     prefix = f"{folder}/" if folder else ""
     stems = [name.removesuffix(".txt") for name in found]
     sequences = []
     for name in _chosen(stems, listed, key, files.root, notes):
         truth = f"{prefix}{name}.txt"
-        boxes, _ = read_boxes(files.read(truth), files.where(truth))
+        boxes, _ = read_boxes(files.text(truth), files.where(truth))
         check_first(boxes, files.where(truth))
         visible = None
         if path := _beside(files, prefix, "absent", name):
-            flags = read_flags(files.read(path), files.where(path))
+            flags = read_flags(files.text(path), files.where(path))
             visible = ~fit_flags(flags, len(boxes), name, "absence", notes)
         attributes: tuple[str, ...] = ()
         if path := _beside(files, prefix, "att", name):
             where = files.where(path)
-            attributes = flagged_names(files.read(path), ATTRIBUTE_ORDER, where, notes)
+            attributes = flagged_names(files.text(path), ATTRIBUTE_ORDER, where, notes)
         sequences.append(
             Sequence(name, (), boxes, origin=1, visible=visible, attributes=attributes)
         )
     return sequences
 
 
-def _beside(files: TextFiles, prefix: str, kind: str, name: str) -> str | None:
+def _beside(files: FileTree, prefix: str, kind: str, name: str) -> str | None:
     """A file about a sequence: ``annos/KIND/NAME.txt`` or ``KIND/NAME.txt``."""
     places = (f"{prefix}{kind}/{name}.txt", f"{kind}/{name}.txt")
     return next((place for place in places if files.has(place)), None)

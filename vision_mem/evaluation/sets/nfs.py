@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     folders_in,
@@ -21,7 +22,7 @@ from vision_mem.evaluation.sets.places import (
     natural,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_rows, read_text
+from vision_mem.evaluation.sets.textfiles import read_rows
 from vision_mem.evaluation.sets.truth import check_first, compare_counts, read_boxes
 
 _EXPECTED = (
@@ -42,7 +43,7 @@ def open_nfs(root: Path, *, need_frames: bool) -> Benchmark:
     if (root / "anno").is_dir():
         found = [
             (n.removesuffix(".txt").removeprefix("nfs_"), root / "anno" / n)
-            for n in natural(TextFiles(root).names("anno"))
+            for n in natural(FileTree(root).names("anno"))
         ]
         places = [(name, truth, frames_of(root / "sequences" / name)) for name, truth in found]
     else:

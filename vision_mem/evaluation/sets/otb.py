@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.otb_lists import (
     ATTRIBUTES,
@@ -23,7 +24,6 @@ from vision_mem.evaluation.sets.places import (
     numbered,
     said,
 )
-from vision_mem.evaluation.sets.textfiles import read_text
 from vision_mem.evaluation.sets.truth import (
     ATTRIBUTES as ATTRIBUTE_NAMES,
 )

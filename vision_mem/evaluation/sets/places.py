@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sets.textfiles import read_text
+from vision_mem.evaluation.filetree import read_text
 from vision_mem.io.images import IMAGE_SUFFIXES
 
 IMAGE_FOLDERS = ("img", "imgs", "images", "color", "JPEGImages", "frames")

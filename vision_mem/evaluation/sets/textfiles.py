@@ -1,4 +1,4 @@
-"""Rows of numbers from the text files of benchmarks and trackers, and the files themselves.
+"""Rows of numbers from the text files of benchmarks and trackers.
 
 Copies of the same benchmark differ: commas, tabs, spaces or semicolons; LF or CRLF; a byte order
 mark; ``NaN``, blanks or nothing where the object is absent. All of it is read here, once.
@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-
-MAX_BYTES = 64 << 20
-"""A text file larger than this is no truth or result file; the largest known has 1 MB."""
 
 _EMPTY_FIELD = re.compile(r"(?:^|[,;])[ \t]*[,;]", re.MULTILINE)
 _SEPARATORS = str.maketrans(",;\t", "   ")
@@ -146,118 +141,3 @@ def _wanted(widths: Sequence[int]) -> str:
 
 def _shown(line: str) -> str:
     return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")
-
-
-def read_text(path: Path) -> str:
-    """A text file: UTF-8, or UTF-16 where it says so; other bytes become replacement signs.
-
-    Raises:
-        InputError: no such file, not readable, or larger than ``MAX_BYTES``.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(f"{path} has {size >> 20} MB; too large for a file of numbers")
-        return _decoded(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the folder's layout") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}") from None
-
-
-def _decoded(data: bytes) -> str:
-    # Files written by "> file" in some shells of Windows are UTF-16.
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return data.decode("utf-16" if wide else "utf-8-sig", errors="replace")
-
-
-class TextFiles:
-    """The text files of a folder or of a ZIP archive, by their names inside it.
-
-    Names have forward slashes and no ``./`` in front. An archive with a single folder at its top
-    is read as if that folder were the archive. Nothing is unpacked; archives stay open until
-    ``close``.
-
-    Args:
-        root: a folder or a ``.zip`` file.
-
-    Raises:
-        InputError: when it is neither, or a damaged archive.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._archive: zipfile.ZipFile | None = None
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        if root.is_dir():
-            return
-        try:
-            self._archive = zipfile.ZipFile(root)
-        except FileNotFoundError:
-            raise InputError(f"{root}: no such folder or archive; check the path") from None
-        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
-            raise InputError(f"{root} is neither a folder nor a readable ZIP: {error}") from None
-        members = {
-            PurePosixPath(info.filename).as_posix(): info
-            for info in self._archive.infolist()
-            if not info.is_dir() and "__MACOSX" not in PurePosixPath(info.filename).parts
-        }
-        tops = {name.split("/", 1)[0] for name in members}
-        if len(tops) == 1 and all("/" in name for name in members):
-            members = {name.split("/", 1)[1]: info for name, info in members.items()}
-        self._members = members
-
-    def where(self, name: str) -> str:
-        """The file as messages call it."""
-        return str(self.root / name) if self._archive is None else f"{self.root}:{name}"
-
-    def names(self, folder: str = "", suffix: str = ".txt") -> list[str]:
-        """Names of the files directly in ``folder`` that end in ``suffix``, sorted.
-
-        Hidden files are left out.
-        """
-        if self._archive is None:
-            try:
-                found = [e.name for e in (self.root / folder).iterdir() if e.is_file()]
-            except OSError:
-                found = []
-        else:
-            start = f"{folder}/" if folder else ""
-            inside = (n[len(start) :] for n in self._members if n.startswith(start))
-            found = [name for name in inside if "/" not in name]
-        return sorted(n for n in found if n.lower().endswith(suffix) and not n.startswith("."))
-
-    def has(self, name: str) -> bool:
-        """Whether there is such a file."""
-        return name in self._members if self._archive is not None else (self.root / name).is_file()
-
-    def read(self, name: str) -> str:
-        """What a file holds.
-
-        Raises:
-            InputError: no such file, damaged, encrypted, or larger than ``MAX_BYTES``.
-        """
-        if self._archive is None:
-            return read_text(self.root / name)
-        info = self._members.get(name)
-        if info is None:
-            raise InputError(f"{self.where(name)}: no such file; check the archive's layout")
-        if info.file_size > MAX_BYTES:
-            raise InputError(f"{self.where(name)} has {info.file_size >> 20} MB; too large")
-        try:
-            with self._archive.open(info) as file:
-                return _decoded(file.read(MAX_BYTES + 1))
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
-            raise InputError(f"{self.where(name)} cannot be read: {error}") from None
-
-    def close(self) -> None:
-        """Close the archive, if it is one."""
-        if self._archive is not None:
-            self._archive.close()
-
-    def __enter__(self) -> TextFiles:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     first_folder,
     images_in,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_text
 from vision_mem.evaluation.sets.truth import check_first, compare_counts, read_boxes
 
 _EXPECTED = "TEST/anno/NAME.txt and TEST/frames/NAME/ with images"
@@ -26,7 +26,7 @@ def open_trackingnet(root: Path, *, need_frames: bool) -> Benchmark:
     place = first_folder(root / "TEST", root / "TrackingNet" / "TEST") or root
     if not (place / "anno").is_dir():
         raise no_sequences(root, _EXPECTED)
-    names = [n.removesuffix(".txt") for n in TextFiles(place).names("anno")]
+    names = [n.removesuffix(".txt") for n in FileTree(place).names("anno")]
     notes: list[str] = []
     sequences = []
     bare = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     first_folder,
@@ -17,7 +18,6 @@ from vision_mem.evaluation.sets.places import (
     no_sequences,
     numbered,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_text
 from vision_mem.evaluation.sets.truth import (
     check_first,
     compare_counts,
@@ -80,7 +80,7 @@ def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> l
     images = first_folder(place / "data_seq" / "UAV123", place / "data_seq") or place
     sequences = []
     bare = []
-    for name in natural(n.removesuffix(".txt") for n in TextFiles(anno).names()):
+    for name in natural(n.removesuffix(".txt") for n in FileTree(anno).names()):
         frames = frames_of(images / name)
         if not frames and name in ranges:
             folder, first, last = ranges[name]

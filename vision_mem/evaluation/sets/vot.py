@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.filetree import FileTree, read_text
 from vision_mem.evaluation.records import Benchmark, Sequence
 from vision_mem.evaluation.sets.places import (
     first_list,
@@ -20,7 +21,7 @@ from vision_mem.evaluation.sets.places import (
     natural,
     no_sequences,
 )
-from vision_mem.evaluation.sets.textfiles import TextFiles, read_rows, read_text
+from vision_mem.evaluation.sets.textfiles import read_rows
 from vision_mem.evaluation.sets.truth import (
     bounds,
     check_first,
@@ -80,9 +81,9 @@ def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> S
 
 def _attributes(folder: Path) -> tuple[str, ...]:
     """Names of the per-frame attributes that any frame of the sequence has."""
-    files = TextFiles(folder)
+    files = FileTree(folder)
     names = [n for suffix in (".tag", ".label") for n in files.names(suffix=suffix)]
-    found = [n for n in names if read_flags(files.read(n), files.where(n)).any()]
+    found = [n for n in names if read_flags(files.text(n), files.where(n)).any()]
     return tuple(natural(dict.fromkeys(name.rpartition(".")[0] for name in found)))
 
 

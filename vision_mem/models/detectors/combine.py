@@ -103,14 +103,15 @@ class EveryNth(Around):
     Args:
         detector: the one that looks.
         every: frames of the source, >= 1; frames that a source left out count too.
+        last: the frame it last looked at, in a run that is continued.
     """
 
-    def __init__(self, detector: Detector, every: int) -> None:
+    def __init__(self, detector: Detector, every: int, *, last: int | None = None) -> None:
         if every < 1:
             raise InputError(f"every is {every}; expected 1 or more frames")
         super().__init__(detector)
         self._every = every
-        self._last: int | None = None
+        self._last = last
 
     def detect(self, frame: Frame) -> Detections | None:
         if self._last is not None and frame.index - self._last < self._every:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.geometry.masks import draw_outlines
+from vision_mem.io.runlength import MaskRuns
 from vision_mem.models.detectors import jsonformats, textformats
 from vision_mem.models.detectors.coercion import Vocabulary, told
 from vision_mem.models.detectors.recording import Recorded, from_line
@@ -23,7 +25,6 @@ from vision_mem.models.detectors.records import (
     lines_of,
     shown,
 )
-from vision_mem.models.detectors.rle import Runs, draw_outlines
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ class FileDetector:
             raise self._reading.fail(line, f"not a line of a recording: {reason}") from None
 
     def _check_size(self, mask: Any, line: int, size: tuple[int, int] | None) -> None:
-        if isinstance(mask, Runs) and size is not None and mask.size != size:
+        if isinstance(mask, MaskRuns) and size is not None and mask.size != size:
             raise self._reading.fail(
                 line,
                 f"a mask of {mask.size[1]}x{mask.size[0]} pixels, but the video has "
@@ -201,8 +202,8 @@ class FileDetector:
             masks = np.zeros((n, *frame.size), bool)
             for mask, each in zip(masks, found, strict=True):
                 self._check_size(each.mask, each.line, frame.size)
-                if isinstance(each.mask, Runs):
-                    mask[:] = each.mask.mask()
+                if isinstance(each.mask, MaskRuns):
+                    mask[:] = each.mask.mask(0)
                 elif each.mask is not None:
                     mask[:] = draw_outlines(each.mask, frame.size)
         widths = {0 if each.embedding is None else len(each.embedding) for each in found}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_mem.models.detectors.rle import draw_outlines
+from vision_mem.geometry.masks import draw_outlines
 
 
 def is_supervision(answer: Any) -> bool:

@@ -11,9 +11,9 @@ from natsort import natsorted
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.io.runlength import MaskRuns, read_mask
 from vision_mem.models.detectors.coercion import Vocabulary
 from vision_mem.models.detectors.records import Found, Reading, lines_of, shown
-from vision_mem.models.detectors.rle import Runs, read_runs
 
 _MOST_BYTES = 1 << 30
 
@@ -147,8 +147,8 @@ def _found(
         if not isinstance(given, list) or len(given) != 4:
             raise reading.fail(line, f"a box is {shown(given)}; expected four numbers")
         box = reading.box(given, line)
-    elif isinstance(mask, Runs):
-        x1, y1, x2, y2 = (float(edge) for edge in mask.box())
+    elif isinstance(mask, MaskRuns):
+        x1, y1, x2, y2 = (float(edge) for edge in mask.boxes()[0])
         box = (x1, y1, x2, y2) if x2 > x1 else None
     elif mask:
         low = np.concatenate(mask).min(axis=0)
@@ -166,7 +166,9 @@ def _found(
     return None if box is None else Found(frame, line, box, score, label, mask)
 
 
-def _mask(reading: Reading, given: Any, line: int) -> Runs | tuple[NDArray[np.float32], ...] | None:
+def _mask(
+    reading: Reading, given: Any, line: int
+) -> MaskRuns | tuple[NDArray[np.float32], ...] | None:
     """COCO's segmentation: run lengths or outlines."""
     if given is None or given == []:
         return None
@@ -176,7 +178,7 @@ def _mask(reading: Reading, given: Any, line: int) -> Runs | tuple[NDArray[np.fl
             counts = given["counts"]
             if not isinstance(counts, (str, list)):
                 raise ValueError("counts that are neither text nor numbers")
-            return read_runs(counts, int(height), int(width))
+            return read_mask(counts, (int(height), int(width)))
         with np.errstate(over="ignore"):
             outlines = tuple(np.array(each, np.float32).reshape(-1, 2) for each in given)
         if any(len(each) < 3 or not np.isfinite(each).all() for each in outlines):

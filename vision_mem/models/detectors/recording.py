@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco
 
 from vision_mem.io.lines import LineFile
+from vision_mem.io.runlength import MaskRuns, encode_mask, read_mask
 from vision_mem.models.detectors.combine import Around
 from vision_mem.models.detectors.protocol import Detector
-from vision_mem.models.detectors.rle import Runs, read_runs
 from vision_mem.types import Detections, Frame
 
 
@@ -44,7 +43,11 @@ class Recorder(Around):
         found = self.detector.detect(frame)
         if self._resuming:
             self._resuming = False
-            self._file.keep(lambda _, line: json.loads(line)["frame"] < frame.index)
+            kept = self._file.keep(lambda _, line: json.loads(line)["frame"] < frame.index)
+            for entry in map(json.loads, reversed(kept)):
+                if "names" in entry:  # what those lines have said is not said again
+                    self._names = {int(key): word for key, word in entry["names"].items()}
+                    break
         line = {"frame": frame.index, "time_s": frame.time_s}
         line |= as_line(found, self.reports_absence, self._names)
         self._names = self._names if found is None else found.names
@@ -80,8 +83,7 @@ def as_line(
         line["names"] = {str(number): word for number, word in found.names.items()}
     if found.masks is not None:
         line["size"] = list(found.masks.shape[1:])
-        packed = [coco.encode(np.asfortranarray(m, dtype=np.uint8)) for m in found.masks]
-        line["masks"] = [runs["counts"].decode() for runs in packed]
+        line["masks"] = [encode_mask(mask) for mask in found.masks]
     if found.embeddings is not None:
         line["width"] = found.embeddings.shape[1]
         line["embeddings"] = found.embeddings.astype(float).tolist()
@@ -102,7 +104,7 @@ class Recorded:
     """
 
     found: Detections | None
-    runs: tuple[Runs, ...] | None = None
+    runs: tuple[MaskRuns, ...] | None = None
     size: tuple[int, int] = (0, 0)
     reports_absence: bool = True
 
@@ -112,7 +114,7 @@ class Recorded:
             return self.found
         masks = np.zeros((len(self.runs), *self.size), bool)
         for mask, runs in zip(masks, self.runs, strict=True):
-            mask[:] = runs.mask()
+            mask[:] = runs.mask(0)
         return replace(self.found, masks=masks)
 
 
@@ -132,7 +134,7 @@ def from_line(line: Mapping[str, Any], known: Mapping[int, str]) -> Recorded:
     if "masks" in line:
         height, width = line["size"]
         size = (int(height), int(width))
-        runs = tuple(read_runs(counts, *size) for counts in line["masks"])
+        runs = tuple(read_mask(counts, size) for counts in line["masks"])
         if len(runs) != len(line["boxes"]):
             raise ValueError(f"{len(runs)} masks for {len(line['boxes'])} boxes")
     embeddings = None

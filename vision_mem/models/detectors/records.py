@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.models.detectors.rle import Runs
+from vision_mem.io.runlength import MaskRuns
 
 MOST_LINE = 1 << 26
 """Characters; a longer line is no detection's."""
@@ -46,7 +46,7 @@ class Found:
     box: tuple[float, float, float, float]
     score: float = 1.0
     label: int = 0
-    mask: Runs | tuple[NDArray[np.float32], ...] | None = None
+    mask: MaskRuns | tuple[NDArray[np.float32], ...] | None = None
     embedding: NDArray[np.float32] | None = None
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.io.runlength import MaskRuns, read_mask
 from vision_mem.models.detectors.records import Found, Reading, lines_of, shown
-from vision_mem.models.detectors.rle import Runs, read_runs
 
 KITTI_NAMES = {1: "car", 2: "pedestrian"}
 LABEL_NAMES = {
@@ -79,7 +79,7 @@ def read_kitti(reading: Reading) -> Iterator[Found]:
 
 
 def _check_inside(
-    reading: Reading, line: int, box: tuple[float, float, float, float], runs: Runs
+    reading: Reading, line: int, box: tuple[float, float, float, float], runs: MaskRuns
 ) -> None:
     """Left, top, width and height often pass for corners, and the other way round."""
     height, width = runs.size
@@ -167,16 +167,16 @@ def read_mots(reading: Reading) -> Iterator[Found]:
         frame = reading.frame(fields[0], line)
         label = reading.whole(fields[2], line, "a class number")
         runs = _runs(reading, line, fields[3:])
-        x1, y1, x2, y2 = (float(edge) for edge in runs.box())
+        x1, y1, x2, y2 = (float(edge) for edge in runs.boxes()[0])
         if label != _IGNORE and x2 > x1:
             yield Found(frame, line, (x1, y1, x2, y2), 1.0, label, runs)
 
 
-def _runs(reading: Reading, line: int, fields: list[str]) -> Runs:
+def _runs(reading: Reading, line: int, fields: list[str]) -> MaskRuns:
     height = reading.whole(fields[0], line, "the image's height")
     width = reading.whole(fields[1], line, "the image's width")
     try:
-        return read_runs(fields[2], height, width)
+        return read_mask(fields[2], (height, width))
     except ValueError as error:
         raise reading.fail(line, f"a mask that cannot be read: {error}") from None
 
