@@ -20,6 +20,7 @@ _COLOURS = (
 _ALPHA = 0.42
 _WHITE = (255, 255, 255)
 _LOST = (110, 110, 118)
+_DARK = (24, 24, 28)
 _TREMBLE = 3  # neighbours on either side that a point of a trail is averaged with
 
 
@@ -112,7 +113,7 @@ class Painter:
                 self._draw_lost(canvas, result)
         if self._counter:
             text = f"{result.frame_index}  {_clock(result.time_s)}"
-            _label(canvas, text, (0, canvas.shape[0]), (24, 24, 28), above=True)
+            draw_tag(canvas, text, (0, canvas.shape[0]), above=True)
         return canvas
 
     def _draw_lost(self, canvas: NDArray[np.uint8], result: Shown) -> None:
@@ -190,6 +191,18 @@ def _paint_box(canvas: NDArray[np.uint8], each: ShownObject) -> None:
     x1, y1, x2, y2 = (int(v) for v in each.box)
     line = _line_width(canvas)
     cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour_of(each.object_id), line)
+
+
+def draw_tag(canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], *, above: bool) -> None:
+    """Write a dark tag with text on a picture.
+
+    Args:
+        canvas: ``(H, W, 3)`` uint8 RGB, drawn on.
+        text: what to write.
+        corner: x and y, pixels, of the tag's lower left corner, or upper left where not ``above``.
+        above: on which side of the corner the tag lies; it is kept inside the picture.
+    """
+    _label(canvas, text, corner, _DARK, above=above)
 
 
 def _label(

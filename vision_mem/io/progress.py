@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vision_mem.io.shown import Shown
 from vision_mem.types import MemoryUsage, SourceInfo
@@ -70,7 +70,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, result: Shown, usage: MemoryUsage) -> None:
+    def update(self, result: Any, usage: MemoryUsage) -> None:
         """Count a frame and, when it is time, say how things stand."""
         now = time.perf_counter()
         self.frames += 1
@@ -84,21 +84,35 @@ class Progress:
             self._last_line = now
             print(self._line(result, usage), file=sys.stderr, flush=True)
 
-    def _line(self, result: Shown, usage: MemoryUsage) -> str:
+    def _line(self, result: Any, usage: MemoryUsage) -> str:
         total = self._info.frame_count
         of = f"/{total + self._done}" if total is not None else ""
         span = self._recent[-1] - self._recent[0]
         rate = (len(self._recent) - 1) / span if span > 0 else 0.0
-        present = [found.name for found in result.objects if found.present]
-        lost = [found.name for found in result.objects if not found.present]
         parts = [
             f"frame {self._done + self.frames}{of}",
             f"{rate:.1f} frames/s",
             f"memory {megabytes(usage.bytes)}",
+            *self._words(result, usage),
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _words(self, result: Shown, usage: MemoryUsage) -> list[str]:
+        """What else is worth saying."""
+        present = [found.name for found in result.objects if found.present]
+        lost = [found.name for found in result.objects if not found.present]
+        return [
             f"{some(present)} present" if present else "",
             f"{some(lost)} lost" if lost else "",
         ]
-        return ", ".join(part for part in parts if part)
+
+
+class WatchProgress(Progress):
+    """The same for a memory of tokens: how many there are in each tier."""
+
+    def _words(self, result: Any, usage: MemoryUsage) -> list[str]:
+        tokens = getattr(usage, "tokens", {})
+        return [f"{number} tokens {tier}" for tier, number in tokens.items() if number]
 
 
 def megabytes(count: int) -> str:

@@ -36,12 +36,7 @@ def save_snapshot(path: str | Path, state: Mapping[str, Any], header: Mapping[st
     Raises:
         SinkError: when the file cannot be written.
     """
-    from safetensors.torch import save
-
-    tensors: dict[str, torch.Tensor] = {}
-    tree = _take_out(state, tensors, {})
-    note = {"format": FORMAT, "version": VERSION, "header": dict(header), "state": tree}
-    content = save(tensors, metadata={FORMAT: json.dumps(note)})
+    content = pack_state(state, header)
     path = Path(path)
     temporary = None
     try:
@@ -60,6 +55,40 @@ def save_snapshot(path: str | Path, state: Mapping[str, Any], header: Mapping[st
         raise SinkError(
             f"snapshot {path} could not be written: {error.strerror}; check folder and space"
         ) from error
+
+
+def pack_state(state: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> bytes:
+    """A state as the bytes of such a file; arguments as ``save_snapshot``."""
+    from safetensors.torch import save
+
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _take_out(state, tensors, {})
+    note = {"format": FORMAT, "version": VERSION, "header": dict(header or {}), "state": tree}
+    content: bytes = save(tensors, metadata={FORMAT: json.dumps(note)})
+    return content
+
+
+def unpack_state(content: bytes, where: str) -> dict[str, Any]:
+    """The state that ``pack_state`` made the bytes of.
+
+    Args:
+        content: the bytes.
+        where: what they were read from, for messages.
+
+    Raises:
+        ModelError: one line for bytes that are damaged or something else.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        return _read_note(metadata, load(content), where)[0]
+    except _DAMAGE as error:
+        raise _damaged(where, error) from error
+    except SafetensorError as error:
+        raise _damaged(where, error) from error
 
 
 def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -84,24 +113,36 @@ def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             metadata = stored.metadata() or {}
             if FORMAT not in metadata:
                 raise ModelError(f"{path} is a safetensors file but no snapshot of a session")
-            note = json.loads(metadata[FORMAT])
-            if not isinstance(note, dict) or note.get("format") != FORMAT:
-                raise ModelError(f"snapshot {path} is damaged: its header is not ours")
-            if note.get("version") != VERSION:
-                raise ModelError(
-                    f"snapshot {path} has version {note.get('version')!r}; this program reads "
-                    f"{VERSION}: use the program that wrote it"
-                )
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-            state, header = _put_back(note["state"], tensors), note["header"]
-    except ModelError:
-        raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return _read_note(metadata, tensors, f"snapshot {path}")
+    except (SafetensorError, *_DAMAGE) as error:
+        raise _damaged(f"snapshot {path}", error) from error
+
+
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+
+
+def _damaged(where: str, error: BaseException) -> ModelError:
+    return ModelError(
+        f"{where} is damaged or not a snapshot ({type(error).__name__}); take a new one from a "
+        "running session"
+    )
+
+
+def _read_note(
+    metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor], where: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    note = json.loads(metadata[FORMAT])
+    if not isinstance(note, dict) or note.get("format") != FORMAT:
+        raise ModelError(f"{where} is damaged: its header is not ours")
+    if note.get("version") != VERSION:
         raise ModelError(
-            f"snapshot {path} is damaged or not a snapshot; take a new one from a running session"
-        ) from error
+            f"{where} has version {note.get('version')!r}; this program reads {VERSION}: use the "
+            "program that wrote it"
+        )
+    state, header = _put_back(note["state"], tensors), note["header"]
     if not isinstance(state, dict) or not isinstance(header, dict):
-        raise ModelError(f"snapshot {path} is damaged: it holds no state")
+        raise ModelError(f"{where} is damaged: it holds no state")
     return state, header
 
 

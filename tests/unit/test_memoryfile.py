@@ -1,0 +1,186 @@
+"""The memory of a stream on disk, with a real SQLite file and real killed programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.io.memoryfile import MemoryFile
+
+ABOUT = {"model_id": "toy", "config": {"budget": 5}}
+
+
+@pytest.fixture(name="opened")
+def _opened() -> Iterator[Callable[..., MemoryFile]]:
+    """Opens memory files, and closes them after the test."""
+    with ExitStack() as stack:
+
+        def make(*given: Any) -> MemoryFile:
+            file = MemoryFile(*given)
+            stack.callback(file.close)
+            return file
+
+        yield make
+
+
+def _entry(number: int, tokens: int = 3, tier: str = "short") -> dict[str, Any]:
+    features = torch.from_numpy(np.random.default_rng(number).normal(size=(tokens, 4))).float()
+    return {
+        "index": number, "start_s": number / 2, "end_s": number / 2 + 0.4, "tier": tier,
+        "frames": [2 * number, 2 * number + 1], "features": features, "extras": {"deep": features},
+    }  # fmt: skip
+
+
+def _state(entries: list[dict[str, Any]], seen: int) -> dict[str, Any]:
+    return {"memory": {"entries": entries, "bank": torch.ones(2, 4)}, "seen": seen, "size": None}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return bool(one == other)
+
+
+def test_what_was_saved_is_read_again(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    path = tmp_path / "deep" / "day.vmem"
+    file = opened(path, ABOUT)
+    assert file.load() is None
+    entries = [_entry(0), _entry(1)]
+    file.save(_state(entries, 2), {0: b"zero", 1: b"one"})
+    entries = [{**entries[0], "tier": "mid", "features": entries[0]["features"][:1]}, _entry(2)]
+    file.save(_state(entries, 3), {2: b"two"})
+    file.close()
+    again = opened(path)
+    assert again.about == ABOUT
+    assert _equal(again.load(), _state(entries, 3))
+    # A grid that changed keeps its picture, one that is gone takes it along.
+    assert [again.picture(number) for number in range(3)] == [b"zero", None, b"two"]
+
+
+def test_only_what_changed_is_written(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    kept = _entry(0, tokens=20_000)
+    file.save(_state([kept], 1))
+    writes: list[str] = []
+    file._database.set_trace_callback(writes.append)
+    file.save(_state([dict(kept), _entry(1)], 2))
+    put = [line for line in writes if "INTO grids" in line]
+    assert len(put) == 1, "the large grid was there already"
+    state = file.load()
+    assert state is not None
+    file.adopt(state)
+    writes.clear()
+    file.save({**state, "memory": {**state["memory"]}})
+    assert not [line for line in writes if "INTO grids" in line]
+
+
+def test_a_reader_sees_the_latest_whole_state_while_another_writes(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    path = tmp_path / "m.vmem"
+    writer = opened(path, ABOUT)
+    writer.save(_state([_entry(0)], 1))
+    reader = opened(path)
+    with writer._transaction():
+        writer._database.execute("DELETE FROM grids")
+        found = reader.load()
+    assert found is not None
+    assert len(found["memory"]["entries"]) == 1
+
+
+def test_a_second_writer_is_told_in_one_line(
+    tmp_path: Path, opened: Callable[..., MemoryFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vision_mem.io.memoryfile._WAIT_S", 0.05)
+    first = opened(tmp_path / "m.vmem", ABOUT)
+    second = opened(tmp_path / "m.vmem", ABOUT)
+    with first._transaction(), pytest.raises(SinkError, match="another program writes"):
+        second.save(_state([_entry(0)], 1))
+
+
+@pytest.mark.parametrize("how", ["text", "cut", "zeros inside", "other database", "version"])
+def test_damaged_and_foreign_files_get_one_line(
+    tmp_path: Path, opened: Callable[..., MemoryFile], how: str
+) -> None:
+    path = tmp_path / "m.vmem"
+    if how == "text":
+        path.write_text("not a memory at all, but long enough to be looked at" * 20)
+    elif how == "other database":
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE songs (name TEXT)")
+    else:
+        file = opened(path, ABOUT)
+        file.save(_state([_entry(n, tokens=200) for n in range(20)], 20))
+        if how == "version":
+            file._database.execute("UPDATE about SET value = '7' WHERE name = 'version'")
+        file.close()
+    content = path.read_bytes()
+    if how == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "zeros inside":
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes(8192) + content[middle + 8192 :])
+    with pytest.raises(ModelError) as caught:
+        opened(path).load()
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    with pytest.raises(InputError, match="no memory file"):
+        opened(tmp_path / "nowhere.vmem")
+    with pytest.raises(InputError, match="is a folder"):
+        opened(tmp_path, ABOUT)
+
+
+_WRITER = """
+import sys, itertools
+sys.path.insert(0, {folder!r})
+from test_memoryfile import ABOUT, MemoryFile, _entry, _state
+file = MemoryFile({path!r}, ABOUT)
+entries = []
+for number in itertools.count():
+    entries = [*entries, _entry(number)][-6:]
+    file.save(_state(entries, number + 1))
+    print(number + 1, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_kill_9_leaves_the_latest_save(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    for wait in (0.0, 0.013, 0.037):
+        path = tmp_path / f"{wait}.vmem"
+        code = _WRITER.format(folder=str(Path(__file__).parent), path=str(path))
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        said = [1, *map(int, process.stdout.read().split())][-1]
+        process.wait()
+        process.stdout.close()
+        state = opened(path).load()
+        assert state is not None
+        seen = state["seen"]
+        # It was killed between a save and the word about it at most.
+        assert seen in (said, said + 1)
+        numbers = [entry["index"] for entry in state["memory"]["entries"]]
+        assert numbers == list(range(max(0, seen - 6), seen))
+        assert _equal(state["memory"]["entries"][-1], _entry(seen - 1))
