@@ -3,80 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vision_mem import __version__
-from vision_mem.config import load_config, nearest
+from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.interrupt import StopSignals
 from vision_mem.io.report import count
-from vision_mem.models import load_segmenter, use_threads
 
-if TYPE_CHECKING:
-    from vision_mem.tracking import TrackingConfig, TrackingSession
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for, whichever family of benchmarks answers."""
-
-    dataset: str
-    root: Path
-    preset: str
-    changes: Sequence[str]
-    model: str
-    model_config: str | None
-    precision: str
-    attention: str
-    compile: bool
-    resize: str
-    init: str
-    sequences: str | None
-    limit: int | None
-    shard: str | None
-    devices: str
-    workers: int | None
-    threads: int
-    ray: str | None
-    out: Path | None
-    strict: bool
-    overwrite: bool
-    quiet: bool
-
-
-@dataclass(frozen=True)
-class MakeTracker:
-    """Loads the model on a device and makes a session; travels to other processes."""
-
-    request: Request
-    config: TrackingConfig
-
-    def __call__(self, device: str) -> TrackingSession:
-        """A session with the model on ``device``."""
-        from vision_mem.tracking import TrackingSession
-
-        asked = self.request
-        use_threads(asked.threads)
-        segmenter = load_segmenter(
-            asked.model, config=asked.model_config, device=device, precision=asked.precision,
-            compile=asked.compile, resize=asked.resize, attention=asked.attention,
-        )  # fmt: skip
-        return TrackingSession(segmenter, self.config)
+from .benchmarks import Plan, Request, place_of, plan_detected, plan_prompted, shard_of
 
 
 def main(
     dataset: Annotated[
-        str, typer.Argument(help="lasot, lasot-ext, got10k-val, otb100, davis2017, folder, ...")
+        str, typer.Argument(help="lasot, got10k-val, otb100, davis2017, kitti-mots, mot17, ...")
     ],
-    root: Annotated[Path, typer.Option(help="Folder of the benchmark.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the benchmark [crowds: runs/crowds].")
+    ] = None,
     preset: Annotated[
-        str, typer.Option(help="samurai, sam2, dam4sam, samurai-official, none, or a .yaml.")
-    ] = "samurai",
+        str | None,
+        typer.Option(
+            help="samurai, sam2, dam4sam, samurai-official, none; of many objects: default, "
+            "motion, official, probabilistic; or a .yaml."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
     ] = None,
@@ -124,6 +79,24 @@ def main(
         bool, typer.Option("--overwrite", help="Remove the results in --out and start anew.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    detect: Annotated[
+        str | None,
+        typer.Option(
+            help="Of many objects: public (the set's own), public:DIR, file:DIR/{sequence}.txt:"
+            "FORMAT, truth (an oracle), motion, dfine, ... [public]."
+        ),
+    ] = None,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option(help="DETECTOR'S WORD=CLASS of the set, ..., as truck=car,rider=pedestrian."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of many objects: val, train, training, testing, test, all.")
+    ] = None,
+    crowd: Annotated[
+        list[str] | None,
+        typer.Option(help="crowds: key=value, as sequences=4, frames=60, objects=6, seed=1."),
+    ] = None,
 ) -> int:
     """Run a tracker on a benchmark and score it.
 
@@ -132,77 +105,64 @@ def main(
     request = Request(
         dataset, root, preset, set_ or (), model, model_config, precision, attention, compile_,
         resize, init, sequences, limit, shard, devices, workers, threads, ray, out, strict,
-        overwrite, quiet,
+        overwrite, quiet, detect, classes or (), split, crowd or (),
     )  # fmt: skip
-    return _family(dataset)(request)
+    # Slips in these are told before anything is looked for on disk.
+    shard_of(request)
+    place_of(request)
+    return carry_out(request, _family(dataset)(request))
 
 
-def _family(dataset: str) -> Callable[[Request], int]:
-    """What answers for a benchmark; other kinds of benchmark bring their keys here."""
+def _family(dataset: str) -> Callable[[Request], Plan]:
+    """What plans a benchmark; other kinds of benchmark bring their keys here."""
+    from vision_mem.evaluation.mots import MOT_BENCHMARKS
     from vision_mem.evaluation.sets import BENCHMARKS
 
-    families: dict[str, Callable[[Request], int]] = dict.fromkeys(BENCHMARKS, _track)
+    families: dict[str, Callable[[Request], Plan]] = dict.fromkeys(BENCHMARKS, plan_prompted)
+    families |= dict.fromkeys(MOT_BENCHMARKS, plan_detected)
     if dataset not in families:
         hint = nearest(dataset, list(families))
         raise InputError(f"no benchmark {dataset!r}; there are {', '.join(families)}{hint}")
     return families[dataset]
 
 
-def _track(request: Request) -> int:
-    """Benchmarks of one object, or given masks, followed from the first frame."""
-    # torch takes seconds to import; help and misspelled options should not wait for it.
-    from vision_mem.evaluation.evaluate import Place, evaluate, sum_up
+def carry_out(request: Request, plan: Plan) -> int:
+    """Run what is left, and sum up what is there."""
+    from vision_mem.evaluation.evaluate import evaluate
     from vision_mem.evaluation.folder import EvaluationFolder
-    from vision_mem.evaluation.resultfiles import layout_of
-    from vision_mem.evaluation.runner import Job
-    from vision_mem.evaluation.selection import choose_sequences, parse_shard
-    from vision_mem.evaluation.sets import open_benchmark
-    from vision_mem.tracking import TrackingConfig
 
-    shard = None if request.shard is None else parse_shard(request.shard)
-    devices = tuple(name.strip() for name in request.devices.split(","))
-    place = Place(devices, request.workers, request.ray)
-    config = load_config(TrackingConfig, request.preset, request.changes, folder="tracking")
-    benchmark = open_benchmark(request.dataset, request.root)
-    chosen = choose_sequences(
-        benchmark.sequences, names=request.sequences, limit=request.limit, shard=shard
-    )
-    jobs = [
-        Job(sequence, layout_of(benchmark, sequence), request.init, request.strict)
-        for sequence in chosen
-    ]
     identity = {
-        "benchmark": benchmark.key, "version": __version__, "model_name": Path(request.model).name,
+        "benchmark": plan.key, "version": __version__, "model_name": Path(request.model).name,
         "precision": request.precision, "attention": request.attention, "resize": request.resize,
-        "init": request.init, "strict": request.strict, **asdict(config),
+        "strict": request.strict, **plan.identity,
     }  # fmt: skip
-    out = request.out or Path("runs") / f"{benchmark.key}-{Path(request.preset).stem}"
-    remarks = {"preset": request.preset, "changes": list(request.changes)}
+    out = request.out or Path("runs") / f"{plan.key}-{Path(plan.preset).stem}"
+    remarks = {"preset": plan.preset, "changes": list(request.changes)}
     folder = EvaluationFolder(out, identity, remarks, overwrite=request.overwrite)
     if not request.quiet:
-        for note in benchmark.notes:
+        for note in plan.notes:
             print(f"note: {note}", file=sys.stderr)
     folder.begin()
     with StopSignals() as signals:
         progress = evaluate(
-            jobs, folder, MakeTracker(request, config), place,
+            plan.jobs, folder, plan.make, place_of(request),
             lambda: signals.received is not None,
-            title=benchmark.title, show=not request.quiet,
+            title=plan.title, show=not request.quiet,
         )  # fmt: skip
-    left = len(folder.undone(jobs))
+    left = len(folder.undone(plan.jobs))
+    total = len(plan.jobs)
     if not request.quiet:
-        print(f"{benchmark.title}: {len(jobs) - left} of {count(len(jobs), 'sequence')} done")
+        print(f"{plan.title}: {total - left} of {count(total, 'sequence')} done")
     for failed in progress.failed:
         print(f"error: {failed.sequence}: {failed.reason}", file=sys.stderr)
     if signals.received is not None:
         print(f"stopped; the same command goes on with {out}", file=sys.stderr)
         return signals.exit_code
-    if left < len(jobs):
-        tracker = f"{Path(request.preset).stem} {Path(request.model).name}"
-        lines = sum_up(benchmark, folder, tracker)
-        if (speed := folder.speed(jobs)) is not None:
+    if left < total:
+        lines = plan.sum_up(folder, plan.tracker)
+        if (speed := folder.speed(plan.jobs)) is not None:
             alone, whole = speed
-            lines.append(f"speed of a worker: {alone:.1f} frames/s, {whole:.1f} with reading files")
+            lines.append(f"speed of a worker: {alone:.1f} frames/s, {whole:.1f} with {plan.around}")
         if not request.quiet:
             print("\n".join([*lines, f"results: {out}"]))
     return 1 if progress.failed else 0

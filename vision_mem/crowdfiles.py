@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vision_mem.crowds import CROWD_CLASSES, IGNORED, CrowdClip, CrowdFrame, CrowdSettings
+from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.io.lines import LineFile, make_folder, sink_error
+from vision_mem.io.lines import LineFile, make_folder, sink_error, write_file
 from vision_mem.io.tracksinks import MotsPng, MotsText
 
 CROWD_SET: tuple[CrowdSettings, ...] = (
@@ -17,21 +26,138 @@ CROWD_SET: tuple[CrowdSettings, ...] = (
 )
 """The default set: two clips of a camera that stands still, one of a camera that moves."""
 
+_MASK_LIST = "evaluate_mots.seqmap.val"
+
+RECORD = "crowds.json"
+"""Says what ``prepare_crowd`` made a set of."""
+
+_OnFrame = Callable[[str, int], None]
 _WORLD = "-1 -1 -1 -1000 -1000 -1000 -10"
+_DETECTING = 2  # draws for detections are not those for the clip
+# How a generated detector errs: shares of objects, of a box's size, and inventions a frame.
+_MISSED, _MISSED_HIDDEN, _TWICE, _MISTAKEN, _OFF, _INVENTED = 0.05, 0.7, 0.02, 0.02, 0.04, 0.2
 _PARTLY, _LARGELY = 0.1, 0.5  # hidden shares at which KITTI's levels of occlusion begin
+
+
+@dataclass(frozen=True)
+class CrowdSeries:
+    """A set of generated clips in a few numbers.
+
+    Attributes:
+        sequences: how many.
+        frames, width, height, objects, pillars, ignored: of each, see ``CrowdSettings``.
+        seed: of the first; the others count on.
+        moving_every: each so manieth clip has a camera that moves; 0: none.
+    """
+
+    sequences: int = 4
+    frames: int = 60
+    width: int = 416
+    height: int = 240
+    objects: int = 6
+    pillars: int = 1
+    ignored: bool = True
+    seed: int = 1
+    moving_every: int = 4
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.sequences <= 10_000 and self.moving_every >= 0):
+            raise InputError(
+                f"{self.sequences} crowds, each {self.moving_every}th with a moving camera, cannot "
+                "be made; expected sequences=1 or more and moving_every=0 or more"
+            )
+        self.settings()
+
+    def settings(self) -> list[CrowdSettings]:
+        """Those of each clip."""
+        return [
+            CrowdSettings(
+                seed=self.seed + number, frames=self.frames, width=self.width, height=self.height,
+                objects=self.objects, pillars=self.pillars, ignored=self.ignored,
+                moving=(number + 1) % (self.moving_every or self.sequences + 1) == 0,
+            )
+            for number in range(self.sequences)
+        ]  # fmt: skip
+
+
+def prepare_crowd(
+    root: str | Path,
+    series: CrowdSeries | None = None,
+    *,
+    on_frame: _OnFrame = lambda name, frame: None,
+) -> dict[str, Any]:
+    """Write a set where there is none yet; several programs may do so at a time.
+
+    The folder appears when all of it is there.
+
+    Args:
+        root: the set's folder; see ``write_crowd`` for what it gets.
+        series: what to make; None: whatever is there, or the defaults.
+        on_frame: called with sequence and frame when it is written.
+
+    Returns:
+        What the set is made of, JSON-ready; empty when the folder does not say.
+
+    Raises:
+        InputError: when the folder holds other things, or a set of another ``series``.
+        SinkError: when it cannot be written.
+    """
+    root = Path(root)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--root {root} is a file; expected a folder for generated crowds")
+    if not root.is_dir() or not any(root.iterdir()):
+        _write_whole(root, series or CrowdSeries(), on_frame)
+    made = _recorded(root)
+    if series is not None and made != asdict(series):
+        asked = asdict(series).items()
+        other = [f"{key}={value}" for key, value in asked if made.get(key) != value]
+        raise InputError(
+            f"the crowds in {root} are not made with {', '.join(other)}; leave out --crowd to use "
+            "them, or give another --root"
+        )
+    return made
+
+
+def _write_whole(root: Path, series: CrowdSeries, on_frame: _OnFrame) -> None:
+    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        write_crowd(partial, series.settings(), on_frame=on_frame)
+        write_file(partial / RECORD, (json.dumps(asdict(series), indent=2) + "\n").encode())
+        if root.is_dir():
+            root.rmdir()  # it is empty, and not every system moves a folder onto one
+        partial.rename(root)
+    except OSError as error:
+        if not (root / RECORD).is_file():  # else another program was faster, with the same
+            raise sink_error(root, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _recorded(root: Path) -> dict[str, Any]:
+    try:
+        made = json.loads((root / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if (root / _MASK_LIST).is_file():
+            return {}  # written by ``write_crowd``
+        raise InputError(f"{root} holds other things than crowds; give another --root") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{root / RECORD} cannot be read ({error}); give another --root") from None
+    return made if isinstance(made, dict) else {}
 
 
 def write_crowd(
     root: str | Path,
     settings: Sequence[CrowdSettings] = CROWD_SET,
     *,
-    on_frame: Callable[[str, int], None] = lambda name, frame: None,
+    on_frame: _OnFrame = lambda name, frame: None,
 ) -> list[str]:
     """Render clips and write images and truth.
 
     Below ``root``: ``training/image_02/0000/000000.png``, truth as ``training/instances/0000/``
-    (PNG), ``training/instances_txt/0000.txt`` and ``training/label_02/0000.txt`` (boxes), and the
-    two lists ``evaluate_mots.seqmap.val`` and ``evaluate_tracking.seqmap.training``. Both
+    (PNG), ``training/instances_txt/0000.txt`` and ``training/label_02/0000.txt`` (boxes),
+    ``training/det_02/0000.txt`` (what a middling detector might find, see ``_found``), and the two
+    lists ``evaluate_mots.seqmap.val`` and ``evaluate_tracking.seqmap.training``. Both
     ``kitti-mots`` and ``kitti-mot`` open it.
 
     Args:
@@ -51,7 +177,7 @@ def write_crowd(
         _write_sequence(root / "training", name, CrowdClip(chosen, name), on_frame)
     lengths = list(zip(names, (chosen.frames for chosen in settings), strict=True))
     _write_list(
-        root / "evaluate_mots.seqmap.val",
+        root / _MASK_LIST,
         [f"{name} empty 000000 {count - 1:06d}" for name, count in lengths],
     )
     _write_list(
@@ -69,6 +195,8 @@ def _write_sequence(
     text = MotsText(place / "instances_txt" / f"{name}.txt")
     pictures = MotsPng(place / "instances" / name)
     labels = LineFile(place / "label_02" / f"{name}.txt")
+    detections = LineFile(place / "det_02" / f"{name}.txt")
+    random = np.random.default_rng([clip.settings.seed, _DETECTING])
     try:
         text.open(clip.info)
         pictures.open(clip.info)
@@ -79,11 +207,14 @@ def _write_sequence(
             pictures.write(index, records, ignored)
             if lines := _labels(index, frame):
                 labels.write(*lines)
+            if lines := _found(index, frame, random):
+                detections.write(*lines)
             on_frame(name, index)
     finally:
         text.close()
         pictures.close()
         labels.close()
+        detections.close()
 
 
 def _write_image(path: Path, frame: CrowdFrame) -> None:
@@ -111,6 +242,46 @@ def _labels(index: int, frame: CrowdFrame) -> list[str]:
         place = " ".join(f"{value:.2f}" for value in region.tolist())
         lines.append(f"{index} -1 DontCare -1 -1 -10 {place} {_WORLD}")
     return lines
+
+
+def _found(index: int, frame: CrowdFrame, random: np.random.Generator) -> list[str]:
+    """What a middling detector might find on a frame, as KITTI labels with scores.
+
+    It misses what is hidden more often than what is not, places boxes a little off, now and then
+    takes one class for the other, finds a thing twice, or something where nothing is. Its errors
+    on one frame know nothing of those before.
+    """
+    height, width = frame.labels.shape
+    found: list[tuple[int, NDArray[np.float64], float]] = []
+    for each in frame.records():
+        assert each.box is not None, "made with one"
+        hidden = frame.hidden[each.object_id]
+        times = 1 + (random.random() < _TWICE)
+        for _ in range(0 if random.random() < _MISSED + _MISSED_HIDDEN * hidden else times):
+            box = each.box.astype(np.float64)
+            size = np.tile(box[2:] - box[:2], 2)
+            box += random.normal(0.0, _OFF, 4) * size
+            kind = each.class_id if random.random() >= _MISTAKEN else _other(each.class_id)
+            found.append((kind, box, 1 - 0.4 * hidden - abs(random.normal(0.0, 0.1))))
+    for _ in range(random.poisson(_INVENTED)):
+        centre, size = random.uniform(0, [width, height]), height * random.uniform(0.12, 0.3, 2)
+        box = np.concatenate([centre - size / 2, centre + size / 2])
+        found.append((_other(int(random.integers(1, 3))), box, random.uniform(0.3, 0.7)))
+    lines = []
+    for kind, box, score in found:
+        box = box.clip(0, [width, height, width, height])
+        if (box[2:] - box[:2] < 2).any():
+            continue
+        place = " ".join(f"{value:.2f}" for value in box.tolist())
+        word = CROWD_CLASSES[kind].capitalize()
+        lines.append(
+            f"{index} -1 {word} -1 -1 -10 {place} {_WORLD} {min(max(score, 0.3), 0.99):.3f}"
+        )
+    return lines
+
+
+def _other(kind: int) -> int:
+    return 3 - kind
 
 
 def _write_list(path: Path, lines: list[str]) -> None:

@@ -24,6 +24,7 @@ from vision_mem.evaluation.mots.given import NUMBERS, TruthDetections, detector_
 from vision_mem.evaluation.mots.records import RULES
 from vision_mem.evaluation.mots.summary import sum_up_tracks
 from vision_mem.evaluation.runner import Failed, Finished, run_job
+from vision_mem.geometry.boxes import box_iou
 from vision_mem.io.classnames import ClassNumbers
 from vision_mem.models.detectors import open_detector
 from vision_mem.models.fakes import FakeSegmenter
@@ -240,6 +241,29 @@ def test_a_crowd_is_made_once(tmp_path: Path) -> None:
     (root / RECORD).write_text("{")
     with pytest.raises(InputError, match="cannot be read"):
         prepare_crowd(root)
+
+
+def test_the_crowd_s_detections_are_neither_perfect_nor_useless(tmp_path: Path) -> None:
+    series = CrowdSeries(sequences=1, frames=60, width=208, height=120)
+    texts = []
+    for name in ("a", "b"):
+        prepare_crowd(tmp_path / name, series)
+        texts.append((tmp_path / name / "training/det_02/0000.txt").read_bytes())
+    assert texts[0] == texts[1]
+    benchmark = open_mot_benchmark("crowds", tmp_path / "a")
+    (sequence,) = benchmark.sequences
+    word = detector_word("public", benchmark, sequence)
+    detector = open_detector(word, frame_count=60, size=sequence.size, guarded=False)
+    truth = TruthDetections(sequence, benchmark.rules)
+    hits = found = there = 0
+    for index in range(60):
+        seen, real = detector.detect(frame := Frame(index, 0.0, BLANK)), truth.detect(frame)
+        assert seen is not None
+        near = box_iou(seen.boxes[:, None], real.boxes[None]) > 0.5
+        near &= seen.labels[:, None] == real.labels[None]
+        hits, found, there = hits + near.any(axis=0).sum(), found + len(seen), there + len(real)
+    assert 0.7 < hits / there < 0.95
+    assert 0.8 < hits / found < 0.98
 
 
 def test_other_folders_are_left_alone(tmp_path: Path) -> None:

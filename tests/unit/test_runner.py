@@ -22,9 +22,10 @@ from PIL import Image
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.evaluate import Place
+from vision_mem.evaluation.prompted import PromptedJob
 from vision_mem.evaluation.records import Sequence
 from vision_mem.evaluation.resultfiles import result_path
-from vision_mem.evaluation.runner import Failed, Job, run_job
+from vision_mem.evaluation.runner import Failed, run_job
 from vision_mem.evaluation.starting import first_prompts
 
 NOBODY = np.zeros((0, 4))
@@ -117,7 +118,7 @@ def test_sequences_without_a_start_fail_in_one_line(
 ) -> None:
     whole = box_set(tmp_path, 1).sequences[0]
     sequence = replace(whole, boxes=np.array(boxes, np.float64))
-    done = run_job(Job(sequence, "boxes"), make_session("cpu"), lambda _: None)
+    done = run_job(PromptedJob(sequence, "boxes"), make_session("cpu"), lambda _: None)
     assert isinstance(done, Failed)
     assert says in done.reason
     assert "\n" not in done.reason
@@ -219,7 +220,7 @@ def test_a_broken_sequence_does_not_stop_the_others(
 
 def test_truth_without_images_cannot_be_run(tmp_path: Path) -> None:
     sequence = replace(box_set(tmp_path, 1).sequences[0], frames=())
-    done = run_job(Job(sequence, "boxes"), make_session("cpu"), lambda _: None)
+    done = run_job(PromptedJob(sequence, "boxes"), make_session("cpu"), lambda _: None)
     assert isinstance(done, Failed)
     assert "no images" in done.reason
 

@@ -19,6 +19,7 @@ from vision_mem.evaluation.runner import (
     Failed,
     Finished,
     Job,
+    Loaded,
     MakeSession,
     Ready,
     Tell,
@@ -26,7 +27,6 @@ from vision_mem.evaluation.runner import (
     run_job,
 )
 from vision_mem.evaluation.sharding import ATTEMPTS, loading_failed
-from vision_mem.tracking import TrackingSession
 
 _LOOK_S = 0.2
 _STORE_BYTES = 200_000_000  # results are small; Ray's default is a third of the memory
@@ -104,7 +104,7 @@ def _outcome(ray: Any, reference: Any, job: Job | None) -> Ready | Finished | Fa
         if job is None:
             raise VisionMemError(f"an actor ended before it had its model: {how}") from None
         reason = f"each of the {ATTEMPTS} workers that tried it ended ({how})"
-        return Failed(job.sequence.name, reason, {"attempts": ATTEMPTS})
+        return Failed(job.name, reason, {"attempts": ATTEMPTS})
     if isinstance(message, VisionMemError):
         raise message
     if isinstance(message, Ready) and message.version != __version__:
@@ -121,9 +121,9 @@ class _Actor:
 
     def __init__(self, make_session: MakeSession, device: str) -> None:
         self._make_session, self._device = make_session, device
-        self._session: TrackingSession | None = None
+        self._session: Loaded | None = None
 
-    def _loaded(self) -> TrackingSession:
+    def _loaded(self) -> Loaded:
         if self._session is None:
             self._session = self._make_session(self._device)
         return self._session

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.folder import EvaluationFolder
 from vision_mem.evaluation.progress import EvaluationProgress
 from vision_mem.evaluation.records import Benchmark
 from vision_mem.evaluation.runner import Failed, Finished, Job, MakeSession, Message, Ready
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.protocols import Rules
+    from vision_mem.evaluation.scores import BenchmarkScore
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,6 @@ def sum_up(benchmark: Benchmark, folder: EvaluationFolder, tracker: str) -> list
         InputError: when there is no result, or the truth cannot be read.
         SinkError: when something cannot be written.
     """
-    from vision_mem.evaluation import report
     from vision_mem.evaluation.protocols import Rules
     from vision_mem.evaluation.results import ResultSet
     from vision_mem.evaluation.scores import score_benchmark
@@ -126,7 +130,29 @@ def sum_up(benchmark: Benchmark, folder: EvaluationFolder, tracker: str) -> list
     rules = Rules(partial=True)
     with ResultSet(folder.results, tracker) as results:
         score = score_benchmark(benchmark, results, **vars(rules))
-    report.write_report(folder.scores, [score], rules, benchmark.notes)
+    return write_scores(folder, score, rules, benchmark.notes)
+
+
+def write_scores(
+    folder: EvaluationFolder, score: BenchmarkScore, rules: Rules, of_benchmark: Sequence[str]
+) -> list[str]:
+    """Write the tables, JSON and plots of a score.
+
+    Args:
+        folder: they go to its ``scores``.
+        score: of one tracker.
+        rules: it was scored by.
+        of_benchmark: what was odd in the copy of the set.
+
+    Returns:
+        What to tell the user, line by line.
+
+    Raises:
+        SinkError: when something cannot be written.
+    """
+    from vision_mem.evaluation import report
+
+    report.write_report(folder.scores, [score], rules, of_benchmark)
     attributes = report.attribute_table([score])
     notes = [f"note: {note}" for note in report.notes([score])]
     return ["", report.table([score]), *(["", attributes] if attributes else []), "", *notes]

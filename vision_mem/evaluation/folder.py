@@ -2,8 +2,8 @@
 
 ``run.json`` says which set, model and settings the results belong to; ``results/`` holds what the
 benchmark's own tools read; ``logs/<sequence>.json`` says how each sequence went; ``scores/`` and
-``submission.zip`` are made from the results. A sequence is done when its result file is there;
-there is no other mark that could disagree with it.
+``submission.zip`` are made from the results. A sequence is done when its results are whole, of
+which its job is the judge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.resultfiles import is_whole
 from vision_mem.evaluation.runner import Failed, Finished, Job
 from vision_mem.io.lines import make_folder, sink_error, write_file
 from vision_mem.io.masks import strict_json
@@ -122,7 +121,7 @@ class EvaluationFolder:
 
     def undone(self, jobs: Iterable[Job]) -> list[Job]:
         """Those without whole results, in their order."""
-        return [job for job in jobs if not is_whole(self.results, job.sequence, job.layout)]
+        return [job for job in jobs if not job.is_whole(self.results, self._log(job.name))]
 
     def speed(self, jobs: Iterable[Job]) -> tuple[float, float] | None:
         """Frames a second over all sequences that are done, from their logs.
@@ -134,8 +133,7 @@ class EvaluationFolder:
         frames, tracking, whole = 0, 0.0, 0.0
         for job in jobs:
             try:
-                path = self.path / LOGS / f"{job.sequence.name}.json"
-                log = json.loads(path.read_text(encoding="utf-8"))
+                log = json.loads(self._log(job.name).read_text(encoding="utf-8"))
                 tracking += log["tracking_seconds"]
                 whole += log["seconds"]
                 frames += log["frames"]
@@ -156,7 +154,7 @@ class EvaluationFolder:
         log = self._remarks | done.log
         if isinstance(done, Failed):
             log |= {"sequence": done.sequence, "status": "failed", "error": done.reason}
-        write_file(self.path / LOGS / f"{done.sequence}.json", _json(log))
+        write_file(self._log(done.sequence), _json(log))
         if isinstance(done, Failed):
             return
         try:
@@ -184,6 +182,9 @@ class EvaluationFolder:
         if place.is_dir():
             shutil.rmtree(place)
         partial.rename(place)
+
+    def _log(self, sequence: str) -> Path:
+        return self.path / LOGS / f"{sequence}.json"
 
     def _record(self) -> None:
         content = {"kind": _KIND, "identity": self._identity, **self._remarks}

@@ -32,7 +32,7 @@ class EvaluationProgress:
     def __init__(
         self, jobs: Sequence[Job], *, done: int = 0, title: str = "", show: bool = True
     ) -> None:
-        self._lengths = {job.sequence.name: len(job.sequence.frames) for job in jobs}
+        self._lengths = {job.name: job.length for job in jobs}
         self._under_way: dict[str, int] = {}
         self._settled = 0
         self._done, self._title, self._show = done, title, show

@@ -132,7 +132,7 @@ class _Crew:
     def _give(self, worker: _Worker) -> None:
         job, attempt = self._waiting.popleft()
         worker.job = job
-        self._attempts[job.sequence.name] = attempt
+        self._attempts[job.name] = attempt
         try:
             worker.pipe.send(job)
         except OSError:
@@ -175,7 +175,7 @@ class _Crew:
         job, worker.job = worker.job, None
         if job is None:
             return
-        name = job.sequence.name
+        name = job.name
         attempt = self._attempts[name]
         if attempt < ATTEMPTS:
             self._waiting.appendleft((job, attempt + 1))

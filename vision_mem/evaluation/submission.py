@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from vision_mem.errors import InputError
@@ -49,14 +50,7 @@ def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[st
             f"first is {missing[0]}; the server wants all of them: run again without --limit, "
             "--sequences and --shard"
         )
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(_names(benchmark)):
-            entry = zipfile.ZipInfo(name, _LONG_AGO)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
-            archive.writestr(entry, (results / name).read_bytes())
-    write_file(path, held.getvalue())
+    write_zip(path, results, _names(benchmark))
     server, expected = SERVERS[benchmark.key]
     notes = [f"send it in at {server}"]
     if len(benchmark.sequences) != expected:
@@ -65,6 +59,27 @@ def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[st
             f"expects {expected}"
         )
     return notes
+
+
+def write_zip(path: Path, results: Path, names: Iterable[str]) -> None:
+    """Pack result files; the same files give the same archive.
+
+    Args:
+        path: of the zip file; it appears whole or not at all.
+        results: the folder with the result files.
+        names: of the files, below it and in the archive.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(names):
+            entry = zipfile.ZipInfo(name, _LONG_AGO)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (results / name).read_bytes())
+    write_file(path, held.getvalue())
 
 
 def missing_results(benchmark: Benchmark, results: Path) -> list[str]:

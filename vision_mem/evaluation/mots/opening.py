@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,18 @@ MOT_BENCHMARKS: Mapping[str, tuple[str, str]] = {
     "mot17": ("MOT17", "train/MOT17-02-FRCNN/{img1/,gt/gt.txt,seqinfo.ini}"),
     "mot20": ("MOT20", "train/MOT20-01/{img1/,gt/gt.txt,seqinfo.ini}"),
     "mot15": ("MOT15", "train/PETS09-S2L1/{img1/,gt/gt.txt}: boxes of one class"),
+    "crowds": ("generated crowds", "what vision-mem eval crowds writes"),
 }
 """Title of each set, and what its root must look like, by its word on the command line."""
+
+
+def _open_crowds(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:
+    """What ``crowdfiles.write_crowd`` wrote: KITTI MOTS in all but its content."""
+    if split is not None:
+        raise InputError(f"generated crowds have no split {split!r}: all sequences are taken")
+    found = open_kitti("kitti-mots", root, split="val", need_frames=need_frames)
+    return replace(found, key=key, title=MOT_BENCHMARKS[key][0])
+
 
 _READERS: Mapping[str, Callable[..., MotBenchmark]] = {
     "kitti-mots": open_kitti,
@@ -29,6 +40,7 @@ _READERS: Mapping[str, Callable[..., MotBenchmark]] = {
     "mot17": open_motchallenge,
     "mot20": open_motchallenge,
     "mot15": open_motchallenge,
+    "crowds": _open_crowds,
 }
 
 

@@ -17,8 +17,9 @@ from vision_mem.io.motsfiles import MotsLayout, check_mots_pngs, check_mots_text
 from vision_mem.io.mottext import MotLayout, check_kitti_labels, check_mot_text
 from vision_mem.io.trackrows import Problem, TrackRows
 
-_INSIDE = ("", "data")
-"""Where text files lie below the folder given; ``data`` as TrackEval has it."""
+_INSIDE = ("", "data", "results")
+"""Where text files lie below the folder given: ``data`` as TrackEval has it, ``results`` as
+``vision-mem eval`` does."""
 
 
 class MotResults(TrackerFiles):
