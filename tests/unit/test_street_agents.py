@@ -1,0 +1,409 @@
+"""Agents on streets: instructions, the follower by rules, planning, a language model's place."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from street_samples import cross, graph_of, walk
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.navigation.agents import ForwardAgent, RandomAgent
+from vision_mem.navigation.episodes import Episode, StreetTask, WordWorld, run_episode
+from vision_mem.navigation.follower import FollowerConfig, RuleFollower
+from vision_mem.navigation.instructions import Step, read_instruction, write_instruction
+from vision_mem.navigation.language import LanguageAgent, LanguageConfig, read_action
+from vision_mem.navigation.navigators import make_navigator
+from vision_mem.navigation.sights import Hit, Visit
+from vision_mem.navigation.street import StreetGraph
+from vision_mem.navigation.streetmemory import LongMemory
+
+STEPS = [
+    Step("left", "red pharmacy"), Step("right", "blue bank", 2), Step("straight", "", 1),
+    Step("around"), Step("stop", "green cafe"), Step("stop", "", 3), Step("find", "white hotel"),
+]  # fmt: skip
+
+
+def test_what_is_written_is_read_back() -> None:
+    assert read_instruction(write_instruction(STEPS)) == STEPS
+    for step in STEPS:
+        assert read_instruction(write_instruction([step])) == [step]
+    text = write_instruction([Step("left", "red pharmacy"), Step("stop", "blue bank")])
+    assert text == (
+        "Turn left at the light with the red pharmacy on the corner. Stop at the blue bank."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("Turn so the trees are on your left. At the first intersection, turn left and stop.",
+         [Step("left", "", 1), Step("stop")]),
+        ("Go through the next two lights and go right at the third.",
+         [Step("right", "", 3), Step("stop")]),
+        ("Head to the 2nd set of lights and make a left.", [Step("left", "", 2), Step("stop")]),
+        ("Go straight past one light; take the second right.",
+         [Step("right", "", 2), Step("stop")]),
+        ("Turn right at the corner with Project Cozy on the corner. Stop in front of the tree.",
+         [Step("right", "project cozy", 1), Step("stop", "tree")]),
+        ("Make a u-turn.", [Step("around"), Step("stop")]),
+        ("Cross the 3 way intersection and turn left.", [Step("left", "", 2), Step("stop")]),
+        ("The bank will be on your left.", [Step("stop")]),
+        ("", [Step("stop")]),
+    ],
+)  # fmt: skip
+def test_text_by_people(text: str, steps: list[Step]) -> None:
+    assert read_instruction(text) == steps
+
+
+def test_hostile_text_is_read_in_a_moment() -> None:
+    for text in ("turn " * 100_000, "a" * 1_000_000, "go left " * 50_000, "with " * 50_000):
+        assert read_instruction(text)[-1].action == "stop"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Step("fly"), "no step 'fly'"),
+        (lambda: Step("left", "", -1), "step counts -1 junctions"),
+        (lambda: write_instruction([Step("stop", "a. b")]), "no sentence for"),
+        (lambda: write_instruction([Step("left", "", 7)]), "no sentence for"),
+        (lambda: FollowerConfig(threshold=2.0), "expected a cosine"),
+        (lambda: RuleFollower(FollowerConfig(plan=True)), "plan and learn need a long memory"),
+        (lambda: LanguageConfig(lines=0), "expected lines 1 or more"),
+    ],
+)
+def test_wrong_settings(make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+# -- walks ---------------------------------------------------------------------------------------
+
+# Two crossings, 40 m apart; a pharmacy at the corner of the second, a bank up its north arm.
+#
+#        n3          m3
+#        |           |
+#   w1 - A - a b c - B - e1 - e2 - e3
+#        |           |
+#        s1          t1
+PLACES = {
+    "w2": (-20, 0), "w1": (-10, 0), "A": (0, 0), "a": (10, 0), "b": (20, 0), "c": (30, 0),
+    "B": (40, 0), "e1": (50, 0), "e2": (60, 0), "e3": (70, 0),
+    "n1": (0, 10), "n2": (0, 20), "n3": (0, 30), "s1": (0, -10), "s2": (0, -20),
+    "m1": (40, 10), "m2": (40, 20), "m3": (40, 30), "m4": (40, 40), "t1": (40, -10),
+    "t2": (40, -20),
+}  # fmt: skip
+STREETS = ["w2 w1 A a b c B e1 e2 e3", "s2 s1 A n1 n2 n3", "t2 t1 B m1 m2 m3 m4"]
+TEXT = "Turn left at the light with the red pharmacy on the corner. Stop at the blue bank."
+SIGHTS = {"B": [("red pharmacy", 45.0, 11.3)], "m3": [("blue bank", 90.0, 8.0)]}
+GOAL = "w1 A a b c B m1 m2 m3"
+
+
+def town() -> StreetGraph:
+    names = [row.split() for row in STREETS]
+    return graph_of(PLACES, [pair for row in names for pair in itertools.pairwise(row)])
+
+
+def go(agent, world=SIGHTS, text: str = TEXT, start: str = "w1", navigator="touchdown") -> Episode:
+    graph = town()
+    return run_episode(
+        agent, make_navigator(navigator, graph), StreetTask("t", text),
+        (graph.number(start), 90.0), WordWorld(graph, world),
+    )  # fmt: skip
+
+
+def names(episode: Episode) -> str:
+    graph = town()
+    return " ".join(graph.ids[place] for place in episode.trajectory)
+
+
+def toured(route: str, world=SIGHTS, looks: int = 2) -> LongMemory:
+    """A memory that walked a route so many times."""
+    graph, memory = town(), LongMemory()
+    seen = WordWorld(graph, world)
+    for _ in range(looks):
+        memory.begin()
+        path = walk(graph, route)
+        for number, place in enumerate(path):
+            came = graph.heading_between(path[number - 1], place) if number else None
+            exits = tuple(heading for heading, _ in graph.exits[place])
+            memory.write(Visit(graph.position[place], exits, seen.sights(place, 0, 0.0), came))
+    return memory
+
+
+@pytest.mark.parametrize("navigator", ["touchdown", "velma"])
+@pytest.mark.parametrize("views", [1, 6])
+def test_the_follower_follows_what_it_sees(navigator: str, views: int) -> None:
+    episode = go(RuleFollower(FollowerConfig(short_views=views)), navigator=navigator)
+    assert names(episode) == GOAL
+    assert episode.stopped
+
+
+def test_without_the_landmark_in_view_it_walks_past() -> None:
+    episode = go(RuleFollower(), {})
+    assert names(episode).startswith("w1 A a b c B e1 e2")
+
+
+def test_short_memory_helps_where_the_corner_was_seen_before() -> None:
+    world = {"c": [("red pharmacy", 40.0, 20.0)], "m3": SIGHTS["m3"]}
+    assert names(go(RuleFollower(FollowerConfig(short_views=6)), world)) == GOAL
+    assert names(go(RuleFollower(FollowerConfig(short_views=1)), world)) != GOAL
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_long_memory_helps_where_nothing_is_seen_now(plan: bool) -> None:
+    memory = toured("e2 e1 B m1 m2 m3 m4")
+    follower = RuleFollower(FollowerConfig(plan=plan), memory)
+    assert names(go(follower, {})) == GOAL
+    assert names(go(follower, {})) == GOAL  # nothing of the first walk is left over
+
+
+def test_one_slip_is_not_believed() -> None:
+    memory = toured("e2 e1 B m1 m2 m3 m4", looks=1)
+    assert names(go(RuleFollower(FollowerConfig(), memory), {})) != GOAL
+
+
+def test_counted_junctions_and_streets_that_end() -> None:
+    counted = write_instruction([Step("left", "", 2), Step("stop")])
+    assert names(go(RuleFollower(), {}, counted)).startswith("w1 A a b c B m1 m2")
+    first = write_instruction([Step("right", "", 1), Step("stop")])
+    assert names(go(RuleFollower(), {}, first)).startswith("w1 A s1")
+    graph = graph_of(
+        {"a": (0, 0), "b": (10, 0), "j": (20, 0), "l": (20, 10), "l2": (20, 20), "l3": (20, 30),
+         "r": (20, -10), "r2": (20, -20)},
+        [("a", "b"), ("b", "j"), ("j", "l"), ("l", "l2"), ("l2", "l3"), ("j", "r"), ("r", "r2")],
+    )  # fmt: skip
+    episode = run_episode(
+        RuleFollower(), make_navigator("touchdown", graph), StreetTask("t", TEXT),
+        (0, 90.0), WordWorld(graph),
+    )  # fmt: skip
+    # The street ends before the landmark is seen: left, as told.
+    assert [graph.ids[place] for place in episode.trajectory][:4] == ["a", "b", "j", "l"]
+
+
+FIND = "Find the blue bank."
+WAY = "w1 A a b c B m1 m2 m3 m4"
+
+
+def test_planning_uses_remembered_ways_only() -> None:
+    """The straight way A to B is there in the streets; unless it was walked it is not used."""
+    agent = RuleFollower(FollowerConfig(plan=True), toured(WAY))
+    assert names(go(agent, {}, FIND)) == "w1 A a b c B m1 m2 m3"
+    # Its walk past B and back is all that is known of how to get there from w1.
+    memory = toured("w1 A a b c B e1 B m1 m2 m3 m4")
+    assert memory.forget_way(near(memory, "B"), near(memory, "m1"))
+    assert memory.path(near(memory, "w1"), [near(memory, "m3")]) == []
+
+
+def offset() -> np.ndarray:
+    """A graph's origin is the mean of its places."""
+    return np.array(list(PLACES.values()), float).mean(axis=0)
+
+
+def near(memory: LongMemory, name: str) -> int:
+    place = memory.place_at(np.array(PLACES[name], float) - offset())
+    assert place is not None
+    return place
+
+
+def test_no_leak_of_the_true_graph() -> None:
+    """With a way taken out of memory, and out of memory only, plans go around it or are none."""
+    ring = graph_of(
+        {"a": (0, 0), "b": (20, 0), "c": (40, 0), "d": (20, 30), "z": (-20, 0), "y": (60, 0)},
+        [("z", "a"), ("a", "b"), ("b", "c"), ("c", "y"), ("a", "d"), ("d", "c")],
+    )
+    world = WordWorld(ring, {"c": [("blue bank", 0.0, 9.0)]})
+    memory = LongMemory()
+    for route in ("z a b c y c b a z", "z a d c y c d a z"):
+        memory.begin()
+        path = walk(ring, route)
+        for number, place in enumerate(path):
+            came = ring.heading_between(path[number - 1], place) if number else None
+            exits = tuple(heading for heading, _ in ring.exits[place])
+            memory.write(Visit(ring.position[place], exits, world.sights(place, 0, 0.0), came))
+
+    def found() -> list[str]:
+        episode = run_episode(
+            RuleFollower(FollowerConfig(plan=True), memory), make_navigator("touchdown", ring),
+            StreetTask("t", FIND), (ring.number("a"), 90.0), WordWorld(ring),
+        )  # fmt: skip
+        return [ring.ids[place] for place in episode.trajectory]
+
+    assert found() == ["a", "b", "c"]
+    a, b, c, d = (memory.place_at(ring.position[ring.number(n)]) for n in "abcd")
+    assert memory.forget_way(b, c)
+    assert memory.path(a, [c]) == [a, d, c]
+    assert found() == ["a", "d", "c"]
+    assert memory.forget_way(d, c)
+    assert memory.path(a, [c]) == []
+
+
+def test_a_remembered_way_that_is_closed_now_is_given_up() -> None:
+    memory = toured(WAY)
+    graph = town()
+    cut = graph.number("c"), graph.number("B")
+    files = graph.files
+    kept = ~(np.isin(files.start, cut) & np.isin(files.end, cut))
+    closed = StreetGraph(
+        replace(files, start=files.start[kept], heading=files.heading[kept], end=files.end[kept])
+    )
+    for text in (TEXT, FIND):
+        episode = run_episode(
+            RuleFollower(FollowerConfig(plan=True), memory), make_navigator("touchdown", closed),
+            StreetTask("t", text), (closed.number("w1"), 90.0), WordWorld(closed), limit=60,
+        )  # fmt: skip
+        assert len(episode.actions) <= 60
+        assert closed.number("B") not in episode.trajectory
+
+
+def test_learning_in_one_task_helps_in_the_next() -> None:
+    memory = LongMemory()
+    agent = RuleFollower(FollowerConfig(learn=True, plan=True), memory)
+    assert names(go(agent, {}, start="w1")) != GOAL
+    for _ in range(2):
+        go(agent, SIGHTS)
+    assert names(go(agent, {})) == GOAL
+
+
+def test_kept_across_a_restart_the_walk_is_the_same(tmp_path) -> None:
+    memory = toured("e2 e1 B m1 m2 m3 m4")
+    memory.save(tmp_path / "m.npz")
+    walks = [
+        hashlib.sha256(repr(go(RuleFollower(FollowerConfig(plan=True), each), {})).encode())
+        for each in (memory, LongMemory.load(tmp_path / "m.npz"))
+    ]
+    assert walks[0].hexdigest() == walks[1].hexdigest()
+
+
+def test_forward_and_chance() -> None:
+    assert names(go(ForwardAgent(3))) == "w1 A a b"
+    one, other = (go(RandomAgent(seed)) for seed in (1, 2))
+    assert one == go(RandomAgent(1))
+    assert one.actions != other.actions
+    with pytest.raises(InputError, match="limit is 0"):
+        graph = cross()
+        run_episode(
+            ForwardAgent(), make_navigator("velma", graph), StreetTask("t", ""), (0, 0.0),
+            WordWorld(graph), limit=0,
+        )  # fmt: skip
+
+
+def test_each_step_can_be_watched_with_its_reason() -> None:
+    graph = town()
+    agent = RuleFollower(FollowerConfig(plan=False), toured("e2 e1 B m1 m2 m3 m4"))
+    told: list[tuple] = []
+    episode = run_episode(
+        agent, make_navigator("touchdown", graph), StreetTask("t", TEXT),
+        (graph.number("w1"), 90.0), WordWorld(graph, {"m3": SIGHTS["m3"]}),
+        watch=lambda n, state, action: told.append(
+            (n, graph.ids[state.place], action, dict(agent.reason))
+        ),
+    )  # fmt: skip
+    assert [action for _, _, action, _ in told] == list(episode.actions)
+    assert [n for n, *_ in told] == list(range(len(episode.actions)))
+    reasons = {place: reason for _, place, _, reason in told}
+    assert reasons["A"] == {"step": "left", "landmark": "red pharmacy", "planned": False}
+    at_corner = next(reason for _, place, _, reason in told if place == "B")
+    assert at_corner["memory"] == "long"
+    assert at_corner["looks"] == 2
+    assert reasons["m3"]["landmark"] == "blue bank"
+
+
+@pytest.mark.parametrize(
+    ("score", "looks", "meant"),
+    [(0.62, 1, True), (0.61, 1, False), (0.62, 5, False), (0.78, 5, True), (0.83, 1000, False),
+     (0.84, 1000, True)],
+)  # fmt: skip
+def test_of_more_looks_more_is_asked(score: float, looks: int, meant: bool) -> None:
+    hit = Hit(score, np.zeros(2), looks)
+    assert FollowerConfig().means(hit) is meant
+    assert FollowerConfig(threshold=0.6, likeness=1.0).means(hit)
+
+
+def test_map2seq_begins_with_a_forced_step() -> None:
+    graph = town()
+    episode = run_episode(
+        ForwardAgent(1), make_navigator("velma", graph), StreetTask("t", ""),
+        (graph.number("w1"), 90.0), WordWorld(graph), first_forward=True,
+    )  # fmt: skip
+    assert (names(episode), episode.actions) == ("w1 A a", ("forward", "forward", "stop"))
+
+
+# -- a language model ----------------------------------------------------------------------------
+
+
+def scripted(prompts: list[str]):
+    """Does what a model would: reads the prompt's last line, and the memory's words in it."""
+
+    def complete(prompt: str) -> str:
+        prompts.append(prompt)
+        now = prompt.splitlines()[-1]
+        told = re.search(r"remember red pharmacy [\w ]+, (\d+) metres", now)
+        at_corner = "is red pharmacy" in now or (told is not None and int(told[1]) < 20)
+        if "intersection" in now and at_corner:
+            turned = any(line.split()[-1] == "left" for line in prompt.splitlines())
+            return "Forward!" if turned else "Turn left, because of the pharmacy."
+        return "stop" if "is blue bank on" in now else " forward\n9. turn_around"
+
+    return complete
+
+
+@pytest.mark.parametrize("navigator", ["touchdown", "velma"])
+def test_a_scripted_model_drives(navigator: str) -> None:
+    prompts: list[str] = []
+    episode = go(LanguageAgent(scripted(prompts)), navigator=navigator)
+    assert names(episode) == GOAL
+    assert episode.actions.count("left") == 1
+    assert len(prompts) == len(episode.actions)
+    assert TEXT in prompts[0]
+    assert prompts[-1].count("forward") >= len(GOAL.split()) - 1
+    assert "There is a four-way intersection. There is red pharmacy on your left." in prompts[-1]
+    assert prompts[-1].endswith("There is blue bank on your right. Next action:")
+
+
+def test_a_model_is_told_what_is_remembered() -> None:
+    prompts: list[str] = []
+    agent = LanguageAgent(scripted(prompts), memory=toured("e2 e1 B m1 m2 m3 m4"))
+    episode = go(agent, {"m3": SIGHTS["m3"]})
+    assert names(episode) == GOAL
+    crossings = [p.splitlines()[-1] for p in prompts if "intersection" in p.splitlines()[-1]]
+    assert "You remember red pharmacy ahead, 49 metres away." in crossings[0]
+    assert "You remember red pharmacy on your left, 11 metres away." in crossings[1]
+
+
+def test_answers_without_an_action_mean_forward_and_are_counted() -> None:
+    agent = LanguageAgent(lambda prompt: "I cannot say.")
+    assert names(go(agent)).startswith("w1 A a b c B e1")
+    assert agent.unread > 5
+    lines = LanguageAgent(lambda prompt: "forward", LanguageConfig(lines=3))
+    go(lines)
+    assert lines.prompt.count("\n") < 8
+    assert "earlier steps)" in lines.prompt
+
+
+def test_a_model_that_fails_gets_one_line() -> None:
+    def broken(prompt: str) -> str:
+        raise RuntimeError("no\nnetwork")
+
+    with pytest.raises(ModelError, match=r"model failed \(RuntimeError\): no network"):
+        go(LanguageAgent(broken))
+
+
+@pytest.mark.parametrize(
+    ("answer", "action"),
+    [
+        ("forward", "forward"), ("Turn left.", "left"), ("turn around now", "turn_around"),
+        ("TURN_AROUND", "turn_around"), ("1) stop", "stop"), ("leftover", None), ("", None),
+        ("go", None), ("right, then left", "right"),
+    ],
+)  # fmt: skip
+def test_reading_an_answer(answer: str, action: str | None) -> None:
+    velma = ("forward", "left", "right", "stop", "turn_around")
+    assert read_action(answer, velma) == action
+    if action == "turn_around":
+        assert read_action(answer, velma[:4]) is None

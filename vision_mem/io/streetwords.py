@@ -1,0 +1,126 @@
+"""What is seen on street graphs: words of routes and places, or features of panoramas' crops."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.io.textrows import json_rows, read_text, short
+
+
+def read_route_landmarks(path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Landmark words a route, as VELMA's landmark files list them.
+
+    Args:
+        path: JSON ``{"instances": {id: {"unfiltered": [words, ...]}}}``.
+
+    Returns:
+        Route id to words.
+
+    Raises:
+        InputError: when the file is not of that form.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(read_text(path))
+        instances = value["instances"]
+        return {str(k): tuple(map(str, one["unfiltered"])) for k, one in instances.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(
+            f'{path} is no landmark file; expected {{"instances": {{id: {{"unfiltered": '
+            "[words]}}}"
+        ) from None
+
+
+def read_sight_words(path: str | Path) -> dict[str, tuple[tuple[str, float, float], ...]]:
+    """What is seen where, for graphs without panoramas.
+
+    Args:
+        path: JSON lines ``{"panorama": id, "sights": [{"word": text, "bearing": degrees,
+            "range": metres}]}``; bearing clockwise from north, range 10 when left out.
+
+    Returns:
+        Panorama id to ``(word, bearing, range)`` each.
+
+    Raises:
+        InputError: one line that names the line.
+    """
+    path = Path(path)
+    found: dict[str, tuple[tuple[str, float, float], ...]] = {}
+    for number, item in json_rows(path):
+        try:
+            name = item["panorama"]
+            sights = tuple(
+                (str(one["word"]), float(one["bearing"]) % 360.0, float(one.get("range", 10.0)))
+                for one in item["sights"]
+            )
+            if not isinstance(name, str) or not np.isfinite([s[1:] for s in sights]).all():
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                f'{path} line {number}: expected {{"panorama": id, "sights": [{{"word": text, '
+                '"bearing": degrees}]}'
+            ) from None
+        if name in found:
+            raise InputError(f"{path} line {number}: panorama {short(name)} comes twice")
+        found[name] = sights
+    return found
+
+
+@dataclass(frozen=True)
+class PanoramaFeatures:
+    """Features of views cut from panoramas.
+
+    Attributes:
+        ids: panorama ids, N of them.
+        features: ``(N, C, D)`` float32: of C views each, as an embedder of pictures and text gives.
+        bearings: ``(N, C)`` degrees clockwise from north, the middle of each view.
+    """
+
+    ids: tuple[str, ...]
+    features: NDArray[np.float32]
+    bearings: NDArray[np.float64]
+
+
+def read_panorama_features(path: str | Path) -> PanoramaFeatures:
+    """Read features of panoramas.
+
+    Args:
+        path: ``.npz`` with ``ids`` ``(N,)`` text, ``features`` ``(N, C, D)`` numbers and
+            ``bearings`` ``(C,)`` or ``(N, C)`` degrees clockwise from north.
+
+    Raises:
+        InputError: for a file that is missing, damaged or of another form; one line.
+    """
+    path = Path(path)
+    wanted = "expected an .npz with ids (N,), features (N, C, D) and bearings (C,) or (N, C)"
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            ids, features, bearings = file["ids"], file["features"], file["bearings"]
+        features = np.asarray(features, np.float32)
+        n, views, _ = features.shape
+        bearings = np.broadcast_to(np.asarray(bearings, np.float64), (n, views)) % 360.0
+        if ids.shape != (n,) or ids.dtype.kind != "U":
+            raise ValueError
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (
+        ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, RuntimeError,
+        zipfile.BadZipFile, zlib.error,
+    ):  # fmt: skip
+        raise InputError(f"{path} holds no features of panoramas; {wanted}") from None
+    if not (np.isfinite(features).all() and np.isfinite(bearings).all()):
+        raise InputError(f"{path} holds numbers that are not finite; {wanted}")
+    names = tuple(str(name) for name in ids)
+    if len(set(names)) < len(names):
+        again = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{path}: panorama {short(again)} comes twice; expected each id once")
+    return PanoramaFeatures(names, features, bearings)

@@ -1,0 +1,59 @@
+"""Getting to know a city: a long walk that writes everything seen into a memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from vision_mem.errors import InputError
+from vision_mem.navigation.episodes import StreetWorld
+from vision_mem.navigation.sights import Visit
+from vision_mem.navigation.street import StreetGraph
+from vision_mem.navigation.streetmemory import LongMemory
+
+
+def explore(
+    graph: StreetGraph,
+    world: StreetWorld,
+    steps: int,
+    seed: int,
+    memory: LongMemory | None = None,
+) -> LongMemory:
+    """Walk through a city, at each place along the way taken least so far.
+
+    Args:
+        graph: the streets walked on; the memory gets to know those it walks.
+        world: what is seen.
+        steps: places visited; 3,000 see nearly all of the default city several times.
+        seed: of the choice between ways taken equally often, and of where to begin.
+        memory: what to write into; a new one by default.
+
+    Returns:
+        The memory. It holds what was seen and walked, and nothing of the rest of the city.
+    """
+    if steps < 0:
+        raise InputError(f"a tour of {steps} steps; expected 0 or more")
+    memory = LongMemory() if memory is None else memory
+    memory.begin()
+    rng = np.random.default_rng([seed, 17])
+    place = int(rng.integers(len(graph)))
+    came_by: float | None = None
+    looks, before = graph.exits[place][0][0], -1
+    visits: Counter[int] = Counter()
+    taken: Counter[tuple[int, int]] = Counter()
+    for _ in range(steps):
+        exits = graph.exits[place]
+        sights = world.sights(place, visits[place], looks)
+        visits[place] += 1
+        headings = tuple(heading for heading, _ in exits)
+        memory.write(Visit(graph.position[place], headings, sights, came_by))
+        ways = [way for way in exits if way[1] != before] or list(exits)
+        least = min(taken[place, end] for _, end in ways)
+        fresh = [way for way in ways if taken[place, way[1]] == least]
+        came_by, following = fresh[int(rng.integers(len(fresh)))]
+        taken[place, following] += 1
+        looks = came_by
+        before, place = place, following
+    memory.begin()
+    return memory
