@@ -13,9 +13,12 @@ from vision_mem.config import load_config
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.videoqa_fakes import FakeVideoModel
 from vision_mem.mots import MotsConfig, MotsSession
+from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
+from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
 
 
 @dataclass(frozen=True)
@@ -133,9 +136,68 @@ def many(preset: str) -> System:
     )
 
 
+def converse(session: VideoMemorySession, frame: Frame) -> Any:
+    """Questions now and then, also between the two frames of a grid, about now and before."""
+    result = session.step(frame)
+    if frame.index % 3 == 1:
+        return result, session.ask("where is the red square?")
+    if frame.index % 7 == 2:
+        return result, session.ask("what was blue?", at=frame.time_s - 0.04)
+    return result, None
+
+
+def asking(preset: str) -> System:
+    few = {"fps": None, "memory.budget": 300, "memory.short_frames": 4, "memory.mid_frames": 16}
+    config = load_config(VideoQaConfig, preset, few, folder="videoqa")
+    return System(
+        FakeVideoModel,
+        lambda model: VideoMemorySession(model, config),
+        converse,
+        lambda result: result,
+        full_after=60,
+        slack=1.1,
+    )
+
+
+def roam(session: NavigationSession, frame: Frame) -> Any:
+    """A camera that turns in a room of 4 m; two things in it, one of them now and then hidden."""
+    t = frame.index
+    angle = 2 * np.pi * t / 24
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [np.cos(angle), 0, np.sin(angle)],
+        [0, 1, 0],
+        [-np.sin(angle), 0, np.cos(angle)],
+    ]
+    pose[:3, 3] = (0.8 * np.cos(angle), 0, 0.8 * np.sin(angle))
+    rays = np.mgrid[-6:7, -4:5].reshape(2, -1).T / 6.0
+    rays = np.concatenate([rays, np.ones((len(rays), 1))], axis=1)
+    world = rays @ pose[:3, :3].T + 1e-12
+    ends = np.where(world > 0, 2 - pose[:3, 3], -2 - pose[:3, 3]) / world
+    things = {"door": (1.9, 0.1, 0.3), "lamp": (-0.4, -0.9, -1.7)}
+    seen = []
+    for number, (name, position) in enumerate(things.items()):
+        local = pose[:3, :3].T @ (np.array(position) - pose[:3, 3])
+        if local[2] > 0.2 and (number == 0 or t % 30 > 6):
+            seen.append(Sighting(local, name, 0.05, np.eye(8)[number] + 0.01 * (t % 5)))
+    points = rays * ends.min(axis=1)[:, None]
+    return session.step(Observation(frame.time_s, pose, points=points, sightings=seen))
+
+
+def roaming(preset: str) -> System:
+    few = {"octree.leaf": 0.25, "octree.kernels": "numpy", "short.capacity": 2}
+    config = load_config(NavigationConfig, preset, few, folder="navigation")
+    return System(
+        lambda: None, lambda model: NavigationSession(config=config), roam, lambda result: result
+    )
+
+
 PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
 SYSTEMS |= {f"mots {name}": many(name) for name in ("default", "official", "probabilistic")}
+RIVALS = ("recent-only", "fifo", "uniform", "similarity-only")
+SYSTEMS |= {f"videoqa {name}": asking(name) for name in ("default", "official", *RIVALS)}
+SYSTEMS |= {f"navigation {name}": roaming(name) for name in ("indoor", "paper")}
 SYSTEMS["embedded samurai"] = embedded("samurai")
 SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 

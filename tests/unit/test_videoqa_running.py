@@ -1,0 +1,251 @@
+"""Runs on sets of questions, from generated streams to scores."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.evaluation.evaluate import Place, evaluate
+from vision_mem.evaluation.folder import EvaluationFolder
+from vision_mem.evaluation.runner import Failed, Finished, run_job
+from vision_mem.evaluation.videoqa.clips import Protocol, chosen_frames
+from vision_mem.evaluation.videoqa.running import VideoQaWorker, plan_questions, usual_protocol
+from vision_mem.io.export import write_video
+from vision_mem.models.videoqa_fakes import FakeVideoModel
+from vision_mem.streamfiles import write_streams
+from vision_mem.streams import StreamSettings
+from vision_mem.videoqa import Answer
+
+SMALL = StreamSettings(seconds=20, width=64, height=64, noise=0)
+STREAM = Protocol(mode="stream")
+
+
+class Answerer:
+    """Answers from a list by question and time, and notes what it was shown and asked."""
+
+    def __init__(self, answers=None, always=None):
+        self.answers, self.always = answers or {}, always
+        self.seen, self.asked, self.resets = [], [], 0
+
+    def reset(self):
+        self.seen = []
+        self.resets += 1
+
+    def step(self, frame):
+        self.seen.append(frame.time_s)
+
+    def ask(self, question, *, scope="auto"):
+        self.asked.append((question, tuple(self.seen), scope))
+        if self.always is not None:
+            return Answer(self.always, (), self.seen[-1], scope, 1, 1)
+        waiting = self.answers[question]
+        said = waiting.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        return Answer(said, (), self.seen[-1], scope, 1, 1)
+
+
+def worker(session):
+    model = FakeVideoModel()
+    return VideoQaWorker(session, model)
+
+
+def oracle(job):
+    """The right answers of a video, in the order of their times."""
+    answers = {}
+    for query in job.video.queries:
+        answers.setdefault(query.question, []).append(query.truth)
+    return Answerer(answers)
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory):
+    root = tmp_path_factory.mktemp("streams")
+    number = write_streams(root, [replace(SMALL, seed=seed) for seed in (1, 2)], per_task=1)
+    return root, number
+
+
+def run_with(run, folder, make_answerer):
+    folder.begin()
+    for job in folder.undone(run.jobs):
+        done = run_job(job, worker(make_answerer(job)), lambda message: None)
+        folder.write(done)
+        assert isinstance(done, Finished), done
+
+
+@pytest.mark.parametrize("mode", ["clips", "stream"])
+def test_an_oracle_is_right_everywhere(generated, tmp_path, mode):
+    root, number = generated
+    run = plan_questions(
+        "ovo-bench", root, protocol=replace(usual_protocol("ovo-bench"), mode=mode)
+    )
+    assert sum(len(job.video.queries) for job in run.jobs) == number
+    folder = EvaluationFolder(tmp_path / "out", run.identity)
+    run_with(run, folder, oracle)
+    assert folder.undone(run.jobs) == []
+    said = "\n".join(run.sum_up(folder, "oracle"))
+    record = json.loads((folder.scores / "scores.json").read_text())["trackers"][0]
+    tasks = record["attributes"]
+    assert set(tasks) >= {"ATR", "STU", "OJR", "EPM", "HLD", "REC", "SSR", "CRR"}
+    assert (
+        {values["overall"] for values in tasks.values()}
+        == {1.0}
+        == {values["strict"] for values in tasks.values()}
+    )
+    assert record["summary"]["overall"] == 1.0 and "oracle" in said
+    assert (folder.scores / "accuracy.png").stat().st_size > 10_000
+
+
+def test_a_constant_answer_gets_its_share(generated, tmp_path):
+    root, _ = generated
+    run = plan_questions("ovo-bench", root, protocol=STREAM)
+    folder = EvaluationFolder(tmp_path / "out", run.identity)
+    run_with(run, folder, lambda job: Answerer(always="A"))
+    run.sum_up(folder, "constant")
+    tasks = json.loads((folder.scores / "scores.json").read_text())["trackers"][0]["attributes"]
+    queries = [query for job in run.jobs for query in job.video.queries]
+    for task, values in tasks.items():
+        truths = [query.truth for query in queries if query.task == task]
+        assert values["overall"] == pytest.approx(truths.count("A") / len(truths), abs=1e-6)
+
+
+def test_the_official_clip_and_the_honest_stream(generated):
+    """A clip ends at the next whole second; a stream is asked when it has seen no more."""
+    root, _ = generated
+    for mode in ("clips", "stream"):
+        protocol = replace(usual_protocol("ovo-bench"), mode=mode)
+        job = plan_questions("ovo-bench", root, protocol=protocol).jobs[0]
+        answerer = oracle(job)
+        run_job(job, worker(answerer), lambda message: None)
+        assert answerer.resets == (1 if mode == "stream" else len(job.video.queries))
+        for query, (asked, seen, _) in zip(job.video.queries, answerer.asked, strict=True):
+            assert asked == query.question
+            assert seen[-1] <= query.time_s
+            assert seen[-1] >= query.time_s - (0.25 if mode == "clips" else 1.0)
+            steps = {round(b - a, 3) for a, b in pairwise(seen)}
+            assert steps <= {1.0} or query.time_s < 4
+
+
+def test_scopes(generated):
+    root, _ = generated
+    job = plan_questions("ovo-bench", root, protocol=replace(STREAM, scope="benchmark")).jobs[0]
+    answerer = oracle(job)
+    run_job(job, worker(answerer), lambda message: None)
+    for query, (_, _, scope) in zip(job.video.queries, answerer.asked, strict=True):
+        assert scope == ("recent" if query.group == "realtime" else "all")
+
+
+def test_the_real_session_runs_and_goes_on(generated, tmp_path):
+    root, _ = generated
+    run = plan_questions("ovo-bench", root, protocol=STREAM)
+    folder = EvaluationFolder(tmp_path / "out", run.identity)
+    folder.begin()
+    first = plan_questions("ovo-bench", root, protocol=STREAM, shard=(1, 2)).jobs
+    evaluate(first, folder, make_fake, Place())
+    assert [job.name for job in folder.undone(run.jobs)] == [
+        job.name for job in run.jobs if job.name not in {one.name for one in first}
+    ]
+    progress = evaluate(run.jobs, folder, make_fake, Place())
+    assert progress.finished == 1 and not progress.failed
+    alone, _ = folder.speed(run.jobs)
+    assert alone > 0
+    (folder.results / run.jobs[0].file).write_text('{"backward": []}')  # a damaged result
+    assert folder.undone(run.jobs) == [run.jobs[0]]
+    log = json.loads((folder.path / "logs" / f"{run.jobs[0].name}.json").read_text())
+    assert {"answer", "truth", "tokens_read", "scope", "seconds"} <= set(log["questions"][0])
+    assert "fake" in "\n".join(run.sum_up(folder, "fake"))
+
+
+def make_fake(device):
+    torch.set_num_threads(1)
+    return VideoQaWorker.around(FakeVideoModel())
+
+
+def test_a_question_that_fails_has_no_answer(generated, tmp_path):
+    root, _ = generated
+    run = plan_questions("ovo-bench", root, tasks="EPM,HLD", protocol=STREAM)
+    job = run.jobs[0]
+    answers = {query.question: [ModelError("out of\nwords")] for query in job.video.queries}
+    done = run_job(job, worker(Answerer(answers)), lambda message: None)
+    assert isinstance(done, Finished)
+    content = json.loads(done.files[job.file])
+    assert {row["response"] for row in content["backward"]} == {None}
+    assert done.log["questions"][0]["error"] == "out of words"
+    folder = EvaluationFolder(tmp_path / "out", run.identity)
+    folder.begin()
+    folder.write(done)
+    assert job not in folder.undone(run.jobs)
+
+
+def test_models_that_do_not_speak():
+    with pytest.raises(InputError, match="gives no words"):
+        VideoQaWorker.around(FakeVideoModel(speaks=False))
+
+
+def test_a_missing_video_fails_alone(generated, tmp_path):
+    root, _ = generated
+    copy = tmp_path / "set"
+    (copy / "data").mkdir(parents=True)
+    text = (root / "data" / "ovo_bench_new.json").read_text()
+    (copy / "data" / "ovo_bench_new.json").write_text(text)
+    for mode in ("clips", "stream"):
+        job = plan_questions("ovo-bench", copy, protocol=Protocol(mode=mode)).jobs[0]
+        done = run_job(job, worker(Answerer(always="A")), lambda message: None)
+        assert isinstance(done, Failed) and "generated/0000.mp4" in done.reason
+
+
+def test_ready_cut_clips(generated, tmp_path):
+    root, _ = generated
+    entries = json.loads((root / "data" / "ovo_bench_new.json").read_text())
+    entry = next(each for each in entries if "realtime" in each)
+    (tmp_path / "ovo_bench_new.json").write_text(json.dumps([entry]))
+    images = (torch.full((32, 32, 3), k, dtype=torch.uint8).numpy() for k in range(30))
+    write_video(tmp_path / "chunked_videos" / f"{entry['id']}.mp4", images, 5.0)
+    job = plan_questions("ovo-bench", tmp_path).jobs[0]
+    answerer = Answerer(always="A")
+    assert isinstance(run_job(job, worker(answerer), lambda message: None), Finished)
+    assert answerer.asked[0][1][-1] == pytest.approx(29 / 5)  # its last frame
+
+
+CLIPS = [
+    # frames, rate, window, end, start, min, max: first, last, count
+    ((3000, 30.0), (256.0, 10.0, 0.0), (4, 256), (29, 299, 10)),
+    ((30000, 30.0), (256.0, 900.0, 0.0), (4, 256), (19349, 26999, 256)),
+    ((30000, 30.0), (60.0, 900.0, 0.0), (4, 256), (25229, 26999, 60)),
+    ((30000, 30.0), (None, 900.0, 0.0), (2, 256), (0, 26999, 256)),
+    ((30000, 30.0), (None, 900.0, 890.0), (2, 256), (26700, 26999, 10)),
+    ((30000, 30.0), (256.0, None, 0.0), (2, 256), (22349, 29999, 256)),
+    ((100, 25.0), (256.0, 99.0, 0.0), (4, 256), (24, 99, 4)),
+    ((100, 25.0), (256.0, 0.0, 0.0), (4, 256), (0, 0, 1)),
+    ((1, 25.0), (256.0, 5.0, 0.0), (4, 256), (0, 0, 1)),
+    ((100, 25.0), (None, 3.0, 2.0), (8, 256), (50, 74, 8)),
+    ((1000, 1.0), (256.0, 500.0, 0.0), (4, 8), (492, 499, 8)),
+]
+
+
+@pytest.mark.parametrize(("video", "clip", "bounds", "expected"), CLIPS)
+def test_which_frames_a_clip_has(video, clip, bounds, expected):
+    protocol = Protocol(window_s=clip[0], min_frames=bounds[0], max_frames=bounds[1])
+    found = chosen_frames(*video, protocol, end_s=clip[1], start_s=clip[2])
+    assert (found[0], found[-1], len(found)) == expected
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "live"}, "mode is 'live'"),
+        ({"scope": "wide"}, "scope is 'wide'"),
+        ({"window_s": 0.0}, "window_s is 0.0"),
+        ({"fps": float("nan")}, "fps is nan"),
+        ({"min_frames": 0}, "min_frames 0"),
+    ],
+)
+def test_protocols_that_make_no_sense(settings, message):
+    with pytest.raises(InputError, match=message):
+        Protocol(**settings)

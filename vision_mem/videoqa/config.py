@@ -1,0 +1,211 @@
+"""All settings of a video memory that answers questions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vision_mem.errors import InputError
+from vision_mem.videoqa.salience import SalienceConfig
+
+RULES = ("tiers", "recent", "fifo", "uniform", "full")
+BUDGETS = ("all", "history")
+GATES = ("best", "stream", "carried", "off")
+QUERIES = ("question", "prompt")
+POSITIONS = ("absolute", "rebase", "compact")
+CLOCKS = ("time", "index")
+TEXT_RULES = ("reference", "transformers")
+
+
+def _named(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _one_of(where: str, settings: object, **known: tuple[str, ...]) -> None:
+    for name, values in known.items():
+        if getattr(settings, name) not in values:
+            raise InputError(
+                f"{_named(where, name)} is {getattr(settings, name)!r}; expected one of "
+                f"{', '.join(values)}"
+            )
+
+
+def _at_least(where: str, settings: object, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= least):
+            raise InputError(f"{_named(where, name)} is {value}; expected {least} or more")
+
+
+def _within(where: str, settings: object, low: float, high: float, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not low <= value <= high:
+            raise InputError(
+                f"{_named(where, name)} is {value}; expected a number from {low:g} to {high:g}"
+            )
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """What is kept of a stream.
+
+    Attributes:
+        rules: ``tiers``, the three-tier memory; or, to judge it by, whole grids: ``recent`` the
+            latest ``short_frames``, ``fifo`` the latest that fit the budget, ``uniform`` some
+            that fit the budget, spread evenly over all that was seen, ``full`` everything, which
+            no budget bounds.
+        budget: tokens, at most.
+        budget_over: ``all``: nothing ever exceeds the budget. ``history``: as the released code,
+            the budget is looked at after a grid enters the long tier, does not count the short
+            tier and takes from the long tier only, so more than the budget can be held.
+        short_frames: frames kept whole, at least one grid.
+        mid_frames: frames of the middle tier, 0 or more.
+        short_share: of the budget, what the short tier may hold; its older grids leave early
+            where grids are large. The newest always stays. Only for a budget over ``all``.
+        mid_share: of what the short tier leaves, what the middle tier may hold while there is
+            need. The rest belongs to the long tier. Only for a budget over ``all``.
+        drop_similarity: cosine with the next grid above which a token goes (theta).
+        salience_uplift: what salience 1 adds to that (lambda).
+        scene_factor: a grid begins a scene when its mean distance is this many times the usual
+            one (kappa).
+        fixed_distance: cosine distance that counts as change, instead of Otsu's threshold.
+        select_ratio, select_gain, select_least, select_from: a grid that enters the long tier
+            keeps ``ratio + gain * mean salience`` of its tokens, at least ``least``; grids of
+            less than ``select_from`` tokens are merged instead.
+        stale_directions: as the released code, merged tokens are found by the direction that they
+            had before they were merged.
+
+    Source:
+        specs/savemem.md 1.1, 1.5 to 1.7 (class defaults); the shares are ours.
+    """
+
+    rules: str = "tiers"
+    budget: int = 2048
+    budget_over: str = "all"
+    short_frames: int = 8
+    mid_frames: int = 256
+    short_share: float = 0.5
+    mid_share: float = 0.5
+    drop_similarity: float = 0.8
+    salience_uplift: float = 0.15
+    scene_factor: float = 1.5
+    fixed_distance: float | None = None
+    select_ratio: float = 0.15
+    select_gain: float = 0.25
+    select_least: int = 4
+    select_from: int = 20
+    stale_directions: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("memory", self, rules=RULES, budget_over=BUDGETS)
+        _at_least("memory", self, 1, "budget", "short_frames", "select_least", "select_from")
+        _at_least("memory", self, 0, "mid_frames", "scene_factor", "select_gain")
+        _within("memory", self, 0.0, 1.0, "short_share", "mid_share", "select_ratio")
+        _within("memory", self, -1.0, 2.0, "drop_similarity", "salience_uplift")
+        if self.fixed_distance is not None:
+            _within("memory", self, 0.0, 2.0, "fixed_distance")
+
+
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """What is read of a memory to answer a question.
+
+    Attributes:
+        enabled: False reads everything, always.
+        query: which tokens of the prompt are looked for: those of the ``question`` and its
+            options, or of the whole ``prompt`` with its system words and markers (released code).
+        gate: when the recent grids alone answer. ``best``: when they match the question at least
+            as well as every older grid does. ``stream``: when they match it at least as well as
+            a moving average over the older grids, oldest first. ``carried``: the released code's
+            average over all questions asked so far, which makes answers depend on what was asked
+            before. ``off``: never.
+        gate_ratio: what the recent grids are compared with is multiplied by it (rho).
+        gate_momentum: weight of the newest value in the averages (alpha).
+        top_k: older grids read when their scores differ much (K0).
+        least_share: older grids read in any case, as a share of all that there are.
+        low_spread, high_spread: coefficient of variation of their scores at and below which all
+            are read, at and above which ``top_k`` are.
+
+    Source:
+        specs/savemem.md 2; ``best`` and ``stream`` are ours.
+    """
+
+    enabled: bool = True
+    query: str = "question"
+    gate: str = "best"
+    gate_ratio: float = 1.0
+    gate_momentum: float = 0.2
+    top_k: int = 10
+    least_share: float = 0.9
+    low_spread: float = 0.05
+    high_spread: float = 0.3
+
+    def __post_init__(self) -> None:
+        _one_of("retrieval", self, gate=GATES, query=QUERIES)
+        _at_least("retrieval", self, 1, "top_k")
+        _at_least("retrieval", self, 0, "gate_ratio", "low_spread")
+        _within("retrieval", self, 0.0, 1.0, "gate_momentum", "least_share")
+        if not self.low_spread < self.high_spread:
+            raise InputError(
+                f"retrieval.low_spread is {self.low_spread} and high_spread {self.high_spread}; "
+                "expected the low one below the high one"
+            )
+
+
+@dataclass(frozen=True)
+class PositionConfig:
+    """Where kept tokens stand in the prompt.
+
+    Attributes:
+        mode: ``absolute``: where they stood in the whole video, gaps left open. ``rebase``: the
+            same, shifted so that the oldest kept grid comes first; distances stay. ``compact``:
+            kept grids follow each other without gaps.
+        clock: temporal ids by the ``time`` of a grid, or by its ``index`` and the mean time
+            between grids. The same for regular streams.
+        text: where text after the video starts: ``reference``, after the largest id of the whole
+            video; or ``transformers``, as release 5.23 does, after its largest row or column.
+
+    Source:
+        specs/savemem.md 1.8 and 6.1.
+    """
+
+    mode: str = "rebase"
+    clock: str = "time"
+    text: str = "reference"
+
+    def __post_init__(self) -> None:
+        _one_of("positions", self, mode=POSITIONS, clock=CLOCKS, text=TEXT_RULES)
+
+
+@dataclass(frozen=True)
+class VideoQaConfig:
+    """Settings of a video memory session.
+
+    Attributes:
+        fps: frames a second that are looked at, by their times; None looks at every frame.
+        memory, salience, retrieval, positions: see there.
+        max_answer_tokens: of one answer.
+        evidence: moments named with an answer, at most.
+        history_turns: earlier turns of a conversation that are given to the model, at most.
+
+    Source:
+        SAVEMem (arXiv 2605.07897) and its released code; specs/savemem.md 1.2 for ``fps``.
+    """
+
+    fps: float | None = 1.0
+    memory: MemoryConfig = MemoryConfig()
+    salience: SalienceConfig = SalienceConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    positions: PositionConfig = PositionConfig()
+    max_answer_tokens: int = 128
+    evidence: int = 8
+    history_turns: int = 8
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise InputError(
+                f"fps is {self.fps}; expected a number above 0, or none for all frames"
+            )
+        _at_least("", self, 1, "max_answer_tokens", "evidence")
+        _at_least("", self, 0, "history_turns")

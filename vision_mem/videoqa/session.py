@@ -1,0 +1,387 @@
+"""Watch a stream and answer questions at any moment: ``step`` a frame, ``ask`` a question.
+
+Frames are looked at one by one: each pair (or as many as the model's grid takes) goes through the
+vision tower once and into the memory. A question reads the memory as it is then, and changes
+nothing: questions in any order give the same answers. A frame that still waits for its partner is
+read as a grid of its own for the question alone.
+
+All that changes is one value that is replaced at the very end of a step, so a step that raises
+loses nothing, and a question may be answered while the stream goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.config import load_config
+from vision_mem.errors import InputError, ModelError
+from vision_mem.io.snapshots import load_session, save_snapshot
+from vision_mem.models.videoqa_protocols import (
+    GridSpan,
+    Question,
+    VideoLanguageModel,
+    VisualContext,
+)
+from vision_mem.types import Frame
+from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
+from vision_mem.videoqa.config import VideoQaConfig
+from vision_mem.videoqa.memory import TokenMemory
+from vision_mem.videoqa.positions import Watched, place
+from vision_mem.videoqa.records import SHORT, Answer, GridEntry, Moment, VideoUsage, WatchResult
+from vision_mem.videoqa.retrieval import Retrieved, retrieve
+from vision_mem.videoqa.salience import build_bank
+from vision_mem.videoqa.similarity import unit
+from vision_mem.videoqa.watching import StreamState, next_due, steady_time
+
+
+class VideoMemorySession:
+    """Remembers one stream and answers questions about it.
+
+    Args:
+        model: shared, never changed.
+        config: settings; the defaults are the preset ``default``.
+        gate_history: for the ``carried`` gate alone: shared between sessions where the released
+            code shares it; left out, the session has its own.
+    """
+
+    def __init__(
+        self,
+        model: VideoLanguageModel,
+        config: VideoQaConfig | None = None,
+        gate_history: GateHistory | None = None,
+    ) -> None:
+        self.model = model
+        self.config = config or VideoQaConfig()
+        self._shared_gate = gate_history
+        self.reset()
+
+    # -- the stream ----------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Forget everything; equal to a new session. A gate history that was given stays."""
+        memory = TokenMemory(self.config.memory, self.model.traits.frames_per_grid)
+        self._state = StreamState(memory)
+        self._gate = self._shared_gate or GateHistory()
+
+    @property
+    def memory(self) -> TokenMemory:
+        """What is remembered now: a value that later steps do not change."""
+        return self._state.memory
+
+    @property
+    def seen(self) -> tuple[int, float] | None:
+        """Index and time of the newest frame, looked at or not; None before the first."""
+        index, time_s = self._state.frame_index, self._state.time_s
+        return None if index is None or time_s is None else (index, time_s)
+
+    @torch.inference_mode()
+    def step(self, frame: Frame) -> WatchResult:
+        """Look at the next frame.
+
+        Args:
+            frame: the frame. Its size may differ from the one before: a new segment begins.
+
+        Returns:
+            Whether it was looked at, and what entered memory.
+
+        Raises:
+            InputError: for a frame that comes twice or out of time, or a grid that is larger than
+                the budget; the session is as before.
+        """
+        old = self._state
+        if old.frame_index == frame.index:
+            raise InputError(
+                f"frame {frame.index} comes twice in a row; number frames as they come, or call "
+                "reset() before another stream"
+            )
+        time_s = steady_time(frame, old.time_s)
+        state = replace(old, frame_index=frame.index, time_s=time_s)
+        if old.due_s is not None and time_s < old.due_s:
+            self._state = state
+            return self._result(frame, looked=False)
+        origin = time_s if old.origin_s is None else old.origin_s
+        state = replace(state, origin_s=origin, due_s=next_due(time_s, origin, self.config.fps))
+        first = old.watched.grids
+        if old.size not in (None, frame.size):
+            state = replace(self._flush(state), segment=state.segment + 1)
+        pending = (*state.pending, replace(frame, time_s=time_s, model_image=None))
+        state = replace(state, size=frame.size, pending=pending)
+        if len(pending) == self.model.traits.frames_per_grid:
+            state = self._flush(state)
+        self._state = state
+        return self._result(frame, looked=True, first=first)
+
+    def forget(self, start_s: float, end_s: float) -> int:
+        """Forget all that was seen in a span of time, for good.
+
+        Args:
+            start_s: its beginning, seconds, inclusive.
+            end_s: its end, seconds, inclusive. Grids that touch the span go whole.
+
+        Returns:
+            How many grids and waiting frames were forgotten.
+
+        Raises:
+            InputError: when the span ends before it starts.
+        """
+        old = self._state
+        memory = old.memory.forget(start_s, end_s)
+        pending = tuple(f for f in old.pending if not start_s <= f.time_s <= end_s)
+        self._state = replace(old, memory=memory, pending=pending)
+        gone = len(old.memory.entries) - len(memory.entries)
+        return gone + len(old.pending) - len(pending)
+
+    def usage(self) -> VideoUsage:
+        """What is held between frames, to the byte."""
+        usage, pending = self._state.memory.usage(), self._state.pending
+        detail = {**usage.detail, "waiting frames": sum(f.image.nbytes for f in pending)}
+        total = sum(detail.values())
+        return replace(usage, entries=usage.entries + len(pending), bytes=total, detail=detail)
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def ask(
+        self,
+        question: str | Question,
+        *,
+        at: float | None = None,
+        scope: str = "auto",
+        conversation: Conversation | None = None,
+    ) -> Answer:
+        """Answer a question from memory. The memory stays as it is.
+
+        Args:
+            question: text, or a question with options and instruction.
+            at: seconds: answer as if asked then, from what is remembered of that time and
+                before; None for now. A time after the newest frame means now.
+            scope: ``auto``, or ``recent`` or ``all`` to take the decision from the gate.
+            conversation: earlier turns; takes this one too.
+
+        Returns:
+            Text and the moments it rests on.
+
+        Raises:
+            InputError: for an empty question, an unknown scope, before the first frame, or when
+                nothing is remembered from ``at`` or before.
+        """
+        return self.ask_stream(question, at=at, scope=scope, conversation=conversation).finish()
+
+    @torch.inference_mode()
+    def ask_stream(
+        self,
+        question: str | Question,
+        *,
+        at: float | None = None,
+        scope: str = "auto",
+        conversation: Conversation | None = None,
+    ) -> AnswerStream:
+        """As ``ask``, but the answer comes in pieces; the evidence is there at once.
+
+        The stream may go on while pieces are taken: what is read was chosen when asked.
+        """
+        asked = Question(question) if isinstance(question, str) else question
+        state = self._state
+        entries, watched = self._held(state, at)
+        prompt = self.model.embed_question(asked)
+        whole = self.config.retrieval.query == "prompt"
+        query = unit((prompt.vectors if whole else prompt.vectors[prompt.of_question]).float())
+        recent = [e for e in entries if e.tier == SHORT] or entries[-state.memory.short_grids :]
+        older = entries[: len(entries) - len(recent)]
+        found = retrieve(
+            recent,
+            older,
+            query,
+            self.config.retrieval,
+            scope=scope,
+            carried=self._gate.average,
+        )
+        if self.config.retrieval.gate == "carried":
+            self._gate.average = found.gate.carried
+        context, mode = self._context(found.entries, watched)
+        history = () if conversation is None else conversation.latest(self.config.history_turns)
+        pieces = self.model.answer(
+            context, asked, history=history, max_tokens=self.config.max_answer_tokens
+        )
+        answer = Answer(
+            text=None,
+            evidence=self._evidence(found),
+            at_s=(state.time_s or 0.0) if at is None else at,
+            scope="all" if found.gate.history else "recent",
+            tokens_read=len(context.tokens),
+            grids_read=len(context.grids),
+            notes=_notes(found, mode),
+        )
+        return AnswerStream(pieces, answer, asked, conversation, self.model.traits.model_id)
+
+    # -- keeping -------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state. Its tensors are never changed, so the state stays as it was taken."""
+        return {**self._state.state_dict(), "carried": self._gate.average}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken.
+
+        Raises:
+            ModelError: when the state is not one of a video memory; nothing is changed.
+        """
+        try:
+            traits = self.model.traits
+            made = StreamState.from_state(
+                state, self.config.memory, traits.frames_per_grid, self.model.device
+            )
+            widths = {entry.features.shape[1] for entry in made.memory.entries}
+            if widths - {traits.width} or len(made.pending) >= traits.frames_per_grid:
+                raise ValueError(f"width {sorted(widths)} or frames of another model")
+            carried = state["carried"]
+            carried = None if carried is None else float(carried)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise ModelError(
+                f"this is not a whole state of a video memory ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:60]})"
+            ) from error
+        self._state = made
+        self._gate = self._shared_gate or GateHistory()
+        self._gate.average = carried
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file, whole or not at all.
+
+        Args:
+            path: file name, ``.safetensors`` by custom.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        header = {
+            "kind": "videoqa",
+            "model_id": self.model.traits.model_id,
+            "config": asdict(self.config),
+        }
+        save_snapshot(path, self.state_dict(), header)
+
+    @classmethod
+    def resume(cls, path: str | Path, model: VideoLanguageModel) -> VideoMemorySession:
+        """Continue a session from its snapshot, bit for bit on the same machine.
+
+        Args:
+            path: what ``snapshot`` wrote.
+            model: the same model as then.
+
+        Returns:
+            The session, with the settings it had.
+
+        Raises:
+            ModelError: for a damaged file, or one of another model; one line.
+        """
+        state, given = load_session(path, "videoqa", model.traits.model_id)
+        try:
+            config = load_config(VideoQaConfig, None, dict(given), folder="videoqa")
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
+        session = cls(model, config)
+        try:
+            session.load_state_dict(state)
+        except ModelError as error:
+            raise ModelError(f"snapshot {path}: {error}") from error
+        return session
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _flush(self, state: StreamState) -> StreamState:
+        """The waiting frames as a grid in memory."""
+        if not state.pending:
+            return state
+        settings, memory = self.config.salience, state.memory
+        if memory.bank is None and settings.enabled and self.config.memory.rules == "tiers":
+            bank = build_bank(settings.questions, self.model.embed_text)
+            memory = replace(memory, bank=bank)
+        frames = state.pending
+        entry = GridEntry.new(
+            self.model.encode_grid(frames),
+            index=state.watched.grids,
+            frames=tuple(frame.index for frame in frames),
+            start_s=frames[0].time_s,
+            end_s=frames[-1].time_s,
+            segment=state.segment,
+        )
+        watched = state.watched.after(entry)
+        return replace(state, memory=memory.write(entry), watched=watched, pending=())
+
+    def _result(self, frame: Frame, *, looked: bool, first: int | None = None) -> WatchResult:
+        state = self._state
+        grids = state.watched.grids
+        return WatchResult(
+            frame_index=frame.index,
+            time_s=frame.time_s,
+            looked=looked,
+            wrote=tuple(range(grids if first is None else first, grids)),
+            segment=state.segment,
+            tokens=state.memory.tokens,
+        )
+
+    def _held(self, state: StreamState, at: float | None) -> tuple[Sequence[GridEntry], Watched]:
+        """What may be read, and the extent of the video up to there."""
+        if at is not None and not math.isfinite(at):
+            raise InputError(f"at is {at}; expected a time in seconds")
+        if state.frame_index is None:
+            raise InputError("nothing was seen yet; step at least one frame before you ask")
+        state = self._flush(state)
+        entries = state.memory.read(at)
+        if not entries:
+            begin = min((entry.start_s for entry in state.memory.read()), default=None)
+            if begin is None:
+                raise InputError("everything was forgotten; there is nothing to answer from")
+            raise InputError(
+                f"nothing is remembered from {at:g} s or before; memory begins at {begin:g} s"
+            )
+        if at is None or at >= state.watched.last_s:
+            return entries, state.watched
+        last = entries[-1]
+        return entries, replace(state.watched, grids=last.index + 1, last_s=last.start_s)
+
+    def _context(self, entries: Sequence[GridEntry], watched: Watched) -> tuple[VisualContext, str]:
+        traits = self.model.traits
+        placed = place(
+            entries, watched, self.config.positions, traits.tokens_per_second, traits.max_positions
+        )
+        spans, first = [], 0
+        for e in entries:
+            spans.append(GridSpan(e.index, e.segment, e.start_s, e.end_s, e.size, first, len(e)))
+            first += len(e)
+        context = VisualContext(
+            tokens=torch.cat([entry.features for entry in entries]),
+            positions=placed.ids,
+            text_start=placed.text_start,
+            grids=tuple(spans),
+            extras={
+                name: torch.cat([entry.extras[name] for entry in entries])
+                for name in entries[0].extras
+            },
+        )
+        return context, placed.mode
+
+    def _evidence(self, found: Retrieved) -> tuple[Moment, ...]:
+        """The best of what was read; of equal ones the later first."""
+        scored = [(found.scores.get(e.index, 0.0), e.index, e) for e in found.entries]
+        best = sorted(scored, key=lambda one: one[:2], reverse=True)[: self.config.evidence]
+        return tuple(
+            Moment(e.index, e.frames, e.start_s, e.end_s, score, e.tier, len(e))
+            for score, _, e in best
+        )
+
+
+def _notes(found: Retrieved, mode: str) -> dict[str, Any]:
+    return {
+        "gate": asdict(found.gate),
+        "scored": len(found.scores),
+        "spread": found.spread,
+        "older_read": found.count,
+        "positions": mode,
+    }

@@ -1,0 +1,127 @@
+"""What happens to grids on their way through the tiers: pure functions on entries."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+import torch
+
+from vision_mem.videoqa.config import MemoryConfig
+from vision_mem.videoqa.merging import find_clusters, merge, survivors
+from vision_mem.videoqa.pruning import keep_changed
+from vision_mem.videoqa.records import LONG, MID, GridEntry
+from vision_mem.videoqa.selection import keep_highest, quadrant_count, select_quadrants
+from vision_mem.videoqa.similarity import neighbour_best
+
+
+def meet(previous: GridEntry, entry: GridEntry) -> tuple[GridEntry, GridEntry]:
+    """Compare a new grid with the whole one before it; each remembers how alike they are.
+
+    Args:
+        previous: the newest grid of the short tier, of the same segment.
+        entry: the new grid.
+
+    Returns:
+        Both, with ``like_next`` and ``like_previous``.
+    """
+    like_next, like_previous = neighbour_best(
+        previous.units(),
+        entry.units(),
+        (previous.rows, previous.cols),
+        (entry.rows, entry.cols),
+    )
+    return replace(previous, like_next=like_next), replace(entry, like_previous=like_previous)
+
+
+def mean_distance(entry: GridEntry) -> float:
+    """Mean cosine distance of a grid's tokens to the grid before; 0 when none met another."""
+    if entry.like_previous is None:
+        return 0.0
+    met = entry.like_previous[entry.like_previous.isfinite()]
+    return float((1.0 - met).mean()) if len(met) else 0.0
+
+
+def leave_short(entry: GridEntry, config: MemoryConfig) -> GridEntry:
+    """The grid in the middle tier: what its neighbours in time show as well is dropped."""
+    pruned = entry
+    if entry.like_previous is not None or entry.like_next is not None:
+        keep = keep_changed(
+            entry.like_previous,
+            entry.like_next,
+            entry.salience,
+            scene_change=entry.scene_change,
+            drop_similarity=config.drop_similarity,
+            salience_uplift=config.salience_uplift,
+            fixed_distance=config.fixed_distance,
+        )
+        pruned = entry.take(keep)
+    return replace(pruned, tier=MID, like_previous=None, like_next=None)
+
+
+def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
+    """The grid in the long tier: its most salient tokens, or its like neighbours merged.
+
+    Returns:
+        The grid, and how many of its rows were rewritten by merging.
+    """
+    n = len(entry)
+    if entry.salience is not None and n >= config.select_from:
+        count = quadrant_count(
+            float(entry.salience.mean()),
+            n,
+            ratio=config.select_ratio,
+            gain=config.select_gain,
+            least=config.select_least,
+        )
+        kept = entry.take(select_quadrants(entry.salience, entry.rows, entry.cols, count))
+        return replace(kept, tier=LONG), 0
+    if n <= 1:
+        return replace(entry, tier=LONG), 0
+    units = entry.units()
+    clusters = find_clusters(entry.features, units, entry.rows, entry.cols, entry.size)
+    if not clusters:
+        return replace(entry, tier=LONG), 0
+    merged = replace(
+        entry,
+        tier=LONG,
+        features=merge(entry.features, clusters),
+        directions=units if config.stale_directions else None,
+        extras={name: merge(extra, clusters) for name, extra in entry.extras.items()},
+    )
+    return merged.take(survivors(n, clusters, entry.features.device)), len(clusters)
+
+
+def thin(entries: Sequence[GridEntry], excess: int) -> tuple[GridEntry, ...]:
+    """Drop the tokens that mean least, over all of some grids; emptied grids go.
+
+    Args:
+        entries: grids, oldest first.
+        excess: tokens to drop, if there are so many.
+
+    Returns:
+        The grids that are left. Without salience the tokens of the smallest norm go.
+
+    Source:
+        specs/savemem.md 1.7.
+    """
+    left = list(entries)
+    if excess > 0 and left:
+        keep = keep_highest(torch.cat([_worth(entry) for entry in left]), tokens_of(left) - excess)
+        ends = list(accumulate(entry.features.shape[0] for entry in left))
+        gone = (~keep).nonzero().squeeze(1).tolist()
+        # Few grids lose something, and there may be as many grids as tokens: touch those alone.
+        for n in {bisect_right(ends, place) for place in gone}:
+            left[n] = left[n].take(keep[ends[n] - len(left[n]) : ends[n]])
+    return tuple(entry for entry in left if len(entry))
+
+
+def _worth(entry: GridEntry) -> torch.Tensor:
+    return entry.features.float().norm(dim=-1) if entry.salience is None else entry.salience
+
+
+def tokens_of(entries: Sequence[GridEntry]) -> int:
+    """Tokens of some grids together."""
+    return sum(entry.features.shape[0] for entry in entries)
