@@ -1,0 +1,382 @@
+"""Things that can be named: where they are, how sure that is, and from where they were seen.
+
+What was seen is kept in the frame of the place it was seen from. So a correction of the places
+moves every landmark with them, exactly, without reading the journal again (specification 1.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.navigation.nearby import Nearby
+from vision_mem.navigation.topology import Pose, Topology
+from vision_mem.navigation.vectors import UnitSums
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LandmarkConfig:
+    """When two sightings are of one thing.
+
+    Attributes:
+        radius: metres between them at most; or ``sigmas`` standard deviations, whichever is more.
+        sigmas: see there.
+        cosine: likeness that is needed where both have embeddings, -1 to 1.
+        seen, missed: log-odds of existence that a sighting adds, and that looking through takes.
+        gone_below: a landmark whose log-odds of existence fall below this is gone.
+        surest: existence stops here.
+        last: journal ids kept with each landmark.
+        least_sigma: metres; no sighting counts as more exact.
+    """
+
+    radius: float = 0.5
+    sigmas: float = 2.0
+    cosine: float = 0.35
+    seen: float = 0.85
+    missed: float = 0.40
+    gone_below: float = -1.0
+    surest: float = 3.5
+    last: int = 4
+    least_sigma: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (self.radius > 0 and self.sigmas >= 0 and self.least_sigma > 0 and self.last >= 1):
+            raise InputError(
+                "landmark settings: radius and least_sigma must be above 0, sigmas 0 or more, "
+                "last 1 or more"
+            )
+
+
+@dataclass
+class View:
+    """What was seen of a landmark from one place, summed up, in the place's frame.
+
+    Attributes:
+        count: sightings.
+        weight: ``(3, 3)`` sum of inverse covariances.
+        pull: ``(3,)`` sum of inverse covariance times position.
+        bearing: degrees of the latest sighting, in the place's frame: 0 ahead, right positive.
+        distance: metres of the latest sighting from the place.
+    """
+
+    count: int
+    weight: Matrix
+    pull: Matrix
+    bearing: float
+    distance: float
+
+
+@dataclass
+class Landmark:
+    """A thing that can be named.
+
+    Attributes:
+        landmark_id: from the map's own sequence.
+        row: in the store of embeddings; 0 when it has none.
+        votes: weight of each name, by name.
+        count: sightings.
+        existence: log-odds that it is still there.
+        first_s, last_s: seconds of the first and latest sighting.
+        best: score of the best sighting.
+        best_seq: journal id of it.
+        last: journal ids of the latest sightings, oldest first.
+        views: by place id.
+        track: an outer identity that always means this landmark; empty for none.
+        weight, pull: sums over all views in the map's frame, see ``View``.
+        position, covariance: ``(3,)`` metres and ``(3, 3)``, worked out from those.
+    """
+
+    landmark_id: int
+    row: int = 0
+    votes: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+    existence: float = 0.0
+    first_s: float = 0.0
+    last_s: float = 0.0
+    best: float = -1.0
+    best_seq: int = 0
+    last: tuple[int, ...] = ()
+    views: dict[int, View] = field(default_factory=dict)
+    track: str = ""
+    weight: Matrix = field(default_factory=lambda: np.zeros((3, 3)))
+    pull: Matrix = field(default_factory=lambda: np.zeros(3))
+    position: Matrix = field(default_factory=lambda: np.zeros(3))
+    covariance: Matrix = field(default_factory=lambda: np.eye(3))
+
+    @property
+    def label(self) -> str:
+        """The name with the most votes, the first in the alphabet of equals; "" for none."""
+        return min(self.votes, key=lambda name: (-self.votes[name], name), default="")
+
+    def fuse(self, topology: Topology) -> None:
+        """Work out position and covariance from all views, with the places where they are now."""
+        self.weight, self.pull = np.zeros((3, 3)), np.zeros(3)
+        for place_id, view in self.views.items():
+            pose = topology.places[place_id].pose
+            turned = pose[:3, :3] @ view.weight @ pose[:3, :3].T
+            self.weight += turned
+            self.pull += pose[:3, :3] @ view.pull + turned @ pose[:3, 3]
+        self.solve()
+
+    def solve(self) -> None:
+        """Work out position and covariance from the sums."""
+        self.covariance = np.asarray(np.linalg.inv(self.weight), np.float64)
+        self.position = self.covariance @ self.pull
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One sighting.
+
+    Attributes:
+        local: ``(3,)`` metres in the frame of the place it was seen from.
+        local_covariance: ``(3, 3)`` there.
+        position: ``(3,)`` metres in the map's frame.
+        covariance: ``(3, 3)`` there.
+        embedding: float32 ``(d,)`` of length 1, or None.
+        label: a name, or "".
+        score: in [0, 1].
+        track: outer identity, or "".
+    """
+
+    local: Matrix
+    local_covariance: Matrix
+    position: Matrix
+    covariance: Matrix
+    embedding: NDArray[np.float32] | None
+    label: str
+    score: float
+    track: str = ""
+
+
+class Landmarks:
+    """All landmarks of a map.
+
+    Args:
+        config: settings.
+
+    Attributes:
+        by_id: landmarks.
+        vectors: the store of their embeddings.
+        owner: which landmark a row of the store belongs to.
+        changed: ids to be stored.
+        changed_views: pairs of landmark and place to be stored.
+    """
+
+    def __init__(self, config: LandmarkConfig | None = None) -> None:
+        self.config = config or LandmarkConfig()
+        self.by_id: dict[int, Landmark] = {}
+        self.vectors = UnitSums()
+        self.owner: dict[int, int] = {}
+        self.changed: set[int] = set()
+        self.changed_views: set[tuple[int, int]] = set()
+        self._nearby = Nearby(max(self.config.radius, 0.05))
+        self._tracks: dict[str, int] = {}
+        self._words: dict[str, set[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, about: 200 a landmark, 120 a view, and the embeddings."""
+        views = sum(len(each.views) for each in self.by_id.values())
+        return 200 * len(self.by_id) + 120 * views + self.vectors.nbytes
+
+    def put(self, landmark: Landmark) -> None:
+        """Store a landmark whose position is worked out, as when a map is read."""
+        self.by_id[landmark.landmark_id] = landmark
+        self._nearby.put(landmark.landmark_id, landmark.position)
+        if landmark.row:
+            self.owner[landmark.row] = landmark.landmark_id
+        if landmark.track:
+            self._tracks[landmark.track] = landmark.landmark_id
+        for name in landmark.votes:
+            for word in words(name):
+                self._words.setdefault(word, set()).add(landmark.landmark_id)
+
+    def drop(self, landmark_id: int) -> None:
+        """Forget a landmark."""
+        gone = self.by_id.pop(landmark_id, None)
+        if gone is None:
+            return
+        self._nearby.drop(landmark_id)
+        self._tracks.pop(gone.track, None)
+        for name in gone.votes:
+            for word in words(name):
+                self._words.get(word, set()).discard(landmark_id)
+        if gone.row:
+            self.owner.pop(gone.row, None)
+            self.vectors.clear(np.array([gone.row]))
+        self.changed.add(landmark_id)
+        self.changed_views |= {(landmark_id, place_id) for place_id in gone.views}
+
+    def reanchor(self, place_id: int, other_id: int, topology: Topology) -> None:
+        """Keep what was seen from a place that is to be forgotten, as if seen from another."""
+        there = np.linalg.inv(topology.places[other_id].pose) @ topology.places[place_id].pose
+        turn, shift = there[:3, :3], there[:3, 3]
+        for landmark in self.by_id.values():
+            view = landmark.views.pop(place_id, None)
+            if view is None:
+                continue
+            weight = turn @ view.weight @ turn.T
+            pull = turn @ view.pull + weight @ shift
+            old = landmark.views.get(other_id)
+            if old is not None:
+                view = View(old.count + view.count, old.weight + weight, old.pull + pull,
+                            old.bearing, old.distance)  # fmt: skip
+            else:
+                view = View(view.count, weight, pull, view.bearing, view.distance)
+            landmark.views[other_id] = view
+            pairs = {(landmark.landmark_id, place_id), (landmark.landmark_id, other_id)}
+            self.changed_views |= pairs
+
+    def around(self, position: Matrix, radius: float) -> list[tuple[int, float]]:
+        """``(id, metres)`` of landmarks within a radius, nearest first."""
+        near = self._nearby.around(position, radius)
+        found = [(i, float(np.linalg.norm(self.by_id[i].position - position))) for i in near]
+        return sorted(
+            ((i, d) for i, d in found if d <= radius), key=lambda pair: (pair[1], pair[0])
+        )
+
+    def named(self, word: str) -> set[int]:
+        """Ids of landmarks with a word in one of their names."""
+        return self._words.get(word, set())
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """All words in names, sorted."""
+        return sorted(word for word, ids in self._words.items() if ids)
+
+    def associate(self, seen: Sequence[Seen]) -> list[int | None]:
+        """Which landmark each sighting of one moment is of; None for a new one.
+
+        The likeliest pairs are made first, and a landmark takes one sighting a moment.
+        """
+        found: list[int | None] = [None] * len(seen)
+        taken: set[int] = set()
+        pairs = []
+        for number, each in enumerate(seen):
+            known = self._tracks.get(each.track) if each.track else None
+            if known is not None:
+                found[number] = known
+                taken.add(known)
+                continue
+            for candidate, likeness, distance in self._candidates(each):
+                pairs.append((-likeness, distance, number, candidate))
+        for _, _, number, candidate in sorted(pairs):
+            if found[number] is None and candidate not in taken:
+                found[number] = candidate
+                taken.add(candidate)
+        return found
+
+    def _candidates(self, seen: Seen) -> Iterable[tuple[int, float, float]]:
+        spread = float(np.sqrt(max(np.linalg.eigvalsh(seen.covariance)[-1], 0.0)))
+        reach = max(self.config.radius, self.config.sigmas * spread)
+        for landmark_id in self._nearby.around(seen.position, reach):
+            landmark = self.by_id[landmark_id]
+            if seen.track and landmark.track:
+                continue  # another outer identity: two different things
+            away = seen.position - landmark.position
+            distance = float(np.linalg.norm(away))
+            if distance > self.config.radius:
+                both = landmark.covariance + seen.covariance
+                if float(away @ np.linalg.solve(both, away)) > self.config.sigmas**2:
+                    continue
+            if seen.embedding is not None and landmark.row:
+                likeness = float(self.vectors.mean(landmark.row) @ seen.embedding)
+                if likeness >= self.config.cosine:
+                    yield landmark_id, likeness, distance
+            elif seen.label and seen.label in landmark.votes:
+                yield landmark_id, 1.0, distance
+
+    def add(
+        self,
+        landmark_id: int,
+        seen: Seen,
+        seq: int,
+        time_s: float,
+        place_id: int,
+        topology: Topology,
+    ) -> Landmark:
+        """Take in one sighting.
+
+        Args:
+            landmark_id: of a landmark, or a new id.
+            seen: what was seen.
+            seq: journal id.
+            time_s: seconds.
+            place_id: where the observer was.
+            topology: where places are.
+        """
+        config = self.config
+        landmark = self.by_id.get(landmark_id) or Landmark(landmark_id, first_s=time_s)
+        if seen.embedding is not None:
+            if not landmark.row:
+                landmark.row = int(self.vectors.new(1, len(seen.embedding))[0])
+            self.vectors.add(np.array([landmark.row]), seen.embedding[None])
+        if seen.label:
+            landmark.votes[seen.label] = landmark.votes.get(seen.label, 0.0) + seen.score
+        landmark.track = landmark.track or seen.track
+        landmark.count += 1
+        landmark.existence = min(landmark.existence + config.seen, config.surest)
+        landmark.last_s = max(time_s, landmark.last_s)
+        if seen.score > landmark.best:
+            landmark.best, landmark.best_seq = seen.score, seq
+        landmark.last = (*landmark.last, seq)[-config.last :]
+        self._view(landmark, seen, place_id, topology.places[place_id].pose)
+        landmark.solve()
+        self.put(landmark)
+        self.changed.add(landmark_id)
+        self.changed_views.add((landmark_id, place_id))
+        return landmark
+
+    def _view(self, landmark: Landmark, seen: Seen, place_id: int, pose: Pose) -> None:
+        turn, local = pose[:3, :3], seen.local
+        covariance = seen.local_covariance + self.config.least_sigma**2 * np.eye(3)
+        weight = np.asarray(np.linalg.inv(covariance), np.float64)
+        turned = turn @ weight @ turn.T
+        landmark.weight = landmark.weight + turned
+        landmark.pull = landmark.pull + turned @ seen.position
+        old = landmark.views.get(place_id) or View(0, np.zeros((3, 3)), np.zeros(3), 0.0, 0.0)
+        bearing = float(np.degrees(np.arctan2(local[0], local[2])))
+        landmark.views[place_id] = View(
+            old.count + 1,
+            old.weight + weight,
+            old.pull + weight @ local,
+            bearing,
+            float(np.linalg.norm(local)),
+        )
+
+    def miss(self, landmark_id: int) -> bool:
+        """One looked through where it should be; returns whether it is gone with that."""
+        landmark = self.by_id[landmark_id]
+        was = landmark.existence
+        landmark.existence = max(was - self.config.missed, -self.config.surest)
+        self.changed.add(landmark_id)
+        return was >= self.config.gone_below > landmark.existence
+
+    def gone(self, landmark: Landmark) -> bool:
+        """Whether it is believed not to be there any more."""
+        return landmark.existence < self.config.gone_below
+
+    def refuse(self, topology: Topology, places: Iterable[int]) -> None:
+        """Move the landmarks seen from places that were corrected."""
+        moved = set(places)
+        for landmark in self.by_id.values():
+            if not moved.isdisjoint(landmark.views):
+                landmark.fuse(topology)
+                self.put(landmark)
+                self.changed.add(landmark.landmark_id)
+
+
+def words(text: str) -> list[str]:
+    """Words of a name or a question: small letters and digits, in order."""
+    kept = "".join(c if c.isalnum() else " " for c in text.casefold())
+    return kept.split()

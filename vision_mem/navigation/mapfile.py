@@ -1,0 +1,304 @@
+"""One map in one file: an SQLite database that survives being killed at any moment.
+
+Everything a step changes is written in one transaction, in write-ahead mode: after a crash the
+file holds the map as of the last transaction. One process writes (a lock file beside the map
+says which), others read at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from vision_mem.errors import InputError, ModelError, SinkError, VisionMemError
+
+FORMAT = "vision-mem-map"
+VERSION = 1
+MEMORY = ":memory:"
+_ID = 0x764D656D
+"""SQLite's "application id" of our files: tells them from other databases."""
+
+_TABLES = """
+CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE frame(frame INTEGER PRIMARY KEY, pose BLOB NOT NULL, relative BLOB NOT NULL,
+  source TEXT NOT NULL);
+CREATE TABLE memory(seq INTEGER PRIMARY KEY, t REAL NOT NULL, frame INTEGER NOT NULL,
+  place INTEGER NOT NULL, landmark INTEGER, leaf INTEGER,
+  position BLOB, embedding BLOB, label TEXT NOT NULL, score REAL NOT NULL,
+  track TEXT NOT NULL, note TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE INDEX memory_place ON memory(place, seq);
+CREATE INDEX memory_landmark ON memory(landmark, seq) WHERE landmark IS NOT NULL;
+CREATE INDEX memory_leaf ON memory(leaf, seq) WHERE leaf IS NOT NULL;
+CREATE INDEX memory_time ON memory(t);
+CREATE TABLE brick(code INTEGER PRIMARY KEY, fields BLOB NOT NULL);
+CREATE TABLE look(seq INTEGER PRIMARY KEY, anchor INTEGER NOT NULL, change BLOB NOT NULL);
+CREATE TABLE vector(page INTEGER PRIMARY KEY, numbers BLOB NOT NULL);
+CREATE TABLE place(id INTEGER PRIMARY KEY, pose BLOB NOT NULL, descriptor BLOB, visits INTEGER
+  NOT NULL, first_s REAL NOT NULL, last_s REAL NOT NULL);
+CREATE TABLE way(a INTEGER, b INTEGER, traversed INTEGER NOT NULL, last_s REAL NOT NULL,
+  blocked INTEGER NOT NULL, PRIMARY KEY(a, b)) WITHOUT ROWID;
+CREATE TABLE landmark(id INTEGER PRIMARY KEY, fields TEXT NOT NULL, numbers BLOB NOT NULL);
+CREATE TABLE view(landmark INTEGER, place INTEGER, numbers BLOB NOT NULL,
+  PRIMARY KEY(landmark, place)) WITHOUT ROWID;
+CREATE TABLE short(slot INTEGER PRIMARY KEY, fields TEXT NOT NULL, numbers BLOB NOT NULL);
+CREATE TABLE event(seq INTEGER PRIMARY KEY, t REAL NOT NULL, kind TEXT NOT NULL,
+  fields TEXT NOT NULL);
+"""
+
+
+class MapFile:
+    """An open map file.
+
+    Args:
+        path: the file; ``:memory:`` for a map that ends with the process.
+        mode: ``w`` to write, making the file when there is none; ``r`` to read only.
+        durable: whether a transaction also outlives a power cut, at the price of a flush each.
+
+    Raises:
+        InputError: for a mode that does not exist, or a file to read that does not.
+        ModelError: for a file that is no map, damaged, or of another version.
+        SinkError: for a file that cannot be written, or that another process writes.
+    """
+
+    def __init__(self, path: str | Path, mode: str = "w", *, durable: bool = False) -> None:
+        self._lock: IO[str] | None = None
+        self._sql: sqlite3.Connection | None = None
+        if mode not in ("r", "w"):
+            raise InputError(f"mode is {mode!r}; expected 'w' to write or 'r' to read")
+        self.path = Path(path)
+        self.mode = mode
+        self.in_memory = str(path) == MEMORY
+        if mode == "r" and not self.path.is_file():
+            raise InputError(f"no map file {self.path}; build one first")
+        try:
+            if mode == "w" and not self.in_memory:
+                self._lock = _locked(self.path)
+            self._open(durable)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, durable: bool) -> None:
+        with self.told():
+            if self.mode == "r":
+                wal = self.path.with_name(self.path.name + "-wal")
+                # Without a log and without the right to make one, the file alone is the map.
+                fixed = not wal.exists() and not os.access(self.path.parent, os.W_OK)
+                address = f"{self.path.resolve().as_uri()}?mode=ro" + "&immutable=1" * fixed
+                self._sql = sqlite3.connect(
+                    address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
+                )
+            else:
+                # Whoever calls keeps two threads from writing at once.
+                self._sql = sqlite3.connect(
+                    str(self.path), timeout=5.0, isolation_level=None, check_same_thread=False
+                )
+            sql = self._sql
+            identity = sql.execute("PRAGMA application_id").fetchone()[0]
+            tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if identity != _ID and (tables or self.mode == "r"):
+                raise ModelError(f"{self.path} is a database, but no map of this program")
+            version = sql.execute("PRAGMA user_version").fetchone()[0]
+            if tables and version != VERSION:
+                raise ModelError(
+                    f"map {self.path} has version {version}; this program reads {VERSION}: use the "
+                    "program that wrote it, or build the map anew"
+                )
+            if self.mode == "w":
+                sql.execute("PRAGMA journal_mode=WAL")
+                sql.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                sql.execute("PRAGMA secure_delete=FAST")
+                if not tables:
+                    script = f"BEGIN IMMEDIATE; PRAGMA application_id={_ID};"
+                    script += f"PRAGMA user_version={VERSION}; {_TABLES} COMMIT;"
+                    sql.executescript(script)
+
+    def __del__(self) -> None:
+        # A map in memory that nobody closed ends quietly; every step was committed already.
+        with contextlib.suppress(Exception):
+            self.close()
+
+    @property
+    def sql(self) -> sqlite3.Connection:
+        """The connection.
+
+        Raises:
+            InputError: when the map was closed.
+        """
+        if self._sql is None:
+            raise InputError(f"map {self.path} is closed; open it again")
+        return self._sql
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, in one line."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _ours(self.path, error) from error
+        except UnicodeDecodeError as error:  # text of a damaged file, also in SQLite's own words
+            raise ModelError(f"map {self.path} is damaged or no map: broken text") from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing: a transaction, undone when something goes wrong in it."""
+        if self.mode == "r":
+            raise InputError(f"map {self.path} is open for reading only; open it with mode 'w'")
+        with self.told():
+            self.sql.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.sql
+                self.sql.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                    self.sql.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the map, whatever is written meanwhile."""
+        with self.told():
+            inside = self.sql.in_transaction
+            if not inside:
+                self.sql.execute("BEGIN")
+            try:
+                yield self.sql
+            finally:
+                if not inside:
+                    with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                        self.sql.execute("ROLLBACK")
+
+    def version_seen(self) -> int:
+        """A number that changes when another process has written."""
+        with self.told():
+            return int(self.sql.execute("PRAGMA data_version").fetchone()[0])
+
+    def check(self) -> None:
+        """Have SQLite look through the whole file.
+
+        Raises:
+            ModelError: when something is broken.
+        """
+        with self.told():
+            said = self.sql.execute("PRAGMA integrity_check").fetchone()[0]
+        if said != "ok":
+            raise ModelError(f"map {self.path} is damaged: {str(said).splitlines()[0]}")
+
+    def file_bytes(self) -> int:
+        """Bytes on disk, the log included; 0 for a map in memory."""
+        if self.in_memory:
+            return 0
+        parts = [self.path, self.path.with_name(self.path.name + "-wal")]
+        return sum(part.stat().st_size for part in parts if part.exists())
+
+    def content(self) -> bytes:
+        """The whole map as the bytes of a file."""
+        import tempfile
+
+        with self.told(), tempfile.TemporaryDirectory() as folder:
+            copy = sqlite3.connect(Path(folder) / "map")
+            self.sql.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+            copy.close()
+            return (Path(folder) / "map").read_bytes()
+
+    def replace(self, content: bytes) -> None:
+        """Become the map whose ``content`` this is.
+
+        Raises:
+            ModelError: when it is no map of this program.
+        """
+        import tempfile
+
+        with self.told(), tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "map").write_bytes(content)
+            MapFile(Path(folder) / "map", "r").close()
+            copy = sqlite3.connect(Path(folder) / "map")
+            copy.backup(self.sql)
+            copy.close()
+
+    def clear(self) -> None:
+        """Drop all rows of all tables."""
+        with self.writing() as sql:
+            names = sql.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall()
+            for (name,) in names:
+                sql.execute(f"DELETE FROM {name}")
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        if self._sql is not None:
+            with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
+                if self.mode == "w":
+                    self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._sql.close()
+            self._sql = None
+        if self._lock is not None:
+            self._lock.close()  # the lock ends with it; the file stays, removing it would race
+            self._lock = None
+
+
+def get_meta(sql: sqlite3.Connection) -> dict[str, str]:
+    """What the map says of itself."""
+    return {str(key): str(value) for key, value in sql.execute("SELECT key, value FROM meta")}
+
+
+def put_meta(sql: sqlite3.Connection, values: dict[str, Any]) -> None:
+    """Say something of the map."""
+    rows = [(key, str(value)) for key, value in values.items()]
+    sql.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
+
+
+def _locked(path: Path) -> IO[str]:
+    place = path.with_name(path.name + ".lock")
+    try:
+        stream = place.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise SinkError(
+            f"map {path} cannot be written: {error.strerror}; check folder and permissions"
+        ) from error
+    try:
+        _take(stream)
+    except OSError as error:
+        stream.seek(0)
+        owner = stream.read(20).strip() or "unknown"
+        stream.close()
+        raise SinkError(
+            f"map {path} is being written by process {owner}; wait for it, or open with mode 'r'"
+        ) from error
+    stream.seek(0)
+    stream.truncate()
+    stream.write(f"{os.getpid()}\n")
+    stream.flush()
+    return stream
+
+
+def _take(stream: IO[str]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        stream.seek(64)  # beyond the owner's number, which others may want to read
+        getattr(msvcrt, "locking")(stream.fileno(), 2, 1)  # noqa: B009
+        return
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _ours(path: Path, error: sqlite3.Error) -> VisionMemError:
+    said = " ".join(str(error).split())
+    if isinstance(error, sqlite3.OperationalError):
+        if "readonly" in said or "read-only" in said:
+            return SinkError(f"map {path} is read-only; check permissions, or open with mode 'r'")
+        if "locked" in said or "busy" in said:
+            return SinkError(f"map {path} is locked by another program; close it there")
+        if "full" in said:
+            return SinkError(f"map {path} could not be written: no space left; free some")
+        if "unable to open" in said:
+            return SinkError(f"map {path} cannot be opened; check folder and permissions")
+    if isinstance(error, sqlite3.ProgrammingError):
+        return InputError(f"map {path}: {said}")
+    return ModelError(f"map {path} is damaged or no map: {said}")

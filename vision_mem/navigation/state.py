@@ -1,0 +1,279 @@
+"""Everything a map holds, in memory, and how it gets into the file and back.
+
+Space changes in many leaves at each look, so a look is stored as it is, a few kilobytes, and
+folded into the bricks now and then: after a crash the looks since the last fold are applied again,
+with the same result to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vision_mem.errors import ModelError
+from vision_mem.navigation.carving import FrameUpdate
+from vision_mem.navigation.config import NavigationConfig
+from vision_mem.navigation.landmarks import Landmark, Landmarks, View
+from vision_mem.navigation.longterm import Journal, Memory
+from vision_mem.navigation.mapfile import get_meta, put_meta
+from vision_mem.navigation.octree import Octree, OctreeStats
+from vision_mem.navigation.retrieval import Retriever
+from vision_mem.navigation.shortterm import ShortMemory
+from vision_mem.navigation.topology import Changes, Place, Topology, Way
+
+_FIELDS = "row votes count existence first_s last_s best best_seq last track"
+
+
+class SpatialState:
+    """The parts of a map.
+
+    Args:
+        config: settings.
+        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
+
+    Attributes:
+        octree, topology, landmarks, short, journal, retriever: the parts.
+        next_id: for places and landmarks alike.
+        frame: number of the latest observation.
+        now_s: its time, seconds.
+        dropped: sightings without a place in the grid.
+        encoder: what made the embeddings, "" where nobody said.
+    """
+
+    def __init__(self, config: NavigationConfig, corner: ArrayLike = (0.0, 0.0, 0.0)) -> None:
+        self.config = config
+        self.octree = Octree(config.octree, corner)
+        self.topology = Topology(config.topology)
+        self.landmarks = Landmarks(config.landmark)
+        self.short = ShortMemory(config.short)
+        self.journal = Journal(config.store.dtype)
+        self.retriever = Retriever(self.landmarks, self.short, config.retrieval)
+        self.next_id = 1
+        self.frame = 0
+        self.now_s = 0.0
+        self.dropped = 0
+        self.encoder = ""
+        self.memories: list[Memory] = []
+        self.looks: list[tuple[int, int, bytes]] = []
+        self.events: list[tuple[float, str, dict[str, Any]]] = []
+        self._unfolded = 0
+        self._folded = False
+
+    def new_id(self) -> int:
+        """A number no place or landmark ever had."""
+        self.next_id += 1
+        return self.next_id - 1
+
+    def detail(self) -> dict[str, int]:
+        """Bytes in memory by kind."""
+        waiting = sum(len(look[2]) for look in self.looks)
+        waiting += sum(400 + len(each.embedding or b"") for each in self.memories)
+        return {
+            "space": self.octree.nbytes if len(self.octree.bricks) else 0,
+            "places": self.topology.nbytes,
+            "landmarks": self.landmarks.nbytes if len(self.landmarks) else 0,
+            "short memory": self.short.nbytes,
+            "waiting to be written": waiting,
+        }
+
+    # -- into the file -------------------------------------------------------------------------
+
+    def save(self, sql: sqlite3.Connection, *, fold: bool = False) -> None:
+        """Write what changed, within a transaction; call ``saved`` once it is committed."""
+        self.journal.write(sql, self.memories)
+        sql.executemany("INSERT INTO look VALUES(?, ?, ?)", self.looks)
+        sql.executemany(
+            "INSERT INTO event(t, kind, fields) VALUES(?, ?, ?)",
+            [(t, kind, json.dumps(fields)) for t, kind, fields in self.events],
+        )
+        self._save_places(sql)
+        self._save_landmarks(sql)
+        slots = {slot: self.short.pack(slot) for slot in sorted(self.short.changed)}
+        full = [(slot, *packed) for slot, packed in slots.items() if packed is not None]
+        sql.executemany("INSERT OR REPLACE INTO short VALUES(?, ?, ?)", full)
+        free = [(slot,) for slot, packed in slots.items() if packed is None]
+        sql.executemany("DELETE FROM short WHERE slot=?", free)
+        meta: dict[str, Any] = {
+            "next_id": self.next_id,
+            "next_seq": self.journal.next_seq,
+            "frame": self.frame,
+            "now_s": repr(self.now_s),
+            "dropped": self.dropped,
+            "short_step": self.short.step,
+            "current": self.topology.current or 0,
+            "encoder": self.encoder,
+            "landmark_vectors": self.landmarks.vectors.used,
+            "landmark_width": self.landmarks.vectors.sums.shape[1],
+        }
+        self._folded = fold or self._unfolded + len(self.looks) >= self.config.store.fold_every
+        if self._folded:
+            meta |= self._fold(sql)
+        put_meta(sql, meta)
+
+    def saved(self) -> None:
+        """All that changed is in the file."""
+        self._unfolded = 0 if self._folded else self._unfolded + len(self.looks)
+        if self._folded:
+            self.octree.bricks.dirty[:] = False
+            self.octree.vectors.clean()
+        self.memories, self.looks, self.events = [], [], []
+        self.topology.changed = Changes()
+        self.landmarks.changed, self.landmarks.changed_views = set(), set()
+        self.short.changed = set()
+
+    def _fold(self, sql: sqlite3.Connection) -> dict[str, Any]:
+        bricks = self.octree.bricks
+        for row in np.flatnonzero(bricks.dirty).tolist():
+            code = int(bricks.codes[row])
+            if bricks.tick[row].any():
+                values = (code, bricks.pack(row))
+                sql.execute("INSERT OR REPLACE INTO brick VALUES(?, ?)", values)
+            else:
+                sql.execute("DELETE FROM brick WHERE code=?", (code,))
+        sql.executemany("INSERT OR REPLACE INTO vector VALUES(?, ?)", self.octree.vectors.pages())
+        sql.execute("DELETE FROM look")
+        return {
+            "octree": json.dumps(asdict(self.octree.stats)),
+            "leaf_vectors": self.octree.vectors.used,
+            "leaf_width": self.octree.vectors.sums.shape[1],
+        }
+
+    def _save_places(self, sql: sqlite3.Connection) -> None:
+        for place_id in sorted(self.topology.changed.places):
+            place = self.topology.places.get(place_id)
+            if place is None:
+                sql.execute("DELETE FROM place WHERE id=?", (place_id,))
+                continue
+            looks = None if place.descriptor is None else place.descriptor.astype("<f4").tobytes()
+            pose = place.pose.astype("<f8").tobytes()
+            row = (place_id, pose, looks, place.visits, place.first_s, place.last_s)
+            sql.execute("INSERT OR REPLACE INTO place VALUES(?, ?, ?, ?, ?, ?)", row)
+        for pair in sorted(self.topology.changed.ways):
+            way = self.topology.ways.get(pair)
+            if way is None:
+                sql.execute("DELETE FROM way WHERE a=? AND b=?", pair)
+            else:
+                values = (*pair, way.traversed, way.last_s, int(way.blocked))
+                sql.execute("INSERT OR REPLACE INTO way VALUES(?, ?, ?, ?, ?)", values)
+
+    def _save_landmarks(self, sql: sqlite3.Connection) -> None:
+        rows, views = [], []
+        for landmark_id in sorted(self.landmarks.changed):
+            landmark = self.landmarks.by_id.get(landmark_id)
+            if landmark is None:
+                sql.execute("DELETE FROM landmark WHERE id=?", (landmark_id,))
+                continue
+            fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS.split()})
+            sums = np.concatenate([landmark.weight.reshape(-1), landmark.pull]).astype("<f8")
+            store = self.landmarks.vectors
+            vector = b""
+            if landmark.row:
+                count = np.array([store.count[landmark.row]], "<u4")
+                vector = count.tobytes() + store.sums[landmark.row].astype("<f4").tobytes()
+            rows.append((landmark_id, fields, sums.tobytes() + vector))
+        sql.executemany("INSERT OR REPLACE INTO landmark VALUES(?, ?, ?)", rows)
+        for pair in sorted(self.landmarks.changed_views):
+            owner = self.landmarks.by_id.get(pair[0])
+            view = None if owner is None else owner.views.get(pair[1])
+            if view is None:
+                sql.execute("DELETE FROM view WHERE landmark=? AND place=?", pair)
+                continue
+            ends = [view.count, view.bearing, view.distance]
+            numbers = np.concatenate([view.weight.reshape(-1), view.pull, ends]).astype("<f8")
+            views.append((*pair, numbers.tobytes()))
+        sql.executemany("INSERT OR REPLACE INTO view VALUES(?, ?, ?)", views)
+
+    # -- out of the file -----------------------------------------------------------------------
+
+    def load(self, sql: sqlite3.Connection) -> None:
+        """Take in what a file holds; this state must be new.
+
+        Raises:
+            ModelError: for content that is damaged.
+        """
+        try:
+            self._load(sql)
+        except (ValueError, TypeError, KeyError, IndexError, np.linalg.LinAlgError) as error:
+            if isinstance(error, ModelError):
+                raise
+            said = " ".join(str(error).split())
+            raise ModelError(f"the map is damaged: {said}; restore it from a copy") from error
+
+    def _load(self, sql: sqlite3.Connection) -> None:
+        meta = get_meta(sql)
+        self.next_id = int(meta.get("next_id", 1))
+        self.frame = int(meta.get("frame", 0))
+        self.now_s = float(meta.get("now_s", 0.0))
+        self.dropped = int(meta.get("dropped", 0))
+        self.encoder = meta.get("encoder", "")
+        self.journal.open(sql)
+        self._load_places(sql)
+        self.topology.current = int(meta.get("current", 0)) or None
+        self._load_landmarks(sql, meta)
+        for slot, fields, numbers in sql.execute("SELECT slot, fields, numbers FROM short"):
+            self.short.unpack(slot, fields, numbers)
+        self.short.step = int(meta.get("short_step", 0))
+        self._load_space(sql, meta)
+
+    def _load_places(self, sql: sqlite3.Connection) -> None:
+        for place_id, pose, looks, visits, first_s, last_s in sql.execute("SELECT * FROM place"):
+            matrix = np.frombuffer(pose, "<f8").astype(np.float64).reshape(4, 4)
+            vector = None if looks is None else np.frombuffer(looks, "<f4").astype(np.float32)
+            self.topology.put(Place(place_id, matrix, vector, visits, first_s, last_s))
+        for start, end, traversed, last_s, blocked in sql.execute("SELECT * FROM way"):
+            if not {start, end} <= self.topology.places.keys():
+                raise ValueError(f"a way leads to place {start} or {end}, which is missing")
+            self.topology.put_way(Way(start, end, traversed, last_s, bool(blocked)))
+
+    def _load_landmarks(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
+        views: dict[int, dict[int, View]] = {}
+        # In the order of the key, so that sums over views do not depend on the file's history.
+        for landmark_id, place_id, raw in sql.execute("SELECT * FROM view ORDER BY 1, 2"):
+            numbers = _floats(raw, 15)
+            view = View(
+                int(numbers[12]), numbers[:9].reshape(3, 3), numbers[9:12], *numbers[13:].tolist()
+            )
+            if place_id not in self.topology.places:
+                raise ValueError(f"a landmark was seen from place {place_id}, which is missing")
+            views.setdefault(landmark_id, {})[place_id] = view
+        store = self.landmarks.vectors
+        used, width = int(meta.get("landmark_vectors", 1)), int(meta.get("landmark_width", 0))
+        if used > 1:
+            store.new(used - 1, width)
+        for landmark_id, text, raw in sql.execute("SELECT * FROM landmark ORDER BY id"):
+            fields = json.loads(text)
+            fields["last"] = tuple(fields["last"])
+            landmark = Landmark(landmark_id, **fields, views=views.get(landmark_id, {}))
+            sums = _floats(raw[:96], 12)
+            landmark.weight, landmark.pull = sums[:9].reshape(3, 3), sums[9:]
+            landmark.solve()
+            if landmark.row:
+                store.count[landmark.row] = np.frombuffer(raw[96:100], "<u4")[0]
+                store.sums[landmark.row] = np.frombuffer(raw[100:], "<f4")
+            self.landmarks.put(landmark)
+        store.clean()
+
+    def _load_space(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
+        rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
+        bricks, vectors = self.octree.bricks, self.octree.vectors
+        bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
+        bricks.dirty[:] = False
+        self.octree.stats = OctreeStats(**json.loads(meta.get("octree", "{}")))
+        used, width = int(meta.get("leaf_vectors", 1)), int(meta.get("leaf_width", 0))
+        for page, numbers in sql.execute("SELECT page, numbers FROM vector"):
+            vectors.load(page, numbers, width, used)
+        for anchor, change in sql.execute("SELECT anchor, change FROM look ORDER BY seq"):
+            self.octree.apply(FrameUpdate.from_bytes(change), anchor)
+            self._unfolded += 1
+
+
+def _floats(raw: bytes, count: int) -> NDArray[np.float64]:
+    numbers = np.frombuffer(raw, "<f8").astype(np.float64)
+    if len(numbers) != count:
+        raise ValueError(f"{len(numbers)} numbers where {count} belong")
+    return numbers
