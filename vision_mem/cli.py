@@ -38,6 +38,10 @@ COMMANDS = {
         "Find, segment and follow everything in a video, image folder, camera or stream.",
         "vision_mem.pipelines.mots",
     ),
+    "ask": Command(
+        "Watch a stream and answer questions about now and long ago.",
+        "vision_mem.pipelines.ask",
+    ),
     "demo": Command(
         "Generate a clip, follow an object through it, and say how well that went.",
         "vision_mem.pipelines.demo",

@@ -109,6 +109,13 @@ class Candidates:
     object_logit: torch.Tensor
     pointers: torch.Tensor
 
+    def of(self, row: int) -> Candidates:
+        """Those of one object of several, B = 1."""
+        one = slice(row, row + 1)
+        return Candidates(
+            self.logits[one], self.iou[one], self.object_logit[one], self.pointers[one]
+        )
+
 
 @dataclass(frozen=True)
 class SegmenterTraits:

@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 
 from vision_mem.errors import InputError
 from vision_mem.models.protocols import (
@@ -25,9 +23,10 @@ from vision_mem.models.protocols import (
     MemoryRead,
     SegmenterTraits,
 )
+from vision_mem.models.sam2_groups import equal_shapes, in_order
 from vision_mem.models.sam2_image import Encoded, ImageSide, to_image
 from vision_mem.models.sam2_memory import MemorySide
-from vision_mem.models.sam2_prompts import points_of, square_mask
+from vision_mem.models.sam2_prompts import boxes_of, points_of, square_mask, square_picture
 from vision_mem.types import Frame, Prompt
 
 RESIZES = ("pil_bicubic", "decord", "cv2")
@@ -112,7 +111,8 @@ class Sam2Segmenter:
 
     def encode_image(self, frame: Frame) -> ImageFeatures:
         """Encode a frame, once for all objects. See ``Segmenter.encode_image``."""
-        pixels = torch.from_numpy(self._square(frame)).to(self.device)
+        square = square_picture(frame, self.network.image_size, self.resize)
+        pixels = torch.from_numpy(square).to(self.device)
         with self._running():
             # Same order of roundings as the reference: to [0, 1], minus mean, over deviation.
             image = pixels.permute(2, 0, 1).to(torch.float32) / 255.0
@@ -120,27 +120,6 @@ class Sam2Segmenter:
             encoded = self._images(image.unsqueeze(0))
         side = self.network.image_size
         return ImageFeatures(frame.size, (side, side), encoded)
-
-    def _square(self, frame: Frame) -> NDArray[np.uint8]:
-        side = int(self.network.image_size)
-        if self.resize == "decord":
-            made = frame.model_image
-            if made is None or made.shape != (side, side, 3):
-                got = "none" if made is None else f"one of shape {made.shape}"
-                raise InputError(
-                    f"resize 'decord' needs a model image of {side} x {side} with each frame and "
-                    f"frame {frame.index} has {got}; open the source with resize='decord' and "
-                    f"model_size={side}, or choose resize='pil_bicubic'"
-                )
-            return np.array(made)
-        if frame.size == (side, side):
-            return np.array(frame.image)
-        if self.resize == "cv2":
-            shrinking = min(frame.size) >= side
-            how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-            return np.asarray(cv2.resize(frame.image, (side, side), interpolation=how))
-        resized = Image.fromarray(frame.image).resize((side, side), Image.Resampling.BICUBIC)
-        return np.array(resized)
 
     # -- seam 2: memory and masks --------------------------------------------------------------
 
@@ -176,6 +155,32 @@ class Sam2Segmenter:
             )
             return self._heads(encoded, context, points, dense, multiple, appear_threshold)
 
+    def decode_boxes(
+        self,
+        features: ImageFeatures,
+        prompts: Sequence[Prompt],
+        *,
+        reads: Sequence[MemoryRead] | None = None,
+        previous: torch.Tensor | None = None,
+        appear_threshold: float = 0.0,
+    ) -> Candidates:
+        """``decode_prompt`` for B boxes together, one mask each.
+
+        Args:
+            features: the encoded frame.
+            prompts: boxes without points.
+            reads: memories of objects that are corrected; None when all are new.
+            previous: ``(B, 1, h, w)`` of those.
+            appear_threshold: object logits above it count as present.
+        """
+        side = self.network.image_size
+        points = boxes_of(prompts, features.video_size, side, self.device)
+        multiple = self.network._use_multimask(reads is None, {"point_labels": points[1]})
+        dense = None if previous is None else previous.to(self.device).clamp(-32.0, 32.0)
+        return self._grouped(
+            features, len(prompts), reads, points, dense, multiple, appear_threshold
+        )
+
     def decode(
         self,
         features: ImageFeatures,
@@ -189,18 +194,8 @@ class Sam2Segmenter:
         """
         if not reads:
             raise InputError("nothing to decode: no memories were given")
-        encoded: Encoded = features.payload
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for number, read in enumerate(reads):
-            groups.setdefault(_shape_of(read), []).append(number)
         multiple = self.network._use_multimask(False, None)
-        parts: list[tuple[list[int], Candidates]] = []
-        with self._running():
-            for numbers in groups.values():
-                context = self._memories.recall(encoded, [reads[n] for n in numbers])
-                made = self._heads(encoded, context, None, None, multiple, appear_threshold)
-                parts.append((numbers, made))
-        return _in_order(parts, len(reads))
+        return self._grouped(features, len(reads), reads, None, None, multiple, appear_threshold)
 
     def to_grid(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
         """Low-resolution logits to the network's own resolution. See ``Segmenter.to_grid``."""
@@ -246,6 +241,31 @@ class Sam2Segmenter:
             torch.autocast(self.device.type, dtype=half, enabled=half is not None),
         ):
             yield
+
+    def _grouped(
+        self,
+        features: ImageFeatures,
+        count: int,
+        reads: Sequence[MemoryRead] | None,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        dense: torch.Tensor | None,
+        multiple: bool,
+        appear_threshold: float,
+    ) -> Candidates:
+        """Decode objects, those whose memories have equal shapes together."""
+        encoded: Encoded = features.payload
+        parts: list[tuple[list[int], Candidates]] = []
+        with self._running():
+            for some in equal_shapes(reads, count):
+                if reads is None:
+                    context = self._memories.first_prompt(encoded).expand(len(some), -1, -1, -1)
+                else:
+                    context = self._memories.recall(encoded, [reads[n] for n in some])
+                own = None if points is None else (points[0][some], points[1][some])
+                before = None if dense is None else dense[some]
+                made = self._heads(encoded, context, own, before, multiple, appear_threshold)
+                parts.append((some, made))
+        return in_order(parts, count)
 
     def _heads(
         self,
@@ -372,23 +392,6 @@ class Sam2Segmenter:
             object_logit=object_logit[:, 0],
             pointers=pointer.unsqueeze(1),
         )
-
-
-def _shape_of(read: MemoryRead) -> tuple[int, ...]:
-    return len(read.prompts), len(read.recents), len(read.pointers)
-
-
-def _in_order(parts: list[tuple[list[int], Candidates]], count: int) -> Candidates:
-    """Put groups that were decoded apart back into the order in which they were asked for."""
-    if len(parts) == 1:
-        return parts[0][1]
-    place = torch.tensor([n for numbers, _ in parts for n in numbers])
-    back = torch.empty(count, dtype=torch.long)
-    back[place] = torch.arange(count)
-    back = back.to(parts[0][1].logits.device)
-    fields = ("logits", "iou", "object_logit", "pointers")
-    joined = {f: torch.cat([getattr(made, f) for _, made in parts])[back] for f in fields}
-    return Candidates(**joined)
 
 
 def _resize(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

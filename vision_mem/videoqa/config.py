@@ -12,6 +12,7 @@ RULES = ("tiers", "recent", "fifo", "uniform", "full")
 BUDGETS = ("all", "history")
 GATES = ("best", "stream", "carried", "off")
 QUERIES = ("question", "prompt")
+MATCHES = ("video", "words")
 POSITIONS = ("absolute", "rebase", "compact")
 CLOCKS = ("time", "index")
 TEXT_RULES = ("reference", "transformers")
@@ -115,6 +116,9 @@ class RetrievalConfig:
         enabled: False reads everything, always.
         query: which tokens of the prompt are looked for: those of the ``question`` and its
             options, or of the whole ``prompt`` with its system words and markers (released code).
+        match: how a grid is scored: ``video``, how well its tokens are described by the words, on
+            average; or ``words``, how well the words are shown by its tokens, which finds small
+            things.
         gate: when the recent grids alone answer. ``best``: when they match the question at least
             as well as every older grid does. ``stream``: when they match it at least as well as
             a moving average over the older grids, oldest first. ``carried``: the released code's
@@ -128,11 +132,12 @@ class RetrievalConfig:
             are read, at and above which ``top_k`` are.
 
     Source:
-        specs/savemem.md 2; ``best`` and ``stream`` are ours.
+        specs/savemem.md 2; ``best``, ``stream`` and ``words`` are ours.
     """
 
     enabled: bool = True
     query: str = "question"
+    match: str = "video"
     gate: str = "best"
     gate_ratio: float = 1.0
     gate_momentum: float = 0.2
@@ -142,7 +147,7 @@ class RetrievalConfig:
     high_spread: float = 0.3
 
     def __post_init__(self) -> None:
-        _one_of("retrieval", self, gate=GATES, query=QUERIES)
+        _one_of("retrieval", self, gate=GATES, query=QUERIES, match=MATCHES)
         _at_least("retrieval", self, 1, "top_k")
         _at_least("retrieval", self, 0, "gate_ratio", "low_spread")
         _within("retrieval", self, 0.0, 1.0, "gate_momentum", "least_share")

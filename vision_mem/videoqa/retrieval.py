@@ -61,24 +61,31 @@ class Retrieved:
     count: int
 
 
-def score_grids(entries: Sequence[GridEntry], query: torch.Tensor) -> list[float]:
+def score_grids(
+    entries: Sequence[GridEntry], query: torch.Tensor, match: str = "video"
+) -> list[float]:
     """Late interaction of grids with the words of a question.
 
     Args:
         entries: grids with at least one token each.
         query: float32 ``(m, D)`` unit vectors, m >= 1.
+        match: ``video``: the best over the words, the mean over the visual tokens; ``words``: the
+            best over the visual tokens, the mean over the words.
 
     Returns:
         The score of each grid, in [-1, 1].
 
     Source:
-        specs/savemem.md 2: the best over the words, the mean over the visual tokens.
+        specs/savemem.md 2 for ``video``; ColBERT (SIGIR 2020) for ``words``.
     """
     if not entries:
         return []
     units = torch.cat([entry.units() for entry in entries]).float()
-    best = (units @ query.T).max(dim=1).values.cpu()
-    return [float(part.mean()) for part in torch.split(best, [len(e) for e in entries])]
+    cosines = units @ query.T  # (tokens of all grids, m)
+    parts = torch.split(cosines, [len(entry) for entry in entries])
+    if match == "words":
+        return [float(part.max(dim=0).values.mean()) for part in parts]
+    return [float(part.max(dim=1).values.cpu().mean()) for part in parts]
 
 
 def needs_history(
@@ -190,7 +197,7 @@ def retrieve(
     if len(query) == 0:
         unscored = GateDecision(True, carried=carried)
         return Retrieved((*older, *recent), {}, unscored, None, len(older))
-    new, old = score_grids(recent, query), score_grids(older, query)
+    new, old = (score_grids(some, query, config.match) for some in (recent, older))
     everything = (*older, *recent)
     scores = {e.index: s for e, s in zip(everything, (*old, *new), strict=True)}
     gate = GateDecision(True, carried=carried)
