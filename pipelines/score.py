@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import typer
 
@@ -28,15 +28,27 @@ from vision_mem.evaluation.results import ResultSet
 from vision_mem.evaluation.scores import BenchmarkScore, score_benchmark
 from vision_mem.evaluation.selection import choose_sequences
 from vision_mem.evaluation.sets import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.videoqa import (
+    VIDEOQA_SETS,
+    VideoQaBenchmark,
+    VideoQaResults,
+    open_videoqa_benchmark,
+    score_answers,
+)
+from vision_mem.io.report import count
 
-_DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS)
+_DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS, *VIDEOQA_SETS)
 
 
 def main(
     dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(_DATASETS)}.")],
     root: Annotated[
-        Path, typer.Option(help="The benchmark's folder; its truth suffices, images are not read.")
-    ],
+        Path | None,
+        typer.Option(
+            help="The benchmark's folder; its truth suffices, images are not read. Sets of "
+            "questions do without."
+        ),
+    ] = None,
     more: Annotated[
         list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="As --results.")
     ] = None,
@@ -60,14 +72,15 @@ def main(
         bool, typer.Option("--repair", help="Take the box before for NaN and negative sizes.")
     ] = False,
     sequences: Annotated[
-        str | None, typer.Option(help="Names or patterns, comma-separated: car-1,bird-*.")
+        str | None,
+        typer.Option(help="Names or patterns, comma-separated: car-1,bird-*; of questions: tasks."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write CSV, JSON and plots to this folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> int:
-    """Score result files of any tracker on a benchmark, by the rules of its official scorer.
+    """Score result files of any tracker or model, by the rules of the benchmark's official scorer.
 
     Give --results once for each tracker. Files are found by the names of the sequences, wherever
     they lie below. What the numbers mean is said in docs/scoring.md.
@@ -79,20 +92,21 @@ def main(
     names: list[str | None] = list(name) if name else [None] * len(places)
     if len(names) != len(places):
         raise InputError(f"{len(names)} --name for {len(places)} --results; expected one for each")
-    benchmark = _open(dataset, root, sequences, rules)
-    chosen = benchmark.sequences
+    family = _family(dataset)
+    benchmark = family.open(dataset, root, sequences, rules)
     scores: list[BenchmarkScore] = []
     for path, given in zip(places, names, strict=True):
         taken = [score.tracker for score in scores]
-        with _results(path, benchmark, given) as found:
+        with family.results(path, benchmark, given) as found:
             found.name = _unique(found, taken)
-            with _progress(found.name, len(chosen)) as advance:
-                scores.append(_score(benchmark, found, rules, advance))
+            with _progress(found.name, family.count(benchmark)) as advance:
+                scores.append(family.score(benchmark, found, rules, advance))
     files = [] if out is None else report.write_report(out, scores, rules, benchmark.notes)
     if as_json:
         print(json.dumps(report.record(scores, rules, benchmark.notes), allow_nan=False))
         return 0
-    print(f"{benchmark.title}: {len(chosen)} sequences{_how(rules)}\n")
+    known = family.count(benchmark) or max(len(score.sequences) for score in scores)
+    print(f"{benchmark.title}: {count(known, scores[0].unit)}{_how(rules)}\n")
     print(report.table(scores))
     if attributes := report.attribute_table(scores):
         print(f"\n{attributes}")
@@ -103,46 +117,119 @@ def main(
     return 0
 
 
-def _open(
-    dataset: str, root: Path, sequences: str | None, rules: Rules
-) -> Benchmark | MotBenchmark:
-    """The benchmark, or the chosen part of it."""
-    if dataset not in MOT_BENCHMARKS:
-        if dataset not in BENCHMARKS:
-            hint = nearest(dataset, _DATASETS)
-            raise InputError(
-                f"no benchmark {dataset!r}; expected one of {', '.join(_DATASETS)}{hint}"
-            )
-        one = open_benchmark(dataset, root, need_frames=False)
-        return replace(one, sequences=tuple(choose_sequences(one.sequences, names=sequences)))
-    if replace(rules, partial=False) != Rules():
-        raise InputError(f"{dataset} has many objects; leave out --strict, --absent and --repair")
-    many = open_mot_benchmark(dataset, root, need_frames=False)
-    return replace(many, sequences=tuple(choose_sequences(many.sequences, names=sequences)))
+class _Family(Protocol):
+    """A kind of benchmark: how it is opened, where its results are, how they are scored."""
+
+    def open(self, key: str, root: Path | None, chosen: str | None, rules: Rules) -> Any:
+        """The benchmark, or the chosen part of it."""
+
+    def count(self, benchmark: Any) -> int:
+        """How much there is to score; 0 where results alone say it."""
+
+    def results(self, path: Path, benchmark: Any, name: str | None) -> Any:
+        """The files of one tracker."""
+
+    def score(
+        self, benchmark: Any, results: Any, rules: Rules, on_sequence: Callable[[str], None]
+    ) -> BenchmarkScore:
+        """Their score."""
 
 
-def _results(
-    path: Path, benchmark: Benchmark | MotBenchmark, name: str | None
-) -> ResultSet | MotResults:
-    if isinstance(benchmark, MotBenchmark):
+class _OneObject:
+    """Sets of one object, or of a few given on the first frame."""
+
+    def open(self, key: str, root: Path | None, chosen: str | None, rules: Rules) -> Benchmark:
+        one = open_benchmark(key, _needed(key, root), need_frames=False)
+        return replace(one, sequences=tuple(choose_sequences(one.sequences, names=chosen)))
+
+    def count(self, benchmark: Benchmark) -> int:
+        return len(benchmark.sequences)
+
+    def results(self, path: Path, benchmark: Benchmark, name: str | None) -> ResultSet:
+        return ResultSet(path, name)
+
+    def score(
+        self,
+        benchmark: Benchmark,
+        results: ResultSet,
+        rules: Rules,
+        on_sequence: Callable[[str], None],
+    ) -> BenchmarkScore:
+        return score_benchmark(benchmark, results, **vars(rules), on_sequence=on_sequence)
+
+
+class _ManyObjects:
+    """Sets of many objects with identities."""
+
+    def open(self, key: str, root: Path | None, chosen: str | None, rules: Rules) -> MotBenchmark:
+        if replace(rules, partial=False) != Rules():
+            raise InputError(f"{key} has many objects; leave out --strict, --absent and --repair")
+        many = open_mot_benchmark(key, _needed(key, root), need_frames=False)
+        return replace(many, sequences=tuple(choose_sequences(many.sequences, names=chosen)))
+
+    def count(self, benchmark: MotBenchmark) -> int:
+        return len(benchmark.sequences)
+
+    def results(self, path: Path, benchmark: MotBenchmark, name: str | None) -> MotResults:
         return MotResults(path, benchmark, name)
-    return ResultSet(path, name)
 
-
-def _score(
-    benchmark: Benchmark | MotBenchmark,
-    results: ResultSet | MotResults,
-    rules: Rules,
-    on_sequence: Callable[[str], None],
-) -> BenchmarkScore:
-    if isinstance(benchmark, MotBenchmark):
-        assert isinstance(results, MotResults)
+    def score(
+        self,
+        benchmark: MotBenchmark,
+        results: MotResults,
+        rules: Rules,
+        on_sequence: Callable[[str], None],
+    ) -> BenchmarkScore:
         return score_tracks(benchmark, results, partial=rules.partial, on_sequence=on_sequence)
-    assert isinstance(results, ResultSet)
-    return score_benchmark(benchmark, results, **vars(rules), on_sequence=on_sequence)
 
 
-def _unique(results: ResultSet | MotResults, taken: list[str]) -> str:
+class _Questions:
+    """Sets of questions about videos."""
+
+    def open(
+        self, key: str, root: Path | None, chosen: str | None, rules: Rules
+    ) -> VideoQaBenchmark:
+        if replace(rules, strict=False) != Rules():
+            raise InputError(
+                f"{key} asks questions; leave out --absent, --partial and --repair: what is there "
+                "is scored"
+            )
+        return open_videoqa_benchmark(key, root, tasks=chosen)
+
+    def count(self, benchmark: VideoQaBenchmark) -> int:
+        return len(benchmark.queries)
+
+    def results(self, path: Path, benchmark: VideoQaBenchmark, name: str | None) -> VideoQaResults:
+        return VideoQaResults(path, benchmark, name)
+
+    def score(
+        self,
+        benchmark: VideoQaBenchmark,
+        results: VideoQaResults,
+        rules: Rules,
+        on_sequence: Callable[[str], None],
+    ) -> BenchmarkScore:
+        return score_answers(benchmark, results, strict=rules.strict, on_sequence=on_sequence)
+
+
+def _family(dataset: str) -> _Family:
+    """The kind of a benchmark; other kinds bring their keys here."""
+    families: dict[str, _Family] = dict.fromkeys(BENCHMARKS, _OneObject())
+    families |= dict.fromkeys(MOT_BENCHMARKS, _ManyObjects())
+    families |= dict.fromkeys(VIDEOQA_SETS, _Questions())
+    if dataset not in families:
+        hint = nearest(dataset, _DATASETS)
+        raise InputError(f"no benchmark {dataset!r}; expected one of {', '.join(_DATASETS)}{hint}")
+    return families[dataset]
+
+
+def _needed(dataset: str, root: Path | None) -> Path:
+    if root is None:
+        raise InputError(f"missing option --root: the folder of {dataset}")
+    return root
+
+
+def _unique(results: ResultSet | MotResults | VideoQaResults, taken: list[str]) -> str:
     """The tracker's name, told apart from those before it by its folder."""
     if results.name not in taken:
         return results.name
@@ -162,7 +249,7 @@ def _how(rules: Rules) -> str:
 
 
 @contextmanager
-def _progress(title: str, count: int) -> Iterator[Callable[[str], None]]:
+def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     """A bar on standard error where somebody watches; masks take a while."""
     if not sys.stderr.isatty():
         yield lambda name: None
@@ -171,5 +258,5 @@ def _progress(title: str, count: int) -> Iterator[Callable[[str], None]]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=count)
+        task = bar.add_task(title, total=total or None)
         yield lambda name: bar.advance(task)

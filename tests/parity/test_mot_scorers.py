@@ -66,7 +66,7 @@ def test_all_sequences_together(scored):
     recorded, score = scored
     for kind, measures in score.by_class().items():
         same(measures, recorded[ALL][kind])
-        curve = score.hota_curves()[kind]
+        curve = score.curves()[f"HOTA, {kind}"]
         np.testing.assert_allclose(curve.y, recorded[ALL][kind]["curve"], rtol=0, atol=EXACT)
     same(score.averaged(), recorded[ALL]["averaged"])
     same(score.pooled(), recorded[ALL]["pooled"])

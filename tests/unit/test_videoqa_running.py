@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import pytest
@@ -14,11 +14,13 @@ from vision_mem.evaluation.evaluate import Place, evaluate
 from vision_mem.evaluation.folder import EvaluationFolder
 from vision_mem.evaluation.runner import Failed, Finished, run_job
 from vision_mem.evaluation.videoqa.clips import Protocol, chosen_frames
+from vision_mem.evaluation.videoqa.ovobench import queries_of
 from vision_mem.evaluation.videoqa.running import VideoQaWorker, plan_questions, usual_protocol
 from vision_mem.io.export import write_video
 from vision_mem.models.videoqa_fakes import FakeVideoModel
-from vision_mem.streamfiles import write_streams
-from vision_mem.streams import StreamSettings
+from vision_mem.streamfiles import StreamSeries, entries_of, prepare_streams, write_streams
+from vision_mem.streamquestions import StreamQuestion, ask_stream
+from vision_mem.streams import GeneratedStream, StreamSettings
 from vision_mem.videoqa import Answer
 
 SMALL = StreamSettings(seconds=20, width=64, height=64, noise=0)
@@ -230,10 +232,21 @@ CLIPS = [
 
 @pytest.mark.parametrize(("video", "clip", "bounds", "expected"), CLIPS)
 def test_which_frames_a_clip_has(video, clip, bounds, expected):
-    protocol = Protocol(window_s=clip[0], min_frames=bounds[0], max_frames=bounds[1])
+    protocol = Protocol(
+        window_s=clip[0], min_frames=bounds[0], max_frames=bounds[1], whole_seconds=True
+    )
     found = chosen_frames(*video, protocol, end_s=clip[1], start_s=clip[2])
     assert (found[0], found[-1], len(found)) == expected
     assert found == sorted(set(found))
+
+
+def test_a_clip_that_is_not_cut_has_the_frame_of_the_question():
+    """StreamingBench and ODV-Bench: up to floor(time * rate), from ceil(begin * rate)."""
+    found = chosen_frames(30000, 30.0, Protocol(window_s=60.0), end_s=900.0)
+    assert (found[0], found[-1], len(found)) == (27000 - 59 * 30, 27000, 60)
+    found = chosen_frames(30000, 29.97, Protocol(window_s=None), end_s=12.5, start_s=2.5)
+    assert (found[0], found[-1]) == (75, 374)
+    assert chosen_frames(30, 30.0, Protocol(), end_s=99.0)[-1] == 29
 
 
 @pytest.mark.parametrize(
@@ -249,3 +262,35 @@ def test_which_frames_a_clip_has(video, clip, bounds, expected):
 def test_protocols_that_make_no_sense(settings, message):
     with pytest.raises(InputError, match=message):
         Protocol(**settings)
+
+
+def test_a_generated_set_is_written_once(tmp_path):
+    series = StreamSeries(videos=1, seconds=12, width=64, height=64, per_task=1)
+    names = []
+    made = prepare_streams(tmp_path / "set", series, on_stream=names.append)
+    assert made == asdict(series) == prepare_streams(tmp_path / "set", series)
+    assert prepare_streams(tmp_path / "set", None, on_stream=names.append) == made
+    assert names == ["0000"]
+    run = plan_questions("streams", tmp_path / "set")
+    assert run.protocol.mode == "stream" and len(run.jobs) == 1
+    assert isinstance(run_job(run.jobs[0], worker(oracle(run.jobs[0])), lambda m: None), Finished)
+    with pytest.raises(InputError, match="not made with videos=2"):
+        prepare_streams(tmp_path / "set", replace(series, videos=2))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x").touch()
+    with pytest.raises(InputError, match="holds other things"):
+        prepare_streams(tmp_path / "other")
+    with pytest.raises(InputError, match="0 streams"):
+        StreamSeries(videos=0)
+
+
+def test_questions_of_a_stream_without_files():
+    """What a training script sees is what an evaluation asks."""
+    stream = GeneratedStream(SMALL)
+    asked = ask_stream(stream)
+    queries = queries_of(entries_of(asked, "x.mp4"), "a stream")
+    choices = [each for each in asked if isinstance(each, StreamQuestion)]
+    assert len(queries) > len(choices) > 10
+    for query, each in zip(queries, choices, strict=False):
+        assert query.question.text == each.text and query.time_s == each.time_s
+        assert each.options["ABCD".index(query.truth)] == each.options[each.right]

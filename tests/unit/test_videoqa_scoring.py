@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -216,7 +217,8 @@ DAMAGED = [
     ({"backward": {}}, "backward is {}; expected a list"),
     ({"backward": [1]}, "backward 1 is 1; expected an object"),
     ({"backward": [{"id": 1}]}, "has no 'task'"),
-    ({"backward": [choice("OCR", "A")]}, "OCR is not a backward task"),
+    ({"forward": [choice("OCR", "A")]}, "OCR is not a forward task"),
+    ({"backward": [moments("REC", [])]}, "REC is not a backward task"),
     ({"backward": [choice("XYZ", "A")]}, "task is 'XYZ'"),
     ({"backward": [choice("EPM", {"a": 1})]}, 'response is {"a": 1}; expected text'),
     ({"backward": [choice("EPM", [["A"]])]}, "expected text, a list with a text, or null"),
@@ -245,6 +247,10 @@ def test_where_files_are_looked_for(tmp_path):
     write(tmp_path / "run" / "run.json", {"kind": "evaluation"})
     assert score(tmp_path / "run").tracker == "run"
     assert score(tmp_path / "run" / "results" / "x.json").tracker == "x"
+    with zipfile.ZipFile(tmp_path / "Packed.zip", "w") as archive:
+        archive.writestr("Packed/x.json", json.dumps(good))
+        archive.writestr("__MACOSX/Packed/._x.json", b"\0")
+    assert score(tmp_path / "Packed.zip").tracker == "Packed"
     with pytest.raises(InputError, match="in 2 folders"):
         for name in "ab":
             write(tmp_path / "several" / name / "x.json", good)
@@ -307,6 +313,37 @@ def test_streamingbench_line_by_line(tmp_path):
     assert score(tmp_path, "streamingbench").summary()["overall"] == pytest.approx(3 / 4)
 
 
+def test_streamingbench_questions_that_follow_from_each_other(tmp_path):
+    """They lie in lists of their own."""
+    entry = {"video_path": "v.mp4", "questions": [streaming("A")]}
+    write(tmp_path / "x.json", [[entry, entry], [entry]])
+    assert score(tmp_path, "streamingbench").by_attribute()["Counting"][0] == 3
+
+
+def test_streamingbench_words_at_the_right_moment(tmp_path):
+    def proactive(time_s, said, words="Goal"):
+        history = [{"role": "assistant", "time": 31, "content": "no"}] if words else []
+        history += [{"role": "assistant", "time": time_s, "content": said}]
+        return {
+            "task_type": "Proactive Output", "question": "Say Goal", "time_stamp": "00:00:30",
+            "ground_truth_time_stamp": "00:00:40", "ground_truth_output": "Goal",
+            "Model": {"dialog_history": history},
+        }  # fmt: skip
+
+    asked = [proactive(38, "Goal!"), proactive(42, "Goal"), proactive(43, "Goal"),
+             proactive(40, "goal")]  # fmt: skip
+    asked.append(asked[0] | {"Model": None})
+    write(tmp_path / "x.json", [{"video_path": "v.mp4", "questions": asked}])
+    found = score(tmp_path, "streamingbench")
+    assert found.summary()["overall"] == pytest.approx(2 / 4)
+    assert found.summary()["strict"] == pytest.approx(2 / 5)
+    assert "3 of 4 outputs came in time, right or wrong" in found.notes
+    asked[0]["Model"] = "Goal"
+    write(tmp_path / "x.json", [{"video_path": "v.mp4", "questions": asked}])
+    with pytest.raises(InputError, match='Model is "Goal"; expected an object'):
+        score(tmp_path, "streamingbench")
+
+
 def odv(response, answer="wait", **more):
     return {
         "task": "Static Target", "subtask": "Driving Decision", "video": "zip/1.mp4",
@@ -343,6 +380,7 @@ def test_odv_bench_logs_of_its_evaluation(tmp_path):
         ("streamingbench", [{"video_path": "/etc/x", "questions": []}], "leads out of"),
         ("streamingbench", [{"video_path": "a.mp4", "questions": 3}], "expected a list"),
         ("streamingbench", "[]", "holds no answer"),
+        ("streamingbench", '{\n "backward": []\n}', "is one object; expected a list"),
     ],
 )
 def test_damaged_files_of_other_sets(tmp_path, key, content, message):

@@ -22,6 +22,10 @@ _AXES = {
     "HOTA": ("localisation threshold alpha", "HOTA", "mean of the curve"),
     "DetA": ("localisation threshold alpha", "DetA: objects found", "mean of the curve"),
     "AssA": ("localisation threshold alpha", "AssA: identities kept", "mean of the curve"),
+    "Accuracy": (
+        "seconds of video before the question", "share right, of those asked then or later",
+        "all questions",
+    ),
 }  # fmt: skip
 _COLOURS = 10
 _STYLES = ("-", "--", "-.", ":")

@@ -17,7 +17,6 @@ from vision_mem.io.masks import strict_json
 from vision_mem.io.report import count
 
 _MOST_ATTRIBUTES = 30  # more than this are kept in the CSV only (GOT-10k has hundreds of classes)
-_ORDER = "tracker"
 
 Cell = str | float | int
 
@@ -38,7 +37,7 @@ def table(scores: Sequence[BenchmarkScore]) -> str:
         scores: on one benchmark.
     """
     measures = _measures(scores)
-    rows: list[list[Cell]] = [[_ORDER, *measures, "sequences"]]
+    rows: list[list[Cell]] = [[scores[0].entrant, *measures, f"{scores[0].unit}s"]]
     for score in ranked(scores):
         summary = score.summary()
         counted = sum(each.part is not None for each in score.sequences)
@@ -56,9 +55,9 @@ def attribute_table(scores: Sequence[BenchmarkScore]) -> str:
     names = list(dict.fromkeys(name for each in grouped for name in each))
     if not 0 < len(names) <= _MOST_ATTRIBUTES:
         return ""
-    rows: list[list[Cell]] = [
-        [f"{ordered[0].main} by attribute", *(score.tracker for score in ordered), "sequences"]
-    ]
+    first = ordered[0]
+    head = f"{first.main} by {first.trait}"
+    rows: list[list[Cell]] = [[head, *(score.tracker for score in ordered), f"{first.unit}s"]]
     for name in names:
         values = [_main(each[name][1]) if name in each else float("nan") for each in grouped]
         rows.append([name, *values, max(each[name][0] for each in grouped if name in each)])
@@ -106,12 +105,13 @@ def notes(scores: Sequence[BenchmarkScore], of_benchmark: Sequence[str] = ()) ->
         prefix = f"{score.tracker}: " if len(scores) > 1 else ""
         lines += [prefix + note for note in score.notes if note not in shared]
         if score.missing:
-            lines.append(f"{prefix}no results of {count(len(score.missing), 'sequence')}")
+            lines.append(f"{prefix}no results of {count(len(score.missing), score.unit)}")
         runs = {each.runs for each in score.sequences if each.runs}
         if runs - {1}:
             lines.append(f"{prefix}up to {max(runs)} runs a sequence, averaged")
     if len({tuple(each.name for each in score.sequences) for score in scores}) > 1:
-        lines.append("the trackers are not scored on the same sequences: numbers do not compare")
+        who, what = f"{scores[0].entrant}s", f"{scores[0].unit}s"
+        lines.append(f"the {who} are not scored on the same {what}: numbers do not compare")
     return lines
 
 
@@ -192,7 +192,9 @@ def write_report(
     pictures = {name: rows for score in ordered for name, rows in score.pictures().items()}
     for name, rows in pictures.items():
         file = name.lower().replace(" ", "_") + ".png"
-        title = f"{name} on {ordered[0].title} ({count(len(ordered[0].sequences), 'sequence')})"
+        title = (
+            f"{name} on {ordered[0].title} ({count(len(ordered[0].sequences), ordered[0].unit)})"
+        )
         content[file] = draw_plot(title, rows, curves)
     make_folder(folder)
     for name, data in content.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,7 +53,14 @@ class BenchmarkScore:
         sequences: those scored, in the order of the set.
         missing: names of those without results.
         notes: what the reader of the numbers should know, one line each.
+        unit: what tables call a sequence, in the singular.
+        trait: what they call an attribute.
+        entrant: what they call who is scored.
     """
+
+    unit: ClassVar[str] = "sequence"
+    trait: ClassVar[str] = "attribute"
+    entrant: ClassVar[str] = "tracker"
 
     benchmark: str
     title: str
