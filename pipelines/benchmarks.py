@@ -61,6 +61,9 @@ class Request:
     classes: Sequence[str] = ()
     split: str | None = None
     crowd: Sequence[str] = ()
+    tasks: str | None = None
+    asking: Sequence[str] = ()
+    stream: Sequence[str] = ()
 
     def model_on(self, device: str) -> Segmenter:
         """The model, loaded."""
@@ -79,6 +82,11 @@ class Request:
         if self.root is None:
             raise InputError(f"missing option --root: the folder of {self.dataset}")
         return self.root
+
+    @property
+    def of_questions(self) -> dict[str, object]:
+        """Options that only sets of questions have."""
+        return {"--tasks": self.tasks, "--ask": self.asking, "--stream": self.stream}
 
     def refuse(self, kind: str, options: Mapping[str, object]) -> None:
         """Refuse options that say nothing about a kind of set.
@@ -209,7 +217,7 @@ def plan_prompted(request: Request) -> Plan:
         "objects that are given",
         {
             "--detect": request.detect, "--classes": request.classes, "--split": request.split,
-            "--crowd": request.crowd,
+            "--crowd": request.crowd, **request.of_questions,
         },
     )  # fmt: skip
     preset = request.preset or "samurai"
@@ -241,7 +249,8 @@ def plan_detected(request: Request) -> Plan:
     from vision_mem.mots import MotsConfig
 
     generated = request.dataset == "crowds"
-    request.refuse("objects that a detector finds", {"--init": request.init != "auto"})
+    given = {"--init": request.init != "auto", **request.of_questions}
+    request.refuse("objects that a detector finds", given)
     if not generated:
         request.refuse("its own sequences", {"--crowd": request.crowd})
     detect = (request.detect or PUBLIC).strip()

@@ -16,11 +16,15 @@ from vision_mem.interrupt import StopSignals
 from vision_mem.io.report import count
 
 from .benchmarks import Plan, Request, place_of, plan_detected, plan_prompted, shard_of
+from .questions import plan_answers
+
+STREETS = ("touchdown", "map2seq")
+"""Instructions to follow on street graphs; they have no frames and are run by ``streets``."""
 
 
 def main(
     dataset: Annotated[
-        str, typer.Argument(help="lasot, got10k-val, otb100, davis2017, kitti-mots, mot17, ...")
+        str, typer.Argument(help="lasot, got10k-val, davis2017, kitti-mots, mot17, touchdown, ...")
     ],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the benchmark [crowds: runs/crowds].")
@@ -97,6 +101,24 @@ def main(
         list[str] | None,
         typer.Option(help="crowds: key=value, as sequences=4, frames=60, objects=6, seed=1."),
     ] = None,
+    street: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="touchdown, map2seq: key=value, as agent=gold (rules, forward, random), "
+            "memory=long, navigator=velma, families=outdoor+paper, sights=FILE."
+        ),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Of questions: EPM,STU,... or patterns of them.")
+    ] = None,
+    ask: Annotated[
+        list[str] | None,
+        typer.Option(help="Questions: key=value, as mode=stream, window_s=256, fps=1, scope=auto."),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(help="streams: key=value, as videos=4, seconds=64, objects=3, seed=1."),
+    ] = None,
 ) -> int:
     """Run a tracker on a benchmark and score it.
 
@@ -105,8 +127,13 @@ def main(
     request = Request(
         dataset, root, preset, set_ or (), model, model_config, precision, attention, compile_,
         resize, init, sequences, limit, shard, devices, workers, threads, ray, out, strict,
-        overwrite, quiet, detect, classes or (), split, crowd or (),
+        overwrite, quiet, detect, classes or (), split, crowd or (), tasks, ask or (), stream or (),
     )  # fmt: skip
+    if dataset in STREETS:
+        from .streets import evaluate_streets
+
+        return evaluate_streets(request, street or ())
+    request.refuse("no streets", {"--street": street})
     # Slips in these are told before anything is looked for on disk.
     shard_of(request)
     place_of(request)
@@ -117,12 +144,15 @@ def _family(dataset: str) -> Callable[[Request], Plan]:
     """What plans a benchmark; other kinds of benchmark bring their keys here."""
     from vision_mem.evaluation.mots import MOT_BENCHMARKS
     from vision_mem.evaluation.sets import BENCHMARKS
+    from vision_mem.evaluation.videoqa import VIDEOQA_SETS
 
     families: dict[str, Callable[[Request], Plan]] = dict.fromkeys(BENCHMARKS, plan_prompted)
     families |= dict.fromkeys(MOT_BENCHMARKS, plan_detected)
+    families |= dict.fromkeys(VIDEOQA_SETS, plan_answers)
     if dataset not in families:
-        hint = nearest(dataset, list(families))
-        raise InputError(f"no benchmark {dataset!r}; there are {', '.join(families)}{hint}")
+        known = [*families, *STREETS]
+        hint = nearest(dataset, known)
+        raise InputError(f"no benchmark {dataset!r}; there are {', '.join(known)}{hint}")
     return families[dataset]
 
 
