@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from vision_mem.config import load_config
+from vision_mem.geometry.camera import Pinhole
+from vision_mem.io.rgbdframe import RgbdFrame
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.fakes import FakeSegmenter
 from vision_mem.models.videoqa_fakes import FakeVideoModel
 from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
+from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
@@ -192,12 +195,44 @@ def roaming(preset: str) -> System:
     )
 
 
+def rebuild(session: ReconstructionSession, frame: Frame) -> Any:
+    """The squares stand out before a wall with a step in it; some poses are given."""
+    height, width = frame.size
+    depth = np.full(frame.size, 2.5, np.float32)
+    depth[: height // 2, width // 2 :] = 2.0
+    depth[2 * height // 3 :] = np.linspace(2.2, 1.6, height - 2 * height // 3)[:, None]
+    depth[np.ptp(frame.image, axis=2) > 40] = 1.4
+    camera = Pinhole.from_field_of_view(60, width, height)
+    pose = np.eye(4) if frame.index % 4 else None
+    return session.step(RgbdFrame(frame.index, frame.time_s, frame.image, depth, camera, pose))
+
+
+def rebuilt(result: Any) -> Any:
+    tracks = [(t.track_id, t.state, t.centre.tolist()) for t in result.tracks]
+    parts = (result.pose.tobytes(), result.labels.tobytes(), result.moving_points.points.tobytes())
+    return parts, result.pose_source, tracks, result.events
+
+
+def depth_camera(preset: str) -> System:
+    few = {"budget_mb": 4.0}
+    config = load_config(ReconstructionConfig, preset, few, folder="reconstruction")
+    return System(
+        lambda: None,
+        lambda model: ReconstructionSession(config),
+        rebuild,
+        rebuilt,
+        full_after=60,
+        slack=1.1,
+    )
+
+
 PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
 SYSTEMS |= {f"mots {name}": many(name) for name in ("default", "official", "probabilistic")}
 RIVALS = ("recent-only", "fifo", "uniform", "similarity-only")
 SYSTEMS |= {f"videoqa {name}": asking(name) for name in ("default", "official", *RIVALS)}
 SYSTEMS |= {f"navigation {name}": roaming(name) for name in ("indoor", "paper")}
+SYSTEMS |= {f"depth {name}": depth_camera(name) for name in ("default", "fuse-everything")}
 SYSTEMS["embedded samurai"] = embedded("samurai")
 SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 

@@ -22,13 +22,23 @@ ALLOWED = {
     "scenes": GROUND | {"cutouts", "synthetic"},
     "crowds": GROUND | {"cutouts", "synthetic", "geometry", "io"},
     "crowdfiles": GROUND | {"crowds", "geometry", "io"},
+    "streams": GROUND | {"cutouts", "synthetic"},
+    "streamtemplates": GROUND | {"streams"},
+    "streamquestions": GROUND | {"streams", "streamtemplates"},
+    "streamfiles": GROUND | {"streams", "streamquestions", "io"},
     "io": GROUND | {"geometry", "ops", "io"},
     "models": GROUND | {"geometry", "ops", "io", "models"},
     "session": GROUND,
     "interrupt": GROUND | {"session"},
     "tracking": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking"},
     "mots": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking", "mots"},
-    "evaluation": GROUND | {"geometry", "ops", "io", "session", "tracking", "evaluation"},
+    "videoqa": GROUND | {"geometry", "ops", "io", "models.videoqa_protocols", "session", "videoqa"},
+    "navigation": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "navigation"},
+    "reconstruction": GROUND
+    | {"geometry", "ops", "io", "models.protocols", "session", "reconstruction"},
+    "evaluation": GROUND
+    | {"geometry", "ops", "io", "models.protocols", "models.detectors.protocol", "session"}
+    | {"models.videoqa_protocols", "tracking", "mots", "navigation", "videoqa", "evaluation"},
     "cli": GROUND,
 }
 # Foreign code lives behind io and models; everyone may compute with these.
@@ -39,9 +49,13 @@ FOREIGN = {
     "geometry": {"cv2", "scipy"},
     "cutouts": {"cv2", "skimage"},
     "crowdfiles": {"PIL"},
+    "navigation": {"scipy"},
     "ops": {"scipy"},
+    "streams": {"cv2"},
     "synthetic": {"cv2"},
     "tracking": {"filterpy"},
+    "reconstruction": {"cv2", "scipy", "skimage"},  # numba only by name, in kernels
+    "videoqa": {"scipy"},
 }
 
 

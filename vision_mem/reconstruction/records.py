@@ -1,0 +1,68 @@
+"""What a reconstruction session says of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.reconstruction.dynamics import MovingPoints, Track
+from vision_mem.types import Event
+
+UNKNOWN, STATIC, MOVING, PARKED = 0, 1, 2, 3
+"""Values of ``labels``: no reading or no pose; stays; moves now; moved lately and stands still."""
+
+GIVEN, FIRST, ICP, LOST = "given", "first", "icp", "lost"
+
+
+@dataclass(frozen=True)
+class ReconstructionResult:
+    """One frame, taken apart.
+
+    Attributes:
+        frame_index, time_s: those of the frame.
+        size: ``(height, width)`` of the frame.
+        pose: ``(4, 4)`` float64 camera-to-world; on a lost frame the last one that was believed.
+        pose_source: ``given``, ``first`` (it defines the world), ``icp`` or ``lost``.
+        inliers: share of the visible structure that fits the pose, [0, 1]; 1 for given poses.
+        labels: ``(H, W)`` uint8 of ``UNKNOWN``, ``STATIC``, ``MOVING``, ``PARKED``.
+        track_ids: ``(H, W)`` int32 of the track of each moving or parked pixel, else 0.
+        tracks: confirmed tracks, seen on this frame or lately.
+        moving_points: those of this frame, in the world, with colours and tracks; parked ones too.
+        events: ``lost`` and ``found`` for the camera (object 0), ``demoted`` for structure that
+            left (object 0, with the number of voxels), and for tracks ``appeared``, ``parked``,
+            ``moved again``, ``left``.
+        reason: why the frame is lost; empty when it is not.
+        stage_ms: milliseconds by stage; not part of the answer.
+    """
+
+    frame_index: int
+    time_s: float
+    size: tuple[int, int]
+    pose: NDArray[np.float64]
+    pose_source: str
+    inliers: float
+    labels: NDArray[np.uint8]
+    track_ids: NDArray[np.int32]
+    tracks: tuple[Track, ...]
+    moving_points: MovingPoints
+    events: tuple[Event, ...] = ()
+    reason: str = ""
+    stage_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the pose is not to be believed."""
+        return self.pose_source == LOST
+
+    @property
+    def static(self) -> NDArray[np.bool_]:
+        """``(H, W)`` where a surface stays."""
+        return np.asarray(self.labels == STATIC)
+
+    @property
+    def dynamic(self) -> NDArray[np.bool_]:
+        """``(H, W)`` where a surface moves now."""
+        return np.asarray(self.labels == MOVING)
