@@ -69,3 +69,24 @@ def test_a_multi_object_session_on_sam2_saves_and_goes_on(tmp_path):
     for t in range(5, 9):
         assert step(session, t) == step(resumed, t)
     assert session.track_ids
+
+
+def test_births_and_corrections_together_equal_those_one_by_one():
+    """Within rounding: which boxes are accepted, and every mask."""
+    boxes = Detections(np.array([BOX, (60, 60, 100, 100), (80, 10, 120, 40)], np.float32))
+    rows = {}
+    for together in ("on", "off"):
+        changes = {"tracking.batch_objects": together, "reprompt.cooldown": 0}
+        settings = load_config(MotsConfig, "default", changes, folder="mots")
+        session = MotsSession(segmenter(), settings)
+        rows[together] = []
+        with Perturbation(segmenter().network) as change:
+            change.same_for_all = True
+            for t in range(4):
+                change.at(t)
+                result = session.step(frame(t), boxes)
+                rows[together].append(
+                    [(o.object_id, o.state, o.mask.tobytes(), o.detection) for o in result.tracks]
+                )
+    assert rows["on"] == rows["off"]
+    assert len(rows["on"][0]) > 0

@@ -303,7 +303,7 @@ def test_plausible(why, one, box, area, time, can):
 
 @pytest.mark.parametrize(
     ("values", "who"),
-    [([], None), ([0.79], None), ([0.8], 0), ([0.85, 0.9], 1), ([0.89, 0.9], None)],
+    [([], None), ([0.85], None), ([0.86], 0), ([0.86, 0.9], 1), ([0.89, 0.9], None)],
 )
 def test_recognise(values, who):
     assert recognise(G, values) == who

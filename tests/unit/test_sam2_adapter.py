@@ -10,6 +10,7 @@ from PIL import Image
 from vision_mem.errors import InputError
 from vision_mem.models import load_segmenter
 from vision_mem.models.protocols import MemoryEntry, MemoryRead
+from vision_mem.models.sam2_prompts import square_picture
 from vision_mem.types import Frame, Prompt
 
 SIDE = 64
@@ -32,7 +33,8 @@ def test_pillow_resize_is_the_one_of_sam2s_folder_loader(segmenter, tmp_path):
     given = frame()
     Image.fromarray(given.image).save(tmp_path / "0.png")
     theirs, height, width = _load_img_as_tensor(tmp_path / "0.png", SIDE)
-    ours = torch.from_numpy(segmenter._square(given)).permute(2, 0, 1).float() / 255.0
+    square = square_picture(given, SIDE, segmenter.resize)
+    ours = torch.from_numpy(square).permute(2, 0, 1).float() / 255.0
     assert (height, width) == given.size
     assert torch.equal(ours, theirs.float())
 
@@ -42,16 +44,15 @@ def test_decord_resize_takes_the_decoders_image(segmenter, monkeypatch):
     with pytest.raises(InputError, match=r"has none; open the source with resize='decord'"):
         segmenter.encode_image(frame())
     small = np.zeros((SIDE, SIDE, 3), np.uint8)
-    assert not segmenter._square(Frame(0, 0.0, frame().image, small)).any()
+    assert not square_picture(Frame(0, 0.0, frame().image, small), SIDE, "decord").any()
     wrong = Frame(0, 0.0, frame().image, small[:-1])
     with pytest.raises(InputError, match=r"one of shape \(63, 64, 3\)"):
         segmenter.encode_image(wrong)
 
 
 @pytest.mark.parametrize("size", [(90, 120), (30, 40), (SIDE, SIDE)])
-def test_cv2_resize(segmenter, monkeypatch, size):
-    monkeypatch.setattr(segmenter, "resize", "cv2")
-    assert segmenter._square(frame(*size)).shape == (SIDE, SIDE, 3)
+def test_cv2_resize(size):
+    assert square_picture(frame(*size), SIDE, "cv2").shape == (SIDE, SIDE, 3)
 
 
 def test_unequal_memories_come_back_in_the_order_asked_for(segmenter):
@@ -69,6 +70,51 @@ def test_unequal_memories_come_back_in_the_order_asked_for(segmenter):
         alone = segmenter.decode(features, [read])
         assert float((alone.logits[0] - together.logits[n]).abs().max()) < 1e-3
     assert float((together.logits[0] - together.logits[1]).abs().max()) > 1e-3
+
+
+BOXES = [Prompt(box=box) for box in ((10, 10, 60, 60), (30, 20, 110, 80), (5, 40, 50, 85))]
+
+
+def same(alone, together, row):
+    for name in ("logits", "iou", "object_logit", "pointers"):
+        one, many = getattr(alone, name)[0], getattr(together, name)[row]
+        assert one.shape == many.shape
+        assert float((one - many).abs().max()) < 1e-3
+
+
+def test_boxes_together_equal_boxes_one_by_one(segmenter):
+    features = segmenter.encode_image(frame())
+    together = segmenter.decode_boxes(features, BOXES)
+    for row, prompt in enumerate(BOXES):
+        same(segmenter.decode_prompt(features, prompt), together, row)
+    assert float((together.logits[0] - together.logits[1]).abs().max()) > 1e-3
+
+
+def test_corrections_together_equal_corrections_one_by_one(segmenter):
+    """Memories of two shapes, and the logits that tracking gave."""
+    features = segmenter.encode_image(frame())
+    made = segmenter.decode_prompt(features, BOXES[0])
+    grid = segmenter.to_grid(made.logits, features)
+    tensors = segmenter.encode_memory(features, grid, made.object_logit, from_prompt=True)[0]
+    entry = MemoryEntry(0, tensors, made.pointers[0, 0])
+    reads = [
+        MemoryRead([entry], [(entry, 6)] * extra, [(entry.pointer, 3)], 3) for extra in (0, 1, 0)
+    ]
+    before = segmenter.decode(features, reads).logits[:, :1]
+    together = segmenter.decode_boxes(features, BOXES, reads=reads, previous=before)
+    for row, prompt in enumerate(BOXES):
+        alone = segmenter.decode_prompt(
+            features, prompt, read=reads[row], previous_logits=before[row : row + 1]
+        )
+        same(alone, together, row)
+
+
+@pytest.mark.parametrize(
+    "odd", [Prompt(mask=np.ones((90, 120), bool)), Prompt(points=[(20, 20)], labels=[1])]
+)
+def test_only_boxes_go_together(segmenter, odd):
+    with pytest.raises(InputError, match="prompt the others one by one"):
+        segmenter.decode_boxes(segmenter.encode_image(frame()), [BOXES[0], odd])
 
 
 def test_thresholds_decide_absence(segmenter):

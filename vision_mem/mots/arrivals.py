@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +10,18 @@ from numpy.typing import NDArray
 from vision_mem.geometry.boxes import box_iou
 from vision_mem.mots.births import BirthConfig, is_new
 from vision_mem.mots.config import MotsConfig
+from vision_mem.mots.edges import at_edge
 from vision_mem.mots.gallery import (
     GalleryConfig,
     Known,
-    Looks,
-    alike,
-    looks_of,
-    plausible,
-    recognise,
     remembered,
 )
 from vision_mem.mots.lifecycle import CONFIRMED, LOST, Sighting, newborn
 from vision_mem.mots.making import Answers, Found, Making
+from vision_mem.mots.recognition import first_looks, recalled, recognise_later, recognised
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, free_share
+from vision_mem.tracking.engine import Draft
 from vision_mem.tracking.motion import start
 from vision_mem.types import Prompt
 
@@ -35,6 +32,7 @@ _FILLED = 0.35  # a mask that fills less of its box is a sliver: the box says mo
 
 def births(config: MotsConfig, making: Making, answers: Answers) -> None:
     """Let detections that no track claims become tracks, the surest first."""
+    recognise_later(config, making, answers)
     left = answers.left()
     if not left:
         return
@@ -44,13 +42,14 @@ def births(config: MotsConfig, making: Making, answers: Answers) -> None:
         if making.tracks[object_id].life.state != LOST or object_id in claimed:
             _take(taken, region)
     accepted: list[NDArray[np.float32]] = []
+    drafts = _decoded(config, making, answers, taken)
     for n in left:
         each = answers.found[n]
         overlap = float(box_iou(each.box, np.stack(accepted)).max()) if accepted else 0.0
         free = free_share(taken, each.box)
         if is_new(config.birth, each.score, each.class_name, free, overlap) is not None:
             continue
-        new = _bear(config, making, each)
+        new = _bear(config, making, answers, each, drafts.get(n))
         if new is not None:
             accepted.append(each.box)
             answers.born.add(new)
@@ -86,14 +85,42 @@ def _take(taken: NDArray[np.bool_], region: Region) -> None:
         taken[region.window] |= region.mask[region.window]
 
 
-def _bear(config: MotsConfig, making: Making, each: Found) -> int | None:
+def _decoded(
+    config: MotsConfig, making: Making, answers: Answers, taken: NDArray[np.bool_]
+) -> dict[int, Draft]:
+    """All that may be born on this frame, shown to the segmenter at once; by position.
+
+    Who is accepted first may leave no room for others: those were shown in vain.
+    """
+    likely = [
+        n
+        for n in answers.left()
+        if is_new(
+            config.birth,
+            answers.found[n].score,
+            answers.found[n].class_name,
+            free_share(taken, answers.found[n].box),
+            0.0,
+        )
+        is None
+    ]
+    prompts = {n: detection_prompt(config.birth, answers.found[n], None) for n in likely}
+    return making.decode_together(prompts)
+
+
+def _bear(
+    config: MotsConfig, making: Making, answers: Answers, each: Found, draft: Draft | None
+) -> int | None:
     """Start a track, or bring one back; its id, or None when it could not be."""
     object_id = making.ids.next()
-    if not making.prompt(object_id, detection_prompt(config.birth, each, _name(each, object_id))):
+    name = _name(each, object_id)
+    if draft is not None:
+        making.take(object_id, draft, name or f"object-{object_id}")
+    elif not making.prompt(object_id, detection_prompt(config.birth, each, name)):
         return None
     region = making.regions[object_id] if making.regions[object_id].area else each.region
-    looks = looks_of(making.frame.image, region, each.embedding)
-    who = _recognised(config, making, each, region, looks)
+    looks = first_looks(making, object_id, each)
+    who = recognised(config, making, each.label, region, looks, answers.pairs.values())
     if (who is None or who.object_id not in making.tracks) and not _room(config, making):
         making.forget(object_id)
         return None
@@ -114,10 +141,12 @@ def _bear(config: MotsConfig, making: Making, each: Found) -> int | None:
     life = newborn(config.lifecycle, config.existence, seen)
     label, word = each.label, each.class_name
     if who is not None:
-        life = replace(life, state=CONFIRMED, existence=config.existence.confirm)
+        life = recalled(config, life)
         label, word = who.label, who.class_name
     path = start(each.box)
-    track = Track(draft.after, life, label, word, looks, path=path).living(life)
+    looks = looks if who is None else who.looks
+    cut = at_edge(each.box, making.frame.size).any()
+    track = Track(draft.after, life, label, word, looks, path=path, cut=bool(cut)).living(life)
     making.tracks[object_id] = track
     making.report("born" if who is None else "found", object_id, draft.after.name)
     if who is None and life.state == CONFIRMED:
@@ -133,33 +162,6 @@ def _bring_back(config: MotsConfig, making: Making, each: Found, who: Known) -> 
     prompt = detection_prompt(config.birth, each, who.name)
     making.prompt(who.object_id, prompt, known, checked=False)
     making.gallery = tuple(k for k in making.gallery if k.object_id != who.object_id)
-
-
-def _recognised(
-    config: MotsConfig, making: Making, each: Found, region: Region, looks: Looks
-) -> Known | None:
-    """Who of the lost and the removed this is; None for somebody new."""
-    if not config.gallery.enabled:
-        return None
-    lost = [
-        track.known(making.frame.size)
-        for track in making.tracks.values()
-        if track.proven and (track.life.state == LOST or not _in_sight(making, track.object_id))
-    ]
-    here = [
-        known
-        for known in (*making.gallery, *lost)
-        if known is not None
-        and (known.label == each.label or not config.association.same_class)
-        and plausible(config.gallery, known, region.box, region.area, making.frame.time_s)
-    ]
-    who = recognise(config.gallery, [alike(known.looks, looks) for known in here])
-    return None if who is None else here[who]
-
-
-def _in_sight(making: Making, object_id: int) -> bool:
-    region = making.regions.get(object_id)
-    return region is not None and region.area > 0
 
 
 def _room(config: MotsConfig, making: Making) -> bool:

@@ -28,7 +28,10 @@ class AssociationConfig:
         motion_weight: how much the place that a track's motion leads to counts against where its
             mask is; 0 looks at masks alone. A mask may slip onto a neighbour; motion does not.
         motion_frames: frames that motion is believed without having seen the object.
-        looks_weight: how much being alike in colour counts.
+        edges: whether boxes cut by the same side of the picture may be one object though they
+            hardly overlap.
+        part_share: share of a detection inside the place a track's motion leads to from which on
+            it may show a part of that track, when neither has anybody else; 0 is never.
         middle_weight: ``modulated``: weight of the distance against the mask IoU.
         middle_spread: ``modulated``: distance, in sizes, at which a pair is worth 0.61.
         doubt_weight: ``modulated``: how much dearer a pair gets with a detector or a track that
@@ -47,7 +50,8 @@ class AssociationConfig:
     same_class: bool = True
     motion_weight: float = 0.5
     motion_frames: int = 10
-    looks_weight: float = 0.0
+    edges: bool = True
+    part_share: float = 0.7
     middle_weight: float = 0.5
     middle_spread: float = 0.5
     doubt_weight: float = 0.5
@@ -60,7 +64,7 @@ class AssociationConfig:
             "min_iou",
             "lost_iou",
             "motion_weight",
-            "looks_weight",
+            "part_share",
             "middle_weight",
             "doubt_weight",
         ):
@@ -129,6 +133,32 @@ def affinity(
     weight = np.where(mask, config.motion_weight, 1.0)
     weight = np.where(motion & (config.motion_weight > 0), weight, 0.0)[None]
     return np.asarray((1 - weight) * np.where(mask, seen, 0.0) + weight * moved)
+
+
+def match_parts(
+    config: AssociationConfig,
+    boxes: ArrayLike,
+    paths: ArrayLike,
+    allowed: NDArray[np.bool_],
+) -> dict[int, int]:
+    """Pair what is left over: detections that show a part of a track that is hidden otherwise.
+
+    Args:
+        config: settings.
+        boxes: ``(n, 4)`` pixels, of detections without a track.
+        paths: ``(m, 4)`` where tracks without a detection should be by their motion.
+        allowed: ``(n, m)`` pairs that may be.
+
+    Returns:
+        Detection to track.
+    """
+    a = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
+    b = np.asarray(paths, np.float64).reshape(1, -1, 4)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    shared = np.prod(np.maximum(sides, 0), axis=-1)
+    share = shared / np.maximum(np.prod(a[..., 2:] - a[..., :2], axis=-1), 1e-9)
+    fits = allowed & (share >= config.part_share) & (config.part_share > 0)
+    return dict(assign(np.where(fits, 1.0 - share, np.inf)))
 
 
 def match_by_cost(

@@ -38,17 +38,26 @@ class GalleryConfig:
             once; 0 for anywhere.
         speed: how much further for each second since, in its own sizes.
         edge_anywhere: whether one that left over the picture's edge may come back anywhere.
+        decide_frames: frames of its life in which a newcomer may turn out to be somebody known,
+            when it is first seen well.
+        hold_frames: frames for which a newcomer that may yet be somebody known is not shown,
+            unless it is confirmed before; 0 shows all at once.
+        slip_similarity: a mask less alike to its track has slipped onto something else: it has no
+            say in matching, and a lost track is not found by it; 0 trusts all masks.
     """
 
     enabled: bool = True
     size: int = 256
-    min_similarity: float = 0.8
+    min_similarity: float = 0.86
     margin: float = 0.03
     max_age_s: float = 60.0
     max_resize: float = 4.0
     reach: float = 1.5
     speed: float = 1.5
     edge_anywhere: bool = True
+    decide_frames: int = 15
+    hold_frames: int = 6
+    slip_similarity: float = 0.5
 
     def __post_init__(self) -> None:
         if self.size < 0:

@@ -312,6 +312,8 @@ class RepromptConfig:
             not weak.
         cooldown: frames between two for one track.
         drift_cooldown: the same when mask and detection are apart, which does not wait.
+        whole_again: a track that came in over the picture's edge is shown anew, and what was
+            remembered of a part of it forgotten, when a detection first shows all of it.
         crowd_share: share of another track's mask inside the detection from which on it shows
             several objects, and nobody is corrected by it; 1 asks nobody.
     """
@@ -322,6 +324,7 @@ class RepromptConfig:
     drift_iou: float = 0.5
     cooldown: int = 5
     drift_cooldown: int = 1
+    whole_again: bool = True
     crowd_share: float = 1.0
 
 
@@ -334,6 +337,7 @@ def should_reprompt(
     iou: float,
     box_iou: float,
     crowded: float = 0.0,
+    whole: bool = False,
 ) -> bool:
     """Whether a matched track is shown to the segmenter again.
 
@@ -345,11 +349,14 @@ def should_reprompt(
         iou: overlap of detection and track by which they were matched.
         box_iou: of the detection and the bounds of the mask.
         crowded: largest share of another track's mask inside the detection.
+        whole: the detection is the first that shows all of the track.
     """
     if not config.enabled or detector_score < config.min_score or iou <= 0:
         return False
     if config.crowd_share < 1 and crowded >= config.crowd_share:
         return False
+    if whole and config.whole_again:
+        return True
     rested = life.since_prompt >= config.cooldown
     if life.state == LOST:
         return rested

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.geometry.boxes import clip_box, is_empty
 from vision_mem.models.protocols import ImageFeatures
 from vision_mem.mots.gallery import Known
 from vision_mem.mots.records import MotsResult, MotsState, Track, TrackResult
 from vision_mem.mots.regions import Region, detected, region_of
+from vision_mem.tracking.boxes import apply_boxes, can_go_together
 from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.motion import predict
 from vision_mem.tracking.objects import UsedIds
@@ -77,6 +79,7 @@ class Answers:
         pairs: position in ``found`` to the id of its track.
         iou: overlap by which each of those tracks was matched.
         born: ids of tracks that began, or came back, on this frame.
+        parts: positions in ``found`` of what shows a part of its track only.
     """
 
     found: list[Found]
@@ -85,6 +88,7 @@ class Answers:
     pairs: dict[int, int] = field(default_factory=dict)
     iou: dict[int, float] = field(default_factory=dict)
     born: set[int] = field(default_factory=set)
+    parts: set[int] = field(default_factory=set)
 
     def left(self) -> list[int]:
         """Positions of detections without a track."""
@@ -203,6 +207,49 @@ class Making:
         )
         self.show([object_id])
         return True
+
+    def decode_together(
+        self, prompts: Mapping[int, Prompt], known: Mapping[int, Draft] | None = None
+    ) -> dict[int, Draft]:
+        """Show several objects to the segmenter at once; nothing is replaced, see ``take``.
+
+        Args:
+            prompts: by number.
+            known: what tracking made of them on this frame; None when all are new.
+
+        Returns:
+            A draft each; none at all when they have to be shown one by one.
+        """
+        inside = {
+            key: replace(one, box=clip_box(one.box, *self.frame.size))
+            for key, one in prompts.items()
+            if one.box is not None and not is_empty(clip_box(one.box, *self.frame.size))
+        }
+        if len(inside) < len(prompts) or not can_go_together(self.engine, list(inside.values())):
+            return {}
+        return apply_boxes(self.engine, self.features, inside, known)
+
+    def take(self, object_id: int, draft: Draft, name: str) -> None:
+        """Make a draft that of an object; its region is replaced."""
+        after = replace(draft.after, object_id=object_id, name=name)
+        self.drafts[object_id] = replace(draft, after=after)
+        self.show([object_id])
+
+    def rename(self, old: int, new: int, name: str) -> None:
+        """Give what was made of an object on this frame another id."""
+        draft = self.drafts.pop(old)
+        after = replace(draft.after, object_id=new, name=name)
+        self.drafts[new] = replace(draft, after=after)
+        self.regions[new] = self.regions.pop(old)
+        self.logits[new] = self.logits.pop(old)
+
+    def take_back(self, object_id: int, draft: Draft) -> None:
+        """Undo ``prompt``: the object was not there, and is not seen on this frame."""
+        self.drafts[object_id] = draft
+        self.show([object_id])
+        mask = self.regions[object_id].mask
+        assert mask is not None, "regions of drafts have masks"
+        self.regions[object_id] = nothing(mask)
 
     def forget(self, object_id: int) -> None:
         """Drop what was made of an object on this frame."""

@@ -8,9 +8,11 @@ remembered.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from vision_mem.geometry.boxes import box_iou
+from vision_mem.geometry.boxes import box_iou, clip_box
 from vision_mem.models.protocols import ImageFeatures
 from vision_mem.mots.arrivals import births, detection_prompt, retire
 from vision_mem.mots.association import (
@@ -18,11 +20,13 @@ from vision_mem.mots.association import (
     compatible,
     match_by_cost,
     match_by_overlap,
+    match_parts,
     middle_distances,
     modulated_cost,
 )
 from vision_mem.mots.births import worth_a_look
 from vision_mem.mots.config import MotsConfig
+from vision_mem.mots.edges import at_edge, edge_fit
 from vision_mem.mots.lifecycle import (
     LOST,
     REMOVED,
@@ -34,11 +38,17 @@ from vision_mem.mots.lifecycle import (
     should_reprompt,
 )
 from vision_mem.mots.making import Answers, Found, Making, found_in
+from vision_mem.mots.recognition import is_itself, slipped
 from vision_mem.mots.records import MotsState, TrackResult
 from vision_mem.mots.regions import Region, bounds_ious, ious, region_of_box, share_inside
 from vision_mem.mots.showing import show
-from vision_mem.tracking.engine import Engine
+from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.types import Detections, Frame
+
+EDGE_FRAMES = 3
+"""Frames for which a track is believed to be about to come in or go out."""
+SETTLED = 3
+"""Detections from which on a track's motion says where its cut box ends."""
 
 
 class OwnRules:
@@ -84,7 +94,7 @@ class OwnRules:
             answers.found = found_in(detections, which, frame.size)
         if config.birth.before_association:
             births(config, making, answers)
-        self._associate(making, answers)
+        self._associate(making, answers, slipped(config, making))
         prompted = self._correct(making, answers)
         if not config.birth.before_association:
             births(config, making, answers)
@@ -92,7 +102,7 @@ class OwnRules:
         making.refusing &= len(making.tracks) >= config.memory.max_tracks
         return making, show(config, making, answers)
 
-    def _associate(self, making: Making, answers: Answers) -> None:
+    def _associate(self, making: Making, answers: Answers, slips: set[int]) -> None:
         config = self.config.association
         nowhere = Region(np.zeros(4, np.float32), None, 0)
         ids = [key for key in making.tracks if key not in answers.born]
@@ -107,10 +117,28 @@ class OwnRules:
         allowed = compatible(
             [each.label for each in found], [track.label for track in tracks], config.same_class
         )
-        paths = [np.zeros(4) if t.path is None else t.path.box for t in tracks]
-        moved = box_iou(np.stack([each.box for each in found])[:, None], np.stack(paths)[None])
+        size = making.frame.size
+        paths = np.stack(
+            [np.zeros(4) if t.path is None else clip_box(t.path.box, *size) for t in tracks]
+        )
+        boxes = np.stack([clip_box(each.box, *size) for each in found])
+        moved = box_iou(boxes[:, None], paths[None])
         seen = np.maximum(ious(here, regions), bounds_ious(here, regions))
-        iou = affinity(config, seen, moved, [r.area > 0 for r in regions], moving)
+        masks = [r.area > 0 and key not in slips for key, r in zip(ids, regions, strict=True)]
+        iou = affinity(config, seen, moved, masks, moving)
+        if config.edges:
+            lately = np.array([t.blind <= EDGE_FRAMES for t in tracks])
+            settled = np.array([t.life.hits >= SETTLED for t in tracks])
+            cut = np.where(
+                settled,
+                edge_fit(boxes, paths, size),
+                edge_fit(boxes, [r.box for r in regions], size, slivers=True) * np.array(masks),
+            )
+            iou = np.maximum(iou, cut * lately)
+        # Who comes in over the edge is a newcomer until it can be recognised.
+        gone = np.array([t.life.state == LOST and t.blind > EDGE_FRAMES for t in tracks])
+        entering = at_edge(boxes, size).any(axis=1)
+        allowed = allowed & ~(entering.reshape(-1, 1) & gone.reshape(1, -1))
         if config.cost == "modulated":
             distance = middle_distances(
                 [region.middle for region in here], [region.area for region in here],
@@ -122,18 +150,25 @@ class OwnRules:
         else:
             lost = [track.life.state == LOST for track in tracks]
             pairs = match_by_overlap(config, iou, allowed, lost)
+        rows = [n for n in range(len(found)) if n not in pairs]
+        columns = [m for m in range(len(ids)) if m not in pairs.values() and moving[m]]
+        if rows and columns and config.part_share:
+            free = allowed[np.ix_(rows, columns)]
+            for row, column in match_parts(config, boxes[rows], paths[columns], free).items():
+                pairs[rows[row]] = columns[column]
+                answers.parts.add(places[rows[row]])
         for row, column in pairs.items():
             answers.pairs[places[row]] = ids[column]
             answers.iou[ids[column]] = float(iou[row, column])
 
     def _correct(self, making: Making, answers: Answers) -> set[int]:
         """Show tracks that need it to the segmenter again; returns whom."""
-        config, done = self.config, set()
+        config, asked = self.config, {}
         for n, object_id in answers.pairs.items():
             if object_id in answers.born:
                 continue
             each, track = answers.found[n], making.tracks[object_id]
-            asked = should_reprompt(
+            if should_reprompt(
                 config.reprompt,
                 track.life,
                 weak_now=self._weak(making, object_id),
@@ -141,11 +176,44 @@ class OwnRules:
                 iou=answers.iou[object_id],
                 box_iou=self._agreement(making, object_id, each),
                 crowded=self._crowded(making, object_id, each),
-            )
-            prompt = detection_prompt(config.birth, each, track.object.name)
-            if asked and making.prompt(object_id, prompt, making.look_again(object_id)):
+                whole=track.cut and n not in answers.parts and not self._cut(making, each),
+            ):
+                asked[object_id] = n
+        # What is known of a part only is of no use when more is shown.
+        anew = {key for key in asked if config.reprompt.whole_again and making.tracks[key].cut}
+        looked = {key: making.look_again(key) for key in asked}
+        before = {key: None if key in anew else draft for key, draft in looked.items()}
+        prompts = {
+            key: detection_prompt(config.birth, answers.found[n], making.tracks[key].object.name)
+            for key, n in asked.items()
+        }
+        together: dict[int, Draft] = {}
+        for some in (asked.keys() - anew, anew):
+            known = {key: draft for key in some if (draft := before[key]) is not None}
+            together |= making.decode_together({k: prompts[k] for k in some}, known or None)
+        done = set()
+        for object_id, n in asked.items():
+            if object_id in together:
+                making.take(object_id, together[object_id], making.tracks[object_id].object.name)
+            elif not making.prompt(object_id, prompts[object_id], before[object_id]):
+                continue
+            lost = making.tracks[object_id].life.state == LOST
+            if lost and not is_itself(config, making, object_id):
+                # Somebody else: the detection is free again.
+                making.take_back(object_id, looked[object_id])
+                del answers.iou[object_id], answers.pairs[n]
+                answers.parts.discard(n)
+            else:
                 done.add(object_id)
+                cut = self._cut(making, answers.found[n])
+                making.tracks[object_id] = replace(
+                    making.tracks[object_id], cut=making.tracks[object_id].cut and cut
+                )
         return done
+
+    def _cut(self, making: Making, each: Found) -> bool:
+        """Whether a detection reaches the picture's edge."""
+        return bool(at_edge(each.box, making.frame.size).any())
 
     def _weak(self, making: Making, object_id: int) -> bool:
         looked = object_id in making.drafts

@@ -37,6 +37,7 @@ class Track:
         tries: bad frames so far, for the ``official`` rules.
         path: how its box moves, frame pixels; None before it was seen.
         blind: frames since that was corrected by something seen.
+        cut: whether its prompts so far show only what the picture's edge left of it.
     """
 
     object: TrackedObject
@@ -52,6 +53,7 @@ class Track:
     tries: int = 0
     path: BoxMotion | None = None
     blind: int = 0
+    cut: bool = False
 
     @property
     def object_id(self) -> int:
@@ -106,6 +108,7 @@ class Track:
             if self.path is None
             else torch.from_numpy(self.path.covariance.copy()),
             "blind": self.blind,
+            "cut": self.cut,
         }
 
     @classmethod
@@ -138,6 +141,7 @@ class Track:
             int(state["tries"]),
             _motion(state["mean"], state["covariance"]),
             int(state["blind"]),
+            bool(state["cut"]),
         )
 
 

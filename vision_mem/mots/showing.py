@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.mots.config import MotsConfig
+from vision_mem.mots.edges import at_edge
 from vision_mem.mots.gallery import blended, looks_of
 from vision_mem.mots.lifecycle import CONFIRMED, LOST, SHOWN, TENTATIVE
 from vision_mem.mots.making import Answers, Found, Making
 from vision_mem.mots.overlap import front_to_back, owned, owners
+from vision_mem.mots.recognition import undecided
 from vision_mem.mots.records import Track, TrackResult
 from vision_mem.mots.remembering import withheld
 from vision_mem.tracking.motion import start, update
@@ -33,6 +35,7 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
         One result a track, by birth.
     """
     matched = {object_id: answers.found[n] for n, object_id in answers.pairs.items()}
+    parts = {answers.pairs[n] for n in answers.parts}
     own, covered = _parts(config, making, set(matched))
     refused = {}
     for object_id, track in making.tracks.items():
@@ -47,7 +50,8 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
         each = matched.get(object_id)
         if object_id in making.drafts and object_id not in answers.born:
             alone = covered.get(object_id, 0.0) < _ALONE
-            making.tracks[object_id] = _described(config, making, track, each, alone)
+            whole = None if object_id in parts else each
+            making.tracks[object_id] = _described(config, making, track, whole, alone)
         mask = own.get(object_id, empty)
         box = mask_to_box(mask)
         present = bool(box.any())
@@ -96,6 +100,7 @@ def _parts(
         for key, mask, region in zip(in_view, masks, regions, strict=True)
         if making.tracks[key].life.state in shown
         and (key in matched or making.score(key) >= config.shown_score)
+        and not undecided(config, making, making.tracks[key])
     }
     return own, covered
 
@@ -133,7 +138,11 @@ def _described(
     x1, y1, x2, y2 = (float(value) for value in region.box)
     track = replace(track, box=(x1, y1, x2, y2), seen_index=frame.index, seen_s=frame.time_s)
     good = life.state in (CONFIRMED, TENTATIVE) and alone
-    if config.gallery.enabled and good and life.frames % _LOOK_EVERY == 0:
+    good &= life.frames % _LOOK_EVERY == 0 or track.looks is None
+    good &= not at_edge(region.box, frame.size).any() or (
+        track.looks is None and life.frames >= config.gallery.decide_frames
+    )
+    if config.gallery.enabled and good:
         looks = looks_of(frame.image, region, None if each is None else each.embedding)
         track = replace(track, looks=blended(track.looks, looks))
     return track

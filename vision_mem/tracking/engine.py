@@ -107,7 +107,7 @@ class Engine:
         area = config.fill_hole_area
         self._fill_area = segmenter.traits.fill_hole_area if area is None else area
         on_gpu = segmenter.device.type != "cpu"
-        self._together = {"on": True, "off": False, "auto": on_gpu}[config.batch_objects]
+        self.together = {"on": True, "off": False, "auto": on_gpu}[config.batch_objects]
 
     def track(self, features: ImageFeatures, objects: Sequence[TrackedObject]) -> dict[int, Draft]:
         """Let objects look into their memories and choose a mask each.
@@ -123,7 +123,7 @@ class Engine:
             return {}
         policy = self.config.policy
         reads = [self._read(one) for one in objects]
-        groups = [list(range(len(reads)))] if self._together else [[n] for n in range(len(reads))]
+        groups = [list(range(len(reads)))] if self.together else [[n] for n in range(len(reads))]
         parts = [
             self.segmenter.decode(
                 features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
@@ -138,12 +138,7 @@ class Engine:
             one = objects[number]
             choice = choose_candidate(policy, one.choice, scores[number])
             diary = {"prompt": None, "read": _describe_read(reads[number])}
-            made = Candidates(
-                *(
-                    getattr(parts[part], name)[row : row + 1]
-                    for name in ("logits", "iou", "object_logit", "pointers")
-                )
-            )
+            made = parts[part].of(row)
             drafts[one.object_id] = self._draft(
                 one, one, one.age + 1, made, grids[part][row], scores[number], choice, diary
             )
@@ -163,19 +158,36 @@ class Engine:
         known: Draft | Outcome | None,
     ) -> Draft:
         """Add an object (``known`` is None), or correct what this frame made of it."""
-        policy = self.config.policy
-        before = None if known is None else known.before
-        read = None if before is None else self._read(before)
-        previous = None if known is None else known.logits
-        if isinstance(known, Draft):
-            previous = fill_holes(known.logits, self._fill_area)
         made = self.segmenter.decode_prompt(
             features,
             prompt,
-            read=read,
-            previous_logits=previous,
-            appear_threshold=policy.appear_threshold,
+            read=self.read_before(known),
+            previous_logits=None if known is None else self.previous_logits(known),
+            appear_threshold=self.config.policy.appear_threshold,
         )
+        return self.prompted(features, prompt, notes, object_id, known, made)
+
+    def read_before(self, known: Draft | Outcome | None) -> MemoryRead | None:
+        """What a correction of this frame may look at; None for a new object."""
+        before = None if known is None else known.before
+        return None if before is None else self._read(before)
+
+    def previous_logits(self, known: Draft | Outcome) -> torch.Tensor:
+        """``(1, 1, h, w)`` logits that a correction of this frame starts from."""
+        return self.shown_logits(known) if isinstance(known, Draft) else known.logits
+
+    def prompted(
+        self,
+        features: ImageFeatures,
+        prompt: Prompt,
+        notes: list[str],
+        object_id: int,
+        known: Draft | Outcome | None,
+        made: Candidates,
+    ) -> Draft:
+        """The draft of an object from what the segmenter made of its prompt."""
+        policy = self.config.policy
+        before, read = None if known is None else known.before, self.read_before(known)
         grid = self.segmenter.to_grid(made.logits, features)
         scores = scores_to_host([made], [grid])[0]
         state = ChoiceState() if before is None else before.choice
@@ -273,7 +285,7 @@ class Engine:
         withheld = withheld or {}
         items = [draft for object_id, draft in drafts.items() if object_id not in withheld]
         groups = [[n] for n in range(len(items))]
-        if self._together:
+        if self.together:
             kinds = (False, True)
             split = [[n for n, d in enumerate(items) if d.record.prompted == k] for k in kinds]
             groups = [group for group in split if group]
