@@ -153,7 +153,7 @@ class MakeMots:
         from vision_mem.evaluation.mots.detected import MotsWorker
         from vision_mem.mots import MotsSession
 
-        session = MotsSession(self.request.model_on(device), self.config)
+        session = MotsSession(self.request.model_on(device), self.config, self.request.threads)
         return MotsWorker(session, OpenDetector(self.detect, device, self.request.precision))
 
 

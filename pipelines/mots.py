@@ -197,9 +197,9 @@ def main(
             precision=options.precision, compile=compile_, attention=options.attention,
         )  # fmt: skip
         if resume and folder.snapshot is not None:
-            session = MotsSession.resume(folder.snapshot / SESSION, segmenter)
+            session = MotsSession.resume(folder.snapshot / SESSION, segmenter, threads)
         else:
-            session = MotsSession(segmenter, config)
+            session = MotsSession(segmenter, config, threads)
         if not live:
             learn_background(detector, _Excerpts(source, options), options.start, seen)
         sinks = make_mots_sinks(

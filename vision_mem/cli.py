@@ -23,7 +23,7 @@ log = logging.getLogger("vision_mem")
 
 
 class Command(NamedTuple):
-    """One row of the table: what it does, and the module whose ``main`` does it."""
+    """One row of the table: what it does, and the module whose ``main`` or ``app`` does it."""
 
     line: str
     module: str
@@ -41,6 +41,10 @@ COMMANDS = {
     "ask": Command(
         "Watch a stream and answer questions about now and long ago.",
         "vision_mem.pipelines.ask",
+    ),
+    "navigate": Command(
+        "Keep a map of places and things, ask where they are and how to get there.",
+        "vision_mem.pipelines.navigate",
     ),
     "demo": Command(
         "Generate a clip, follow an object through it, and say how well that went.",
@@ -102,9 +106,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(words: list[str]) -> int:
     program = "vision-mem"
     if words and words[0] in COMMANDS:
-        app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command()(import_module(COMMANDS[words[0]].module).main)
+        module = import_module(COMMANDS[words[0]].module)
         program, words = f"{program} {words[0]}", words[1:]
+        if hasattr(module, "app"):
+            app, words = module.app, words or ["--help"]
+        else:
+            app = typer.Typer(add_completion=False, rich_markup_mode=None)
+            app.command()(module.main)
     else:
         app, words = _front_page(), words or ["--help"]
     code = app(args=words, prog_name=program, standalone_mode=False)

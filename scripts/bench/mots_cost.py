@@ -162,8 +162,8 @@ def main() -> None:
     args = parser.parse_args()
     if not 0 < args.skip < args.frames:
         parser.error("--skip must lie within --frames")
-    use_threads(args.threads)
-    torch.set_num_threads(args.threads)
+    use_threads(1)
+    torch.set_num_threads(1)  # --threads looks at so many objects at a time
     name, changes = args.model, list(args.set)
     if name == "random":
         name = f"random:sam2.1_hiera_t@{args.image_size}"
@@ -171,7 +171,7 @@ def main() -> None:
     clock = time.process_time if args.threads == 1 and args.device == "cpu" else time.perf_counter
     config = load_config(MotsConfig, args.preset, changes, folder="mots")
     segmenter = Timed(load_segmenter(name, device=args.device), clock)
-    sessions = {count: MotsSession(segmenter, config) for count in args.objects}
+    sessions = {count: MotsSession(segmenter, config, args.threads) for count in args.objects}
     clips = {count: Cells(count) for count in args.objects}
     runs: dict[int, list[Any]] = {count: [] for count in args.objects}
     profiler = cProfile.Profile()

@@ -99,6 +99,13 @@ class RgbdSource:
                 continue
             yield frame
 
+    def poses(self) -> Iterator[tuple[int, float, NDArray[np.float64]]]:
+        """Number, time and ``(4, 4)`` pose of each wanted frame whose pose the recording has."""
+        for index, moment in self._wanted():
+            pose = read_pose(moment.pose) if isinstance(moment.pose, Path) else moment.pose
+            if pose is not None and is_rigid(pose):
+                yield index, moment.time_s, pose
+
     def close(self) -> None:
         """Nothing stays open between frames."""
 

@@ -1,4 +1,4 @@
-"""Recordings with depth as folders of 7-Scenes, which ``open_rgbd`` and others read."""
+"""Recordings with depth as folders of 7-Scenes and TUM, which ``open_rgbd`` and others read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from vision_mem.errors import InputError
 from vision_mem.io.lines import make_folder, write_file
 from vision_mem.io.rgbdframe import RgbdFrame
+from vision_mem.io.trajectories import pose_line
 
 
 def write_seven_scenes(folder: str | Path, frames: Iterable[RgbdFrame]) -> int:
@@ -42,6 +43,47 @@ def write_seven_scenes(folder: str | Path, frames: Iterable[RgbdFrame]) -> int:
         pose = np.full((4, 4), np.nan) if frame.pose is None else frame.pose
         write_file(folder / f"{stem.name}.pose.txt", _text(pose))
         count += 1
+    return count
+
+
+def write_tum(folder: str | Path, frames: Iterable[RgbdFrame]) -> int:
+    """Write a folder as TUM RGB-D has them; returns how many frames.
+
+    ``rgb.txt`` and ``depth.txt`` list the pictures by time, depth in 1/5000 m;
+    ``groundtruth.txt`` has the poses that are known; ``camera-intrinsics.txt`` is beside them.
+
+    Args:
+        folder: made when it is not there; files of the same names are replaced.
+        frames: of one camera.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    folder = Path(folder)
+    lists: dict[str, list[str]] = {"rgb": [], "depth": [], "groundtruth": []}
+    for name in ("rgb", "depth"):
+        make_folder(folder / name)
+    count = 0
+    for frame in frames:
+        known = np.nan_to_num(frame.depth, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float64)
+        units = np.rint(np.clip(known, 0, None) * 5000.0)
+        units[units > 65535] = 0
+        if not count:
+            matrix = frame.camera.matrix - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+            write_file(folder / "camera-intrinsics.txt", _text(matrix))
+        for name, picture in (("rgb", frame.image[..., ::-1]), ("depth", units.astype(np.uint16))):
+            good, packed = cv2.imencode(".png", picture)
+            if not good:
+                raise InputError(f"frame {frame.index} cannot be encoded as PNG")
+            file = f"{name}/{frame.index:06d}.png"
+            write_file(folder / file, packed.tobytes())
+            lists[name].append(f"{frame.time_s:.6f} {file}")
+        if frame.pose is not None:
+            lists["groundtruth"].append(pose_line(frame.pose, frame.time_s, "tum"))
+        count += 1
+    for name, lines in lists.items():
+        if lines or name != "groundtruth":
+            write_file(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines).encode())
     return count
 
 

@@ -69,17 +69,28 @@ class TrajectoryFile:
         path: the file.
         form: ``tum`` or ``kitti``.
         append: go on after the lines that are there.
+        rows: with ``append``: lines that stay at most; what an interrupted run wrote after its
+            last snapshot comes again.
 
     Raises:
         InputError: for another format.
         SinkError: when the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, form: str = "tum", *, append: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        form: str = "tum",
+        *,
+        append: bool = False,
+        rows: int | None = None,
+    ) -> None:
         if form not in FORMATS:
             raise InputError(f"trajectory format is {form!r}; expected one of {', '.join(FORMATS)}")
         self.form = form
         self._file = LineFile(Path(path), append=append)
+        if append and rows is not None:
+            self._file.keep(lambda number, line: number < rows)
 
     def write(self, pose: NDArray[np.float64], time_s: float) -> None:
         """Add a pose ``(4, 4)`` at ``time_s`` seconds."""

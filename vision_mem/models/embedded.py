@@ -70,6 +70,7 @@ class EmbeddedSegmenter:
             image_size=None,
             num_maskmem=self.config.memories + 1,
             fill_hole_area=16,
+            parallel=True,
         )
         self._trunk = trunk.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

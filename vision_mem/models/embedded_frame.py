@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import cv2
@@ -33,6 +34,7 @@ class EncodedFrame:
         tokens: their tokens.
         flows: optical flow to an earlier frame, by the address of that frame's grey picture.
         scene: tokens of the whole picture and their ``(h, w)``, once it was searched.
+        lock: held while a memo that all objects share is made, so that it is made once.
     """
 
     image: NDArray[np.uint8]
@@ -43,6 +45,7 @@ class EncodedFrame:
     tokens: dict[Window, Tensor] = field(default_factory=dict)
     flows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     scene: tuple[Tensor, tuple[int, int]] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, frame: Frame, config: EmbeddedConfig) -> tuple[EncodedFrame, tuple[int, int]]:
@@ -77,10 +80,11 @@ class EncodedFrame:
         if grey.shape != self.grey.shape:
             return None, np.zeros(2)
         key = grey.data_ptr()
-        if key not in self.flows:
-            dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-            # From now to before: tells each pixel of this frame where it came from.
-            self.flows[key] = dis.calc(self.grey.numpy(), grey.cpu().numpy(), None)
+        with self.lock:
+            if key not in self.flows:
+                dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+                # From now to before: tells each pixel of this frame where it came from.
+                self.flows[key] = dis.calc(self.grey.numpy(), grey.cpu().numpy(), None)
         flow = self.flows[key]
         before = mask.cpu().numpy().astype(np.float32) / 255
         width, height = self.flow_size

@@ -129,6 +129,8 @@ class SegmenterTraits:
         max_prompts: prompted frames read at most, or None for all.
         memory_stride: temporal stride of memories in evaluation (1).
         fill_hole_area: background holes of at most this many low-resolution pixels are filled.
+        parallel: several threads may call ``decode`` and ``encode_memory`` at a time, each for
+            objects of its own.
     """
 
     model_id: str
@@ -138,6 +140,7 @@ class SegmenterTraits:
     max_prompts: int | None = None
     memory_stride: int = 1
     fill_hole_area: int = 0
+    parallel: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
 

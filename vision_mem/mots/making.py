@@ -24,6 +24,7 @@ from vision_mem.tracking.boxes import apply_boxes, can_go_together
 from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.motion import predict
 from vision_mem.tracking.objects import UsedIds
+from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import check_prompt
 from vision_mem.types import Detections, Event, Frame, Prompt
 
@@ -162,11 +163,20 @@ class Making:
 
     def show(self, ids: Sequence[int]) -> None:
         """Bring the masks of some drafts to the frame's size."""
-        logits = [self.engine.shown_logits(self.drafts[object_id]) for object_id in ids]
-        masks = self.engine.masks(self.features, logits)
-        for object_id, low, mask in zip(ids, logits, masks, strict=True):
-            self.logits[object_id] = low
-            self.regions[object_id] = region_of(mask) if self.appears(object_id) else nothing(mask)
+        engine = self.engine
+
+        def render(some: Sequence[int]) -> list[tuple[int, torch.Tensor, Region]]:
+            logits = [engine.shown_logits(self.drafts[object_id]) for object_id in some]
+            masks = engine.masks(self.features, logits)
+            return [
+                (key, low, region_of(mask) if self.appears(key) else nothing(mask))
+                for key, low, mask in zip(some, logits, masks, strict=True)
+            ]
+
+        groups = [ids] if engine.together else [[object_id] for object_id in ids]
+        for made in mapped(render, groups, engine.threads):
+            for object_id, low, region in made:
+                self.logits[object_id], self.regions[object_id] = low, region
 
     def appears(self, object_id: int) -> bool:
         """Whether the segmenter believes that a looked-for object is to be seen."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.edges import at_edge
@@ -17,6 +18,7 @@ from vision_mem.mots.lifecycle import CONFIRMED, LOST, SHOWN, Life
 from vision_mem.mots.making import Answers, Found, Making, nothing
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, share_inside
+from vision_mem.tracking.parallel import mapped
 
 _ALONE = 0.1  # share of a region that others may cover when its looks are taken
 
@@ -149,9 +151,10 @@ def slipped(config: MotsConfig, making: Making) -> set[int]:
         Ids of tracks in view whose masks have no say in whom they are matched with.
     """
     found = set()
-    for object_id, track in making.tracks.items():
-        if is_itself(config, making, object_id):
-            continue
+    ids = list(making.tracks)
+    itself = mapped(partial(is_itself, config, making), ids, making.engine.threads)
+    for object_id in (key for key, same in zip(ids, itself, strict=True) if not same):
+        track = making.tracks[object_id]
         if track.life.state == LOST:
             mask = making.regions[object_id].mask
             assert mask is not None, "is_itself looked at it"

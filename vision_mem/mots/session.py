@@ -38,12 +38,16 @@ class MotsSession:
     Args:
         segmenter: shared, never changed.
         config: settings; the defaults are the preset ``default``.
+        threads: objects looked at at a time on a CPU, where the segmenter allows it; None for as
+            many as there are cores. Results do not depend on it.
     """
 
-    def __init__(self, segmenter: Segmenter, config: MotsConfig | None = None) -> None:
+    def __init__(
+        self, segmenter: Segmenter, config: MotsConfig | None = None, threads: int | None = None
+    ) -> None:
         self.segmenter = segmenter
         self.config = config or MotsConfig()
-        self._engine = Engine(segmenter, self.config.tracking)
+        self._engine = Engine(segmenter, self.config.tracking, threads)
         self._rules = _RULES[self.config.rules](self._engine, self.config)
         self.reset()
 
@@ -251,12 +255,15 @@ class MotsSession:
         save_snapshot(path, self.state_dict(), header)
 
     @classmethod
-    def resume(cls, path: str | Path, segmenter: Segmenter) -> MotsSession:
+    def resume(
+        cls, path: str | Path, segmenter: Segmenter, threads: int | None = None
+    ) -> MotsSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
         Args:
             path: what ``snapshot`` wrote.
             segmenter: the same model as then.
+            threads: as for a new session.
 
         Returns:
             The session, with the settings it had.
@@ -269,7 +276,7 @@ class MotsSession:
             config = load_config(MotsConfig, None, dict(given), folder="mots")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"snapshot {path} has settings this version cannot read") from error
-        session = cls(segmenter, config)
+        session = cls(segmenter, config, threads)
         try:
             session.load_state_dict(state)
         except ModelError as error:

@@ -36,6 +36,7 @@ from vision_mem.tracking.choice import (
 )
 from vision_mem.tracking.memory import MaskMemory
 from vision_mem.tracking.objects import Outcome, TrackedObject
+from vision_mem.tracking.parallel import cores, mapped
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
 from vision_mem.tracking.prompts import describe_prompt
 from vision_mem.tracking.transfer import scores_to_host
@@ -98,9 +99,13 @@ class Engine:
     Args:
         segmenter: the network.
         config: settings.
+        threads: objects looked at at a time, where the segmenter allows it; None for as many as
+            there are cores. Results do not depend on it.
     """
 
-    def __init__(self, segmenter: Segmenter, config: TrackingConfig) -> None:
+    def __init__(
+        self, segmenter: Segmenter, config: TrackingConfig, threads: int | None = 1
+    ) -> None:
         self.segmenter = segmenter
         self.config = config
         self.limits = MemoryLimits.of(segmenter.traits, config.policy)
@@ -108,6 +113,8 @@ class Engine:
         self._fill_area = segmenter.traits.fill_hole_area if area is None else area
         on_gpu = segmenter.device.type != "cpu"
         self.together = {"on": True, "off": False, "auto": on_gpu}[config.batch_objects]
+        parallel = segmenter.traits.parallel and not on_gpu
+        self.threads = (cores() if threads is None else threads) if parallel else 1
 
     def track(self, features: ImageFeatures, objects: Sequence[TrackedObject]) -> dict[int, Draft]:
         """Let objects look into their memories and choose a mask each.
@@ -124,23 +131,23 @@ class Engine:
         policy = self.config.policy
         reads = [self._read(one) for one in objects]
         groups = [list(range(len(reads)))] if self.together else [[n] for n in range(len(reads))]
-        parts = [
-            self.segmenter.decode(
+
+        def look(group: list[int]) -> tuple[Candidates, torch.Tensor, list[CandidateScores]]:
+            made = self.segmenter.decode(
                 features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
             )
-            for group in groups
-        ]
-        grids = [self.segmenter.to_grid(made.logits, features) for made in parts]
-        scores = scores_to_host(parts, grids)
+            grid = self.segmenter.to_grid(made.logits, features)
+            return made, grid, scores_to_host(made, grid)
+
+        seen = mapped(look, groups, self.threads)
         drafts: dict[int, Draft] = {}
-        place = [(p, row) for p, group in enumerate(groups) for row in range(len(group))]
-        for number, (part, row) in enumerate(place):
+        place = [(part, row) for part in seen for row in range(len(part[2]))]
+        for number, ((made, grid, scores), row) in enumerate(place):
             one = objects[number]
-            choice = choose_candidate(policy, one.choice, scores[number])
+            choice = choose_candidate(policy, one.choice, scores[row])
             diary = {"prompt": None, "read": _describe_read(reads[number])}
-            made = parts[part].of(row)
             drafts[one.object_id] = self._draft(
-                one, one, one.age + 1, made, grids[part][row], scores[number], choice, diary
+                one, one, one.age + 1, made.of(row), grid[row], scores[row], choice, diary
             )
         return drafts
 
@@ -189,7 +196,7 @@ class Engine:
         policy = self.config.policy
         before, read = None if known is None else known.before, self.read_before(known)
         grid = self.segmenter.to_grid(made.logits, features)
-        scores = scores_to_host([made], [grid])[0]
+        scores = scores_to_host(made, grid)[0]
         state = ChoiceState() if before is None else before.choice
         choice = choose_prompted(policy, state, scores)
         diary: dict[str, Any] = {
@@ -289,9 +296,9 @@ class Engine:
             kinds = (False, True)
             split = [[n for n, d in enumerate(items) if d.record.prompted == k] for k in kinds]
             groups = [group for group in split if group]
-        stored: dict[int, dict[str, torch.Tensor]] = {}
-        for group in groups:
-            made = self.segmenter.encode_memory(
+
+        def encode(group: list[int]) -> list[dict[str, torch.Tensor]]:
+            return self.segmenter.encode_memory(
                 features,
                 torch.cat([items[n].grid for n in group]),
                 torch.cat([items[n].object_logit for n in group]),
@@ -299,6 +306,9 @@ class Engine:
                 no_object_threshold=self.config.policy.no_object_threshold,
                 pointers=torch.stack([items[n].pointer for n in group]),
             )
+
+        stored: dict[int, dict[str, torch.Tensor]] = {}
+        for group, made in zip(groups, mapped(encode, groups, self.threads), strict=True):
             stored.update(zip(group, made, strict=True))
         done = {
             draft.after.object_id: self._outcome(draft, stored[n]) for n, draft in enumerate(items)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -12,21 +10,20 @@ from vision_mem.models.protocols import Candidates
 from vision_mem.tracking.choice import CandidateScores
 
 
-def scores_to_host(
-    parts: Sequence[Candidates], grids: Sequence[torch.Tensor]
-) -> list[CandidateScores]:
-    """Everything the policy must know, in one transfer for all objects.
+def scores_to_host(made: Candidates, grid: torch.Tensor) -> list[CandidateScores]:
+    """Everything the policy must know, in one transfer for all objects looked at together.
 
     Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
+
+    Args:
+        made: candidates of B objects.
+        grid: ``(B, M, gh, gw)`` their logits on the grid.
     """
-    rows = []
-    for made, grid in zip(parts, grids, strict=True):
-        on = grid > 0
-        area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
-        logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
-        columns = [made.iou.float().unsqueeze(-1), logit, area.unsqueeze(-1), mask_extents(on)]
-        rows.append(torch.cat(columns, dim=-1))  # (B, M, 7)
-    table = torch.cat(rows).cpu().numpy()
+    on = grid > 0
+    area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
+    logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
+    columns = [made.iou.float().unsqueeze(-1), logit, area.unsqueeze(-1), mask_extents(on)]
+    table = torch.cat(columns, dim=-1).cpu().numpy()  # (B, M, 7)
     return [
         CandidateScores(
             iou=row[:, 0],
