@@ -13,6 +13,7 @@ step "$BIN/mypy"
 step "$BIN/codespell"
 case "${1:-quick}" in
     quick) step "$BIN/pytest" -q ;;
-    all) step "$BIN/pytest" -q --durations=10 -m "not gpu and not weights" ;;
+    # One process a core: the suite is many small runs of one thread each.
+    all) step "$BIN/pytest" -q -n auto --durations=10 -m "not gpu and not weights" ;;
     *) echo "error: unknown argument '$1'; expected nothing or 'all'" >&2; exit 2 ;;
 esac

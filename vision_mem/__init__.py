@@ -29,8 +29,15 @@ _HOME = {
     "MotsSession": "vision_mem.mots",
     "TrackingConfig": "vision_mem.tracking",
     "TrackingSession": "vision_mem.tracking",
+    "VideoMemorySession": "vision_mem.videoqa",
+    "VideoQaConfig": "vision_mem.videoqa",
+    "ReconstructionConfig": "vision_mem.reconstruction",
+    "ReconstructionSession": "vision_mem.reconstruction",
+    "NavigationConfig": "vision_mem.navigation",
+    "NavigationSession": "vision_mem.navigation",
     "load_config": "vision_mem.config",
     "load_segmenter": "vision_mem.models",
+    "load_video_model": "vision_mem.models.videoqa_loading",
     "make_sinks": "vision_mem.io",
     "open_detector": "vision_mem.models.detectors",
     "open_source": "vision_mem.io",
@@ -52,8 +59,13 @@ if TYPE_CHECKING:
     from vision_mem.io import open_source as open_source
     from vision_mem.models import load_segmenter as load_segmenter
     from vision_mem.models.detectors import open_detector as open_detector
+    from vision_mem.models.videoqa_loading import load_video_model as load_video_model
     from vision_mem.mots import MotsConfig as MotsConfig
     from vision_mem.mots import MotsSession as MotsSession
+    from vision_mem.navigation import NavigationConfig as NavigationConfig
+    from vision_mem.navigation import NavigationSession as NavigationSession
+    from vision_mem.reconstruction import ReconstructionConfig as ReconstructionConfig
+    from vision_mem.reconstruction import ReconstructionSession as ReconstructionSession
     from vision_mem.session import run as run
     from vision_mem.session import stream as stream
     from vision_mem.tracking import TrackingConfig as TrackingConfig
@@ -66,6 +78,8 @@ if TYPE_CHECKING:
     from vision_mem.types import Prompt as Prompt
     from vision_mem.types import SourceInfo as SourceInfo
     from vision_mem.types import TrackingResult as TrackingResult
+    from vision_mem.videoqa import VideoMemorySession as VideoMemorySession
+    from vision_mem.videoqa import VideoQaConfig as VideoQaConfig
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ COMMANDS = {
         "vision_mem.pipelines.mots",
     ),
     "ask": Command(
-        "Watch a stream and answer questions about now and long ago.",
+        "Watch a video, image folder, camera or stream, and answer questions about it.",
         "vision_mem.pipelines.ask",
     ),
     "navigate": Command(

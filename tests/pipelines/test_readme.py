@@ -10,6 +10,7 @@ import pytest
 from vision_mem.cli import COMMANDS
 from vision_mem.config import preset_names
 from vision_mem.io import SINKS
+from vision_mem.io.motsinks import MOTS_SINKS
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +56,40 @@ def test_the_python_session_of_many_objects_runs(
     assert re.fullmatch(r"\d+ 1 moving \[[\d. ]+\]", first) and len(others) > 5
 
 
-def test_tables_list_commands_presets_and_outputs(readme: str) -> None:
+def test_a_memory_to_ask_runs(
+    readme: str, small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_code(readme, 2, ('"day.mp4"', repr(str(small_clip))), ('"words"', '"fake"'))
+    assert re.fullmatch(r"\d\.\d s, -?\d\.\d\d", capsys.readouterr().out.splitlines()[0])
+
+
+def test_tables_list_commands_presets_and_outputs(readme: str, root: Path) -> None:
     for name in COMMANDS:
         assert f"| `vision-mem {name}` |" in readme
+    tables = (root / "docs" / "track.md").read_text(encoding="utf-8")
     for name in preset_names("tracking"):
-        assert f"| `{name}`" in readme
+        assert f"| `{name}`" in tables
     for name in set(SINKS) - {"window"}:
-        assert f"`{name}`" in readme
+        assert f"`{name}`" in tables
+    tables = (root / "docs" / "mots.md").read_text(encoding="utf-8")
+    for name in (*preset_names("mots"), *MOTS_SINKS):
+        assert f"`{name}`" in tables
+    tables = (root / "docs" / "ask.md").read_text(encoding="utf-8")
+    for name in preset_names("videoqa"):
+        assert f"`{name}`" in tables
 
 
-def test_every_option_in_the_readme_exists(readme: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["track", "mots", "ask", "reconstruct", "eval", "score"])
+def test_every_option_that_is_shown_exists(
+    command: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from vision_mem.cli import main
 
-    main(["track", "--help"])
+    main([command, "--help"])
     known = capsys.readouterr().out
-    shown = re.findall(r"vision-mem track [^\n]*", readme)
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    shown = re.findall(rf"^vision-mem {command} [^\n]*", text, re.MULTILINE)
+    assert shown
     options = {option for line in shown for option in re.findall(r"--[a-z-]+", line)}
-    assert len(options) > 8
     assert {option for option in options if option not in known} == set()
