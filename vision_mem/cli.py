@@ -46,6 +46,10 @@ COMMANDS = {
         "Keep a map of places and things, ask where they are and how to get there.",
         "vision_mem.pipelines.navigate",
     ),
+    "reconstruct": Command(
+        "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
+        "vision_mem.pipelines.reconstruct",
+    ),
     "demo": Command(
         "Generate a clip, follow an object through it, and say how well that went.",
         "vision_mem.pipelines.demo",

@@ -14,6 +14,8 @@ from vision_mem.types import Detections
 
 _MIDDLE = 0.5
 """Share of a box, in each direction, whose depth stands for the thing where no mask is known."""
+_WHOLE, _CUT = 0.15, 0.3
+"""Standard deviation of a thing's middle in parts of its size: seen whole, and cut off."""
 _LEAST = 4
 """Pixels with depth that a thing needs."""
 
@@ -45,7 +47,8 @@ def lift_pixel(depth: NDArray[np.float32], camera: Pinhole, u: float, v: float) 
     Args:
         depth: ``(H, W)`` metres.
         camera: its intrinsics.
-        u, v: column and row, from the image's top left corner.
+        u: column, from the image's top left corner.
+        v: row.
 
     Returns:
         ``(3,)`` metres in the camera's frame, with the median depth of 5 x 5 pixels; None where
@@ -97,9 +100,12 @@ def lift(
         own = good & (np.abs(z - away) <= max(3.0 * spread, 0.05))
         u, v = float(np.median(columns[own])) + 0.5, float(np.median(rows[own])) + 0.5
         x, y = (u - camera.cx) / camera.fx * away, (v - camera.cy) / camera.fy * away
-        # A box's middle is that of the thing to about a tenth of its size.
-        across = 0.1 * (box[2:] - box[:2]) / (camera.fx, camera.fy) * away
-        sigma = np.diag([*np.maximum(across, 0.01) ** 2, max(spread, 0.02) ** 2])
+        # How far the middle of what is seen may be from that of the thing, more so where the
+        # image's border cuts it off.
+        size = (box[2:] - box[:2]) / (camera.fx, camera.fy) * away
+        cut = (box[:2] <= 1) | (box[2:] >= (camera.width - 1, camera.height - 1))
+        across = np.maximum(np.where(cut, _CUT, _WHOLE) * size, 0.01)
+        sigma = np.diag([*across**2, max(spread, _WHOLE * float(size.mean()), 0.02) ** 2])
         label = found.names.get(int(found.labels[number]), "")
         looks = found.embeddings if embeddings is None else embeddings
         vector = None if looks is None else looks[number]

@@ -16,6 +16,7 @@ from vision_mem.errors import InputError
 from vision_mem.io.geojson import Origin, Shape, write_geojson
 from vision_mem.io.graphml import Value, write_graphml
 from vision_mem.io.ply import write_ply
+from vision_mem.io.rerunfile import write_rerun
 from vision_mem.io.topdown import Thing, TopDown
 from vision_mem.navigation.longterm import Key
 from vision_mem.navigation.mapfile import MapFile
@@ -83,7 +84,8 @@ def view_from_above(
         session: the map.
         route: drawn as a line.
         hits: only these things; None for all that are remembered.
-        start, goal: ``(3,)`` metres, or None.
+        start: ``(3,)`` metres, or None.
+        goal: likewise.
         title: one line above it all.
     """
     state, planning = session.state, session.config.planning
@@ -202,6 +204,23 @@ def write_graph(session: NavigationSession, path: str | Path) -> int:
     return len(nodes)
 
 
+def write_recording(session: NavigationSession, path: str | Path) -> int:
+    """Write the map for the viewer of rerun; returns how many points it has."""
+    points, colours = occupied(session)
+    topology, marks = session.state.topology, session.state.landmarks.by_id
+    write_rerun(
+        path, points, colours, size=session.config.octree.leaf,
+        names=[each.label for each in marks.values()],
+        things=np.array([each.position for each in marks.values()]).reshape(-1, 3),
+        places=topology.positions()[1],
+        lines=[
+            np.array([topology.places[a].position, topology.places[b].position])
+            for a, b in topology.ways if a < b
+        ],
+    )  # fmt: skip
+    return len(points)
+
+
 def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
     """How far a recording got into a map.
 
@@ -241,7 +260,7 @@ def _time_of(sql: sqlite3.Connection, frame: int) -> float:
 
 
 def latest_pose(session: NavigationSession) -> NDArray[np.float64] | None:
-    """Where the observer was last, ``(4, 4)`` camera-to-world in the map of today; None at first."""
+    """Where the observer was last, ``(4, 4)`` in the map of today; None before the first look."""
     topology = session.state.topology
     if topology.current is None:
         return None

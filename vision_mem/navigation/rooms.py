@@ -36,7 +36,7 @@ class Furniture:
     @property
     def middle(self) -> NDArray[np.float64]:
         """``(3,)`` metres."""
-        return (np.array(self.low) + np.array(self.high)) / 2
+        return np.asarray((np.array(self.low) + np.array(self.high)) / 2, np.float64)
 
 
 FURNITURE = (
@@ -78,11 +78,11 @@ class Room:
         object.__setattr__(self, "camera", camera)
 
     def pose(self, number: int) -> NDArray[np.float64]:
-        """``(4, 4)`` camera-to-world of a frame: around the table, looking ahead and outwards."""
+        """``(4, 4)`` camera-to-world of a frame: around the table, looking to both sides."""
         angle = 2 * np.pi * number / self.frames
         at = np.array([3.2 + 1.6 * np.cos(angle), 2.5 + 1.35 * np.sin(angle), 1.4])
-        # Along the way, less a turn to the walls on the right, and a little down.
-        heading = angle + np.pi / 2 - 0.9 + 0.5 * np.sin(3 * angle)
+        # Along the way, now to the table, now to the walls, and a little down.
+        heading = angle + np.pi / 2 + 1.1 * np.sin(3 * angle) - 0.5
         ahead = np.array([np.cos(heading), np.sin(heading), -0.25])
         ahead /= np.linalg.norm(ahead)
         right = np.cross(ahead, (0.0, 0.0, 1.0))
@@ -133,7 +133,7 @@ class Room:
         colours = np.array([box.colour for box in self.furniture] + [(205, 200, 190)], np.float64)
         shade = np.array([0.85, 0.95, 1.0])[side]
         picture = colours[which] * shade[..., None] + rng.normal(0.0, 4.0, (*which.shape, 1))
-        return np.clip(picture, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
     def _detect(self, which: NDArray[np.int64], rng: np.random.Generator) -> Detections:
         boxes, scores, labels = [], [], []

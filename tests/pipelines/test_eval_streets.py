@@ -1,0 +1,108 @@
+"""Streets at the command line: ``eval touchdown|map2seq``, ``navigate follow`` and ``eval``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vision_mem.cli import main
+from vision_mem.navigation.city import CityConfig, make_city
+from vision_mem.navigation.cityroutes import make_routes, write_city
+from vision_mem.navigation.street import bearing_of
+from vision_mem.navigation.streetmemory import LongMemory
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory) -> Path:
+    """A generated city in Touchdown's files, with the words that are to be seen where."""
+    root = tmp_path_factory.mktemp("streets")
+    city = make_city(5, CityConfig(blocks=5))
+    write_city(city, root, {"dev": make_routes(city, 6, 0, turns=(1, 2), longest=30)})
+    rows = []
+    for place, name in enumerate(city.graph.ids):
+        at = city.graph.position[place]
+        seen = [
+            {"word": mark.name, "bearing": bearing_of(mark.position - at),
+             "range": float(((mark.position - at) ** 2).sum() ** 0.5)}
+            for mark in city.near(at, 15.0)
+        ]  # fmt: skip
+        rows.append(json.dumps({"panorama": name, "sights": seen}))
+    (root / "sights.jsonl").write_text("\n".join(rows))
+    return root
+
+
+def test_gold_is_perfect_and_goes_on_where_it_was(streets, tmp_path, capsys) -> None:
+    out = tmp_path / "gold"
+    words = ["eval", "touchdown", "--root", str(streets), "--out", str(out)]
+    words += ["--street", "agent=gold,families=outdoor+ilharco", "--street", "threshold=5"]
+    assert main([*words, "--limit", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert "touchdown dev, 2 routes; outdoor" in shown and "; ilharco (" in shown
+    assert main(words) == 0
+    lines = (out / "episodes.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 6
+    scores = json.loads((out / "scores-outdoor.json").read_text())["scores"]
+    assert scores["TC"] == scores["SED"] == scores["KPA"] == 100.0 and scores["SPD"] == 0.0
+
+
+def test_rules_with_sights_do_better_than_forward_only(streets, tmp_path) -> None:
+    found = {}
+    for agent in ("rules", "forward"):
+        out = tmp_path / agent
+        words = ["eval", "touchdown", "--root", str(streets), "--out", str(out), "--quiet"]
+        street = f"agent={agent},sights={streets / 'sights.jsonl'},memory=long"
+        assert main([*words, "--street", street]) == 0
+        found[agent] = json.loads((out / "scores-outdoor.json").read_text())["scores"]["TC"]
+    assert found["rules"] >= found["forward"] + 30
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["touchdown"], "missing option --root"),
+        (["touchdwn", "--root", "x"], "did you mean 'touchdown'"),
+        (["touchdown", "--root", "{root}", "--street", "agnt=gold"], "did you mean 'agent'"),
+        (["touchdown", "--root", "{root}", "--street", "agent=golden"], "no agent 'golden'"),
+        (["touchdown", "--root", "{root}", "--street", "agent=model"], "from Python"),
+        (["touchdown", "--root", "{root}", "--split", "test"], "no routes 'test'"),
+        (["touchdown", "--root", "{root}", "--preset", "samurai"], "leave out --preset"),
+        (["map2seq", "--root", "{root}"], "is of touchdown, not of map2seq"),
+        (["otb100", "--root", "{root}", "--street", "agent=gold"], "leave out --street"),
+    ],
+)
+def test_slips_are_one_line(streets, tmp_path, capsys, words, says) -> None:
+    filled = [word.format(root=streets) for word in words]
+    assert main(["eval", *filled, "--out", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and says in shown
+
+
+def test_a_route_is_followed_step_by_step_and_remembered(streets, tmp_path, capsys) -> None:
+    memory = tmp_path / "streets.npz"
+    words = ["navigate", "follow", "--graph", str(streets), "--route", "route-1"]
+    words += ["--sights", str(streets / "sights.jsonl"), "--memory", str(memory)]
+    assert main(words) == 0
+    *steps, end = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["step"] for each in steps] == list(range(end["steps"]))
+    assert steps[-1]["action"] == "stop" and end["stopped"]
+    assert set(end["scores"]) >= {"TC", "SPD", "nDTW"} and end["family"].startswith("outdoor")
+    known = LongMemory.load(memory).places
+    assert known == len({each["panorama"] for each in steps})
+    # Another instruction from the same place, with what was learned.
+    assert main([*words, "--text", "go straight and stop", "--limit", "5"]) == 0
+    assert "scores" not in json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert LongMemory.load(memory).places >= known
+    assert main([*words[:5], "nowhere"]) == 2
+    assert "no route 'nowhere'" in capsys.readouterr().err
+
+
+def test_the_city_table_small(tmp_path, capsys) -> None:
+    out = tmp_path / "table.json"
+    words = ["--cities", "1", "--episodes", "3", "--seeds", "1", "--tour", "150", "--quiet"]
+    assert main(["navigate", "eval", *words, "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "short only" in shown and "control: another city" in shown
+    rows = json.loads(out.read_text())["rows"]
+    assert {row["task"] for row in rows} == {"routes", "goals"} and len(rows) == 16
