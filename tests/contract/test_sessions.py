@@ -134,7 +134,7 @@ def many(preset: str) -> System:
         lambda model: MotsSession(model, config),
         follow,
         followed,
-        full_after=120,
+        full_after=300,  # where the pictures, which repeat, are at their fullest
         slack=1.1,
     )
 

@@ -219,8 +219,11 @@ def test_a_damaged_state_changes_nothing(damage):
 # -- settings --------------------------------------------------------------------------------------
 
 
+RIVALS = ("fifo", "full", "official", "recent-only", "similarity-only", "uniform")
+
+
 def test_presets_are_these_and_say_no_default_twice():
-    names = ["default", "fifo", "full", "official", "recent-only", "similarity-only", "uniform"]
+    names = sorted(["default", "search", *RIVALS])
     assert preset_names("videoqa") == names
     default = asdict(VideoQaConfig())
     for name in names:
@@ -233,7 +236,7 @@ def test_presets_are_these_and_say_no_default_twice():
 def test_rivals_have_the_same_budget():
     budgets = {
         load_config(VideoQaConfig, name, folder="videoqa").memory.budget
-        for name in preset_names("videoqa")
+        for name in ("default", *RIVALS)
     }
     assert budgets == {2048}
 
