@@ -179,7 +179,7 @@ def test_typed_questions_are_answered_while_it_watches(colours: Path, tmp_path: 
         (["CLIP", "a?", "b?", "--at", "1", "--at", "2", "--at", "3"], "3 --at for 2 questions"),
         (["nowhere.mp4", "red?"], "nowhere.mp4"),
         (["nowhere.vmem", "red?"], "no memory file"),
-        (["CLIP", "red?", "--preset", "defualt"], "did you mean"),
+        (["CLIP", "red?", "--preset", "fifoo"], "did you mean"),
         (["CLIP", "red?", "--set", "memory.budgte=3"], "budget"),
         (["CLIP", "red?", "--model", "/nowhere"], "no video model"),
         (["CLIP", "???"], "no word"),
