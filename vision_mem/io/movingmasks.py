@@ -1,4 +1,4 @@
-"""Masks of what moves, from files: a folder of PNG images, or the masks of ``track`` and ``mots``."""
+"""Masks of what moves: a folder of PNG images, or the masks that ``track`` and ``mots`` write."""
 
 from __future__ import annotations
 

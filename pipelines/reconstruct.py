@@ -1,0 +1,224 @@
+"""Rebuild a moving scene in 3D from a depth camera: path, map of what stays, what moves apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vision_mem.config import load_config
+from vision_mem.errors import InputError
+from vision_mem.io.rgbd import LAYOUTS, RgbdSource, open_rgbd
+from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
+from vision_mem.io.scenesinks import SCENE_SINKS, check_scene_names, make_scene_sinks
+from vision_mem.io.scenetally import MovingTable, SceneTally
+
+from .follow import follow, nothing_left
+from .mapanswers import parse_numbers
+from .options import take_options
+
+
+@dataclass(frozen=True)
+class Options:
+    """What makes a run what it is; ``--resume`` takes it from the record of the run."""
+
+    layout: str | None = None
+    preset: str = "default"
+    set: Sequence[str] = ()
+    track_poses: bool = False
+    poses: str | None = None
+    intrinsics: str | None = None
+    depth_scale: float | None = None
+    dynamic_masks: str | None = None
+    save: str = "trajectory,map,video,events,tracks,report"
+    start: int = 0
+    stride: int = 1
+    strict: bool = False
+
+
+def main(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with colour and depth (TUM, 7-Scenes, ScanNet, or a video or color/ "
+            "beside depth/). generated, or generated:SEED: a room made for trying it out."
+        ),
+    ],
+    layout: Annotated[
+        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="default, dense (small voxels), fuse-everything, or a .yaml."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
+    ] = None,
+    track_poses: Annotated[
+        bool | None,
+        typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
+    ] = None,
+    poses: Annotated[
+        str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+    ] = None,
+    intrinsics: Annotated[
+        str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
+    ] = None,
+    depth_scale: Annotated[
+        float | None, typer.Option(help="Metres of one unit of a depth map.")
+    ] = None,
+    dynamic_masks: Annotated[
+        str | None,
+        typer.Option(help="What moves: a folder of PNG, or masks.jsonl of track or mots."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{Options.save}]."),
+    ] = None,
+    save_memory: Annotated[
+        Path | None, typer.Option(help="Keep both memories in this file at the end.")
+    ] = None,
+    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
+    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Every how many frames.")] = None,
+    max_frames: Annotated[int | None, typer.Option(help="Frames in all, at most.")] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict", help="Stop at a damaged frame.")
+    ] = None,
+    snapshot_every: Annotated[
+        int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
+    ] = 300,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the results in --out.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+) -> int:
+    """Rebuild a moving scene in 3D from colour and depth.
+
+    Poses are taken from the recording, or found where it has none. What stays becomes a clean
+    map; what moves is taken out of it and followed. Memory does not grow.
+    """
+    given = dict(locals(), set=set_)
+    # torch and numba take seconds to import; help and misspelled options should not wait.
+    from vision_mem.io.movingmasks import MovingMasks
+    from vision_mem.io.rerunscene import RerunScene
+    from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
+
+    from .rebuilding import Products, Rebuilding, Samples, Truth, choose_samples, generated_seed
+
+    seed = generated_seed(source)
+    folder = RunFolder(
+        out or default_folder(source.replace(":", "-") if seed is not None else source),
+        overwrite=overwrite, resume=resume,
+    )  # fmt: skip
+    options = take_options(Options, given, folder.recorded("options") if resume else None)
+    if snapshot_every < 0:
+        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
+    names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
+    config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
+    numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
+    done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
+    first = done.last_index + options.stride if done.frames else options.start
+    left = None if max_frames is None else max_frames - done.frames
+    finished = resume and folder.recorded("status") == "finished"
+    if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
+        return nothing_left(folder, done.frames)
+
+    with ExitStack() as stack:
+        truth = None if seed is None else Truth(seed)
+        recording = source if truth is None else str(folder.path / "recording")
+        if truth is not None:
+            folder.begin()
+            if not resume:
+                # Until there is a result, a slip in another option is no obstacle to a new run.
+                folder.record(status="failed", files=["recording/"])
+            last = None if max_frames is None else options.start + options.stride * max_frames
+            truth.record(Path(recording), last)
+            truth.tally = done
+
+        def open_frames(begin: int, limit: int | None) -> RgbdSource:
+            return open_rgbd(
+                recording, layout=options.layout, start=begin, end=end, stride=options.stride,
+                max_frames=limit, intrinsics=numbers, depth_scale=options.depth_scale,
+                poses=options.poses, strict=options.strict,
+            )  # fmt: skip
+
+        whole = open_frames(options.start, max_frames)
+        at_end = False
+        frames = whole
+        if resume:
+            try:
+                frames = open_frames(first, left)
+            except InputError:
+                if finished:
+                    return nothing_left(folder, done.frames)
+                at_end = True  # killed after its last snapshot: what comes at the end is missing
+        masks = None if options.dynamic_masks is None else MovingMasks(options.dynamic_masks)
+        if masks is not None:
+            stack.callback(masks.close)
+        if resume and folder.snapshot is not None:
+            session = ReconstructionSession.resume(folder.snapshot / SESSION)
+        else:
+            session = ReconstructionSession(config)
+        info = replace(frames.info, name="generated") if truth is not None else frames.info
+        sinks = make_scene_sinks(
+            folder.path, names, info, append=resume, frames=done.frames, lost=done.lost
+        )
+        if truth is None:
+            folder.begin()
+        if "tracks" in names:
+            table = folder.path / f"{info.name}.tracks.csv"
+            done.table = MovingTable(table, append=resume, after=done.last_index)
+            stack.callback(done.finish)
+        wanted = folder.recorded("samples") or choose_samples(
+            whole.info, options.start, options.stride
+        )
+        if "report" in names:
+            sinks.append(Samples(folder.path / "report", wanted))
+        if truth is not None:
+            sinks.append(truth)
+        tracked = options.track_poses or not whole.posed
+        products = Products(
+            session, done, names, folder.path, info.name, options.preset,
+            lambda: {k: pose for k, _, pose in whole.poses()} if tracked else {},
+            truth, next((s for s in sinks if isinstance(s, RerunScene)), None), save_memory,
+        )  # fmt: skip
+        sinks.append(products)  # closed first: rerun's file is still open then
+        folder.record(
+            source=source, preset=options.preset, config=asdict(config), options=asdict(options),
+            snapshot_every=snapshot_every, samples=wanted, poses="found" if tracked else "given",
+        )  # fmt: skip
+        if at_end:
+            products.make()
+            folder.record(status="finished", files=folder.files())
+            return nothing_left(folder, done.frames)
+        named: Any = _Named(frames, info)
+        code = follow(
+            named, Rebuilding(session, masks, options.track_poses), sinks, folder, done,
+            snapshot_every, quiet=quiet,
+        )  # fmt: skip
+        if truth is not None:
+            folder.record(truth=done.truth)
+        if not quiet:
+            for line in products.said:
+                print(line)
+            if masks is not None and not masks.used:
+                print(f"no frame had a mask in {masks.path}: are its numbers those of frames?")
+    return code
+
+
+class _Named:
+    """A source under another name."""
+
+    def __init__(self, source: RgbdSource, info: Any) -> None:
+        self._source, self.info = source, info
+        self.close = source.close
+
+    def __iter__(self) -> Any:
+        return iter(self._source)
