@@ -67,6 +67,8 @@ def load_video_model(
             * ``words``, which finds moments with packaged weights and does not talk (extra
               ``[offline]``);
             * ``fake``, which knows colours and needs nothing;
+            * ``miniature``, which was taught on generated streams, where its weights came with
+              the package;
             * a short name in ``KNOWN``, or an id on Hugging Face;
             * a folder made by ``save_pretrained`` with its tokenizer;
             * ``random:NAME`` or ``random:NAME@SEED`` with a name in ``videoqa_random.RANDOM``, for
@@ -100,14 +102,19 @@ def load_video_model(
     dtype = _PRECISIONS[choose_precision(precision, place)]
     if model.startswith("random:"):
         return _random(model, place, dtype, settings)
+    if model == "miniature":
+        from vision_mem.models.miniature import shipped_miniature
+
+        shipped = shipped_miniature()
+        return _open(_library(), shipped, model, model, place, dtype, settings)
     name = KNOWN.get(model, model)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open(_library(), folder, str(folder), folder.resolve().name, place, dtype, settings)
     if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
         raise ModelError(
-            f"no video model {model!r}; expected words, fake, {', '.join(KNOWN)}, an id on "
-            "Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
+            f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, an id "
+            "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
             "safetensors, or random:qwen2.5-vl-tiny"
         )
     library = _library()

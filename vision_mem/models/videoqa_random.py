@@ -15,7 +15,7 @@ from vision_mem.errors import InputError
 from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.models.weights import RANDOM_SEED, fill_random
 
-_MARKERS = (
+MARKERS = (
     "<|endoftext|>",
     "<|im_start|>",
     "<|im_end|>",
@@ -24,7 +24,8 @@ _MARKERS = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-_VOCABULARY = 256 + len(_MARKERS)
+"""Tokens of Qwen's that are no text."""
+_VOCABULARY = 256 + len(MARKERS)
 
 
 def byte_tokenizer() -> Any:
@@ -37,7 +38,7 @@ def byte_tokenizer() -> Any:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in _MARKERS])
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in MARKERS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
