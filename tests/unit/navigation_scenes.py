@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 
+from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.navigation.config import OctreeConfig
 
@@ -84,3 +86,29 @@ def read_again_and_again(path, pipe, changes):
             seen.add(state.frame)
             rows.append((state.frame, state.octree.stats.frames, counts, known))
     pipe.send(rows)
+
+
+def same(one, other):
+    """All that two sessions hold."""
+    for name in ("codes", "log_odds", "hits", "tick"):
+        a, b = (getattr(s.state.octree.level(0), name) for s in (one, other))
+        assert (a == b).all()
+    for s, t in ((one.state, other.state), (other.state, one.state)):
+        for node, landmark in s.landmarks.by_id.items():
+            twin = t.landmarks.by_id[node]
+            assert (landmark.position == twin.position).all() and landmark.votes == twin.votes
+            assert landmark.last == twin.last and landmark.existence == twin.existence
+            mean = s.landmarks.vectors.mean(landmark.row)
+            assert (mean == t.landmarks.vectors.mean(twin.row)).all()
+        assert s.topology.ways == t.topology.ways
+        assert s.frame == t.frame and s.next_id == t.next_id
+        assert {e.node: (e.uses, e.step) for e in s.short.entries if e} == {
+            e.node: (e.uses, e.step) for e in t.short.entries if e
+        }
+
+
+def said(call):
+    with pytest.raises((InputError, ModelError, SinkError)) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
