@@ -1,4 +1,4 @@
-"""Keep a spatial memory in one file, and ask it where things are and how to get there."""
+"""Keep a map of places and things, ask where they are and how to get there."""
 
 from __future__ import annotations
 

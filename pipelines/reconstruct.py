@@ -1,4 +1,4 @@
-"""Rebuild a moving scene in 3D from a depth camera: path, map of what stays, what moves apart."""
+"""Rebuild a moving scene in 3D from a depth camera: what stays, and what moves."""
 
 from __future__ import annotations
 
