@@ -18,7 +18,7 @@ from vision_mem.io.motsinks import MOTS_SINKS, check_names, make_mots_sinks
 from vision_mem.io.readers import is_url, without_password
 from vision_mem.io.report import count
 from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
-from vision_mem.io.tracktable import MotsTally, TrackTable
+from vision_mem.io.tracktable import MotsTally, track_table
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.detectors import Recorder
 from vision_mem.session import FrameSource
@@ -212,7 +212,7 @@ def main(
             stack.callback(detector.close)
         if "tracks" in names:
             table = folder.path / f"{info.name}.tracks.csv"
-            done.table = TrackTable(table, append=resume, after=done.last_index)
+            done.table = track_table(table, append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
             source=without_password(source) if is_url(source) else source, preset=preset,

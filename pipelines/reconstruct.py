@@ -15,7 +15,7 @@ from vision_mem.errors import InputError
 from vision_mem.io.rgbd import LAYOUTS, RgbdSource, open_rgbd
 from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
 from vision_mem.io.scenesinks import SCENE_SINKS, check_scene_names, make_scene_sinks
-from vision_mem.io.scenetally import MovingTable, SceneTally
+from vision_mem.io.scenetally import SceneTally, moving_table
 
 from .follow import follow, nothing_left
 from .mapanswers import parse_numbers
@@ -174,7 +174,7 @@ def main(
             folder.begin()
         if "tracks" in names:
             table = folder.path / f"{info.name}.tracks.csv"
-            done.table = MovingTable(table, append=resume, after=done.last_index)
+            done.table = moving_table(table, append=resume, after=done.last_index)
             stack.callback(done.finish)
         wanted = folder.recorded("samples") or choose_samples(
             whole.info, options.start, options.stride

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,8 @@ from numpy.typing import NDArray
 from vision_mem.crowds import CROWD_CLASSES, IGNORED, CrowdClip, CrowdFrame, CrowdSettings
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.io.lines import LineFile, make_folder, sink_error, write_file
+from vision_mem.io.generated import prepare_set
+from vision_mem.io.lines import LineFile, make_folder, sink_error
 from vision_mem.io.tracksinks import MotsPng, MotsText
 
 CROWD_SET: tuple[CrowdSettings, ...] = (
@@ -102,48 +100,11 @@ def prepare_crowd(
         InputError: when the folder holds other things, or a set of another ``series``.
         SinkError: when it cannot be written.
     """
-    root = Path(root)
-    if root.exists() and not root.is_dir():
-        raise InputError(f"--root {root} is a file; expected a folder for generated crowds")
-    if not root.is_dir() or not any(root.iterdir()):
-        _write_whole(root, series or CrowdSeries(), on_frame)
-    made = _recorded(root)
-    if series is not None and made != asdict(series):
-        asked = asdict(series).items()
-        other = [f"{key}={value}" for key, value in asked if made.get(key) != value]
-        raise InputError(
-            f"the crowds in {root} are not made with {', '.join(other)}; leave out --crowd to use "
-            "them, or give another --root"
-        )
-    return made
-
-
-def _write_whole(root: Path, series: CrowdSeries, on_frame: _OnFrame) -> None:
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        write_crowd(partial, series.settings(), on_frame=on_frame)
-        write_file(partial / RECORD, (json.dumps(asdict(series), indent=2) + "\n").encode())
-        if root.is_dir():
-            root.rmdir()  # it is empty, and not every system moves a folder onto one
-        partial.rename(root)
-    except OSError as error:
-        if not (root / RECORD).is_file():  # else another program was faster, with the same
-            raise sink_error(root, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _recorded(root: Path) -> dict[str, Any]:
-    try:
-        made = json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if (root / _MASK_LIST).is_file():
-            return {}  # written by ``write_crowd``
-        raise InputError(f"{root} holds other things than crowds; give another --root") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{root / RECORD} cannot be read ({error}); give another --root") from None
-    return made if isinstance(made, dict) else {}
+    return prepare_set(
+        root, series, CrowdSeries(),
+        lambda place, some: write_crowd(place, some.settings(), on_frame=on_frame),
+        what="crowds", record=RECORD, option="--crowd", foreign=_MASK_LIST,
+    )  # fmt: skip
 
 
 def write_crowd(

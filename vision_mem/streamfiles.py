@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.io.export import write_video
-from vision_mem.io.lines import make_folder, sink_error, write_file
+from vision_mem.io.generated import prepare_set
+from vision_mem.io.lines import make_folder, write_file
 from vision_mem.streamquestions import StreamMoments, StreamQuestion, ask_stream
 from vision_mem.streams import GeneratedStream, StreamSettings
 
@@ -86,49 +85,13 @@ def prepare_streams(
         InputError: when the folder holds other things, or a set of another ``series``.
         SinkError: when it cannot be written.
     """
-    root = Path(root)
-    if root.exists() and not root.is_dir():
-        raise InputError(f"--root {root} is a file; expected a folder for generated streams")
-    if not root.is_dir() or not any(root.iterdir()):
-        _write_whole(root, series or StreamSeries(), on_stream)
-    made = _recorded(root)
-    other = [
-        f"{key}={value}"
-        for key, value in asdict(series or StreamSeries()).items()
-        if series is not None and made.get(key) != value
-    ]
-    if other:
-        raise InputError(
-            f"the streams in {root} are not made with {', '.join(other)}; ask for nothing to use "
-            "them as they are, or give another --root"
-        )
-    return made
-
-
-def _write_whole(root: Path, series: StreamSeries, on_stream: Callable[[str], None]) -> None:
-    partial = root.with_name(f".{root.name}.partial-{os.getpid()}")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        write_streams(partial, series.settings(), per_task=series.per_task, on_stream=on_stream)
-        write_file(partial / RECORD, (json.dumps(asdict(series), indent=2) + "\n").encode())
-        if root.is_dir():
-            root.rmdir()  # it is empty, and not every system moves a folder onto one
-        partial.rename(root)
-    except OSError as error:
-        if not (root / RECORD).is_file():  # else another program was faster, with the same
-            raise sink_error(root, error) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _recorded(root: Path) -> dict[str, Any]:
-    try:
-        made = json.loads((root / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{root} holds other things than streams; give another --root") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{root / RECORD} cannot be read ({error}); give another --root") from None
-    return made if isinstance(made, dict) else {}
+    return prepare_set(
+        root, series, StreamSeries(),
+        lambda place, some: write_streams(
+            place, some.settings(), per_task=some.per_task, on_stream=on_stream
+        ),
+        what="streams", record=RECORD, option="--stream",
+    )  # fmt: skip
 
 
 def write_streams(

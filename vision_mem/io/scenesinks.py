@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,7 +202,7 @@ class PathFile:
             self._file.close()
 
 
-class _Numbered:
+class _Numbered(ABC):
     """One file a frame, whole or not at all; those of an earlier run are removed.
 
     Args:
@@ -232,10 +233,11 @@ class _Numbered:
             self._drop_from(result.frame_index)
         self._write(self._folder / f"{result.frame_index:06d}{self._suffix}", result)
 
+    @abstractmethod
     def _write(self, path: Path, result: Scene) -> None:
-        raise NotImplementedError
+        """Write one file."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (a sink has one, and here there is nothing to do)
         """Nothing stays open between frames."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from vision_mem.io.lines import LineFile
+from vision_mem.io.endedtable import EndedTable
 from vision_mem.io.report import count
 from vision_mem.io.scenepainter import FoundScene
+
+_GONE = "gone at "
 
 COLUMNS = (
     "id", "first_frame", "last_frame", "first_s", "last_s", "frames_shown", "frames_parked",
@@ -104,7 +104,7 @@ class SceneTally:
     last_place: list[float] | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
     truth: dict[str, float] = field(default_factory=dict)
-    table: MovingTable | None = None
+    table: EndedTable | None = None
 
     @classmethod
     def resumed(cls, values: Mapping[str, Any]) -> SceneTally:
@@ -135,7 +135,7 @@ class SceneTally:
         there = {track.track_id for track in found.tracks}
         ended = [key for key in self.tracks if key not in there]
         if self.table is not None:
-            end = f"gone at {self.last_index}"
+            end = f"{_GONE}{self.last_index}"
             self.table.write([self.tracks[key].row(key, end) for key in ended])
         for key in ended:
             del self.tracks[key]
@@ -187,42 +187,12 @@ class SceneTally:
         ]
 
 
-class MovingTable:
+def moving_table(path: str | Path, *, append: bool = False, after: int = -1) -> EndedTable:
     """CSV, one line an object that moved, when it has gone; ``COLUMNS`` are its head.
 
     Args:
         path: the file.
-        append: go on after an interrupted run: lines of objects that went on frames that come
-            again are dropped, and those of objects that were followed at its end.
+        append: go on after an interrupted run, as ``EndedTable``.
         after: the last frame that does not come again.
     """
-
-    def __init__(self, path: str | Path, *, append: bool = False, after: int = -1) -> None:
-        self._file = LineFile(Path(path), append=append)
-        kept = self._file.keep(lambda number, line: number == 0 or _ended(line) <= after)
-        if not kept:
-            self._file.write(_line(COLUMNS))
-
-    def write(self, rows: list[list[Any]]) -> None:
-        """Add lines.
-
-        Raises:
-            SinkError: when they cannot be written.
-        """
-        if rows:
-            self._file.write(*(_line(row) for row in rows))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _line(values: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
-
-
-def _ended(line: str) -> int:
-    """The frame on which an object of the table went; ValueError when it did not."""
-    return int(next(csv.reader([line]))[-1].removeprefix("gone at "))
+    return EndedTable(path, COLUMNS, _GONE, append=append, after=after)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vision_mem.io.lines import LineFile
+from vision_mem.io.endedtable import EndedTable
 from vision_mem.io.report import count
 from vision_mem.io.shown import ShownTrack, ShownTracks
 
 FOLLOWED = "followed"
 """What the table says of a track that was there when the run ended."""
+
+_REMOVED = "removed at "
 
 COLUMNS = (
     "id", "name", "class", "first_frame", "last_frame", "first_s", "last_s", "frames_shown",
@@ -105,7 +105,7 @@ class MotsTally:
     classes: dict[str, int] = field(default_factory=dict)
     most: int = 0
     tracks: dict[int, TrackSums] = field(default_factory=dict)
-    table: TrackTable | None = None
+    table: EndedTable | None = None
 
     @classmethod
     def resumed(cls, values: Mapping[str, Any]) -> MotsTally:
@@ -137,7 +137,7 @@ class MotsTally:
                 self.classes[each.class_name] = self.classes.get(each.class_name, 0) + 1
         followed = {each.object_id for each in result.objects}
         ended = [key for key in self.tracks if key not in followed]
-        self._list(ended, f"removed at {self.last_index}")
+        self._list(ended, f"{_REMOVED}{self.last_index}")
         for key in ended:
             del self.tracks[key]
 
@@ -182,45 +182,14 @@ class MotsTally:
         ]
 
 
-class TrackTable:
+def track_table(path: str | Path, *, append: bool = False, after: int = -1) -> EndedTable:
     """CSV, one line a track that was to be seen, when it has ended; ``COLUMNS`` are its head.
 
     A track that comes back after it was removed, by its looks, has another line with its id.
 
     Args:
         path: the file.
-        append: go on after an interrupted run: lines of tracks that ended on frames that come
-            again are dropped, and those of tracks that were followed at its end.
+        append: go on after an interrupted run, as ``EndedTable``.
         after: the last frame that does not come again.
     """
-
-    def __init__(self, path: str | Path, *, append: bool = False, after: int = -1) -> None:
-        self._file = LineFile(Path(path), append=append)
-        kept = self._file.keep(lambda number, line: number == 0 or _ended(line) <= after)
-        if not kept:
-            self._file.write(_line(COLUMNS))
-
-    def write(self, rows: list[list[Any]]) -> None:
-        """Add lines.
-
-        Raises:
-            SinkError: when they cannot be written.
-        """
-        if rows:
-            self._file.write(*(_line(row) for row in rows))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _line(values: Any) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue().replace("\n", " ").replace("\r", " ")
-
-
-def _ended(line: str) -> int:
-    """The frame on which a track of the table was removed; ValueError when it was not."""
-    end = next(csv.reader([line]))[-1]
-    return int(end.removeprefix("removed at "))
+    return EndedTable(path, COLUMNS, _REMOVED, append=append, after=after)
