@@ -14,7 +14,8 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -125,7 +126,8 @@ class _Crew:
         process = self._context.Process(
             target=_work, args=(theirs, self._make_session, device), daemon=True
         )
-        process.start()
+        with _deaf():
+            process.start()
         theirs.close()  # so that reading ends when the worker does
         return _Worker(process, mine, device)
 
@@ -244,6 +246,22 @@ def _work(pipe: Connection, make_session: MakeSession, device: str) -> None:
         except (EOFError, OSError):
             return
         pipe.send(run_job(job, session, advanced))
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started meanwhile never hear Ctrl-C, not even while they import their modules.
+
+    The terminal sends it to all of them; ending them is their owner's business.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_owner() -> None:
