@@ -153,7 +153,10 @@ class MakeMots:
         from vision_mem.evaluation.mots.detected import MotsWorker
         from vision_mem.mots import MotsSession
 
-        session = MotsSession(self.request.model_on(device), self.config, self.request.threads)
+        segmenter = self.request.model_on(device)
+        if segmenter.traits.parallel:
+            use_threads(1)  # objects share the cores, not the layers of one object
+        session = MotsSession(segmenter, self.config, self.request.threads)
         return MotsWorker(session, OpenDetector(self.detect, device, self.request.precision))
 
 

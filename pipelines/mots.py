@@ -104,7 +104,9 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="For the networks on a CPU; all cores but one if unset."),
+        typer.Option(
+            min=1, help="On a CPU; if unset all cores for objects, all but one for networks."
+        ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
     attention: Annotated[
@@ -196,6 +198,8 @@ def main(
             options.model, config=options.model_config, device=device,
             precision=options.precision, compile=compile_, attention=options.attention,
         )  # fmt: skip
+        if segmenter.traits.parallel:
+            use_threads(1)  # objects share the cores, not the layers of one object
         if resume and folder.snapshot is not None:
             session = MotsSession.resume(folder.snapshot / SESSION, segmenter, threads)
         else:

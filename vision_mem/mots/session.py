@@ -39,7 +39,7 @@ class MotsSession:
         segmenter: shared, never changed.
         config: settings; the defaults are the preset ``default``.
         threads: objects looked at at a time on a CPU, where the segmenter allows it; None for as
-            many as there are cores. Results do not depend on it.
+            many as leave each of torch's threads a core. Results do not depend on it.
     """
 
     def __init__(

@@ -100,7 +100,7 @@ class Engine:
         segmenter: the network.
         config: settings.
         threads: objects looked at at a time, where the segmenter allows it; None for as many as
-            there are cores. Results do not depend on it.
+            leave each of torch's threads a core. Results do not depend on it.
     """
 
     def __init__(
@@ -114,7 +114,9 @@ class Engine:
         on_gpu = segmenter.device.type != "cpu"
         self.together = {"on": True, "off": False, "auto": on_gpu}[config.batch_objects]
         parallel = segmenter.traits.parallel and not on_gpu
-        self.threads = (cores() if threads is None else threads) if parallel else 1
+        # More threads than cores stand in each other's way, so torch's own count too.
+        fitting = max(1, cores() // torch.get_num_threads())
+        self.threads = (fitting if threads is None else threads) if parallel else 1
 
     def track(self, features: ImageFeatures, objects: Sequence[TrackedObject]) -> dict[int, Draft]:
         """Let objects look into their memories and choose a mask each.
