@@ -71,7 +71,9 @@ class TestWindow:
         image = np.full((120, 200, 3), 200, np.uint8)
         cut = window.crop(image, 32)
         assert cut.shape == (32, 32, 3) and not cut.any()
-        grid = window.onto_grid(np.ones((8, 8), np.float32), (120, 200), 1.0, -6.9)
+        grid = window.onto_grid(
+            np.ones((8, 8), np.float32), np.zeros((120, 200), np.float32), 1.0, -6.9
+        )
         assert (grid == np.float32(-6.9)).all()
         assert not window.from_grid(np.ones((120, 200), np.float32), 8, 1.0).any()
 
@@ -88,7 +90,7 @@ class TestWindow:
         x, y = (middle + (0.3, -0.2)) * scale - 0.5
         there = disc(x, y, 14 * scale, size)
         small = window.from_grid(there, side, scale)
-        back = window.onto_grid(small, size, scale, 0.0)
+        back = window.onto_grid(small, np.ones(size, np.float32), scale, 0.0)
         assert small.shape == (side, side) and back.shape == size
         shift = np.abs(centroid(back) - centroid(there))
         assert (shift < 0.3).all(), shift

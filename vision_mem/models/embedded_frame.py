@@ -32,7 +32,8 @@ class EncodedFrame:
         scale: grid / video.
         pictures: the windows looked at, at the trunk's size.
         tokens: their tokens.
-        flows: optical flow to an earlier frame, by the address of that frame's grey picture.
+        ways: optical flow to an earlier frame and the places it leads to, ``(h, w, 2)`` each, by
+            the address of that frame's grey picture.
         scene: tokens of the whole picture and their ``(h, w)``, once it was searched.
         lock: held while a memo that all objects share is made, so that it is made once.
     """
@@ -43,7 +44,7 @@ class EncodedFrame:
     scale: float
     pictures: dict[Window, NDArray[np.uint8]] = field(default_factory=dict)
     tokens: dict[Window, Tensor] = field(default_factory=dict)
-    flows: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    ways: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
     scene: tuple[Tensor, tuple[int, int]] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,24 +82,27 @@ class EncodedFrame:
             return None, np.zeros(2)
         key = grey.data_ptr()
         with self.lock:
-            if key not in self.flows:
-                dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-                # From now to before: tells each pixel of this frame where it came from.
-                self.flows[key] = dis.calc(self.grey.numpy(), grey.cpu().numpy(), None)
-        flow = self.flows[key]
-        before = mask.cpu().numpy().astype(np.float32) / 255
+            if key not in self.ways:
+                self.ways[key] = self._way(grey.cpu().numpy())
+        flow, places = self.ways[key]
         width, height = self.flow_size
-        columns, rows = np.meshgrid(
-            np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-        )
-        flow = flow[:height, :width]
-        moved = cv2.remap(before, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
+        before = mask.cpu().numpy().astype(np.float32) / 255
+        moved = cv2.remap(before, places, None, cv2.INTER_LINEAR)
         on = moved > 0.5
         if np.count_nonzero(on) <= 2:
             return moved, np.zeros(2)
         back = np.median(flow[on], axis=0).astype(np.float64)
         step = self.image.shape[1] / width, self.image.shape[0] / height
         return moved, -back * step
+
+    def _way(self, grey: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        # From now to before: tells each pixel of this frame where it came from.
+        flow = np.asarray(dis.calc(self.grey.numpy(), grey, None), np.float32)
+        width, height = self.flow_size
+        flow = np.ascontiguousarray(flow[:height, :width])
+        here = np.meshgrid(np.arange(width), np.arange(height))
+        return flow, np.stack(here, axis=-1).astype(np.float32) + flow
 
 
 def _fill(picture: NDArray[np.uint8], border: int) -> NDArray[np.uint8]:

@@ -52,7 +52,7 @@ class ObjectState:
         box = mask_to_box(mask).astype(np.float64)
         size = np.maximum(box[2:] - box[:2], 1)
         window = Window.around((box[:2] + box[2:]) / 2, size, reach)
-        return cls(window, size, float(mask.sum()), 0, 1.0, box, scale)
+        return cls(window, size, float(np.count_nonzero(mask)), 0, 1.0, box, scale)
 
     @classmethod
     def from_array(cls, values: NDArray[np.float32]) -> ObjectState:

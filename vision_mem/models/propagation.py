@@ -87,9 +87,12 @@ class Window:
         return np.asarray(cv2.resize(part, (side, side), interpolation=how))
 
     def onto_grid(
-        self, values: NDArray[np.float32], size: tuple[int, int], scale: float, outside: float
+        self, values: NDArray[np.float32], grid: NDArray[np.float32], scale: float, outside: float
     ) -> NDArray[np.float32]:
-        """Lay ``values`` of the window onto a grid of ``size`` (h, w) that is ``scale`` x video."""
+        """Lay ``values`` of the window onto ``(h, w)`` ``grid``, which is ``scale`` x video.
+
+        All of ``grid`` is written, and it is what is returned.
+        """
         to_grid = np.array(
             [
                 [self.side / values.shape[1] * scale, 0, self.x * scale],
@@ -98,7 +101,8 @@ class Window:
         )
         # Pixel centres, not corners, are what bilinear sampling counts in.
         to_grid[:, 2] += 0.5 * (to_grid[0, 0] - 1)
-        grid = np.full(size, outside, np.float32)
+        grid[:] = outside
+        size = grid.shape
         x1, y1 = max(0, int(self.x * scale)), max(0, int(self.y * scale))
         x2 = min(size[1], int(np.ceil((self.x + self.side) * scale)))
         y2 = min(size[0], int(np.ceil((self.y + self.side) * scale)))

@@ -131,6 +131,8 @@ class SegmenterTraits:
         fill_hole_area: background holes of at most this many low-resolution pixels are filled.
         parallel: several threads may call ``decode`` and ``encode_memory`` at a time, each for
             objects of its own.
+        decodes_at_once: objects that ``decode`` may get at once without their results depending
+            on it, not even in the last bit.
     """
 
     model_id: str
@@ -141,6 +143,7 @@ class SegmenterTraits:
     memory_stride: int = 1
     fill_hole_area: int = 0
     parallel: bool = False
+    decodes_at_once: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ Everything here is a pure function of arrays.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,13 +90,7 @@ def _places(
     return torch.stack(query, dim=1).to(device), torch.stack(keys, dim=1).to(device)
 
 
-def similarity(
-    query: Tensor,
-    keys: Tensor,
-    temperature: float,
-    places: tuple[Tensor, Tensor] | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
+def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
     """``exp((cosine - 1) / temperature)`` between two sets of unit vectors.
 
     The "- 1" is part of the product, so that half precision rounds numbers near 0 where it
@@ -105,18 +100,13 @@ def similarity(
         query: ``(N, C)``.
         keys: ``(M, C)``.
         temperature: of the softmax.
-        places: further features of query and keys whose product takes the place of the
-            ``-1 / temperature``.
-        out: ``(N, M)`` to write into.
 
     Returns:
         ``(N, M)`` in [0, 1], of the dtype of ``query``.
     """
-    if places is None:
-        less = torch.full_like(query[:, :1], -1 / temperature)
-        places = less, torch.ones_like(keys[:, :1])
-    left = torch.cat([query / temperature, places[0]], dim=1)
-    return torch.mm(left, torch.cat([keys, places[1]], dim=1).T, out=out).exp_()
+    less = torch.full_like(query[:, :1], -1 / temperature)
+    left = torch.cat([query / temperature, less], dim=1)
+    return torch.mm(left, torch.cat([keys, torch.ones_like(keys[:, :1])], dim=1).T).exp_()
 
 
 def vote(
@@ -134,25 +124,48 @@ def vote(
         prompted ones alone say. They part where the object has changed, and where the memory
         has drifted away from it.
     """
-    weighed, total = torch.zeros(2, 2, len(query), device=query.device).unbind(0)
-    alike = query.new_empty(len(query), len(query))  # fresh pages a product would cost as much
-    for entry in memory:
-        local = config.locality * (config.prompt_locality if entry.prompted else 1.0)
-        less = 1 / config.temperature
+    alike = _scratch(query)
+    said = query.new_empty(len(memory), len(query), 2)
+    values = query.new_ones(len(memory), len(query), 2)
+    values[..., 0] = torch.stack([entry.mask for entry in memory])
+    less = 1 / config.temperature
+    scaled = query / config.temperature
+    asked = {}
+    for prompted in {entry.prompted for entry in memory}:
+        local = config.locality * (config.prompt_locality if prompted else 1.0)
         places = _places(config.tokens, local, less, query.dtype, query.device)
-        similarity(query, entry.tokens, config.temperature, places, out=alike)
-        values = torch.stack([entry.mask, torch.ones_like(entry.mask)], dim=1)
-        inside, evidence = (alike @ values.to(alike.dtype)).float().unbind(dim=1)
-        evidence = evidence + 1e-12
-        weight = entry.share * evidence**config.evidence
-        says = weight * inside / evidence
-        weighed[0] += says
-        total[0] += weight
-        if entry.prompted:
-            weighed[1] += says
-            total[1] += weight
+        asked[prompted] = torch.cat([scaled, places[0]], dim=1), places[1]
+    for answer, value, entry in zip(said.unbind(), values.unbind(), memory, strict=True):
+        left, right = asked[entry.prompted]
+        torch.mm(left, torch.cat([entry.tokens, right], dim=1).T, out=alike).exp_()
+        torch.mm(alike, value, out=answer)
+    inside, evidence = said.float().unbind(dim=-1)
+    evidence = evidence + 1e-12
+    share = torch.tensor([entry.share for entry in memory], device=query.device)
+    weight = share[:, None] * evidence**config.evidence
+    both = torch.stack([weight * inside / evidence, weight])
+    first = torch.tensor([entry.prompted for entry in memory], device=query.device)
+    weighed, total = torch.stack([both.sum(dim=1), both[:, first].sum(dim=1)], dim=1)
     maps = (weighed / total).reshape(2, config.tokens, config.tokens).cpu().numpy()
     return maps[0], maps[1]
+
+
+_scratches = threading.local()
+
+
+def _scratch(query: Tensor) -> Tensor:
+    """``(N, N)`` to write into, the same for all votes of a thread.
+
+    Fresh pages from the system for each vote would cost half as much as the product itself.
+    """
+    known: Tensor | None = getattr(_scratches, "alike", None)
+    shape = len(query), len(query)
+    if known is None or (known.shape, known.dtype, known.device) != (
+        shape, query.dtype, query.device,
+    ):  # fmt: skip
+        with torch.inference_mode(False):  # what is made in it cannot be written outside
+            known = _scratches.alike = query.new_empty(shape)
+    return known
 
 
 def find_again(

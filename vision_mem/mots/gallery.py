@@ -167,12 +167,13 @@ def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     place = pixels.astype(np.float32) * ((BINS - 1) / 255.0)
     low = np.minimum(place.astype(np.int64), BINS - 2)
     part = place - low
+    first = low @ np.array([BINS * BINS, BINS, 1])
+    (r1, g1, b1), (r0, g0, b0) = part.T, (1 - part).T
     counts = np.zeros(BINS**3, np.float64)
-    for corner in range(8):
-        step = np.array([corner >> 2 & 1, corner >> 1 & 1, corner & 1])
-        weight = np.prod(np.where(step, part, 1.0 - part), axis=1)
-        index = (low + step) @ np.array([BINS * BINS, BINS, 1])
-        counts += np.bincount(index, weights=weight, minlength=BINS**3)
+    for red, over in ((r0, 0), (r1, BINS * BINS)):
+        for red_green, along in ((red * g0, over), (red * g1, over + BINS)):
+            for weight, step in ((red_green * b0, along), (red_green * b1, along + 1)):
+                counts += np.bincount(first + step, weights=weight, minlength=BINS**3)
     return counts.astype(np.float32)
 
 

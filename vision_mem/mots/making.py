@@ -166,7 +166,7 @@ class Making:
         engine = self.engine
 
         def render(some: Sequence[int]) -> list[tuple[int, torch.Tensor, Region]]:
-            logits = [engine.shown_logits(self.drafts[object_id]) for object_id in some]
+            logits = [self.drafts[object_id].logits for object_id in some]
             masks = engine.masks(self.features, logits)
             return [
                 (key, low, region_of(mask) if self.appears(key) else nothing(mask))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from functools import partial
+from itertools import chain
 
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.edges import at_edge
@@ -151,9 +151,13 @@ def slipped(config: MotsConfig, making: Making) -> set[int]:
         Ids of tracks in view whose masks have no say in whom they are matched with.
     """
     found = set()
-    ids = list(making.tracks)
-    itself = mapped(partial(is_itself, config, making), ids, making.engine.threads)
-    for object_id in (key for key, same in zip(ids, itself, strict=True) if not same):
+    engine, ids = making.engine, list(making.tracks)
+    groups = [ids[n :: engine.threads] for n in range(engine.threads)]
+
+    def strange(group: list[int]) -> list[int]:
+        return [key for key in group if not is_itself(config, making, key)]
+
+    for object_id in sorted(chain(*mapped(strange, groups, engine.threads)), key=ids.index):
         track = making.tracks[object_id]
         if track.life.state == LOST:
             mask = making.regions[object_id].mask

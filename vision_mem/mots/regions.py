@@ -94,9 +94,14 @@ def overlap_area(first: Region, second: Region) -> int:
 def overlaps(first: Sequence[Region], second: Sequence[Region]) -> NDArray[np.int64]:
     """``(n, m)`` pixels that each of one list shares with each of another."""
     table = np.zeros((len(first), len(second)), np.int64)
-    for row, one in enumerate(first):
-        for column, other in enumerate(second):
-            table[row, column] = overlap_area(one, other)
+    if not first or not second:
+        return table
+    # Most pairs lie apart, and boxes tell so at once.
+    a = np.stack([one.box for one in first])[:, None]
+    b = np.stack([one.box for one in second])[None]
+    close = np.minimum(a[..., 2:], b[..., 2:]) > np.maximum(a[..., :2], b[..., :2])
+    for row, column in np.argwhere(close.all(axis=-1)):
+        table[row, column] = overlap_area(first[row], second[column])
     return table
 
 

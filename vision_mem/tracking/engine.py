@@ -84,7 +84,7 @@ class Draft:
 
     after: TrackedObject
     before: TrackedObject | None
-    logits: torch.Tensor  # (1, 1, h, w), not filled
+    logits: torch.Tensor  # (1, 1, h, w), holes filled
     grid: torch.Tensor  # (1, 1, gh, gw), what becomes a memory
     pointer: torch.Tensor
     object_logit: torch.Tensor  # (1,)
@@ -132,26 +132,35 @@ class Engine:
             return {}
         policy = self.config.policy
         reads = [self._read(one) for one in objects]
-        groups = [list(range(len(reads)))] if self.together else [[n] for n in range(len(reads))]
 
-        def look(group: list[int]) -> tuple[Candidates, torch.Tensor, list[CandidateScores]]:
+        def look(group: list[int]) -> list[Draft]:
             made = self.segmenter.decode(
                 features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
             )
             grid = self.segmenter.to_grid(made.logits, features)
-            return made, grid, scores_to_host(made, grid)
+            drafts = []
+            for row, (n, scores) in enumerate(zip(group, scores_to_host(made, grid), strict=True)):
+                one = objects[n]
+                choice = choose_candidate(policy, one.choice, scores)
+                diary = {"prompt": None, "read": _describe_read(reads[n])}
+                drafts.append(
+                    self._draft(
+                        one, one, one.age + 1, made.of(row), grid[row], scores, choice, diary
+                    )
+                )
+            return drafts
 
-        seen = mapped(look, groups, self.threads)
-        drafts: dict[int, Draft] = {}
-        place = [(part, row) for part in seen for row in range(len(part[2]))]
-        for number, ((made, grid, scores), row) in enumerate(place):
-            one = objects[number]
-            choice = choose_candidate(policy, one.choice, scores[row])
-            diary = {"prompt": None, "read": _describe_read(reads[number])}
-            drafts[one.object_id] = self._draft(
-                one, one, one.age + 1, made.of(row), grid[row], scores[row], choice, diary
-            )
-        return drafts
+        seen = mapped(look, self._groups(len(reads)), self.threads)
+        return {draft.after.object_id: draft for part in seen for draft in part}
+
+    def _groups(self, count: int) -> list[list[int]]:
+        """Which of so many objects the segmenter looks for at once; each thread gets as many."""
+        numbers = list(range(count))
+        if self.together:
+            return [numbers]
+        rounds = -(-count // (self.threads * self.segmenter.traits.decodes_at_once))
+        parts = min(self.threads * rounds, count)
+        return [numbers[count * n // parts : count * (n + 1) // parts] for n in range(parts)]
 
     def _read(self, one: TrackedObject) -> MemoryRead:
         return one.memory.read(
@@ -183,7 +192,7 @@ class Engine:
 
     def previous_logits(self, known: Draft | Outcome) -> torch.Tensor:
         """``(1, 1, h, w)`` logits that a correction of this frame starts from."""
-        return self.shown_logits(known) if isinstance(known, Draft) else known.logits
+        return known.logits
 
     def prompted(
         self,
@@ -217,8 +226,7 @@ class Engine:
         age = 0 if before is None else before.age + 1
         draft = self._draft(base, before, age, made, grid[0], scores, choice, diary)
         # Prompted masks are remembered as the user sees them: holes filled.
-        filled = fill_holes(draft.logits, self._fill_area)
-        return replace(draft, logits=filled, grid=self.segmenter.to_grid(filled, features))
+        return replace(draft, grid=self.segmenter.to_grid(draft.logits, features))
 
     def _draft(
         self,
@@ -266,7 +274,7 @@ class Engine:
             after=after,
             before=before,
             # Clones: a view would keep the candidates of the whole batch alive.
-            logits=made.logits[:, m : m + 1].clone(),
+            logits=fill_holes(made.logits[:, m : m + 1].clone(), self._fill_area),
             grid=grid[None, m : m + 1],
             pointer=made.pointers[0, m].clone(),
             object_logit=made.object_logit,
@@ -299,8 +307,8 @@ class Engine:
             split = [[n for n, d in enumerate(items) if d.record.prompted == k] for k in kinds]
             groups = [group for group in split if group]
 
-        def encode(group: list[int]) -> list[dict[str, torch.Tensor]]:
-            return self.segmenter.encode_memory(
+        def encode(group: list[int]) -> list[Outcome]:
+            made = self.segmenter.encode_memory(
                 features,
                 torch.cat([items[n].grid for n in group]),
                 torch.cat([items[n].object_logit for n in group]),
@@ -308,13 +316,12 @@ class Engine:
                 no_object_threshold=self.config.policy.no_object_threshold,
                 pointers=torch.stack([items[n].pointer for n in group]),
             )
+            return [
+                self._outcome(items[n], tensors) for n, tensors in zip(group, made, strict=True)
+            ]
 
-        stored: dict[int, dict[str, torch.Tensor]] = {}
-        for group, made in zip(groups, mapped(encode, groups, self.threads), strict=True):
-            stored.update(zip(group, made, strict=True))
-        done = {
-            draft.after.object_id: self._outcome(draft, stored[n]) for n, draft in enumerate(items)
-        }
+        stored = mapped(encode, groups, self.threads)
+        done = {outcome.after.object_id: outcome for part in stored for outcome in part}
         for object_id, why in withheld.items():
             draft = drafts[object_id]
             verdict = {"kept": False, "why": why}
@@ -337,16 +344,10 @@ class Engine:
         return Outcome(
             after=replace(draft.after, memory=memory),
             before=draft.before,
-            logits=self.shown_logits(draft),
+            logits=draft.logits,
             record=draft.record,
             diary={**draft.diary, "memory": verdict},
         )
-
-    def shown_logits(self, draft: Draft) -> torch.Tensor:
-        """``(1, 1, h, w)`` logits of a draft as they are shown: holes filled."""
-        if draft.record.prompted:
-            return draft.logits  # filled when they were made
-        return fill_holes(draft.logits, self._fill_area)
 
     def masks(
         self, features: ImageFeatures, logits: Sequence[torch.Tensor]
