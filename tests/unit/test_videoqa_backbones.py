@@ -323,6 +323,19 @@ def test_a_session_on_a_real_network(kind) -> None:
     assert early.grids_read < answer.grids_read
 
 
+@EVERY
+def test_a_camera_by_the_clock_on_the_wall(kind) -> None:
+    """Its frames say the same as those of a file that begins at 0."""
+    answers = []
+    for began in (0.0, 1_795_000_000.0):
+        session = VideoMemorySession(tiny(kind))
+        for frame in clip(9):
+            session.step(replace(frame, time_s=frame.time_s + began))
+        answers.append(session.ask(QUESTION))
+    assert answers[1].text == answers[0].text
+    assert answers[1].at_s == answers[0].at_s + began
+
+
 def test_half_precision() -> None:
     from vision_mem.models.videoqa_loading import load_video_model
 

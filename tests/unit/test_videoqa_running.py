@@ -184,6 +184,71 @@ def test_a_question_that_fails_has_no_answer(generated, tmp_path):
     assert job not in folder.undone(run.jobs)
 
 
+def proactive_set(root, **more):
+    """A video of 12 s, and one question whose moment is at 6 s."""
+    clip = GeneratedStream(replace(SMALL, seconds=12, seed=1))
+    write_video(root / "v.mp4", (frame.image for frame in clip), 2.0)
+    question = {
+        "task_type": "Proactive Output", "question": 'Say "Goal" when the ball is in.',
+        "time_stamp": "00:00:02", "ground_truth_time_stamp": "00:00:06",
+        "ground_truth_output": "Goal",
+    }  # fmt: skip
+    entry = {"video_path": "v.mp4", "questions": [question | more]}
+    (root / "questions_proactive.json").write_text(json.dumps([entry]))
+
+
+class Watcher(Answerer):
+    """Says that the moment has come at a given second, and then the words."""
+
+    def __init__(self, yes_at, words="Goal"):
+        super().__init__()
+        self.yes_at, self.words = yes_at, words
+
+    def ask(self, question, *, scope="auto"):
+        now = self.seen[-1]
+        self.asked.append((now, question.text))
+        said = self.words
+        if "Has the moment come" in question.text:
+            said = "Yes." if now >= self.yes_at else "No."
+        return Answer(said, (), now, scope, 1, 1)
+
+
+@pytest.mark.parametrize("mode", ["clips", "stream"])
+@pytest.mark.parametrize(
+    ("yes_at", "words", "polls", "in_time", "right"),
+    [
+        (5, "Goal!", [3, 4, 5], True, True),
+        (7, "Foul", [3, 4, 5, 6, 7], True, False),
+        (3, "Goal", [3], False, False),
+        (99, "Goal", [3, 4, 5, 6, 7, 8, 9, 10], False, False),
+    ],
+)
+def test_words_at_the_right_moment(tmp_path, mode, yes_at, words, polls, in_time, right):
+    """Asked each second from the next one on, until it is yes or four seconds after the moment."""
+    proactive_set(tmp_path)
+    run = plan_questions("streamingbench", tmp_path, protocol=Protocol(mode=mode))
+    folder = EvaluationFolder(tmp_path / "out", run.identity)
+    watcher = Watcher(yes_at, words)
+    run_with(run, folder, lambda job: watcher)
+    asked = [at for at, text in watcher.asked if "Has the moment come" in text]
+    assert asked == polls
+    assert len(watcher.asked) - len(polls) == (yes_at < 99)  # the words, once
+    row = json.loads((folder.results / run.jobs[0].file).read_text())[0]["questions"][0]
+    last = row["response"]["dialog_history"][-1]
+    assert (last["role"], last["time"]) == ("assistant", polls[-1])
+    assert folder.undone(run.jobs) == []
+    said = "\n".join(run.sum_up(folder, "watcher"))
+    record = json.loads((folder.scores / "scores.json").read_text())["trackers"][0]
+    assert record["summary"]["overall"] == (1.0 if right else 0.0)
+    assert f"{int(in_time)} of 1 output came in time" in said
+
+
+def test_a_moment_before_its_question(tmp_path):
+    proactive_set(tmp_path, time_stamp="00:00:30")
+    with pytest.raises(InputError, match="long after the moment 6 s"):
+        plan_questions("streamingbench", tmp_path)
+
+
 def test_models_that_do_not_speak():
     with pytest.raises(InputError, match="gives no words"):
         VideoQaWorker.around(FakeVideoModel(speaks=False))

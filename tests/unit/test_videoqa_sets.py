@@ -176,8 +176,11 @@ def test_streamingbench_json(tmp_path):
     ]
     write(tmp_path / "src" / "data" / "questions_omni.json", entries)
     queries = open_videoqa_benchmark("streamingbench", tmp_path).queries
-    assert [q.name for q in queries] == ["videos/s_1@00:00:34", "videos/s_1@00:00:34#2"]
-    assert {q.group for q in queries} == {"omni"} and queries[0].question.options[1] == "she"
+    names = ["videos/s_1@00:00:34", "videos/s_1@00:00:30", "videos/s_1@00:00:34#2"]
+    assert [q.name for q in queries] == names
+    assert {q.group for q in queries} == {"omni", "contextual"}
+    assert queries[0].question.options[1] == "she" and queries[0].moments == [34]
+    assert queries[1].moments == list(range(31, 45)) and queries[1].truth == "Goal"
 
 
 def test_odv_bench(tmp_path):

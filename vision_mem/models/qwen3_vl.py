@@ -60,7 +60,8 @@ class Qwen3VideoModel(QwenVideoModel):
         for grid in context.grids:
             if grid.count == 0:
                 continue
-            words = self._chat.ids(f"<{(grid.start_s + grid.end_s) / 2:.1f} seconds>")
+            middle = (grid.start_s + grid.end_s) / 2 - context.began_s
+            words = self._chat.ids(f"<{middle:.1f} seconds>")
             words = [*words, *self._opening()]
             ids += [*words, *[video] * grid.count, *self._closing()]
             places.append(torch.arange(at, at + len(words)).expand(3, -1))

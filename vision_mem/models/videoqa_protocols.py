@@ -188,6 +188,8 @@ class VisualContext:
         text_start: id at which text after the video starts, counted in the same way.
         grids: the grids, in the order of their tokens.
         extras: tensors ``(n, ...)`` by name, as the model gave them with its grids.
+        began_s: time of the stream's first frame, seconds; models that spell times out count from
+            it, for frames of cameras are timed by the clock on the wall.
     """
 
     tokens: torch.Tensor
@@ -195,6 +197,7 @@ class VisualContext:
     text_start: int
     grids: tuple[GridSpan, ...]
     extras: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    began_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -364,6 +364,7 @@ class VideoMemorySession:
                 name: torch.cat([entry.extras[name] for entry in entries])
                 for name in entries[0].extras
             },
+            began_s=watched.first_s,
         )
         return context, placed.mode
 

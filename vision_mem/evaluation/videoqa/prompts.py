@@ -12,6 +12,7 @@ NUMBER_ONLY = (
     "else."
 )
 YES_OR_NO = "Reply with Yes or No and nothing else."
+WORDS_ONLY = "The moment has come. Reply with the words that are to be said and nothing else."
 _STEPS = "The video shows a task that is done in steps."
 _NOT_ITSELF = "The question itself is not to be answered."
 
@@ -41,3 +42,15 @@ def enough_seen(question: str) -> Question:
         f"Is what was seen so far, above all at the end, enough to answer this: {question}",
         instruction=f"{_NOT_ITSELF} {YES_OR_NO}",
     )
+
+
+def moment_come(task: str, words: str) -> Question:
+    """Is now the moment to say something? Proactive output of StreamingBench."""
+    return Question(
+        f'Task: {task} Has the moment come, right now, to say "{words}"?', instruction=YES_OR_NO
+    )
+
+
+def words_now(task: str) -> Question:
+    """What is to be said, now that its moment has come?"""
+    return Question(task, instruction=WORDS_ONLY)

@@ -15,6 +15,19 @@ CHOICE, COUNT, YES_NO, OUTPUT = "choice", "count", "yes-no", "output"
 
 
 @dataclass(frozen=True)
+class Poll:
+    """How words to be said at the right moment are asked for: each second, until it is yes.
+
+    Attributes:
+        until_s: the last second at which it is asked.
+        then: what is asked once the moment is said to have come.
+    """
+
+    until_s: float
+    then: Question
+
+
+@dataclass(frozen=True)
 class Query:
     """One question at one moment.
 
@@ -24,14 +37,14 @@ class Query:
         item: the entry of the set it belongs to.
         task: short word of the set for what is asked.
         group: of tasks.
-        kind: ``choice``, ``count`` or ``yes-no``; in result files also ``output``: words to be
-            said at the right moment.
+        kind: ``choice``, ``count`` or ``yes-no``; ``output``: words to be said at the right moment.
         question: as it is put to a model, in our words.
         truth: ``B``, ``3`` or ``Yes``.
         video: path below the set's folder of videos.
         time_s: when it is asked, seconds from the video's beginning.
         start_s: what lies before is not part of the clip, seconds.
         place: number of the moment among those of the item, from 0; None for items with one.
+        poll: of ``output``: how it is asked for; None for all others.
         source: the entry of the annotation file.
     """
 
@@ -46,7 +59,15 @@ class Query:
     time_s: float
     start_s: float = 0.0
     place: int | None = None
+    poll: Poll | None = None
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def moments(self) -> list[float]:
+        """When it is asked, seconds; what is polled, each second from the next one on."""
+        if self.poll is None:
+            return [self.time_s]
+        return [self.time_s + n for n in range(1, int(self.poll.until_s - self.time_s) + 1)]
 
 
 @dataclass(frozen=True)

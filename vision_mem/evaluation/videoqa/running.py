@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,7 +119,7 @@ class AskedJob:
     def length(self) -> int:
         """Frames to look at, about: the video is not opened for it."""
         p = self.protocol
-        ends = [query.time_s for query in self.video.queries]
+        ends = [at_s for query in self.video.queries for at_s in query.moments]
         if p.mode == "stream":
             return max(1, math.ceil(max(ends) * p.fps))
         window = math.inf if p.window_s is None else p.window_s
@@ -151,35 +152,66 @@ class AskedJob:
             SourceError: when it cannot be read.
         """
         clock = Clock(torch.device(session.model.device))
-        said: dict[str, str | None] = {}
+        said: dict[str, Any] = {query.name: None for query in self.video.queries}
+        done: set[str] = set()
         log |= {"frames": 0, "mode": self.protocol.mode, "questions": []}
-        for query, seen in self._asked(session.session, clock, tell, log):
-            started = time.perf_counter()
-            entry: dict[str, Any] = {"name": query.name, "task": query.task, "frames": seen}
-            try:
-                with clock:
-                    answer = session.session.ask(
-                        query.question, scope=self.protocol.scope_of(query.group)
-                    )
-                said[query.name] = answer.text
-                entry |= {
-                    "at_s": answer.at_s, "scope": answer.scope, "tokens_read": answer.tokens_read,
-                    "grids_read": answer.grids_read, "cut": answer.cut,
-                }  # fmt: skip
-            except VisionMemError as error:
-                said[query.name] = None
-                entry["error"] = " ".join(str(error).split())
+
+        def put(query: Query, question: Question, seen: int, at_s: float) -> str | None:
+            answer, entry = self._put(session.session, clock, query, question, seen)
+            log["questions"].append({**entry, "time_s": at_s})
+            if "error" in entry:
                 log["warnings"].append(f"question {query.name}: {entry['error']}")
-            entry |= {"answer": said[query.name], "truth": query.truth}
-            log["questions"].append(entry | {"seconds": round(time.perf_counter() - started, 3)})
+            if query.poll is None:
+                said[query.name] = answer
+            elif answer is not None:
+                turns = (("user", question.text), ("assistant", answer))
+                told = [{"role": who, "content": words, "time": at_s} for who, words in turns]
+                said[query.name] = [*(said[query.name] or []), *told]
+            return answer
+
+        for query, at_s, seen in self._asked(session.session, clock, tell, log, done):
+            answer = put(query, query.question, seen, at_s)
+            if query.poll is None:
+                done.add(query.name)
+            elif answer is not None and "yes" in answer.lower():
+                done.add(query.name)
+                put(query, query.poll.then, seen, at_s)
         log |= clock.report(log["frames"])
         content = set_of(self.key).result_file(self.video.queries, said)
         return {self.file: (json.dumps(content, indent=1) + "\n").encode()}
 
+    def _put(
+        self, session: Asked, clock: Clock, query: Query, question: Question, seen: int
+    ) -> tuple[str | None, dict[str, Any]]:
+        """The answer to one question, None where the model failed; and what is logged of it."""
+        started = time.perf_counter()
+        entry: dict[str, Any] = {"name": query.name, "task": query.task, "frames": seen}
+        text = None
+        try:
+            with clock:
+                answer = session.ask(question, scope=self.protocol.scope_of(query.group))
+            text = answer.text
+            entry |= {
+                "at_s": answer.at_s, "scope": answer.scope, "tokens_read": answer.tokens_read,
+                "grids_read": answer.grids_read, "cut": answer.cut,
+            }  # fmt: skip
+        except VisionMemError as error:
+            entry["error"] = " ".join(str(error).split())
+        entry |= {"answer": text, "truth": query.truth}
+        return text, entry | {"seconds": round(time.perf_counter() - started, 3)}
+
     def _asked(
-        self, session: Asked, clock: Clock, tell: Callable[[Advanced], None], log: dict[str, Any]
-    ) -> Iterator[tuple[Query, int]]:
-        """Each question when it is to be asked, with the frames that were seen by then."""
+        self,
+        session: Asked,
+        clock: Clock,
+        tell: Callable[[Advanced], None],
+        log: dict[str, Any],
+        done: Collection[str],
+    ) -> Iterator[tuple[Query, float, int]]:
+        """Each question when it is to be asked, that time, and the frames that were seen by then.
+
+        Questions whose names are in ``done`` are not asked again.
+        """
 
         def look(frame: Frame) -> None:
             with clock:
@@ -188,34 +220,41 @@ class AskedJob:
             tell(Advanced(self.name, log["frames"]))
 
         if self.protocol.mode == "stream":
-            yield from self._streamed(session, look)
+            yield from self._streamed(session, look, done)
             return
         extents: dict[Path, clips.Extent] = {}
         for query in self.video.queries:
-            session.reset()
-            number = 0
-            for frame in self._clip(query, extents):
-                look(frame)
-                number += 1
-            yield query, number
+            for at_s in query.moments:
+                if query.name in done:
+                    break
+                session.reset()
+                number = 0
+                for frame in self._clip(replace(query, time_s=at_s), extents):
+                    look(frame)
+                    number += 1
+                yield query, at_s, number
 
     def _streamed(
-        self, session: Asked, look: Callable[[Frame], None]
-    ) -> Iterator[tuple[Query, int]]:
+        self, session: Asked, look: Callable[[Frame], None], done: Collection[str]
+    ) -> Iterator[tuple[Query, float, int]]:
         path = video_of(self.root, self.video.queries[0], self.key, cut=False)
         if path is None:
             raise self._lacking("")
         session.reset()
-        waiting = list(self.video.queries)
+        moments = [(at_s, query) for query in self.video.queries for at_s in query.moments]
+        waiting = deque(sorted(moments, key=lambda each: each[0]))
         seen = 0
-        for frame in clips.paced_frames(path, self.protocol.fps, waiting[-1].time_s):
+        for frame in clips.paced_frames(path, self.protocol.fps, waiting[-1][0]):
             # What is asked before the first frame is asked after it: there must be something.
-            while seen and waiting and waiting[0].time_s < frame.time_s - 1e-6:
-                yield waiting.pop(0), seen
+            while seen and waiting and waiting[0][0] < frame.time_s - 1e-6:
+                at_s, query = waiting.popleft()
+                if query.name not in done:
+                    yield query, at_s, seen
             look(frame)
             seen += 1
-        for query in waiting:
-            yield query, seen
+        for at_s, query in waiting:
+            if query.name not in done:
+                yield query, at_s, seen
 
     def _clip(self, query: Query, extents: dict[Path, clips.Extent]) -> Iterator[Frame]:
         """The frames before a question, from the whole video or from its ready-cut clip."""

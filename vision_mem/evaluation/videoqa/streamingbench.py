@@ -16,7 +16,7 @@ from typing import Any
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa import prompts
 from vision_mem.evaluation.videoqa.jsontext import Fields, copy_of, parse_rows, safe_path
-from vision_mem.evaluation.videoqa.records import CHOICE, OUTPUT, Query, Reply, distinct
+from vision_mem.evaluation.videoqa.records import CHOICE, OUTPUT, Poll, Query, Reply, distinct
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "realtime": (
@@ -37,6 +37,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 ANNOTATIONS = (
     "questions_real.json", "questions_omni.json", "questions_sqa.json",
+    "questions_proactive.json", "Proactive_Output.csv",
     "Real_Time_Visual_Understanding.csv",
     "Omni_Source_Understanding.csv", "Contextual_Understanding.csv",
     "Sequential_Question_Answering.csv",
@@ -45,7 +46,11 @@ _GROUP_OF = {task.lower(): group for group, tasks in GROUPS.items() for task in 
 _OTHER = "other"
 _LETTERS = "ABCDEFGH"
 _LETTERED = re.compile(r"\s*\(?([A-H])\s*[.):]\s*")
-_CSV_FIELDS = {"question_id", "task_type", "question", "time_stamp", "answer", "options"}
+_CSV_FIELDS = {"question_id", "task_type", "question", "time_stamp"}
+_CHOICE_FIELDS = {"answer", "options"}
+_OUTPUT_FIELDS = {"ground_truth_time_stamp", "ground_truth_output"}
+_POLLED_S = 4
+"""Seconds after the right moment until which it is asked whether it has come."""
 # What a question has in the set itself; the answers stand under the name of the model.
 _OF_THE_SET = {
     "task_type", "question", "time_stamp", "answer", "options", "required_ability", "audio_path",
@@ -61,7 +66,9 @@ def group_of(task: str) -> str:
 
 
 def read_annotations(text: str, where: str) -> tuple[Query, ...]:
-    """The questions of one of the set's files; those without options are left out.
+    """The questions of one of the set's files.
+
+    Those with neither options nor a moment are left out.
 
     Args:
         text: of a ``questions_*.json``, or of a CSV with one question a line.
@@ -73,8 +80,11 @@ def read_annotations(text: str, where: str) -> tuple[Query, ...]:
     rows = _csv_rows(text, where) if where.lower().endswith(".csv") else _json_rows(text, where)
     found = []
     for name, video, fields in rows:
+        if all(fields.has(key) for key in _OUTPUT_FIELDS):
+            found.append(_output_query(name, video, fields))
+            continue
         if not fields.has("options"):
-            continue  # proactive output: asked for without options
+            continue
         options, letter = _options(fields), fields.text("answer").strip()
         if letter not in _LETTERS[: len(options)]:
             raise InputError(
@@ -89,6 +99,22 @@ def read_annotations(text: str, where: str) -> tuple[Query, ...]:
             )
         )  # fmt: skip
     return distinct(found, where)
+
+
+def _output_query(name: str, video: str, fields: Fields) -> Query:
+    """Words that are to be said when something happens."""
+    task, words = fields.text("question"), fields.text("ground_truth_output")
+    kind, asked = fields.text("task_type"), fields.seconds("time_stamp")
+    until = fields.seconds("ground_truth_time_stamp") + _POLLED_S
+    if until < asked + 1:
+        raise InputError(
+            f"{fields.where}: asked at {asked:g} s, long after the moment "
+            f"{until - _POLLED_S:g} s; expected it before"
+        )
+    return Query(
+        name, name, kind, group_of(kind), OUTPUT, prompts.moment_come(task, words), words, video,
+        asked, poll=Poll(until, prompts.words_now(task)), source=fields.values,
+    )  # fmt: skip
 
 
 def _options(fields: Fields) -> list[str]:
@@ -109,8 +135,10 @@ def _options(fields: Fields) -> list[str]:
 def _csv_rows(text: str, where: str) -> Iterator[tuple[str, str, Fields]]:
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""))
-        if not set(reader.fieldnames or ()) >= _CSV_FIELDS:
-            lacking = ", ".join(sorted(_CSV_FIELDS - set(reader.fieldnames or ())))
+        given = set(reader.fieldnames or ())
+        needed = _CSV_FIELDS | (_OUTPUT_FIELDS if given & _OUTPUT_FIELDS else _CHOICE_FIELDS)
+        if not given >= needed:
+            lacking = ", ".join(sorted(needed - given))
             raise InputError(f"{where} has no column {lacking}; is it a CSV of StreamingBench?")
         rows = list(reader)
     except csv.Error as error:
@@ -209,18 +237,23 @@ def _answers_under(fields: Fields, model: str) -> str | None:
     return found[0] if found else None
 
 
-def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> list[Any]:
+def result_file(queries: Sequence[Query], said: Mapping[str, Any]) -> list[Any]:
     """A result file for ``read_replies``; the answers stand under ``response``.
 
     Args:
         queries: those answered, of one video.
-        said: answers by the names of questions; None where the model failed.
+        said: answers by the names of questions; None where the model failed. Of outputs, the
+            dialogue: objects with ``role``, ``content`` and ``time`` in seconds.
     """
-    rows = [{**copy_of(query.source), "response": said[query.name]} for query in queries]
+    rows = [{**copy_of(query.source), "response": _stored(said[query.name])} for query in queries]
     if all("question_id" in row for row in rows):
         return rows
     # Two questions of one moment are told apart by their order in the set.
     return [{"video_path": queries[0].video, "questions": rows}]
+
+
+def _stored(said: Any) -> Any:
+    return {"dialog_history": said} if isinstance(said, list) else said
 
 
 def clip_names(query: Query) -> list[str]:
