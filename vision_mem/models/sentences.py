@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vision_mem.errors import MissingExtra, ModelError
-from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.models.huggingface import LOCAL, quiet, transformers_library
 
 WIDTH = 384
 _MOST_TOKENS = 64
@@ -37,26 +37,16 @@ class SentenceVectors:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         folder = _packaged()
+        library = transformers_library("searches by words", "offline")
         try:
-            ensure_torchvision()  # else transformers finds half a torchvision and stops
-            from transformers import AutoTokenizer, BertModel
-            from transformers.utils import logging as their_logging
-        except ImportError as error:
-            raise MissingExtra(f"searching by words needs transformers; run: {_HOW}") from error
-        # A bar for a hundred tensors that are there at once tells nobody anything.
-        shown = their_logging.is_progress_bar_enabled()
-        their_logging.disable_progress_bar()
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = BertModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            with quiet(library):
+                self._tokenizer: Any = library.AutoTokenizer.from_pretrained(folder, **LOCAL)
+                model = library.BertModel.from_pretrained(folder, use_safetensors=True, **LOCAL)
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelError(
                 f"the sentence model in {folder.parent.name} cannot be read "
                 f"({type(error).__name__}); reinstall it with: {_HOW} --force-reinstall"
             ) from error
-        finally:
-            if shown:
-                their_logging.enable_progress_bar()
         self._model: Any = model.eval().requires_grad_(False).to(self.device)
 
     @torch.inference_mode()

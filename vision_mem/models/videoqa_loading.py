@@ -1,7 +1,4 @@
-"""Open a video model by name, id or folder; what is refused, in one line each.
-
-Weights are read from safetensors files only, and code that comes with weights is never run.
-"""
+"""Open a video model by name, id or folder; what is refused, in one line each."""
 
 from __future__ import annotations
 
@@ -9,15 +6,20 @@ import hashlib
 import importlib
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vision_mem.errors import InputError, MissingExtra, ModelError
-from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.errors import InputError, ModelError
+from vision_mem.models.huggingface import (
+    LOCAL,
+    check_complete,
+    fetched,
+    quiet,
+    transformers_library,
+    weight_files,
+)
 from vision_mem.models.videoqa_random import RANDOM, byte_tokenizer, random_network
 from vision_mem.models.weights import choose_device, choose_precision, fingerprint
 
@@ -51,8 +53,7 @@ _FAMILIES = {
     ),
 }
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_REACH_S = 5.0
+_WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
 _BLOCK, _BLOCKS = 4096, 256
 
 
@@ -117,8 +118,12 @@ def load_video_model(
             "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
             "safetensors, or random:qwen2.5-vl-tiny"
         )
-    library = _library()
-    return _open(library, _fetched(name), name, name, place, dtype, settings)
+    library = _library()  # before anything is downloaded for it
+    return _open(library, fetched(name, _WITHOUT_FILES), name, name, place, dtype, settings)
+
+
+def _library() -> Any:
+    return transformers_library("video models", "vlm")
 
 
 def _random(
@@ -135,41 +140,6 @@ def _random(
     return _adapted(network, byte_tokenizer(), label, settings)
 
 
-def _library() -> Any:
-    try:
-        ensure_torchvision()  # else the library finds half a torchvision and stops
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise MissingExtra(
-            f"video models need the transformers library ({error.name or error}); run: pip "
-            'install "vision-mem[vlm]"'
-        ) from error
-
-
-def _fetched(name: str) -> Path:
-    """The folder of a repository on Hugging Face, from this machine if it is there already."""
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        place = Path(snapshot_download(name, local_files_only=True, allow_patterns=_WANTED))
-        if (place / "config.json").is_file() and _weight_files(place):
-            return place
-    except Exception:  # not here, or an id that cannot be
-        log.debug("%s is not on this machine", name, exc_info=True)
-    try:
-        # One quick question first: a download without network tries again for half a minute.
-        HfApi().model_info(name, timeout=_REACH_S)
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
-    except Exception as error:  # the hub raises dozens of unrelated kinds
-        log.debug("download failed", exc_info=True)
-        raise ModelError(
-            f"{name} is not on this machine and could not be fetched from Hugging Face "
-            f"({type(error).__name__}); where there is network, download the .json, .txt and "
-            f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
-            "give its path instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
-        ) from error
-
-
 def _open(
     library: Any,
     folder: Path,
@@ -180,18 +150,17 @@ def _open(
     settings: dict[str, Any],
 ) -> VideoLanguageModel:
     family = _family(folder, name)
-    if not _weight_files(folder):
+    if not weight_files(folder):
         raise ModelError(
             f"{name} has no whole set of .safetensors files; other kinds of weights are not "
             "opened. Download it again, or ask its author for safetensors"
         )
-    local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        with _quiet(library):
+        with quiet(library):
             network, notes = getattr(library, family[0]).from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
             )
-        tokenizer = library.AutoTokenizer.from_pretrained(folder, **local)
+        tokenizer = library.AutoTokenizer.from_pretrained(folder, **LOCAL)
         given = _read_json(folder / "preprocessor_config.json")
     except Exception as error:  # a damaged or hostile file can provoke any kind
         log.debug("loading failed", exc_info=True)
@@ -202,13 +171,7 @@ def _open(
             f"{name} cannot be loaded as a video model: {reason}; expected "
             "config.json, tokenizer.json and whole .safetensors files; download it again"
         ) from error
-    missing = sorted(notes.get("missing_keys") or ())
-    if missing:
-        # The library would fill them with random numbers.
-        raise ModelError(
-            f"{name} lacks {len(missing)} of its network's weights (first: {missing[0]}); "
-            "download it again"
-        )
+    check_complete(notes, name)
     if "image_mean" in given and "image_std" in given:
         settings = {"normal": _colours(given, name), **settings}
     label = f"{label}#{_folder_hash(folder)}"
@@ -257,10 +220,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
-
-
 def _colours(given: dict[str, Any], name: str) -> tuple[list[float], list[float]]:
     try:
         mean, spread = ([float(v) for v in given[k]] for k in ("image_mean", "image_std"))
@@ -280,7 +239,7 @@ def _folder_hash(folder: Path) -> str:
     Reading all of it would take longer than loading.
     """
     digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=4)
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as stream:
@@ -288,18 +247,3 @@ def _folder_hash(folder: Path) -> str:
                 stream.seek(k * max(_BLOCK, size // _BLOCKS))
                 digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet(library: Any) -> Iterator[None]:
-    """No progress bars, and no tables of what does not fit: that becomes one line of ours."""
-    words = library.utils.logging
-    shown, level = words.is_progress_bar_enabled(), words.get_verbosity()
-    words.disable_progress_bar()
-    words.set_verbosity(words.CRITICAL)
-    try:
-        yield
-    finally:
-        words.set_verbosity(level)
-        if shown:
-            words.enable_progress_bar()

@@ -1,24 +1,27 @@
 """Networks of the transformers library: fixed classes (D-FINE, RT-DETR), or any words.
 
-The library's own classes are used as they are. Weights come from a folder or from Hugging Face;
-code that comes with weights is never run.
+The library's own classes are used as they are. Weights come from a folder or from Hugging Face.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vision_mem.errors import InputError, MissingExtra, ModelError
+from vision_mem.errors import InputError, ModelError
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
-from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.models.huggingface import (
+    LOCAL,
+    check_complete,
+    fetched,
+    quiet,
+    transformers_library,
+)
 from vision_mem.models.weights import choose_device, choose_precision
 from vision_mem.types import Detections, Frame
 
@@ -35,7 +38,6 @@ KNOWN = {
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GIVEN = {"return_tensors": "pt", "input_data_format": "channels_last"}
-_REACH_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -215,14 +217,7 @@ class WordsDetector(TransformersDetector):
 
 
 def _library() -> Any:
-    try:
-        ensure_torchvision()  # else the library finds half a torchvision and stops
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise MissingExtra(
-            f"neural detectors need the transformers library ({error.name or error}); run: pip "
-            'install "vision-mem[mots]"'
-        ) from error
+    return transformers_library("neural detectors", "mots")
 
 
 def _load(model: str, auto_class: str, processor_class: str) -> _Parts:
@@ -235,47 +230,22 @@ def _load(model: str, auto_class: str, processor_class: str) -> _Parts:
             f"{model} is not a folder with a detector's config.json and weights; give such a "
             "folder, or an id on Hugging Face"
         )
-    library = _library()
+    library = _library()  # before anything is downloaded for it
     words = "ZeroShot" in auto_class
-    place = _fetched(name, '"red car@/path/to/folder"' if words else "/path/to/folder")
+    example = '"red car@/path/to/folder"' if words else "/path/to/folder"
+    place = fetched(name, f": --detect {example}")
     return _open(library, str(place), name, auto_class, processor_class)
 
 
-def _fetched(name: str, example: str) -> Path:
-    """The folder of a repository on Hugging Face, from this machine if it is there already."""
-    from huggingface_hub import HfApi, snapshot_download
-
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
-    try:
-        place = Path(snapshot_download(name, local_files_only=True, allow_patterns=wanted))
-        if (place / "config.json").is_file() and any(place.glob("*.safetensors")):
-            return place
-    except Exception:  # not here, or an id that cannot be
-        log.debug("%s is not on this machine", name, exc_info=True)
-    try:
-        # One quick question first: a download without network tries again for half a minute.
-        HfApi().model_info(name, timeout=_REACH_S)
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:  # the hub raises dozens of unrelated kinds
-        log.debug("download failed", exc_info=True)
-        raise ModelError(
-            f"{name} is not on this machine and could not be fetched from Hugging Face "
-            f"({type(error).__name__}); where there is network, download the .json, .txt and "
-            f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
-            f"give its path: --detect {example}"
-        ) from error
-
-
 def _open(library: Any, place: str, name: str, auto_class: str, processor_class: str) -> _Parts:
-    local = {"local_files_only": True, "trust_remote_code": False}
     try:
-        config = library.AutoConfig.from_pretrained(place, **local)
+        config = library.AutoConfig.from_pretrained(place, **LOCAL)
         _check_kind(library, config, name, auto_class)
-        with _no_progress_bars(library):
+        with quiet(library):
             network, notes = getattr(library, auto_class).from_pretrained(
-                place, config=config, use_safetensors=True, output_loading_info=True, **local
+                place, config=config, use_safetensors=True, output_loading_info=True, **LOCAL
             )
-        processor = getattr(library, processor_class).from_pretrained(place, **local)
+        processor = getattr(library, processor_class).from_pretrained(place, **LOCAL)
     except ModelError:
         raise
     except Exception as error:  # a damaged or hostile file can provoke any kind
@@ -285,27 +255,9 @@ def _open(library: Any, place: str, name: str, auto_class: str, processor_class:
             f"{name} cannot be loaded as a detector: {type(error).__name__}: {reason}; expected "
             "config.json, model.safetensors and preprocessor_config.json"
         ) from error
-    missing = sorted(notes.get("missing_keys") or ())
-    if missing:
-        # The library would fill them with random numbers.
-        raise ModelError(
-            f"{name} lacks {len(missing)} of its network's weights (first: {missing[0]}); "
-            "download it again"
-        )
+    check_complete(notes, name)
     names = {int(number): str(word) for number, word in (config.id2label or {}).items()}
     return _Parts(network, processor, names)
-
-
-@contextmanager
-def _no_progress_bars(library: Any) -> Iterator[None]:
-    words = library.utils.logging
-    shown = words.is_progress_bar_enabled()
-    words.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            words.enable_progress_bar()
 
 
 def _check_kind(library: Any, config: Any, name: str, auto_class: str) -> None:

@@ -1,0 +1,113 @@
+"""The transformers library and the repositories of Hugging Face, as all that need them use them.
+
+Weights are read from safetensors files only, and code that comes with weights is never run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vision_mem.errors import MissingExtra, ModelError
+from vision_mem.models.torchvision_shim import ensure_torchvision
+
+log = logging.getLogger(__name__)
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""For ``from_pretrained``: nothing is fetched by the way, nothing that came along is run."""
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_REACH_S = 5.0
+
+
+def transformers_library(who: str, extra: str) -> Any:
+    """The library, imported; it takes seconds.
+
+    Args:
+        who: needs it, for the message: ``video models``.
+        extra: of this package that brings it.
+
+    Raises:
+        MissingExtra: when it is not installed.
+    """
+    try:
+        ensure_torchvision()  # else the library finds half a torchvision and stops
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise MissingExtra(
+            f"{who} need the transformers library ({error.name or error}); run: pip "
+            f'install "vision-mem[{extra}]"'
+        ) from error
+
+
+def fetched(name: str, instead: str) -> Path:
+    """The folder of a repository on Hugging Face, from this machine if it is there already.
+
+    Args:
+        name: ``owner/name``.
+        instead: what to do with a copied folder, for the message.
+
+    Raises:
+        ModelError: when it is not here and cannot be fetched.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        place = Path(snapshot_download(name, local_files_only=True, allow_patterns=_WANTED))
+        if (place / "config.json").is_file() and weight_files(place):
+            return place
+    except Exception:  # not here, or an id that cannot be
+        log.debug("%s is not on this machine", name, exc_info=True)
+    try:
+        # One quick question first: a download without network tries again for half a minute.
+        HfApi().model_info(name, timeout=_REACH_S)
+        return Path(snapshot_download(name, allow_patterns=_WANTED))
+    except Exception as error:  # the hub raises dozens of unrelated kinds
+        log.debug("download failed", exc_info=True)
+        raise ModelError(
+            f"{name} is not on this machine and could not be fetched from Hugging Face "
+            f"({type(error).__name__}); where there is network, download the .json, .txt and "
+            f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
+            f"give its path{instead}"
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def check_complete(notes: Mapping[str, Any], name: str) -> None:
+    """Refuse a network that lacks weights; the library would fill them with random numbers.
+
+    Args:
+        notes: what ``from_pretrained(..., output_loading_info=True)`` says beside the network.
+        name: of the model, for the message.
+
+    Raises:
+        ModelError: when some are missing.
+    """
+    missing = sorted(notes.get("missing_keys") or ())
+    if missing:
+        raise ModelError(
+            f"{name} lacks {len(missing)} of its network's weights (first: {missing[0]}); "
+            "download it again"
+        )
+
+
+@contextmanager
+def quiet(library: Any) -> Iterator[None]:
+    """No progress bars, and no tables of what does not fit: that becomes one line of ours."""
+    words = library.utils.logging
+    shown, level = words.is_progress_bar_enabled(), words.get_verbosity()
+    words.disable_progress_bar()
+    words.set_verbosity(words.CRITICAL)
+    try:
+        yield
+    finally:
+        words.set_verbosity(level)
+        if shown:
+            words.enable_progress_bar()
