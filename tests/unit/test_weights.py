@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import subprocess
 import sys
 from functools import lru_cache
@@ -85,6 +86,9 @@ def test_missing_empty_text_cut_and_folder(tmp_path):
     whole = (tmp_path / "whole.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path / "cut.pt", "cut off")
+    elsewhere = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 1)  # "my end is on another disk"
+    (tmp_path / "disks.pt").write_bytes(whole[:-42] + elsewhere + whole[-22:])
+    refused(tmp_path / "disks.pt", "cut off")
     spoilt = bytearray(whole)
     spoilt[40:80] = b"\xff" * 40
     (tmp_path / "spoilt.pt").write_bytes(bytes(spoilt))

@@ -228,7 +228,11 @@ def _read_torch(path: Path) -> Any:
             f"checkpoint {path} is not a torch file (it begins with {start!r}); expected what "
             "torch.save writes. A web page saved by mistake looks like this"
         )
-    if start[:2] == b"PK" and not zipfile.is_zipfile(path):
+    try:
+        cut = start[:2] == b"PK" and not zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it raises that itself on some damaged files
+        cut = True
+    if cut:
         raise ModelError(f"checkpoint {path} is cut off; download it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
