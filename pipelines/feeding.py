@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,54 @@ from typing import Any
 from vision_mem.errors import InputError, SourceError
 from vision_mem.io.posedlines import PosedRow, count_lines, read_posed_lines
 from vision_mem.io.rgbd import RgbdSource, open_rgbd
+from vision_mem.io.runfolder import RECORD
 from vision_mem.types import SourceInfo
 
 STDIN = "-"
+
+
+def of_reconstruction(source: str) -> tuple[str, Path] | None:
+    """What a results folder of ``reconstruct`` was made from, and the poses it found.
+
+    Args:
+        source: a folder.
+
+    Returns:
+        The recording and the file of its trajectory; None for any other folder.
+
+    Raises:
+        InputError: when the recording is not where it was.
+    """
+    folder = Path(source)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        recording = str(record["source"])
+        (found,) = [folder / name for name in record["files"] if name.endswith(".tum.txt")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not found.is_file():
+        return None
+    if not Path(recording).is_dir():
+        raise InputError(
+            f"{source} was made from {recording}, which is no folder here; give the recording "
+            f"itself, with --poses {found}"
+        )
+    return recording, found
+
+
+@contextlib.contextmanager
+def _without_talk_of_poses() -> Iterator[None]:
+    """The reader says that missing poses are going to be found; here they are counted instead."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "have no pose" not in record.getMessage()
+
+    log = logging.getLogger(open_rgbd.__module__)
+    log.addFilter(keep)
+    try:
+        yield
+    finally:
+        log.removeFilter(keep)
 
 
 class Feed:
@@ -33,7 +81,8 @@ class Feed:
         self._folder: RgbdSource | None = None
         self.name = "stdin" if source == STDIN else str(Path(source).expanduser().resolve())
         if not self._lines:
-            self._folder = open_rgbd(source, start=start, **options)
+            with _without_talk_of_poses():
+                self._folder = open_rgbd(source, start=start, **options)
             self.info = self._folder.info
             return
         if source != STDIN and not Path(source).is_file():

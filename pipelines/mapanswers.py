@@ -74,9 +74,9 @@ def where(
             print(f"   seen {count(hit.count, 'time')}, last {_ago(hit.age_s)}{gone}; best in "
                   f"{_source_of(session, hit) or 'no named frame'}")  # fmt: skip
         if not hits:
-            known = len(session.state.landmarks)
+            known = count(len(session.state.landmarks), "remembered thing")
             hint = f"; near in spelling: {', '.join(close)}" if close else ""
-            print(f"nothing found among {known} remembered things{hint}")
+            print(f"nothing found among {known}{hint}")
     return 0 if hits else NOTHING_FOUND
 
 
@@ -111,12 +111,12 @@ def route(
             print(json.dumps({
                 "from": from_, "to": to, "on": way.on, "length_m": round(way.length, 4),
                 "points": way.points.round(4).tolist(), "places": list(way.places),
-                "directions": list(way.directions),
+                "directions": list(way.directions), "ends": list(way.ends),
             }))  # fmt: skip
             return 0
         print(f"{way.length:.1f} m over {'the floor' if way.on == 'floor' else 'known places'}")
-        for said, point in zip(way.directions, way.points[1:], strict=False):
-            print(f"  {said}, to {_xyz(point)}")
+        for said, end in zip(way.directions, way.ends, strict=True):
+            print(f"  {said}, to {_xyz(way.points[end])}")
     return 0
 
 
@@ -232,7 +232,8 @@ def export(
         earth = Origin(*(parse_numbers(with_heading, 3, "--origin") or ()))
     with open_to_read(map_) as session:
         if ply is not None:
-            print(f"{ply}: {overview.write_points(session, ply)} points")
+            points = overview.write_points(session, ply)
+            print(f"{ply}: {points} points" + ("" if points else "; this map holds no space"))
         if geojson is not None:
             print(f"{geojson}: {overview.write_features(session, geojson, earth)} features")
         if graphml is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.io.posedlines import PosedRow
 from vision_mem.io.report import count
 from vision_mem.navigation import NavigationConfig, NavigationResult, NavigationSession
+from vision_mem.navigation.mapfile import discard_map
 from vision_mem.navigation.overview import last_taken
 
 from .feeding import STDIN, Feed
@@ -91,10 +92,7 @@ def open_for_writing(
     exists = path.is_file() and path.stat().st_size > 0
     changes = [*changes, *([] if up == "auto" else [f"planning.up={up}"])]
     if exists and overwrite:
-        with NavigationSession(path) as old:  # refuses what is no map
-            old.reset()
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
+        discard_map(path)
         exists = False
     if exists:
         session = NavigationSession(path, encoder=encoder)
@@ -162,10 +160,12 @@ class Build:
         self._stride = int(options.get("stride", 1))
         self._limit = options.get("max_frames")
         name = whole.name
-        path = Path(str(session._file.path))
+        path = session.path
         self._last = None if source == STDIN else last_taken(path, name)
         if self._last is not None and self._last[0] < start:
             self._last = None  # a later part than the map has
+        # Nobody walked from the end of another recording to the beginning of this one.
+        self._jump = self._last is None and session.state.frame > 0
         first = start if self._last is None else self._last[0]
         self.before = 0 if self._last is None else (self._last[0] - start) // self._stride + 1
         self.left_out: list[str] = []
@@ -227,10 +227,12 @@ class Build:
                 if shift is None:
                     shift = self._shift(row)
                 try:
-                    result = self._session.step(self._observer.observe(row, shift))
+                    seen = self._observer.observe(row, shift)
+                    result = self._session.step(replace(seen, jump=self._jump))
                 except InputError as error:
                     self._leave_out(f"frame {row.index}: {error}", error)
                     continue
+                self._jump = False
                 done += 1
                 if done % 20 == 0:
                     usage = self._session.usage()

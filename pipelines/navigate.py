@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vision_mem.errors import SourceError
+from vision_mem.errors import InputError, SourceError
 
-from . import mapanswers, streets
+from . import following, mapanswers, streets
 from .mapanswers import MapOption, PictureOption, SetOption, draw_map, open_to_read, parse_numbers
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -28,8 +28,9 @@ def build(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder with depth and poses (TUM, 7-Scenes, ScanNet, ...), JSON lines, or - for "
-            "JSON lines on standard input."
+            help="Folder with depth and poses (TUM, 7-Scenes, ScanNet, ...) or of results of "
+            "reconstruct, JSON lines, - for JSON lines on standard input, or a street graph "
+            "(nodes.txt, links.txt)."
         ),
     ],
     map_: MapOption,
@@ -58,6 +59,12 @@ def build(
         str | None, typer.Option(help="Of a new map: indoor (default), street, paper, or a .yaml.")
     ] = None,
     set_: SetOption = None,
+    ram: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Megabytes of space in memory at most, the rest in the file only."
+        ),
+    ] = None,
     up: Annotated[
         str,
         typer.Option(help="The map's axis that is up: +z, -y, ...; auto: found, and made exact."),
@@ -90,6 +97,15 @@ def build(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Forget what the map holds, and begin anew.")
     ] = False,
+    sights: Annotated[
+        Path | None,
+        typer.Option(help="Streets: what is seen where, JSON lines of words or features (.npz)."),
+    ] = None,
+    tour: Annotated[
+        int | None,
+        typer.Option(min=1, help="Streets: only what a walk of so many steps passes [all]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the walk.")] = 0,
     picture: PictureOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each frame, flushed.")
@@ -104,12 +120,26 @@ def build(
     from vision_mem.interrupt import StopSignals
     from vision_mem.io.report import count
 
-    from .feeding import Feed
+    from .feeding import Feed, of_reconstruction
     from .mapping import Build, open_for_writing
     from .navigating import parse_thing, read_things
 
+    refused = {
+        "--landmark": landmark, "--landmarks": landmarks, "--detect": detect, "--embed": embed,
+        "--preset": preset, "--set": set_, "--ram": ram, "--poses": poses,
+        "--find-poses": find_poses, "--intrinsics": intrinsics,
+        "--depth-scale": depth_scale, "--layout": layout, "--end": end,
+        "--max-frames": max_frames, "--start": start,
+    }  # fmt: skip
+    if following.is_street_graph(source):
+        _refuse(refused, f"{source} is a street graph")
+        walk = following.StreetBuild(source, map_, sights, tour, seed, overwrite)
+        return following.build_streets(walk, map_, picture, as_json=as_json, quiet=quiet)
+    _refuse({"--sights": sights, "--tour": tour}, f"{source} is no street graph")
     things = [parse_thing(word) for word in landmark or []]
     things += [] if landmarks is None else read_things(landmarks)
+    if poses is None and not find_poses and (rebuilt := of_reconstruction(source)) is not None:
+        source, poses = rebuilt[0], rebuilt[1]
     options = {
         "layout": layout, "intrinsics": parse_numbers(intrinsics, 4, "--intrinsics"),
         "depth_scale": depth_scale, "poses": poses, "strict": strict, "end": end, "stride": stride,
@@ -134,7 +164,8 @@ def build(
 
             looks = WordLooks()
         encoder = "" if looks is None else looks.encoder
-        session, turn = open_for_writing(map_, preset, set_ or [], up, whole, overwrite, encoder)
+        changes = [*(set_ or []), *([] if ram is None else [f"store.ram={ram}"])]
+        session, turn = open_for_writing(map_, preset, changes, up, whole, overwrite, encoder)
         stack.callback(session.close)
         job = Build(
             session, whole, source, start, options, detector, things, pixels, find_poses, turn,
@@ -161,10 +192,19 @@ def build(
     return signals.exit_code
 
 
+def _refuse(options: dict[str, Any], why: str) -> None:
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise InputError(f"{why}: leave out {', '.join(given)}")
+
+
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/navigate-demo"),
     frames: Annotated[int, typer.Option(min=8, help="Frames of the recording.")] = 72,
+    streets: Annotated[
+        bool, typer.Option("--streets", help="A generated city instead: walk, ask, follow.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     quiet: _QUIET = False,
 ) -> int:
@@ -172,6 +212,8 @@ def demo(
 
     No download, no training; the same steps as the commands by hand, which it prints.
     """
+    if streets:
+        return following.show_streets(out, seed, quiet)
     from .mapping import film_room
 
     room, detections = film_room(out, frames, seed)
@@ -206,6 +248,6 @@ def demo(
 for _name, _command in (
     ("where", mapanswers.where), ("route", mapanswers.route), ("recall", mapanswers.recall),
     ("forget", mapanswers.forget), ("show", mapanswers.show), ("export", mapanswers.export),
-    ("follow", streets.follow_instruction), ("eval", streets.evaluate_cities),
+    ("follow", following.follow_instruction), ("eval", streets.evaluate_cities),
 ):  # fmt: skip
     app.command(_name)(_command)

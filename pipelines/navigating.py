@@ -136,6 +136,7 @@ class Observer:
         self._looks = looks
         self._name, self._detector, self._stride = name, detector, stride
         self._poses, self._turn = find_poses, turn
+        self._moving: NDArray[np.bool_] | None = None
         self.waiting = list(things)
 
     def pose_of(self, row: PosedRow) -> NDArray[np.float64] | None:
@@ -149,6 +150,7 @@ class Observer:
         result = self._poses.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)
         )
+        self._moving = None if result.lost else result.dynamic
         return None if result.lost else result.pose
 
     def observe(self, row: PosedRow, shift_s: float) -> Observation:
@@ -163,7 +165,7 @@ class Observer:
             stride = self._stride or max(1, round(math.sqrt(row.depth.size / _ENOUGH)))
             image = row.image
             shown = np.full((*row.depth.shape, 3), 160, np.uint8) if image is None else image
-            points, colours = cloud(shown, row.depth, row.camera, stride)
+            points, colours = cloud(shown, row.depth, row.camera, stride, moving=self._moving)
             colours = None if image is None else colours
         seen = self._seen(row, pose)
         source = f"{self._name}#{row.index}"

@@ -32,6 +32,7 @@ class StreetOptions:
         seed: of the agent's choices.
         sights: file of what is seen where, words; empty for nothing.
         landmarks: file of landmark words a route; empty for none.
+        map: what long memory begins with, from ``navigate build``; empty for nothing.
     """
 
     agent: str = "rules"
@@ -43,6 +44,7 @@ class StreetOptions:
     seed: int = 0
     sights: str = ""
     landmarks: str = ""
+    map: str = ""
 
 
 def evaluate_streets(request: Request, street: Sequence[str]) -> int:
@@ -66,6 +68,7 @@ def evaluate_streets(request: Request, street: Sequence[str]) -> int:
         tuple(asked.families.split("+")), asked.threshold, asked.steps, asked.seed,
         Path(asked.sights) if asked.sights else None,
         Path(asked.landmarks) if asked.landmarks else None, request.limit,
+        Path(asked.map) if asked.map else None,
     )  # fmt: skip
     if asked.agent == "model":
         raise InputError(
@@ -89,103 +92,6 @@ def evaluate_streets(request: Request, street: Sequence[str]) -> int:
     if not request.quiet:
         print("\n".join([*report.lines, f"results: {out}"]))
     return signals.exit_code
-
-
-def follow_route(
-    folder: Path,
-    routes: str,
-    route_id: str | None,
-    text: str | None,
-    memory_file: Path | None,
-    sights: Path | None,
-    kind: str,
-    limit: int,
-    seed: int,
-) -> int:
-    """Walk one route by rules; prints a line of JSON a step, and one with the score."""
-    from dataclasses import replace
-
-    from vision_mem.evaluation.navigation import Family
-    from vision_mem.evaluation.navigation.evaluate import find_routes
-    from vision_mem.io.streetfiles import read_routes
-    from vision_mem.io.streetwords import read_sight_words
-    from vision_mem.navigation.episodes import StreetTask, WordWorld, run_episode
-    from vision_mem.navigation.follower import FollowerConfig, RuleFollower
-    from vision_mem.navigation.navigators import StreetState, make_navigator
-    from vision_mem.navigation.street import StreetGraph, nearest_heading
-    from vision_mem.navigation.streetmemory import LongMemory
-
-    graph = StreetGraph.read(folder)
-    known = read_routes(find_routes(folder, routes))
-    found = [each for each in known if route_id in (None, each.route_id)]
-    if not found:
-        some = ", ".join(each.route_id for each in known[:5])
-        raise InputError(f"no route {route_id!r} in {routes}; there are {some}, ...")
-    asked = found[0]
-    path = graph.path_of(asked, linked=False)
-    memory = None
-    if memory_file is not None:
-        memory = LongMemory.load(memory_file) if memory_file.exists() else LongMemory()
-    # Sights are words here, seen once as well as often.
-    config = FollowerConfig(threshold=0.8, likeness=1.0, looks=1)
-    learns = memory is not None
-    config = replace(config, plan=learns, learn=learns)
-    agent = RuleFollower(config, memory, seed=seed)
-    world = WordWorld(graph, None if sights is None else read_sight_words(sights))
-    navigator = make_navigator(kind, graph)
-    heading = asked.start_heading
-    headings = [each for each, _ in graph.exits[path[0]]]
-    if asked.kind == "touchdown" and headings:
-        heading = nearest_heading(heading, headings)
-
-    def watch(step: int, state: StreetState, action: str) -> None:
-        east, north = graph.position[state.place].round(2).tolist()
-        print(json.dumps({
-            "step": step, "panorama": graph.ids[state.place], "east_m": east, "north_m": north,
-            "heading": state.heading, "action": action, "reason": agent.reason,
-        }, default=str), flush=True)  # fmt: skip
-
-    episode = run_episode(
-        agent, navigator, StreetTask(asked.route_id, text or asked.text, asked.landmarks),
-        (path[0], heading), world, limit=limit, watch=watch,
-        first_forward=kind == "velma" and asked.kind == "map2seq",
-    )  # fmt: skip
-    if memory is not None and memory_file is not None:
-        memory.save(memory_file)
-    end: dict[str, object] = {
-        "route": asked.route_id, "steps": len(episode.actions), "stopped": episode.stopped,
-        "ended_at": graph.ids[episode.trajectory[-1]],
-    }  # fmt: skip
-    if text is None:
-        family = Family("outdoor")
-        score = family.score(graph, episode.trajectory, path)
-        end |= {"family": family.title, "scores": dict(score.values)}
-    print(json.dumps(end, default=float))
-    return 0
-
-
-def follow_instruction(
-    graph: Annotated[Path, typer.Option(help="Folder with nodes.txt and links.txt.")],
-    routes: Annotated[str, typer.Option(help="A split (dev), or a file of routes.")] = "dev",
-    route_id: Annotated[
-        str | None, typer.Option("--route", help="Which route [the first].")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="Another instruction, from the route's start.")
-    ] = None,
-    memory: Annotated[
-        Path | None,
-        typer.Option(help="Long memory of streets, .npz: read, added to, written back."),
-    ] = None,
-    sights: Annotated[
-        Path | None, typer.Option(help="What is seen where: JSON lines of words.")
-    ] = None,
-    navigator: Annotated[str, typer.Option(help="touchdown (4 actions), velma.")] = "touchdown",
-    limit: Annotated[int, typer.Option(min=1, help="Most actions.")] = 55,
-    seed: Annotated[int, typer.Option(help="Of choices where nothing tells the way.")] = 0,
-) -> int:
-    """Follow one street instruction by rules; one JSON line for each step, then the score."""
-    return follow_route(graph, routes, route_id, text, memory, sights, navigator, limit, seed)
 
 
 def evaluate_cities(

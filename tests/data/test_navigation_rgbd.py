@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -120,3 +122,36 @@ def test_routes_avoid_what_was_filmed(frames) -> None:
             along[:, axis] += shift
             assert (session.state.octree.state(along) != OCCUPIED).all()
         print(f"{route.length:.2f} m, {len(route.points)} points: {route.directions}")
+
+
+def test_occupancy_agrees_with_octomap_and_comes_faster(frames) -> None:
+    pyoctomap = pytest.importorskip("pyoctomap", reason="compares with OctoMap: pip pyoctomap")
+    pytest.importorskip("numba", reason="it is the compiled kernels that are compared")
+    ours, theirs = Octree(OctreeConfig(kernels="numba", max_range=0.0)), pyoctomap.OcTree(0.1)
+    for setter, odds in (("setProbHit", 0.85), ("setProbMiss", -0.4),
+                         ("setClampingThresMin", -2.0), ("setClampingThresMax", 3.5)):  # fmt: skip
+        getattr(theirs, setter)(1 / (1 + np.exp(-odds)))
+    looks = []
+    for pose, depth in frames:
+        points = cloud(depth, 2)
+        points = points[np.isfinite(points).all(axis=1)]
+        looks.append((pose[:3, 3], np.ascontiguousarray(points @ pose[:3, :3].T + pose[:3, 3])))
+    Octree(OctreeConfig(kernels="numba", max_range=0.0)).insert(*looks[0])  # compiles
+    spent = np.zeros(2)
+    for sensor, points in looks:
+        begun = time.perf_counter()
+        ours.insert(sensor, points)
+        between = time.perf_counter()
+        theirs.insertPointCloud(points, sensor, -1.0, False, True)
+        spent += (between - begun, time.perf_counter() - between)
+    found = ours.level(0)
+    nodes = [theirs.search(centre.tolist()) for centre in found.centres]
+    unknown = sum(node is None for node in nodes)
+    other = sum(
+        node is not None and bool(theirs.isNodeOccupied(node)) != bool(full)
+        for node, full in zip(nodes, found.occupied, strict=True)
+    )
+    print(f"{len(found)} cells: {unknown} unknown to OctoMap, {other} otherwise; "
+          f"OctoMap takes {spent[1] / spent[0]:.1f} times as long")  # fmt: skip
+    assert len(found) > 5000 and unknown + other <= 0.005 * len(found)
+    assert spent[0] < spent[1]

@@ -10,8 +10,6 @@ import pytest
 from vision_mem.cli import main
 from vision_mem.navigation.city import CityConfig, make_city
 from vision_mem.navigation.cityroutes import make_routes, write_city
-from vision_mem.navigation.street import bearing_of
-from vision_mem.navigation.streetmemory import LongMemory
 
 
 @pytest.fixture(scope="module")
@@ -20,16 +18,6 @@ def streets(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("streets")
     city = make_city(5, CityConfig(blocks=5))
     write_city(city, root, {"dev": make_routes(city, 6, 0, turns=(1, 2), longest=30)})
-    rows = []
-    for place, name in enumerate(city.graph.ids):
-        at = city.graph.position[place]
-        seen = [
-            {"word": mark.name, "bearing": bearing_of(mark.position - at),
-             "range": float(((mark.position - at) ** 2).sum() ** 0.5)}
-            for mark in city.near(at, 15.0)
-        ]  # fmt: skip
-        rows.append(json.dumps({"panorama": name, "sights": seen}))
-    (root / "sights.jsonl").write_text("\n".join(rows))
     return root
 
 
@@ -79,23 +67,21 @@ def test_slips_are_one_line(streets, tmp_path, capsys, words, says) -> None:
     assert shown.count("\n") == 1 and says in shown
 
 
-def test_a_route_is_followed_step_by_step_and_remembered(streets, tmp_path, capsys) -> None:
-    memory = tmp_path / "streets.npz"
-    words = ["navigate", "follow", "--graph", str(streets), "--route", "route-1"]
-    words += ["--sights", str(streets / "sights.jsonl"), "--memory", str(memory)]
-    assert main(words) == 0
-    *steps, end = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [each["step"] for each in steps] == list(range(end["steps"]))
-    assert steps[-1]["action"] == "stop" and end["stopped"]
-    assert set(end["scores"]) >= {"TC", "SPD", "nDTW"} and end["family"].startswith("outdoor")
-    known = LongMemory.load(memory).places
-    assert known == len({each["panorama"] for each in steps})
-    # Another instruction from the same place, with what was learned.
-    assert main([*words, "--text", "go straight and stop", "--limit", "5"]) == 0
-    assert "scores" not in json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert LongMemory.load(memory).places >= known
-    assert main([*words[:5], "nowhere"]) == 2
-    assert "no route 'nowhere'" in capsys.readouterr().err
+def test_a_run_keeps_its_memory_as_a_map_and_may_begin_with_one(streets, tmp_path, capsys) -> None:
+    known, out = tmp_path / "known.map", tmp_path / "out"
+    sights = ["--sights", str(streets / "sights.jsonl")]
+    assert main(["navigate", "build", str(streets), "--map", str(known), *sights, "--quiet"]) == 0
+    before = known.read_bytes()
+    words = ["eval", "touchdown", "--root", str(streets), "--out", str(out), "--quiet"]
+    assert main([*words, "--street", f"memory=long,map={known}"]) == 0  # nothing is seen on the way
+    assert json.loads((out / "scores-outdoor.json").read_text())["scores"]["TC"] >= 80
+    assert known.read_bytes() == before
+    assert main(["navigate", "show", "--map", str(out / "memory.map"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["places"] == len(make_city(5, CityConfig(blocks=5)).graph)
+    assert shown["frames"] > shown["places"]
+    assert main([*words, "--street", f"memory=short,map={known}"]) == 2
+    assert "ask for memory long" in capsys.readouterr().err
 
 
 def test_the_city_table_small(tmp_path, capsys) -> None:

@@ -10,6 +10,8 @@ import pytest
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.navigation.config import OctreeConfig
+from vision_mem.navigation.sights import Sight, Visit
+from vision_mem.navigation.streetmemory import LongMemory
 
 LOW, HIGH = np.array([-3.0, -1.6, -1.0]), np.array([3.0, 1.0, 4.0])
 THINGS = {"red door": (2.9, 0.0, 2.0), "blue box": (-1.0, 0.5, 3.0), "lamp": (0.0, -1.0, 3.8)}
@@ -74,6 +76,21 @@ def write_until_killed(path, pipe):
             pipe.send(result.frame if result.committed else -1)
 
 
+def write_streets_until_killed(path, pipe):
+    """Runs in a process of its own: walks around a block of fifty places, again and again."""
+    with LongMemory(path) as memory:
+        memory.go_on()
+        while True:
+            number = memory.session.state.frame
+            heading, back = 7.2 * (number % 50), (7.2 * ((number - 1) % 50) + 180.0) % 360.0
+            radians = np.radians(heading)
+            at = 80.0 * np.array([-np.cos(radians), np.sin(radians)])
+            came = 7.2 * ((number - 1) % 50) if number else None
+            seen = (Sight(LOOKS["lamp"], at + 5.0, "lamp"),) if number % 10 == 0 else ()
+            result = memory.write(Visit(at, (heading, back), seen, came))
+            pipe.send(result.frame if result.committed else -1)
+
+
 def read_again_and_again(path, pipe, changes):
     """Runs in a process of its own: what readers see while somebody writes."""
     with NavigationSession(path, mode="r") as session:
@@ -101,6 +118,10 @@ def same(one, other):
             mean = s.landmarks.vectors.mean(landmark.row)
             assert (mean == t.landmarks.vectors.mean(twin.row)).all()
         assert s.topology.ways == t.topology.ways
+        for place in s.topology.places:
+            assert s.exits.headings(place) == t.exits.headings(place)
+            assert s.exits.known(place) == t.exits.known(place)
+        assert (s.origin, s.encoder) == (t.origin, t.encoder)
         assert s.frame == t.frame and s.next_id == t.next_id
         assert {e.node: (e.uses, e.step) for e in s.short.entries if e} == {
             e.node: (e.uses, e.step) for e in t.short.entries if e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -67,6 +68,23 @@ def test_opening_and_closing_does_not_grow_the_file(path):
         NavigationSession(path).close()
         sizes.add(path.stat().st_size)
     assert len(sizes) == 1
+
+
+def test_a_map_of_the_first_version_is_read_and_brought_up_to_date(path):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(6))
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        sql.executescript("DROP TABLE exit; PRAGMA user_version=1;")
+    with NavigationSession(path, mode="r") as reader, NavigationSession(config=ROUGH) as other:
+        walk(other, range(6))
+        same(reader, other)
+        with NavigationSession(path) as session:
+            walk(session, range(6, 8))
+            walk(other, range(6, 8))
+            same(session, other)
+            assert reader.where("lamp")[0].seqs == session.where("lamp")[0].seqs
+        with contextlib.closing(sqlite3.connect(path)) as sql:
+            assert sql.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +204,7 @@ def edited(path, *statements):
 @pytest.mark.parametrize(
     ("statement", "words"),
     [
-        ("PRAGMA user_version=99", "has version 99; this program reads 1"),
+        ("PRAGMA user_version=99", "has version 99; this program reads 1 to 2"),
         ("UPDATE place SET pose=x'00'", "damaged"),
         ("UPDATE look SET change=x'00'", "damaged"),
         ("UPDATE landmark SET numbers=x'00'", "damaged"),
@@ -199,6 +217,11 @@ def edited(path, *statements):
         ("DELETE FROM meta WHERE key='corner'", "corner stored"),
         ("DELETE FROM place", "missing"),
         ("DROP TABLE way", "damaged or no map"),
+        ("DROP TABLE exit", "damaged or no map"),
+        ("INSERT INTO exit VALUES(1, 0, 400.0, 0)", "damaged: a way leaves place 1"),
+        ("INSERT INTO exit VALUES(1, 0, 'north', 0)", "damaged"),
+        ("UPDATE meta SET value='[1]' WHERE key='origin'", "damaged"),
+        ("UPDATE meta SET value='{}' WHERE key='origin'", "damaged"),
     ],
 )
 def test_damage_is_said_in_one_line(path, statement, words):

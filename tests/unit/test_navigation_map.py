@@ -27,6 +27,7 @@ from vision_mem.navigation import (
 )
 from vision_mem.navigation.config import OctreeConfig, StoreConfig
 from vision_mem.navigation.octree import OCCUPIED
+from vision_mem.navigation.planning import directions
 
 
 @pytest.fixture
@@ -336,3 +337,23 @@ def test_growth_is_in_the_file_not_in_memory():
         late = session.usage()
     assert late.memories == 2 * early.memories
     assert late.bytes <= 1.05 * early.bytes and late.bytes == sum(late.detail.values())
+
+
+@pytest.mark.parametrize(
+    ("points", "said", "ends"),
+    [
+        ([(0, 0)], ["stay where you are"], [0]),
+        ([(0, 0), (1, 0), (2, 0.1), (4, 0.1)], ["go 4.0 m"], [3]),  # a little bend is none
+        ([(0, 0), (3, 0), (3, 2), (3, 4)], ["go 3.0 m", "turn left and go 4.0 m"], [1, 3]),
+        ([(0, 0), (3, 0), (5, -1)], ["go 3.0 m", "bear right and go 2.2 m"], [1, 2]),
+        ([(0, 0), (3, 0), (0, 0)], ["go 3.0 m", "turn around and go 3.0 m"], [1, 2]),
+        # A long curve is told, though each of its bends is small.
+        ([(np.sin(a), 1 - np.cos(a)) for a in np.radians(np.arange(0, 91, 15))],
+         ["go 0.8 m", "bear left and go 0.8 m"], [3, 6]),
+    ],
+)  # fmt: skip
+def test_directions_turn_by_turn(points, said, ends):
+    flat = np.array([(x, y, 0.0) for x, y in points])
+    assert directions(flat, (2, 1)) == (tuple(said), tuple(ends))
+    mirrored = directions(flat * (1, -1, 1), (2, -1))  # seen from below, and mirrored
+    assert mirrored == (tuple(said), tuple(ends))

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from street_samples import cross, graph_of, walk
+from street_town import GOAL, PLACES, SIGHTS, TEXT, go, names, toured, town
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import InputError
 from vision_mem.navigation.agents import ForwardAgent, RandomAgent
-from vision_mem.navigation.episodes import Episode, StreetTask, WordWorld, run_episode
+from vision_mem.navigation.episodes import StreetTask, WordWorld, run_episode
 from vision_mem.navigation.follower import FollowerConfig, RuleFollower
 from vision_mem.navigation.instructions import Step, read_instruction, write_instruction
-from vision_mem.navigation.language import LanguageAgent, LanguageConfig, read_action
+from vision_mem.navigation.language import LanguageConfig
 from vision_mem.navigation.navigators import make_navigator
 from vision_mem.navigation.sights import Hit, Visit
 from vision_mem.navigation.street import StreetGraph
@@ -80,60 +79,6 @@ def test_hostile_text_is_read_in_a_moment() -> None:
 def test_wrong_settings(make, message: str) -> None:
     with pytest.raises(InputError, match=message):
         make()
-
-
-# -- walks ---------------------------------------------------------------------------------------
-
-# Two crossings, 40 m apart; a pharmacy at the corner of the second, a bank up its north arm.
-#
-#        n3          m3
-#        |           |
-#   w1 - A - a b c - B - e1 - e2 - e3
-#        |           |
-#        s1          t1
-PLACES = {
-    "w2": (-20, 0), "w1": (-10, 0), "A": (0, 0), "a": (10, 0), "b": (20, 0), "c": (30, 0),
-    "B": (40, 0), "e1": (50, 0), "e2": (60, 0), "e3": (70, 0),
-    "n1": (0, 10), "n2": (0, 20), "n3": (0, 30), "s1": (0, -10), "s2": (0, -20),
-    "m1": (40, 10), "m2": (40, 20), "m3": (40, 30), "m4": (40, 40), "t1": (40, -10),
-    "t2": (40, -20),
-}  # fmt: skip
-STREETS = ["w2 w1 A a b c B e1 e2 e3", "s2 s1 A n1 n2 n3", "t2 t1 B m1 m2 m3 m4"]
-TEXT = "Turn left at the light with the red pharmacy on the corner. Stop at the blue bank."
-SIGHTS = {"B": [("red pharmacy", 45.0, 11.3)], "m3": [("blue bank", 90.0, 8.0)]}
-GOAL = "w1 A a b c B m1 m2 m3"
-
-
-def town() -> StreetGraph:
-    names = [row.split() for row in STREETS]
-    return graph_of(PLACES, [pair for row in names for pair in itertools.pairwise(row)])
-
-
-def go(agent, world=SIGHTS, text: str = TEXT, start: str = "w1", navigator="touchdown") -> Episode:
-    graph = town()
-    return run_episode(
-        agent, make_navigator(navigator, graph), StreetTask("t", text),
-        (graph.number(start), 90.0), WordWorld(graph, world),
-    )  # fmt: skip
-
-
-def names(episode: Episode) -> str:
-    graph = town()
-    return " ".join(graph.ids[place] for place in episode.trajectory)
-
-
-def toured(route: str, world=SIGHTS, looks: int = 2) -> LongMemory:
-    """A memory that walked a route so many times."""
-    graph, memory = town(), LongMemory()
-    seen = WordWorld(graph, world)
-    for _ in range(looks):
-        memory.begin()
-        path = walk(graph, route)
-        for number, place in enumerate(path):
-            came = graph.heading_between(path[number - 1], place) if number else None
-            exits = tuple(heading for heading, _ in graph.exits[place])
-            memory.write(Visit(graph.position[place], exits, seen.sights(place, 0, 0.0), came))
-    return memory
 
 
 @pytest.mark.parametrize("navigator", ["touchdown", "velma"])
@@ -272,12 +217,13 @@ def test_learning_in_one_task_helps_in_the_next() -> None:
 
 def test_kept_across_a_restart_the_walk_is_the_same(tmp_path) -> None:
     memory = toured("e2 e1 B m1 m2 m3 m4")
-    memory.save(tmp_path / "m.npz")
-    walks = [
-        hashlib.sha256(repr(go(RuleFollower(FollowerConfig(plan=True), each), {})).encode())
-        for each in (memory, LongMemory.load(tmp_path / "m.npz"))
-    ]
-    assert walks[0].hexdigest() == walks[1].hexdigest()
+    (tmp_path / "m.map").write_bytes(memory.session.content())
+    walks = []
+    for each in (memory, LongMemory(tmp_path / "m.map", mode="r")):
+        agent = RuleFollower(FollowerConfig(plan=True), each)
+        walks.append(hashlib.sha256(repr(go(agent, {})).encode()).hexdigest())
+        assert each.places == 7
+    assert walks[0] == walks[1]
 
 
 def test_forward_and_chance() -> None:
@@ -332,78 +278,3 @@ def test_map2seq_begins_with_a_forced_step() -> None:
         (graph.number("w1"), 90.0), WordWorld(graph), first_forward=True,
     )  # fmt: skip
     assert (names(episode), episode.actions) == ("w1 A a", ("forward", "forward", "stop"))
-
-
-# -- a language model ----------------------------------------------------------------------------
-
-
-def scripted(prompts: list[str]):
-    """Does what a model would: reads the prompt's last line, and the memory's words in it."""
-
-    def complete(prompt: str) -> str:
-        prompts.append(prompt)
-        now = prompt.splitlines()[-1]
-        told = re.search(r"remember red pharmacy [\w ]+, (\d+) metres", now)
-        at_corner = "is red pharmacy" in now or (told is not None and int(told[1]) < 20)
-        if "intersection" in now and at_corner:
-            turned = any(line.split()[-1] == "left" for line in prompt.splitlines())
-            return "Forward!" if turned else "Turn left, because of the pharmacy."
-        return "stop" if "is blue bank on" in now else " forward\n9. turn_around"
-
-    return complete
-
-
-@pytest.mark.parametrize("navigator", ["touchdown", "velma"])
-def test_a_scripted_model_drives(navigator: str) -> None:
-    prompts: list[str] = []
-    episode = go(LanguageAgent(scripted(prompts)), navigator=navigator)
-    assert names(episode) == GOAL
-    assert episode.actions.count("left") == 1
-    assert len(prompts) == len(episode.actions)
-    assert TEXT in prompts[0]
-    assert prompts[-1].count("forward") >= len(GOAL.split()) - 1
-    assert "There is a four-way intersection. There is red pharmacy on your left." in prompts[-1]
-    assert prompts[-1].endswith("There is blue bank on your right. Next action:")
-
-
-def test_a_model_is_told_what_is_remembered() -> None:
-    prompts: list[str] = []
-    agent = LanguageAgent(scripted(prompts), memory=toured("e2 e1 B m1 m2 m3 m4"))
-    episode = go(agent, {"m3": SIGHTS["m3"]})
-    assert names(episode) == GOAL
-    crossings = [p.splitlines()[-1] for p in prompts if "intersection" in p.splitlines()[-1]]
-    assert "You remember red pharmacy ahead, 49 metres away." in crossings[0]
-    assert "You remember red pharmacy on your left, 11 metres away." in crossings[1]
-
-
-def test_answers_without_an_action_mean_forward_and_are_counted() -> None:
-    agent = LanguageAgent(lambda prompt: "I cannot say.")
-    assert names(go(agent)).startswith("w1 A a b c B e1")
-    assert agent.unread > 5
-    lines = LanguageAgent(lambda prompt: "forward", LanguageConfig(lines=3))
-    go(lines)
-    assert lines.prompt.count("\n") < 8
-    assert "earlier steps)" in lines.prompt
-
-
-def test_a_model_that_fails_gets_one_line() -> None:
-    def broken(prompt: str) -> str:
-        raise RuntimeError("no\nnetwork")
-
-    with pytest.raises(ModelError, match=r"model failed \(RuntimeError\): no network"):
-        go(LanguageAgent(broken))
-
-
-@pytest.mark.parametrize(
-    ("answer", "action"),
-    [
-        ("forward", "forward"), ("Turn left.", "left"), ("turn around now", "turn_around"),
-        ("TURN_AROUND", "turn_around"), ("1) stop", "stop"), ("leftover", None), ("", None),
-        ("go", None), ("right, then left", "right"),
-    ],
-)  # fmt: skip
-def test_reading_an_answer(answer: str, action: str | None) -> None:
-    velma = ("forward", "left", "right", "stop", "turn_around")
-    assert read_action(answer, velma) == action
-    if action == "turn_around":
-        assert read_action(answer, velma[:4]) is None

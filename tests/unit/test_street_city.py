@@ -159,7 +159,7 @@ def test_a_tour_remembers_what_it_walked_and_nothing_else(city) -> None:
     assert whole.places == len(city.graph)
     assert whole.ways == city.graph.links
     graph = city.graph
-    for place in range(part.places):
+    for place in part.session.state.topology.places:
         true = int(np.argmin(np.hypot(*(graph.position - part.place_position(place)).T)))
         for heading, end in part.ways_from(place):
             reached = next(e for h, e in graph.exits[true] if h == heading)

@@ -1,14 +1,18 @@
-"""What is remembered of streets: pooled landmarks, latest views, places, ways, and their file."""
+"""What is remembered of streets: pooled landmarks, latest views, places, ways, and their map."""
 
 from __future__ import annotations
 
-import zipfile
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from navigation_scenes import same, write_streets_until_killed
 
 from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.navigation import Key, NavigationSession
 from vision_mem.navigation.sights import Landmarks, Sight, Visit
 from vision_mem.navigation.streetmemory import LongMemory, ShortMemory
 from vision_mem.navigation.words import word_vector, words_of
@@ -118,18 +122,22 @@ def test_short_memory_keeps_the_latest_views() -> None:
 def test_places_and_ways() -> None:
     memory = straight()
     assert (memory.places, memory.ways) == (5, 4)
-    assert memory.place_at(np.array([21.0, 2.0])) == 2
+    at = {
+        round(float(memory.place_position(p)[0])): p for p in memory.session.state.topology.places
+    }
+    zero, one, two, three, four = (at[10 * n] for n in range(5))
+    assert memory.place_at(np.array([21.0, 2.0])) == two
     assert memory.place_at(np.array([25.0, 0.0])) is None
-    assert memory.places_near(np.array([21.0, 0.0]), 12.0) == [2, 3, 1]
-    assert memory.ways_from(1) == [(90.0, 2)]
-    assert memory.exits_of(1) == (90.0, 270.0)
-    assert memory.ahead(0, 90.0) == [1, 2, 3, 4]
-    assert memory.ahead(0, 90.0, limit=2) == [1, 2]
-    assert memory.ahead(0, 270.0) == []
-    assert memory.path(0, [4]) == [0, 1, 2, 3, 4]
-    assert memory.path(0, [4, 1]) == [0, 1]
-    assert memory.path(4, [0]) == []  # walked one way only
-    assert memory.path(0, []) == []
+    assert memory.places_near(np.array([21.0, 0.0]), 12.0) == [two, three, one]
+    assert memory.ways_from(one) == [(90.0, two)]
+    assert memory.exits_of(one) == (90.0, 270.0)
+    assert memory.ahead(zero, 90.0) == [one, two, three, four]
+    assert memory.ahead(zero, 90.0, limit=2) == [one, two]
+    assert memory.ahead(zero, 270.0) == []
+    assert memory.path(zero, [four]) == [zero, one, two, three, four]
+    assert memory.path(zero, [four, one]) == [zero, one]
+    assert memory.path(four, [zero]) == []  # walked one way only
+    assert memory.path(zero, []) == []
     memory.write(visit(0.5, came_by=None))  # the first place again, after a jump
     assert (memory.places, memory.ways) == (5, 5 - 1)
 
@@ -139,87 +147,161 @@ def test_ways_are_not_made_up() -> None:
     memory.begin()
     memory.write(visit(100.0))  # came from somewhere, but not from the last place
     assert memory.ways == 4
-    assert memory.forget_way(2, 3)
-    assert not memory.forget_way(2, 3)
-    assert memory.path(0, [4]) == []
-    assert memory.ahead(0, 90.0) == [1, 2]
+    zero, _, two, three, four = sorted(memory.session.state.topology.places)[:1] + [
+        memory.place_at(np.array([10.0 * n, 0.0])) for n in range(1, 5)
+    ]
+    assert memory.forget_way(two, three)
+    assert not memory.forget_way(two, three)
+    assert memory.path(zero, [four]) == []
+    assert memory.ahead(zero, 90.0)[-1] == two
     with pytest.raises(InputError, match="without a finite position"):
         memory.write(visit(float("nan")))
 
 
 def test_a_memory_survives_its_program(tmp_path: Path) -> None:
+    path = tmp_path / "streets.map"
+    with LongMemory(path) as memory:
+        for step in range(5):
+            seen = [sight("red pharmacy", 20, 8)] if step in (1, 2) else []
+            memory.write(visit(10.0 * step, *seen, came_by=90.0 if step else None))
+    with LongMemory(path) as again:
+        one = straight()
+        same(again.session, one.session)
+        assert (
+            len(
+                again.path(
+                    again.place_at(np.zeros(2)),
+                    [
+                        again.place_at(np.array([40.0, 0])),
+                    ],
+                )
+            )
+            == 5
+        )
+        for each in (one, again):  # and it goes on in the same way, after a jump or none
+            each.go_on()
+            each.write(visit(50.0, sight("red bank", 52, 8)))
+        same(again.session, one.session)
+        assert again.ways == 5
+
+
+def test_streets_answer_as_any_map(tmp_path: Path) -> None:
+    path = tmp_path / "streets.map"
+    with LongMemory(path) as memory:
+        for step in range(5):
+            seen = [Sight(word_vector("red bank"), np.array([20.0, 8.0]), "red bank")]
+            memory.write(
+                visit(10.0 * step, *seen[: step in (1, 2)], came_by=90.0 if step else None)
+            )
+    with NavigationSession(path, mode="r") as session:
+        (hit,) = session.where("bank")
+        assert hit.position == pytest.approx([20, 8, 0]) and hit.count == 2
+        history = session.recall(f"landmark:{hit.node}")
+        assert [m.vector("float32") @ word_vector("red bank") for m in history] == pytest.approx(
+            [1, 1]
+        )
+        assert session.recall(Key("landmark", hit.node), at=2.0)[0].seq == history[0].seq
+        way = session.route("red bank", [0.0, 0.0, 0.0])
+        assert (way.on, way.length) == ("places", pytest.approx(20.0))
+        with pytest.raises(InputError, match="no known way leads"):
+            session.route([0.0, 0.0, 0.0], "red bank")  # walked one way only
+    with NavigationSession(path) as session:
+        assert session.forget(landmark=hit.node)["memories"] == 2
+    with LongMemory(path, mode="r") as memory:
+        assert memory.find(word_vector("red bank")) == [] and memory.places == 5
+
+
+def test_a_forgotten_place_is_no_longer_led_to() -> None:
     memory = straight()
-    path = tmp_path / "deep" / "streets.npz"
-    memory.save(path)
-    again = LongMemory.load(path)
-    for one, other in zip(memory.arrays().values(), again.arrays().values(), strict=True):
-        assert np.array_equal(one, other)
-    assert again.path(0, [4]) == [0, 1, 2, 3, 4]
-    for each in (memory, again):  # and it goes on in the same way
-        each.begin()
-        each.write(visit(40.0, sight("red pharmacy", 21, 8), came_by=None))
-        each.write(visit(50.0, sight("red bank", 52, 8)))
-    assert all(
-        np.array_equal(a, b)
-        for a, b in zip(memory.arrays().values(), again.arrays().values(), strict=True)
-    )
+    memory.session.forget(region=([15, -5, -5], [25, 5, 5]))
+    one = memory.place_at(np.array([10.0, 0.0]))
+    assert memory.places == 4 and memory.ways_from(one) == []
+    assert memory.exits_of(one) == (90.0, 270.0)  # that a way leaves here is still known
+
+
+def test_corrections_turn_the_ways_with_their_places() -> None:
+    memory = straight()
+    quarter = np.array([[0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+    places = memory.session.state.topology.places
+    memory.session.correct({i: quarter @ each.pose for i, each in places.items()})
+    first = memory.place_at(np.zeros(2))
+    ((heading, end),) = memory.ways_from(first)  # what led east leads north
+    assert heading % 360 == pytest.approx(0.0) or heading == pytest.approx(360.0)
+    assert memory.place_position(end) == pytest.approx([0, 10])
+
+
+@pytest.fixture(scope="module")
+def processes():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vision_mem.navigation.streetmemory"])
+    return context
+
+
+def test_killed_at_any_moment_it_loses_one_visit_at_most(tmp_path, processes) -> None:
+    path, total = tmp_path / "streets.map", 0
+    LongMemory(path).close()
+    random = np.random.default_rng(4)
+    for _ in range(12):
+        ours, theirs = processes.Pipe(duplex=False)
+        child = processes.Process(target=write_streets_until_killed, args=(str(path), theirs))
+        child.start()
+        theirs.close()
+        said = ours.recv() if ours.poll(30) else total
+        child.join(float(random.uniform(0, 0.02)))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        try:
+            while ours.poll(0):
+                said = ours.recv()
+        except (EOFError, OSError):
+            pass
+        with LongMemory(path) as memory:
+            total = memory.session.state.frame
+            assert said <= total <= said + 1
+            places = min(total, 50)
+            assert memory.places == places and memory.ways >= places - 1
+            assert sum(len(memory.ways_from(p)) for p in memory.session.state.topology.places) == (
+                memory.ways
+            )
+    assert total >= 12
+
+
+def test_one_writer_and_readers_of_other_streets(tmp_path: Path) -> None:
+    path = tmp_path / "streets.map"
+    with LongMemory(path) as memory:
+        memory.belong_to((40.0, -74.0))
+        memory.write(visit(0.0, sight("red bank"), came_by=None))
+        with pytest.raises(SinkError, match="is being written by process"):
+            LongMemory(path)
+        with LongMemory(path, mode="r") as reader:
+            reader.belong_to((40.0, -74.0))
+            assert reader.places == 1
+            with pytest.raises(InputError, match="is of other streets than this graph"):
+                reader.belong_to((40.1, -74.0))
+            with pytest.raises(InputError, match="open for reading only"):
+                reader.write(visit(10.0))
+    rooms = tmp_path / "rooms.map"
+    NavigationSession(rooms).close()
+    with pytest.raises(InputError, match="is of rooms, not of streets"):
+        LongMemory(rooms)
+    LongMemory(tmp_path / "named.map", encoder="names#64").close()
+    with pytest.raises(InputError, match="holds embeddings of 'names#64'"):
+        LongMemory(tmp_path / "named.map", encoder="other")
+    (tmp_path / "text.map").write_text("hello")
+    with pytest.raises(ModelError, match="damaged or no map"):
+        LongMemory(tmp_path / "text.map")
 
 
 def test_shuffled_positions_are_a_copy() -> None:
     memory = straight()
     memory.write(visit(50.0, sight("blue bank", 50, 8)))
     other = memory.with_landmarks_moved(np.random.default_rng(3))
-    assert memory.landmarks.position[:2].tolist() == [[20, 8], [50, 8]]
-    assert sorted(other.landmarks.position[:2].tolist()) == [[20, 8], [50, 8]]
-    assert other.landmarks.position[:2].tolist() == [[50, 8], [20, 8]]
+
+    def where(each: LongMemory, name: str) -> list[float]:
+        return each.find(word_vector(name), k=1)[0].position.round(6).tolist()
+
+    assert (where(memory, "red pharmacy"), where(memory, "blue bank")) == ([20, 8], [50, 8])
+    assert (where(other, "red pharmacy"), where(other, "blue bank")) == ([50, 8], [20, 8])
+    near = other.find(word_vector("blue bank"), np.array([20.0, 0.0]), 10.0)
+    assert near[0].score == pytest.approx(1.0)
     assert other.ways == memory.ways
-
-
-def damaged(tmp_path: Path, **changes: object) -> Path:
-    arrays = {**straight().arrays(), **changes}
-    path = tmp_path / "m.npz"
-    np.savez(path, **{k: np.asarray(v) for k, v in arrays.items() if v is not None})
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"version": 9}, "street memory of version 9; this program reads version 1"),
-        ({"version": None}, "not the content of a street memory"),
-        ({"ways": [[0.0, 77.0, 90.0]]}, "not the content"),
-        ({"ways": [[0.0, -1.0, 90.0]]}, "not the content"),
-        ({"exits": [[0.5, 90.0]]}, "not the content"),
-        ({"place": [[np.nan, 0.0]]}, "not the content"),
-        ({"looks": [1, 2, 3]}, "not the content"),
-        ({"landmark": [[1.0]]}, "not the content"),
-        ({"total": "text"}, "not the content"),
-    ],
-)
-def test_damaged_content_gets_one_line(changes: dict, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=message) as caught:
-        LongMemory.load(damaged(tmp_path, **changes))
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    straight().save(tmp_path / "good.npz")
-    whole = (tmp_path / "good.npz").read_bytes()
-    hostile = tmp_path / "hostile.npz"
-    with zipfile.ZipFile(hostile, "w") as file:
-        np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
-        file.write(tmp_path / "o.npy", "version.npy")
-    for name, content in {
-        "cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello", "one": whole[:-1],
-        "pickled": hostile.read_bytes(),
-        "flipped": whole[:200] + bytes([whole[200] ^ 255]) + whole[201:],
-    }.items():  # fmt: skip
-        path = tmp_path / f"{name}.npz"
-        path.write_bytes(content)
-        with pytest.raises(ModelError, match=name):
-            LongMemory.load(path)
-    with pytest.raises(ModelError, match="No such file"):
-        LongMemory.load(tmp_path / "absent.npz")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SinkError, match="cannot be written"):
-        straight().save(tmp_path / "file" / "m.npz")

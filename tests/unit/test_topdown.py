@@ -63,6 +63,23 @@ def test_path_places_and_things_are_drawn_on_top() -> None:
     assert len(changed) and (changed[:, 1] > 24 + 150).all()  # to the right of it
 
 
+def test_names_are_not_written_over_each_other() -> None:
+    spots = {"kettle": (11.5, -3.5), "cup": (11.7, -3.5), "table": (11.5, -3.42), "a": (11.6, -3.6)}
+    bare = [Thing("", spot) for spot in spots.values()]
+    before, covered = draw_topdown(scene(things=bare), 400), np.zeros((268, 448), bool)
+    for number, (name, spot) in enumerate(spots.items()):
+        shown = [Thing(n, s) for n, s in list(spots.items())[: number + 1]]
+        after = draw_topdown(scene(things=[*shown, *bare[number + 1 :]]), 400)
+        changed = (before != after).any(axis=-1)
+        assert changed.any(), name
+        assert not (changed & covered).any(), name
+        covered |= changed
+        before = after
+        for other in spots.values():
+            assert pixel(after, *other) == THING  # nor over things
+        assert spot in spots.values()
+
+
 @pytest.mark.parametrize(
     "shown",
     [

@@ -1,16 +1,45 @@
-"""A moving scene as a recording for the viewer of rerun (https://rerun.io); needs rerun-sdk."""
+"""Recordings for the viewer of rerun (https://rerun.io): a moving scene, or a map that stays.
+
+Needs rerun-sdk, the extra ``[viewer]``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vision_mem.errors import MissingExtra, SinkError
 from vision_mem.io.lines import make_folder
 from vision_mem.types import SourceInfo
+
+
+def _needs_rerun(instead: str) -> None:
+    if find_spec("rerun") is None:
+        raise MissingExtra(
+            f"rerun files need rerun: pip install 'vision-mem[viewer]', or {instead}"
+        )
+
+
+def _opened(path: Path, name: str) -> Any:
+    """A stream into a new file.
+
+    Raises:
+        SinkError: when the file cannot be written.
+    """
+    import rerun as rr
+
+    make_folder(path.parent)
+    try:
+        stream = rr.RecordingStream(name)
+        stream.save(str(path))
+    except (OSError, RuntimeError) as error:
+        raise SinkError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
+    return stream
 
 
 class RerunScene:
@@ -25,10 +54,7 @@ class RerunScene:
     """
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
-        if find_spec("rerun") is None:
-            raise MissingExtra(
-                "rerun files need rerun: pip install rerun-sdk, or leave rerun out of --save"
-            )
+        _needs_rerun("leave rerun out of --save")
         self.path = Path(path)
         self._append = append
         self._stream: Any = None
@@ -38,20 +64,12 @@ class RerunScene:
         """Make the file."""
         import rerun as rr
 
-        make_folder(self.path.parent)
         base, number = self.path, 1
         while self._append and self.path.exists():
             number += 1
             self.path = base.with_name(f"{base.stem}.part{number}{base.suffix}")
-        try:
-            self._stream = rr.RecordingStream("vision-mem-scene")
-            self._stream.save(str(self.path))
-            axes = rr.ViewCoordinates.RIGHT_HAND_Y_DOWN
-            self._stream.log("world", axes, static=True)
-        except (OSError, RuntimeError) as error:
-            raise SinkError(
-                f"{self.path} cannot be written: {' '.join(str(error).split())}"
-            ) from error
+        self._stream = _opened(self.path, "vision-mem-scene")
+        self._stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
 
     def write(self, frame: Any, result: Any) -> None:
         """Add one frame."""
@@ -103,3 +121,42 @@ class RerunScene:
             self._stream.flush()
             self._stream.disconnect()
             self._stream = None
+
+
+def write_rerun(
+    path: str | Path,
+    points: ArrayLike,
+    colours: ArrayLike,
+    *,
+    size: float,
+    names: Sequence[str],
+    things: ArrayLike,
+    places: ArrayLike,
+    lines: Sequence[ArrayLike] = (),
+) -> None:
+    """Write a map as an ``.rrd`` file.
+
+    Args:
+        path: the file.
+        points: ``(n, 3)`` metres, middles of occupied cells.
+        colours: ``(n, 3)`` uint8 RGB.
+        size: edge of a cell, metres.
+        names: of the things.
+        things: ``(k, 3)`` metres.
+        places: ``(p, 3)`` metres.
+        lines: ``(m, 3)`` each: ways.
+
+    Raises:
+        MissingExtra: when rerun is not installed.
+        SinkError: when the file cannot be written.
+    """
+    _needs_rerun("export PLY or GeoJSON")
+    import rerun as rr
+
+    stream = _opened(Path(path), "vision-mem-map")
+    stream.log("map/space", rr.Points3D(points, colors=colours, radii=size / 2), static=True)
+    stream.log("map/places", rr.Points3D(places, radii=size / 2), static=True)
+    stream.log("map/ways", rr.LineStrips3D(list(lines)), static=True)
+    stream.log("map/things", rr.Points3D(things, labels=list(names), radii=size), static=True)
+    stream.flush()
+    stream.disconnect()

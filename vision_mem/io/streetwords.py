@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.io.lines import make_folder, write_file
 from vision_mem.io.textrows import json_rows, read_text, short
+
+SeenWord = tuple[str, float, float]
+"""A word, its bearing in degrees clockwise from north, its range in metres."""
 
 
 def read_route_landmarks(path: str | Path) -> dict[str, tuple[str, ...]]:
@@ -40,7 +45,7 @@ def read_route_landmarks(path: str | Path) -> dict[str, tuple[str, ...]]:
         ) from None
 
 
-def read_sight_words(path: str | Path) -> dict[str, tuple[tuple[str, float, float], ...]]:
+def read_sight_words(path: str | Path) -> dict[str, tuple[SeenWord, ...]]:
     """What is seen where, for graphs without panoramas.
 
     Args:
@@ -54,7 +59,7 @@ def read_sight_words(path: str | Path) -> dict[str, tuple[tuple[str, float, floa
         InputError: one line that names the line.
     """
     path = Path(path)
-    found: dict[str, tuple[tuple[str, float, float], ...]] = {}
+    found: dict[str, tuple[SeenWord, ...]] = {}
     for number, item in json_rows(path):
         try:
             name = item["panorama"]
@@ -75,6 +80,23 @@ def read_sight_words(path: str | Path) -> dict[str, tuple[tuple[str, float, floa
     return found
 
 
+def write_sight_words(path: str | Path, words: Mapping[str, Sequence[SeenWord]]) -> None:
+    """Write what ``read_sight_words`` reads.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    rows = []
+    for name, several in words.items():
+        sights = [
+            {"word": word, "bearing": round(bearing, 2), "range": round(far, 2)}
+            for word, bearing, far in several
+        ]
+        rows.append(json.dumps({"panorama": name, "sights": sights}, ensure_ascii=False) + "\n")
+    make_folder(Path(path).parent)
+    write_file(Path(path), "".join(rows).encode())
+
+
 @dataclass(frozen=True)
 class PanoramaFeatures:
     """Features of views cut from panoramas.
@@ -83,11 +105,28 @@ class PanoramaFeatures:
         ids: panorama ids, N of them.
         features: ``(N, C, D)`` float32: of C views each, as an embedder of pictures and text gives.
         bearings: ``(N, C)`` degrees clockwise from north, the middle of each view.
+        encoder: what made them, where the file says so, or "".
     """
 
     ids: tuple[str, ...]
     features: NDArray[np.float32]
     bearings: NDArray[np.float64]
+    encoder: str = ""
+
+
+def write_panorama_features(path: str | Path, found: PanoramaFeatures) -> None:
+    """Write what ``read_panorama_features`` reads.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    content = io.BytesIO()
+    np.savez(
+        content, ids=np.array(found.ids), features=found.features, bearings=found.bearings,
+        encoder=np.array(found.encoder),
+    )  # fmt: skip
+    make_folder(Path(path).parent)
+    write_file(Path(path), content.getvalue())
 
 
 def read_panorama_features(path: str | Path) -> PanoramaFeatures:
@@ -95,7 +134,8 @@ def read_panorama_features(path: str | Path) -> PanoramaFeatures:
 
     Args:
         path: ``.npz`` with ``ids`` ``(N,)`` text, ``features`` ``(N, C, D)`` numbers and
-            ``bearings`` ``(C,)`` or ``(N, C)`` degrees clockwise from north.
+            ``bearings`` ``(C,)`` or ``(N, C)`` degrees clockwise from north; and, if it likes,
+            ``encoder``, the name of what made them.
 
     Raises:
         InputError: for a file that is missing, damaged or of another form; one line.
@@ -105,6 +145,7 @@ def read_panorama_features(path: str | Path) -> PanoramaFeatures:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             ids, features, bearings = file["ids"], file["features"], file["bearings"]
+            encoder = str(file["encoder"]) if "encoder" in file.files else ""
         features = np.asarray(features, np.float32)
         n, views, _ = features.shape
         bearings = np.broadcast_to(np.asarray(bearings, np.float64), (n, views)) % 360.0
@@ -123,4 +164,4 @@ def read_panorama_features(path: str | Path) -> PanoramaFeatures:
     if len(set(names)) < len(names):
         again = next(name for name in names if names.count(name) > 1)
         raise InputError(f"{path}: panorama {short(again)} comes twice; expected each id once")
-    return PanoramaFeatures(names, features, bearings)
+    return PanoramaFeatures(names, features, bearings, encoder)

@@ -114,16 +114,28 @@ def draw_topdown(scene: TopDown, longest: int = 800) -> NDArray[np.uint8]:
         _paint_cells(picture, sheet, scene)
     for start, end in np.asarray(scene.ways, np.float64).reshape(-1, 2, 2):
         cv2.line(picture, sheet.pixel(start), sheet.pixel(end), WAY, 1, cv2.LINE_AA)
-    for place in np.asarray(scene.places, np.float64).reshape(-1, 2):
-        cv2.circle(picture, sheet.pixel(place), 3, PLACE, -1, cv2.LINE_AA)
+    places = np.asarray(scene.places, np.float64).reshape(-1, 2)
+    dot = _dot(sheet, len(places))
+    for place in places:
+        cv2.circle(picture, sheet.pixel(place), dot, PLACE, -1, cv2.LINE_AA)
     path = np.asarray(scene.path, np.float64).reshape(-1, 2)
+    taken = np.zeros(picture.shape[:2], np.uint8)  # where no name may be written
     for start, end in pairwise(path):
         cv2.line(picture, sheet.pixel(start), sheet.pixel(end), PATH, 2, cv2.LINE_AA)
-    for thing in scene.things:
-        _draw_thing(picture, sheet, thing)
+        cv2.line(taken, sheet.pixel(start), sheet.pixel(end), 1, 4)
+    things = [thing for thing in scene.things if np.isfinite(thing.position).all()]
+    for thing in things:
+        _draw_thing(picture, sheet, thing, dot)
+        cv2.circle(taken, sheet.pixel(thing.position), dot + 1, 1, -1)
     for spot, colour in ((scene.start, START), (scene.goal, GOAL)):
         if spot is not None:
             cv2.circle(picture, sheet.pixel(spot), 6, colour, 2, cv2.LINE_AA)
+            cv2.circle(taken, sheet.pixel(spot), 7, 1, -1)
+    if scene.goal is not None:  # where there is no room for all names, the goal's is written
+        goal = np.asarray(scene.goal, np.float64)
+        things.sort(key=lambda thing: float(np.linalg.norm(goal - thing.position)))
+    for thing in things:
+        _draw_name(picture, sheet, thing, taken)
     _draw_scale(picture, sheet)
     if scene.title:
         _write(picture, scene.title, (_MARGIN, 18), (30, 30, 34), 0.5)
@@ -181,20 +193,43 @@ def _paint_cells(picture: NDArray[np.uint8], sheet: Sheet, scene: TopDown) -> No
     picture[inside & scene.obstacle[across[None, :], up[:, None]]] = OBSTACLE
 
 
-def _draw_thing(picture: NDArray[np.uint8], sheet: Sheet, thing: Thing) -> None:
-    if not np.isfinite(thing.position).all():
-        return
+def _dot(sheet: Sheet, count: int) -> int:
+    """Pixels of a place's radius: smaller where places would run into one another."""
+    room = (sheet.width * sheet.height / max(count, 1)) ** 0.5
+    return 3 if room > 18 else 2 if room > 9 else 1
+
+
+def _draw_thing(picture: NDArray[np.uint8], sheet: Sheet, thing: Thing, dot: int) -> None:
     colour = GONE if thing.gone else THING
     x, y = sheet.pixel(thing.position)
     radius = round(min(thing.sigma, 10.0) * sheet.scale)
     if radius > 5:
         cv2.circle(picture, (x, y), radius, colour, 1, cv2.LINE_AA)
-    cv2.circle(picture, (x, y), 4, colour, -1, cv2.LINE_AA)
-    if thing.name:
-        name = f"{thing.name} (gone)" if thing.gone else thing.name
-        (wide, _), _ = cv2.getTextSize(_plain(name), _FONT, 0.42, 1)
-        left = x + 7 if x + 7 + wide < picture.shape[1] else max(x - 7 - wide, 0)
-        _write(picture, name, (left, y + 4), colour, 0.42)
+    cv2.circle(picture, (x, y), dot + 1, colour, -1, cv2.LINE_AA)
+
+
+def _draw_name(
+    picture: NDArray[np.uint8], sheet: Sheet, thing: Thing, taken: NDArray[np.uint8]
+) -> None:
+    """Write a name beside its thing where nothing else is; left out where all is full."""
+    if not thing.name:
+        return
+    x, y = sheet.pixel(thing.position)
+    name = f"{thing.name} (gone)" if thing.gone else thing.name
+    (wide, high), _ = cv2.getTextSize(_plain(name), _FONT, 0.42, 1)
+    for left, bottom in (
+        (x + 7, y + 4), (x - 7 - wide, y + 4), (x - wide // 2, y - 8), (x - wide // 2, y + 17),
+        (x + 5, y - 6), (x + 5, y + 15), (x - 5 - wide, y - 6), (x - 5 - wide, y + 15),
+    ):  # fmt: skip
+        top, right = bottom - high - 1, left + wide + 1
+        inside = left > 0 and right < picture.shape[1] and 0 <= top < bottom + 3 < len(picture)
+        if inside and not taken[top : bottom + 3, left - 1 : right].any():
+            under = picture[top : bottom + 3, left - 1 : right]
+            dark = (under == OBSTACLE).all(axis=-1)
+            under[dark] = (235, 236, 238)  # names are to be read there, too
+            _write(picture, name, (left, bottom), GONE if thing.gone else THING, 0.42)
+            taken[top : bottom + 3, left - 1 : right] = 1
+            return
 
 
 def _draw_scale(picture: NDArray[np.uint8], sheet: Sheet) -> None:

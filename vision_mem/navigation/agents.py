@@ -9,7 +9,7 @@ import numpy as np
 
 from vision_mem.navigation.episodes import StreetTask, StreetView
 from vision_mem.navigation.navigators import FORWARD, STOP
-from vision_mem.navigation.sights import StreetMemory, Visit
+from vision_mem.navigation.sights import StreetMemory
 from vision_mem.navigation.street import nearest_heading
 from vision_mem.navigation.streetmemory import LongMemory
 
@@ -87,6 +87,6 @@ class ReplayAgent:
             # A forced first step is in the list of actions and was not asked for.
             self._done += not self._begun and view.came_by is not None
             self._begun = True
-            self._memory.write(Visit(view.position, view.exits, view.sights, view.came_by))
+            self._memory.write(view.visit())
         self._done += 1
         return self._actions[self._done - 1] if self._done <= len(self._actions) else STOP

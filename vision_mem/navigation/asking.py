@@ -96,7 +96,7 @@ def nearest_words(state: SpatialState, text: str, k: int) -> list[str]:
     vocabulary = state.landmarks.vocabulary
     found: list[str] = []
     for word in words(text):
-        found += difflib.get_close_matches(word, vocabulary, n=k, cutoff=0.5)
+        found += difflib.get_close_matches(word, vocabulary, n=k, cutoff=0.6)
     return list(dict.fromkeys(found))[:k]
 
 
@@ -115,7 +115,7 @@ def plan(session: NavigationSession, goal: Any, start: Any) -> Route:
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
     axis, sign = session.config.planning.up[1], session.config.planning.up[0]
     up = ("xyz".index(axis), 1 if sign == "+" else -1)
-    return Route(points, length, tuple(way), tuple(directions(points, up)), "places")
+    return Route(points, length, tuple(way), *directions(points, up), "places")
 
 
 def route(session: NavigationSession, goal: Any, start: Any) -> Route:
@@ -134,7 +134,7 @@ def route(session: NavigationSession, goal: Any, start: Any) -> Route:
             "(planning.optimistic), or a larger planning.snap"
         )
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    return Route(points, length, (), tuple(directions(points, drawn.up)), "floor")
+    return Route(points, length, (), *directions(points, drawn.up), "floor")
 
 
 def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> Query:
@@ -193,6 +193,12 @@ def _place(session: NavigationSession, what: Any, role: str) -> tuple[int, str]:
     nearest = topology.nearest(position)
     if nearest is None:
         raise InputError(f"the {role} cannot be reached: the map has no places yet")
+    config = session.config
+    away = float(np.linalg.norm(topology.places[nearest].position - position))
+    if away > max(10 * config.topology.place_radius, 5 * config.planning.snap):
+        raise InputError(
+            f"the {role} {name} is {away:.1f} m from the nearest place that is known; explore there"
+        )
     return nearest, name
 
 

@@ -4,12 +4,16 @@ A leaf that was never looked at has tick 0. Log-odds are whole thousandths, so t
 alike on every machine and in every kernel. Colour, label and embedding take room only once they
 are first given.
 
-Source: specification 1.1, table of the leaf record.
+Of a map in a file some bricks may be away: those used least lately, when there is a limit to what
+is held in memory. They are read again when somebody asks for them.
+
+Source: specification 1.1, table of the leaf record; section 6, the cap on memory.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +38,11 @@ _KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "embedding": ("<u4", ()),
 }
 ALWAYS = ("log_odds", "hits", "tick")
+Fetch = Callable[[list[int]], list[bytes]]
+"""Stored bricks by code."""
+NO_CODES: Codes = np.zeros(0, np.uint64)
+_KEPT = 0.6
+"""Share of the limit that is kept when it is reached, so that it is not reached again at once."""
 
 
 class Directory:
@@ -97,16 +106,26 @@ class Bricks:
         embedding: uint32 ``(n, 512)`` row in the store of embeddings, 0 for none, or None.
         anchor: uint64 ``(n,)`` the place from which the brick was last looked at; 0 for none.
         dirty: bool ``(n,)`` changed since ``dirty`` was last cleared.
+        used: int64 ``(n,)`` when last asked for, counted in questions.
+        away: uint64 codes, ascending, of bricks that are in the file only.
+        limit: bytes of all this in memory; 0 for no limit.
     """
 
     def __init__(self, kernels: Kernels) -> None:
+        self._kernels = kernels
         self._directory = Directory(kernels)
+        self._fetch: Fetch | None = None
+        self._damage: ModelError | None = None
+        self._clock = 0
+        self.away = NO_CODES
+        self.limit = 0
         self._count = 0
         self._room = 0
         self._arrays: dict[str, NDArray[np.generic]] = {
             "codes": np.zeros(0, np.uint64),
             "anchor": np.zeros(0, np.uint64),
             "dirty": np.zeros(0, bool),
+            "used": np.zeros(0, np.int64),
         }
         for name in ALWAYS:
             self.want(name)
@@ -115,7 +134,7 @@ class Bricks:
         return self._count
 
     def __getattr__(self, name: str) -> NDArray[np.generic] | None:
-        if name in _KINDS or name in ("codes", "anchor", "dirty"):
+        if name in _KINDS or name in ("codes", "anchor", "dirty", "used"):
             array = self._arrays.get(name)
             return None if array is None else array[: self._count]
         raise AttributeError(name)
@@ -124,6 +143,7 @@ class Bricks:
     codes: Codes
     anchor: NDArray[np.uint64]
     dirty: NDArray[np.bool_]
+    used: NDArray[np.int64]
     log_odds: NDArray[np.int16]
     hits: NDArray[np.uint16]
     tick: NDArray[np.uint32]
@@ -135,7 +155,8 @@ class Bricks:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays, their spare room included."""
-        return self._directory.nbytes + sum(array.nbytes for array in self._arrays.values())
+        arrays = sum(array.nbytes for array in self._arrays.values())
+        return self._directory.nbytes + arrays + self.away.nbytes
 
     def want(self, name: str) -> None:
         """Make room for a field from now on."""
@@ -144,8 +165,74 @@ class Bricks:
             self._arrays[name] = np.zeros((self._room, LEAVES, *more), kind)
 
     def find(self, codes: Codes) -> NDArray[np.int64]:
-        """Rows of bricks, -1 where there is none."""
-        return self._directory.find(codes)
+        """Rows of bricks, -1 where there is none; those that are away are read first.
+
+        Rows hold until the next ``trim``.
+
+        Raises:
+            ModelError: when one that was away is damaged, then and from then on: what is left of
+                it is not to be written over.
+        """
+        if self._damage is not None:
+            raise self._damage
+        found = self._directory.find(codes)
+        if len(self.away):
+            lacking = np.unique(codes[found < 0])
+            self._bring(lacking[np.isin(lacking, self.away)])
+            found = self._directory.find(codes)
+        if self.limit:
+            self._clock += 1
+            self.used[found[found >= 0]] = self._clock
+        return found
+
+    def every(self) -> Codes:
+        """Codes of all bricks, ascending, those that are away too."""
+        return np.union1d(self.codes, self.away)
+
+    def page(self, fetch: Fetch, limit: int, away: Codes) -> None:
+        """From now on keep no more than a limit in memory.
+
+        Args:
+            fetch: reads bricks.
+            limit: bytes.
+            away: codes of those that can be read.
+        """
+        self._fetch, self.limit, self.away = fetch, limit, np.unique(away)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is more in memory than the limit allows."""
+        return bool(self.limit) and self.nbytes > self.limit
+
+    def trim(self) -> None:
+        """Put bricks away, those asked for longest ago first, when the limit is passed.
+
+        What was changed since it was stored stays.
+        """
+        if not self.full:
+            return
+        size = sum(array[:1].nbytes for array in self._arrays.values())
+        wanted = int(_KEPT * self.limit / max(size, 1))
+        order = np.lexsort((-self.used, ~self.dirty))  # changed ones first, then the latest
+        kept = np.sort(order[: max(wanted, int(self.dirty.sum()))])
+        gone = np.setdiff1d(np.arange(self._count), kept)
+        known = self.tick[gone].any(axis=1)  # an empty brick is in no file
+        self.away = np.union1d(self.away, self.codes[gone[known]])
+        self._arrays = {name: array[kept] for name, array in self._arrays.items()}
+        self._count = self._room = len(kept)
+        self._directory = Directory(self._kernels)
+        self._directory.add(self.codes, np.arange(self._count))
+
+    def _bring(self, codes: Codes) -> None:
+        if not len(codes) or self._fetch is None:
+            return
+        blobs = self._fetch(codes.tolist())
+        self.away = np.setdiff1d(self.away, codes, assume_unique=True)
+        try:
+            self.unpack(codes, blobs)
+        except ModelError as error:
+            self._damage = error
+            raise
 
     def rows(self, codes: Codes) -> NDArray[np.int64]:
         """Rows of bricks, made where there was none.
@@ -153,7 +240,7 @@ class Bricks:
         Args:
             codes: uint64 ``(n,)`` without repeats.
         """
-        found = self._directory.find(codes)
+        found = self.find(codes)
         new = found < 0
         count = int(new.sum())
         if count:

@@ -26,6 +26,7 @@ def correct(state: SpatialState, poses: Mapping[int, ArrayLike]) -> int:
                 "(4, 4) camera-to-world matrix"
             )
     motions = state.topology.correct({i: np.asarray(p, np.float64) for i, p in poses.items()})
+    state.exits.turn(motions)
     state.landmarks.refuse(state.topology, motions)
     state.short.move(motions)
     move_space(state.octree, motions)
@@ -100,6 +101,7 @@ def _forget_region(
             for landmark_id in sorted(state.landmarks.by_id):
                 _drop_landmark(state, sql, landmark_id, gone)
         state.topology.drop(place_id)
+        state.exits.drop(place_id)
         gone["places"] += 1
 
 

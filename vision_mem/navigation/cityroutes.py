@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.io.streetfiles import StreetRoute, write_street_files
+from vision_mem.io.streetwords import write_panorama_features, write_sight_words
 from vision_mem.navigation.city import City
+from vision_mem.navigation.citysights import city_features, city_words
 from vision_mem.navigation.instructions import Step, write_instruction
 from vision_mem.navigation.street import StreetGraph, along, turn_between
 
@@ -177,10 +179,13 @@ def write_city(city: City, root: str | Path, splits: dict[str, list[StreetRoute]
 
     Args:
         city: the city.
-        root: the folder: ``graph/nodes.txt``, ``graph/links.txt``, ``data/<split>.json``.
+        root: the folder: ``graph/nodes.txt``, ``graph/links.txt``, ``data/<split>.json``; and what
+            is to be seen, ``sights.jsonl`` (words) and ``features.npz`` (of views).
         splits: split name to routes.
 
     Raises:
         SinkError: when it cannot be written.
     """
     write_street_files(root, city.graph.files, dict(splits))
+    write_sight_words(Path(root) / "sights.jsonl", city_words(city))
+    write_panorama_features(Path(root) / "features.npz", city_features(city))

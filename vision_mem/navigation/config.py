@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +30,15 @@ class StoreConfig:
             into the stored bricks.
         durable: whether a commit also outlives a power cut.
         dtype: number format of embeddings in the journal: ``float32`` or ``float16``.
+        ram: megabytes of space in memory at most, while writing; what was used longest ago is
+            read from the file again when it is needed. 0 for no limit.
     """
 
     commit_every: int = 1
     fold_every: int = 64
     durable: bool = False
     dtype: str = "float32"
+    ram: float = 0.0
 
     def __post_init__(self) -> None:
         if self.commit_every < 1 or self.fold_every < 1 or self.dtype not in DTYPES:
@@ -41,6 +46,8 @@ class StoreConfig:
                 "store settings: commit_every and fold_every must be 1 or more, dtype one of "
                 f"{', '.join(DTYPES)}"
             )
+        if not 0 <= self.ram < np.inf:
+            raise InputError(f"store.ram is {self.ram}; expected megabytes, or 0 for no limit")
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,38 @@ class NavigationConfig:
     retrieval: RetrievalConfig = RetrievalConfig()
     planning: PlanningConfig = PlanningConfig()
     store: StoreConfig = StoreConfig()
+
+
+_FIXED = ("octree.leaf", "store.dtype")
+
+
+def settings(
+    meta: Mapping[str, str], config: NavigationConfig | None, path: Path
+) -> NavigationConfig:
+    """Settings with which a map is opened.
+
+    Args:
+        meta: what the map says of itself; nothing for a new map.
+        config: those asked for; None for those of the map.
+        path: of the map, for what is said of it.
+
+    Raises:
+        InputError: for a setting that is fixed when a map is made, and is another one.
+        ModelError: for stored settings that are damaged.
+    """
+    if "config" not in meta:
+        return config or NavigationConfig()
+    stored = stored_config(meta["config"])
+    for name in _FIXED:
+        part, key = name.split(".")
+        old = getattr(getattr(stored, part), key)
+        new = old if config is None else getattr(getattr(config, part), key)
+        if new != old:
+            raise InputError(
+                f"map {path} was made with {name}={old} and cannot go on with {new}; leave the "
+                "setting out, or build a new map"
+            )
+    return config or stored
 
 
 def stored_config(text: str) -> NavigationConfig:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.io.streetwords import PanoramaFeatures
 from vision_mem.navigation.navigators import FORWARD, STOP, Navigator, StreetState
-from vision_mem.navigation.sights import Sight
+from vision_mem.navigation.sights import Sight, Visit
 from vision_mem.navigation.street import StreetGraph, nearest_heading, turn_between
 from vision_mem.navigation.words import word_vector
 
@@ -49,6 +49,7 @@ class StreetView:
         sights: what was seen on reaching the place.
         actions: the navigator's actions.
         toward: the action that leads along an exit, now or after further turning.
+        source: where what is seen is to be found, to be kept with what is remembered.
     """
 
     position: NDArray[np.float64]
@@ -58,6 +59,11 @@ class StreetView:
     sights: tuple[Sight, ...]
     actions: tuple[str, ...]
     toward: Callable[[float], str]
+    source: str = ""
+
+    def visit(self) -> Visit:
+        """What a memory is told."""
+        return Visit(self.position, self.exits, self.sights, self.came_by, self.source)
 
 
 class StreetAgent(Protocol):
@@ -242,6 +248,7 @@ def _view(navigator: Navigator, came_by: float | None, sights: tuple[Sight, ...]
         sights,
         navigator.actions,
         toward,
+        graph.ids[state.place],
     )
 
 

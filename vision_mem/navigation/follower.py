@@ -21,7 +21,7 @@ from vision_mem.navigation.instructions import Step, read_instruction
 from vision_mem.navigation.legs import LegPlanner
 from vision_mem.navigation.navigators import FORWARD, STOP
 from vision_mem.navigation.searching import Searcher
-from vision_mem.navigation.sights import Hit, Visit, WayMemory
+from vision_mem.navigation.sights import Hit, WayMemory
 from vision_mem.navigation.street import along, turn_between
 from vision_mem.navigation.streetmemory import LongMemory, ShortMemory
 from vision_mem.navigation.words import word_vector
@@ -147,7 +147,7 @@ class RuleFollower:
             self._planner.clear()
 
     def _arrive(self, view: StreetView) -> None:
-        visit = Visit(view.position, view.exits, view.sights, view.came_by)
+        visit = view.visit()
         self._seen_any = self._seen_any or bool(view.sights)
         self._short.write(visit)
         if self.config.learn and self.long is not None:

@@ -18,7 +18,7 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.navigation.episodes import StreetTask, StreetView
 from vision_mem.navigation.instructions import read_instruction
 from vision_mem.navigation.navigators import AROUND, FORWARD, LEFT, RIGHT, STOP
-from vision_mem.navigation.sights import Hit, Sight, StreetMemory, Visit
+from vision_mem.navigation.sights import Hit, Sight, StreetMemory
 from vision_mem.navigation.street import bearing_of, turn_between
 from vision_mem.navigation.streetmemory import LongMemory
 from vision_mem.navigation.words import word_vector
@@ -102,9 +102,8 @@ class LanguageAgent:
         """
         if not self._begun or view.came_by is not None:
             self._begun = True
-            visit = Visit(view.position, view.exits, view.sights, view.came_by)
             if self.config.learn and self._memory is not None:
-                self._memory.write(visit)
+                self._memory.write(view.visit())
         self._seen = self._describe(view)
         self.prompt = self._write_prompt(view)
         try:

@@ -21,7 +21,12 @@ _LEAST = 4
 
 
 def cloud(
-    image: NDArray[np.uint8], depth: NDArray[np.float32], camera: Pinhole, stride: int = 1
+    image: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    camera: Pinhole,
+    stride: int = 1,
+    *,
+    moving: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Points and colours of every so manieth pixel that has a reading.
 
@@ -30,6 +35,7 @@ def cloud(
         depth: ``(H, W)`` metres; 0 and what is not finite are no readings.
         camera: intrinsics of both.
         stride: pixels from one to the next, in both directions.
+        moving: ``(H, W)`` pixels to leave out, such as those of people passing; None for none.
 
     Returns:
         ``(n, 3)`` metres in the camera's frame and ``(n, 3)`` uint8 RGB.
@@ -37,6 +43,8 @@ def cloud(
     rows, columns = slice(stride // 2, None, stride), slice(stride // 2, None, stride)
     z = np.asarray(depth[rows, columns], np.float64)
     good = np.isfinite(z) & (z > 0)
+    if moving is not None:
+        good &= ~moving[rows, columns]
     points = camera.rays()[rows, columns][good] * z[good][:, None]
     return points, np.ascontiguousarray(image[rows, columns][good])
 

@@ -17,7 +17,9 @@ from typing import IO, Any
 from vision_mem.errors import InputError, ModelError, SinkError, VisionMemError
 
 FORMAT = "vision-mem-map"
-VERSION = 1
+VERSION = 2
+_OLDEST = 1
+"""Versions from here on are read as they are, and brought up to date before they are written."""
 MEMORY = ":memory:"
 _ID = 0x764D656D
 """SQLite's "application id" of our files: tells them from other databases."""
@@ -48,6 +50,14 @@ CREATE TABLE short(slot INTEGER PRIMARY KEY, fields TEXT NOT NULL, numbers BLOB 
 CREATE TABLE event(seq INTEGER PRIMARY KEY, t REAL NOT NULL, kind TEXT NOT NULL,
   fields TEXT NOT NULL);
 """
+_STEPS = (
+    _TABLES,
+    """
+CREATE TABLE exit(place INTEGER, number INTEGER, heading REAL NOT NULL, leads_to INTEGER NOT NULL,
+  PRIMARY KEY(place, number)) WITHOUT ROWID;
+""",
+)
+"""What makes each version of a file of the one before."""
 
 
 class MapFile:
@@ -103,19 +113,24 @@ class MapFile:
             if identity != _ID and (tables or self.mode == "r"):
                 raise ModelError(f"{self.path} is a database, but no map of this program")
             version = sql.execute("PRAGMA user_version").fetchone()[0]
-            if tables and version != VERSION:
+            if tables and not _OLDEST <= version <= VERSION:
                 raise ModelError(
-                    f"map {self.path} has version {version}; this program reads {VERSION}: use the "
-                    "program that wrote it, or build the map anew"
+                    f"map {self.path} has version {version}; this program reads {_OLDEST} to "
+                    f"{VERSION}: use the program that wrote it, or build the map anew"
                 )
             if self.mode == "w":
                 sql.execute("PRAGMA journal_mode=WAL")
                 sql.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 sql.execute("PRAGMA secure_delete=FAST")
-                if not tables:
-                    script = f"BEGIN IMMEDIATE; PRAGMA application_id={_ID};"
-                    script += f"PRAGMA user_version={VERSION}; {_TABLES} COMMIT;"
-                    sql.executescript(script)
+                self._bring_up_to_date(version if tables else 0)
+
+    def _bring_up_to_date(self, version: int) -> None:
+        """Make the tables that a file of an older version lacks; 0 for a new file."""
+        if version == VERSION:
+            return
+        steps = "".join(_STEPS[each] for each in range(version, VERSION))
+        script = f"BEGIN IMMEDIATE; PRAGMA application_id={_ID}; PRAGMA user_version={VERSION};"
+        self.sql.executescript(f"{script} {steps} COMMIT;")
 
     def __del__(self) -> None:
         # A map in memory that nobody closed ends quietly; every step was committed already.
@@ -218,8 +233,10 @@ class MapFile:
             (Path(folder) / "map").write_bytes(content)
             MapFile(Path(folder) / "map", "r").close()
             copy = sqlite3.connect(Path(folder) / "map")
+            version = int(copy.execute("PRAGMA user_version").fetchone()[0])
             copy.backup(self.sql)
             copy.close()
+            self._bring_up_to_date(version)
 
     def clear(self) -> None:
         """Drop all rows of all tables."""
@@ -239,6 +256,21 @@ class MapFile:
         if self._lock is not None:
             self._lock.close()  # the lock ends with it; the file stays, removing it would race
             self._lock = None
+
+
+def discard_map(path: Path) -> None:
+    """Take a map's files away; nothing where there is none.
+
+    Raises:
+        ModelError: for a file that is no map.
+        SinkError: for a map that somebody writes.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with contextlib.closing(MapFile(path)) as old:
+        old.clear()
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def get_meta(sql: sqlite3.Connection) -> dict[str, str]:

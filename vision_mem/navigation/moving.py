@@ -48,6 +48,7 @@ def move_space(octree: Octree, motions: Mapping[int, NDArray[np.float64]]) -> in
         for place, motion in motions.items()
         if np.abs(motion - np.eye(4)).max() > _STILL
     }
+    bricks.find(bricks.every())  # any of them may move
     rows = np.flatnonzero(np.isin(bricks.anchor, np.array(list(moving), np.uint64)))
     if not len(rows):
         return 0

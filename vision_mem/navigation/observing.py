@@ -40,6 +40,8 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     sightings = list(observation.sightings or ())
     _same_width(state, observation, sightings, update)
     vectors = [_stored(state, each) for each in sightings]
+    if update is not None:
+        state.octree.bricks.find(update.bricks)  # reads those that are away, while that may fail
 
     # From here on nothing can fail.
     state.frame += 1
@@ -47,9 +49,13 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     evicted = state.short.advance(time_s)
     descriptor = None if observation.descriptor is None else np.asarray(observation.descriptor)
     new_id = state.next_id
-    place, new_place = state.topology.visit(pose, time_s, new_id, descriptor)
+    before = None if observation.jump else state.topology.current
+    place, new_place = state.topology.visit(pose, time_s, new_id, descriptor, jump=observation.jump)
     if new_place:
         state.next_id += 1
+    state.exits.see(place.place_id, observation.exits or ())
+    if observation.came_by is not None and before not in (None, place.place_id):
+        state.exits.lead(before, observation.came_by, place.place_id)
     relative = np.linalg.inv(place.pose) @ pose
     dropped = 0
     if update is not None:

@@ -309,16 +309,19 @@ class Octree:
 
     def level(self, level: int) -> Leaves:
         """All known cells of a level, 0 for leaves to 21 for the root."""
-        return self._gather(np.arange(len(self.bricks)), level)
+        return self._gather(self.bricks.find(self.bricks.every()), level)
 
     def leaves(self) -> Iterator[Leaves]:
         """All known leaves, some bricks at a time, for writing them out."""
-        order = np.argsort(self.bricks.codes)
-        for place in range(0, len(order), 4096):
-            yield self._gather(order[place : place + 4096], 0)
+        codes = self.bricks.every()
+        some = 256 if self.bricks.limit else 4096
+        for place in range(0, len(codes), some):
+            yield self._gather(self.bricks.find(codes[place : place + some]), 0)
 
     def _gather(self, rows: NDArray[np.int64], level: int) -> Leaves:
-        return gather(self.bricks, rows, level, self.config.leaf, self.corner)
+        found = gather(self.bricks, rows, level, self.config.leaf, self.corner)
+        self.bricks.trim()
+        return found
 
     def _rows_in(self, low: Any, high: Any, level: int) -> NDArray[np.int64]:
         """Bricks that may hold leaves of cells whose middle lies in the box."""
@@ -330,10 +333,11 @@ class Octree:
         limit = HALF // 8
         first, last = np.clip(first, -limit, limit - 1), np.clip(last, -limit, limit - 1)
         spans = np.maximum(last - first + 1, 0)
-        if np.prod(spans) <= len(self.bricks):
+        codes = self.bricks.every() if len(self.bricks.away) else self.bricks.codes
+        if np.prod(spans) <= len(codes):
             axes = [np.arange(int(a), int(a) + int(n)) for a, n in zip(first, spans, strict=True)]
             grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
             rows = self.bricks.find(encode(grid * 8) >> np.uint64(9))
             return rows[rows >= 0]
-        cells = decode(self.bricks.codes << np.uint64(9)) // 8
-        return np.flatnonzero(((cells >= first) & (cells <= last)).all(axis=1))
+        cells = decode(codes << np.uint64(9)) // 8
+        return self.bricks.find(codes[((cells >= first) & (cells <= last)).all(axis=1)])

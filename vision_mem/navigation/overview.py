@@ -16,7 +16,7 @@ from vision_mem.errors import InputError
 from vision_mem.io.geojson import Origin, Shape, write_geojson
 from vision_mem.io.graphml import Value, write_graphml
 from vision_mem.io.ply import write_ply
-from vision_mem.io.rerunfile import write_rerun
+from vision_mem.io.rerunscene import write_rerun
 from vision_mem.io.topdown import Thing, TopDown
 from vision_mem.navigation.longterm import Key
 from vision_mem.navigation.mapfile import MapFile
@@ -96,7 +96,7 @@ def view_from_above(
     except InputError:
         plan = None  # too wide for cells; places and names remain
     spot = dict(zip(ids.tolist(), above.flat(observers), strict=True))
-    ways = [(spot[a], spot[b]) for a, b in state.topology.ways if a < b]
+    ways = [(spot[a], spot[b]) for a, b in _pairs(session)]
     if hits is None:
         things = [
             Thing(each.label, above.spot(each.position), _sigma(each.covariance),
@@ -121,6 +121,11 @@ def view_from_above(
         scene |= {"low": (float(low[0]), float(low[1])), "size": plan.size,
                   "obstacle": obstacle, "seen": seen}  # fmt: skip
     return TopDown(**scene)
+
+
+def _pairs(session: NavigationSession) -> list[tuple[int, int]]:
+    """Ends of ways, whichever way they are gone."""
+    return sorted({(min(pair), max(pair)) for pair in session.state.topology.ways})
 
 
 def _sigma(covariance: NDArray[np.float64]) -> float:
@@ -149,8 +154,13 @@ def write_points(session: NavigationSession, path: str | Path) -> int:
 def write_features(
     session: NavigationSession, path: str | Path, origin: Origin | None = None
 ) -> int:
-    """Write landmarks, places and ways as GeoJSON; returns how many shapes there are."""
+    """Write landmarks, places and ways as GeoJSON; returns how many shapes there are.
+
+    In degrees where an origin is given, or the map has one, as maps of streets do.
+    """
     state, above = session.state, Above.of(session.config.planning.up)
+    if origin is None and state.origin is not None:
+        origin = Origin(*state.origin)
     shapes = [
         Shape(above.surveyed(each.position), {
             "kind": "landmark", "id": number, "name": each.label, "seen": each.count,
@@ -215,7 +225,7 @@ def write_recording(session: NavigationSession, path: str | Path) -> int:
         places=topology.positions()[1],
         lines=[
             np.array([topology.places[a].position, topology.places[b].position])
-            for a, b in topology.ways if a < b
+            for a, b in _pairs(session)
         ],
     )  # fmt: skip
     return len(points)
@@ -251,6 +261,20 @@ def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
             if best is None:
                 return None
             return best[0], _time_of(sql, best[1])
+    finally:
+        file.close()
+
+
+def count_taken(path: str | Path, recording: str) -> int:
+    """How many frames of a recording are in a map; 0 where there is no map."""
+    if not Path(path).is_file() or not Path(path).stat().st_size:
+        return 0
+    file = MapFile(path, "r")
+    try:
+        with file.reading() as sql:
+            ends = (f"{recording}#", f"{recording}$")
+            asked = "SELECT count(*) FROM frame WHERE source >= ? AND source < ?"
+            return int(sql.execute(asked, ends).fetchone()[0])
     finally:
         file.close()
 

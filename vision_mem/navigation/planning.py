@@ -20,6 +20,8 @@ from vision_mem.navigation.octree import Octree
 
 AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 _GREATEST = 16_000_000
+_STRAIGHT = 20.0
+"""Degrees; who turns less goes straight on."""
 
 
 @dataclass(frozen=True)
@@ -234,35 +236,43 @@ def _clear(plan: FloorPlan, start: NDArray[np.int64], end: NDArray[np.int64]) ->
     return bool(plan.open[cells[:, 0], cells[:, 1]].all())
 
 
-def directions(points: NDArray[np.float64], up: tuple[int, int]) -> list[str]:
-    """Turn by turn, in words.
+def directions(
+    points: NDArray[np.float64], up: tuple[int, int]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Turn by turn, in words; a way that only bends a little is one leg.
 
     Args:
         points: ``(n, 3)`` metres.
         up: the axis that is up, and its direction.
+
+    Returns:
+        Words of each leg, and the index of the point at which it ends.
     """
     if len(points) < 2:
-        return ["stay where you are"]
+        return ("stay where you are",), (0,)
     normal = np.zeros(3)
     normal[up[0]] = up[1]
     legs = np.diff(points, axis=0)
-    said = []
+    said, ends = [], []
+    turn, metres, bent = "go", 0.0, 0.0
     for number, leg in enumerate(legs):
-        metres = float(np.linalg.norm(leg))
-        turn = "go"
+        angle = 0.0
         if number:
             before = legs[number - 1]
             side = float(normal @ np.cross(before, leg))
             angle = math.degrees(math.atan2(side, float(before @ leg)))
-            turn = _turn(angle)
-        said.append(f"{turn} {metres:.1f} m")
-    return said
+        bent += angle
+        sharp = abs(angle) >= _STRAIGHT
+        if sharp or abs(bent) >= 2 * _STRAIGHT:
+            said.append(f"{turn} {metres:.1f} m")
+            ends.append(number)
+            turn, metres, bent = _turn(angle if sharp else bent), 0.0, 0.0
+        metres += float(np.linalg.norm(leg))
+    return (*said, f"{turn} {metres:.1f} m"), (*ends, len(legs))
 
 
 def _turn(angle: float) -> str:
     side = "left" if angle > 0 else "right"
-    if abs(angle) < 20:
-        return "go straight on for"
     if abs(angle) < 60:
         return f"bear {side} and go"
     if abs(angle) < 135:

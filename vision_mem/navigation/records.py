@@ -79,10 +79,14 @@ class Observation:
             as having looked and found none.
         source: where the frame is to be found, or "".
         note: anything more, as JSON, or "".
+        jump: whether the observer was put here, so that no way leads here from the place before.
+        exits: headings of the ways that leave here, degrees clockwise from the map's second axis
+            (north on streets); None where nobody looked for ways.
+        came_by: heading of the way walked from the place before, or None.
 
     Raises:
-        InputError: for a pose that is missing or no rigid motion, a time that is not finite, or an
-            outer identity that is given twice.
+        InputError: for a pose that is missing or no rigid motion, a time or heading that is not
+            finite, or an outer identity that is given twice.
     """
 
     time_s: float
@@ -96,10 +100,16 @@ class Observation:
     sightings: Sequence[Sighting] | None = None
     source: str = ""
     note: str = ""
+    jump: bool = False
+    exits: Sequence[float] | None = None
+    came_by: float | None = None
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.time_s):
             raise InputError(f"an observation has time {self.time_s}; expected seconds")
+        headings = [*(self.exits or ()), 0.0 if self.came_by is None else self.came_by]
+        if not np.isfinite(headings).all():
+            raise InputError("an observation has ways at headings that are not finite; in degrees")
         what = f"observation at {self.time_s:g} s"
         if self.pose is None:
             raise InputError(f"{what} has no pose; find one first, or leave the observation out")
@@ -174,7 +184,8 @@ class Route:
         points: float64 ``(n, 3)`` metres in the map's frame, start and end included.
         length: metres.
         places: ids along the way when it was planned on places, else empty.
-        directions: turn by turn, in words.
+        directions: turn by turn, in words, a leg each.
+        ends: index in ``points`` at which each leg ends.
         on: ``floor`` or ``places``.
     """
 
@@ -182,4 +193,5 @@ class Route:
     length: float
     places: tuple[int, ...] = ()
     directions: tuple[str, ...] = field(default_factory=tuple)
+    ends: tuple[int, ...] = field(default_factory=tuple)
     on: str = "places"

@@ -18,15 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.navigation import asking, changing
-from vision_mem.navigation.config import NavigationConfig, stored_config, stored_corner
+from vision_mem.navigation.bricks import NO_CODES
+from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
 from vision_mem.navigation.longterm import Key, Memory
 from vision_mem.navigation.mapfile import MEMORY, MapFile, get_meta, put_meta
 from vision_mem.navigation.observing import observe
 from vision_mem.navigation.records import NavigationResult, NavigationUsage, Observation, Route
 from vision_mem.navigation.retrieval import Hit
 from vision_mem.navigation.state import SpatialState
-
-_FIXED = ("octree.leaf", "store.dtype")
 
 
 class NavigationSession:
@@ -73,23 +72,9 @@ class NavigationSession:
     ) -> None:
         with self._file.reading() as sql:
             meta = get_meta(sql)
-        if "config" in meta:
-            stored = stored_config(meta["config"])
-            for name in _FIXED:
-                part, key = name.split(".")
-                old = getattr(getattr(stored, part), key)
-                new = old if config is None else getattr(getattr(config, part), key)
-                if new != old:
-                    raise InputError(
-                        f"map {self._file.path} was made with {name}={old} and cannot go on with "
-                        f"{new}; leave the setting out, or build a new map"
-                    )
-            corner = stored_corner(meta.get("corner", ""))
-        else:
-            stored = NavigationConfig()
-        self.config = config or stored
-        self._corner = corner
-        state = SpatialState(self.config, corner)  # refuses a corner that is no position
+        self.config = settings(meta, config, self._file.path)
+        self._corner = stored_corner(meta.get("corner", "")) if "config" in meta else corner
+        state = self._empty()  # refuses a corner that is no position
         if self._file.mode == "w" and "config" not in meta:
             with self._file.writing() as sql:
                 put_meta(sql, self._identity())
@@ -110,10 +95,34 @@ class NavigationSession:
         corner = json.dumps(self._corner.tolist())
         return {"config": json.dumps(asdict(self.config)), "corner": corner}
 
+    def _empty(self) -> SpatialState:
+        state = SpatialState(self.config, self._corner)
+        if self.config.store.ram and self._file.mode == "w":
+            state.octree.bricks.page(self._fetch, int(self.config.store.ram * 1e6), NO_CODES)
+        return state
+
+    def _fetch(self, codes: list[int]) -> list[bytes]:
+        asked = "SELECT fields FROM brick WHERE code=?"
+        with self._file.told():
+            rows = [self._file.sql.execute(asked, (code,)).fetchone() for code in codes]
+        if None in rows:
+            raise ModelError(f"map {self.path} is damaged: a brick of it is missing")
+        return [row[0] for row in rows]
+
     def _load(self) -> None:
         with self._file.reading() as sql:
             self.state.load(sql)
         self._seen = self._file.version_seen()
+
+    @property
+    def path(self) -> Path:
+        """The map file; ``:memory:`` for a map that ends with this object."""
+        return self._file.path
+
+    @property
+    def mode(self) -> str:
+        """``w`` or ``r``."""
+        return self._file.mode
 
     def __enter__(self) -> NavigationSession:
         return self
@@ -139,8 +148,9 @@ class NavigationSession:
             self._must_write()
             state = self.state
             result = observe(state, observation)
-            if len(state.memories) and state.frame % self.config.store.commit_every == 0:
-                self.commit()
+            full = state.octree.bricks.full
+            if full or (state.memories and state.frame % self.config.store.commit_every == 0):
+                self.commit(fold=full)
             return NavigationResult(**result, committed=not state.memories)
 
     def commit(self, *, fold: bool = False) -> None:
@@ -324,7 +334,7 @@ class NavigationSession:
             self._must_write()
             self._file.clear()
             encoder = self.state.encoder
-            self.state = SpatialState(self.config, self._corner)
+            self.state = self._empty()
             self.state.encoder = encoder
             with self._file.writing() as sql:
                 put_meta(sql, {**self._identity(), "encoder": encoder})
@@ -333,10 +343,7 @@ class NavigationSession:
         """The whole map as plain values and tensors."""
         import torch  # only here: a map needs no networks
 
-        with self._lock:
-            self._settle()
-            content = np.frombuffer(self._file.content(), np.uint8).copy()
-            return {"map": torch.from_numpy(content)}
+        return {"map": torch.from_numpy(np.frombuffer(self.content(), np.uint8).copy())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly where ``state_dict`` was taken; what was in this map is lost.
@@ -349,9 +356,19 @@ class NavigationSession:
         content = state.get("map")
         if not isinstance(content, torch.Tensor) or content.dtype != torch.uint8:
             raise ModelError("this is no state of a spatial memory: it has no map")
+        self.become(content.cpu().numpy().tobytes())
+
+    def content(self) -> bytes:
+        """The whole map as the bytes of a file."""
+        with self._lock:
+            self._settle()
+            return self._file.content()
+
+    def become(self, content: bytes) -> None:
+        """Continue as the map whose ``content`` this is; raises as ``load_state_dict``."""
         with self._lock:
             self._must_write()
-            self._file.replace(content.cpu().numpy().tobytes())
+            self._file.replace(content)
             self._open(self.config, "", self._corner)
 
     def close(self) -> None:
@@ -379,5 +396,5 @@ class NavigationSession:
     def _refresh(self) -> None:
         """A reader takes in what the writer wrote meanwhile."""
         if self._file.mode == "r" and self._file.version_seen() != self._seen:
-            self.state = SpatialState(self.config, self._corner)
+            self.state = self._empty()
             self._load()

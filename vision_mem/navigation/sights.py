@@ -39,12 +39,14 @@ class Visit:
         exits: headings of the ways that leave, degrees.
         sights: things seen there.
         came_by: heading of the way walked from the place visited before; None after a jump.
+        source: where what was seen is to be found, such as a panorama's id; or "".
     """
 
     position: NDArray[np.float64]
     exits: tuple[float, ...]
     sights: tuple[Sight, ...]
     came_by: float | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ class Hit:
 class StreetMemory(Protocol):
     """What the agents need of a memory; any store with these three can be plugged in."""
 
-    def write(self, visit: Visit) -> None:
-        """Remember a visit."""
+    def write(self, visit: Visit) -> object:
+        """Remember a visit; what it returns is nobody's business here."""
 
     def find(
         self,

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import ModelError
 from vision_mem.navigation.carving import FrameUpdate
 from vision_mem.navigation.config import NavigationConfig
+from vision_mem.navigation.exits import Exits
 from vision_mem.navigation.landmarks import Landmark, Landmarks, View
 from vision_mem.navigation.longterm import Journal, Memory
 from vision_mem.navigation.mapfile import get_meta, put_meta
@@ -37,18 +38,20 @@ class SpatialState:
         corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
 
     Attributes:
-        octree, topology, landmarks, short, journal, retriever: the parts.
+        octree, topology, exits, landmarks, short, journal, retriever: the parts.
         next_id: for places and landmarks alike.
         frame: number of the latest observation.
         now_s: its time, seconds.
         dropped: sightings without a place in the grid.
         encoder: what made the embeddings, "" where nobody said.
+        origin: latitude and longitude of the map's (0, 0, 0), degrees, or None.
     """
 
     def __init__(self, config: NavigationConfig, corner: ArrayLike = (0.0, 0.0, 0.0)) -> None:
         self.config = config
         self.octree = Octree(config.octree, corner)
         self.topology = Topology(config.topology)
+        self.exits = Exits()
         self.landmarks = Landmarks(config.landmark)
         self.short = ShortMemory(config.short)
         self.journal = Journal(config.store.dtype)
@@ -58,6 +61,7 @@ class SpatialState:
         self.now_s = 0.0
         self.dropped = 0
         self.encoder = ""
+        self.origin: tuple[float, float] | None = None
         self.memories: list[Memory] = []
         self.looks: list[tuple[int, int, bytes]] = []
         self.events: list[tuple[float, str, dict[str, Any]]] = []
@@ -75,7 +79,7 @@ class SpatialState:
         waiting += sum(400 + len(each.embedding or b"") for each in self.memories)
         return {
             "space": self.octree.nbytes if len(self.octree.bricks) else 0,
-            "places": self.topology.nbytes,
+            "places": self.topology.nbytes + self.exits.nbytes,
             "landmarks": self.landmarks.nbytes if len(self.landmarks) else 0,
             "short memory": self.short.nbytes,
             "waiting to be written": waiting,
@@ -92,6 +96,7 @@ class SpatialState:
             [(t, kind, json.dumps(fields)) for t, kind, fields in self.events],
         )
         self._save_places(sql)
+        self.exits.save(sql)
         self._save_landmarks(sql)
         slots = {slot: self.short.pack(slot) for slot in sorted(self.short.changed)}
         full = [(slot, *packed) for slot, packed in slots.items() if packed is not None]
@@ -107,6 +112,7 @@ class SpatialState:
             "short_step": self.short.step,
             "current": self.topology.current or 0,
             "encoder": self.encoder,
+            "origin": json.dumps(self.origin),
             "landmark_vectors": self.landmarks.vectors.used,
             "landmark_width": self.landmarks.vectors.sums.shape[1],
         }
@@ -120,9 +126,11 @@ class SpatialState:
         self._unfolded = 0 if self._folded else self._unfolded + len(self.looks)
         if self._folded:
             self.octree.bricks.dirty[:] = False
+            self.octree.bricks.trim()
             self.octree.vectors.clean()
         self.memories, self.looks, self.events = [], [], []
         self.topology.changed = Changes()
+        self.exits.changed = set()
         self.landmarks.changed, self.landmarks.changed_views = set(), set()
         self.short.changed = set()
 
@@ -211,6 +219,8 @@ class SpatialState:
         self.now_s = float(meta.get("now_s", 0.0))
         self.dropped = int(meta.get("dropped", 0))
         self.encoder = meta.get("encoder", "")
+        origin = json.loads(meta.get("origin", "null"))
+        self.origin = None if origin is None else (float(origin[0]), float(origin[1]))
         self.journal.open(sql)
         self._load_places(sql)
         self.topology.current = int(meta.get("current", 0)) or None
@@ -229,6 +239,8 @@ class SpatialState:
             if not {start, end} <= self.topology.places.keys():
                 raise ValueError(f"a way leads to place {start} or {end}, which is missing")
             self.topology.put_way(Way(start, end, traversed, last_s, bool(blocked)))
+        if sql.execute("PRAGMA user_version").fetchone()[0] >= 2:  # an older file, only read
+            self.exits.load(sql)
 
     def _load_landmarks(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
         views: dict[int, dict[int, View]] = {}
@@ -259,10 +271,14 @@ class SpatialState:
         store.clean()
 
     def _load_space(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
-        rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
         bricks, vectors = self.octree.bricks, self.octree.vectors
-        bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
-        bricks.dirty[:] = False
+        if bricks.limit:
+            codes = [row[0] for row in sql.execute("SELECT code FROM brick")]
+            bricks.away = np.unique(np.array(codes, np.uint64))
+        else:
+            rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
+            bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
+            bricks.dirty[:] = False
         self.octree.stats = OctreeStats(**json.loads(meta.get("octree", "{}")))
         used, width = int(meta.get("leaf_vectors", 1)), int(meta.get("leaf_width", 0))
         for page, numbers in sql.execute("SELECT page, numbers FROM vector"):

@@ -32,7 +32,8 @@ class StreetGraph:
     Attributes:
         ids: panorama ids by number.
         yaw: ``(N,)`` degrees.
-        position: ``(N, 2)`` metres east and north.
+        position: ``(N, 2)`` metres east and north of the origin.
+        origin: latitude and longitude of the middle, degrees.
         exits: for each place its ``(heading, place reached)``, in the order of the file.
     """
 
@@ -42,6 +43,7 @@ class StreetGraph:
         self.yaw = files.yaw
         self._index = {name: number for number, name in enumerate(files.ids)}
         self.position = to_metres(files.latitude, files.longitude)
+        self.origin = (float(files.latitude.mean()), float(files.longitude.mean()))
         exits: list[list[tuple[float, int]]] = [[] for _ in files.ids]
         for start, heading, end in zip(
             files.start.tolist(), files.heading.tolist(), files.end.tolist(), strict=True

@@ -1,37 +1,47 @@
 """What an agent on a street graph remembers: landmarks it saw, places it stood at, ways between.
 
-``ShortMemory`` keeps the latest views and nothing else. ``LongMemory`` keeps everything it is
-given, pools repeated looks at one landmark, and survives a restart through ``save`` and ``load``.
-Neither sees the street graph: a way is remembered when it was walked. Source: mem4nav
+``ShortMemory`` keeps the latest views and nothing else. ``LongMemory`` is a map file, the same as
+of rooms: each visit is an observation and a transaction, so what was walked outlives a crash, is
+recalled byte for byte, and is asked, forgotten and exported as any map. Neither sees the street
+graph: a way is remembered when it was walked, in the direction it was walked. Source: mem4nav
 specification, 1.2 (places, landmarks, edges) and 1.4 (short memory).
 """
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import dijkstra
 
-from vision_mem.errors import InputError, ModelError
-from vision_mem.io.lines import make_folder, write_file
+from vision_mem.config import load_config
+from vision_mem.errors import InputError
+from vision_mem.navigation.config import NavigationConfig, StoreConfig
+from vision_mem.navigation.mapfile import MEMORY
+from vision_mem.navigation.records import NavigationResult, Observation, Sighting
+from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.sights import Hit, Landmarks, Visit
 from vision_mem.navigation.street import turn_between
+from vision_mem.navigation.topology import Way
 
-_VERSION = 1
-_CELL_M = 4.0  # of the grid that finds places
-# What numpy and zipfile raise on damaged or hostile content.
-_DAMAGES = (
-    ValueError, TypeError, KeyError, AttributeError, EOFError, MemoryError, NotImplementedError,
-    RuntimeError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+SIGHT_SIGMA_M = 1.5
+"""How exact the position of a sight is taken to be (spec 5.2)."""
+
+
+@cache
+def street_config() -> NavigationConfig:
+    """Settings of a new map of a street graph: the preset ``street``, with a place a panorama.
+
+    Panoramas of Manhattan are as near to each other as half a metre; elsewhere that is for
+    positions that are not exact. A way is known in the direction in which it was walked.
+    """
+    changes = ["topology.place_radius=0.5", "topology.both_ways=false"]
+    return load_config(NavigationConfig, "street", changes, folder="navigation")
 
 
 class ShortMemory:
@@ -77,71 +87,147 @@ class ShortMemory:
 
 
 class LongMemory:
-    """Everything visited: landmarks, places, ways. Grows with what is new, not with time.
+    """Everything visited: landmarks, places, ways. Grows with what is new, and with the journal.
 
     Args:
-        place_radius: metres within which two visits are to one place. Panoramas of Manhattan are as
-            near as this; elsewhere it is for positions that are not exact.
+        path: the map file, made when there is none; ``:memory:`` for one that ends with this.
+        mode: ``w`` to write, ``r`` to read only.
+        config: settings of a new map; None for ``street_config()``.
+        encoder: what makes the sights' vectors; a map takes only one.
+
+    Attributes:
+        session: the map itself. Time is counted in visits, a second each.
+
+    Raises:
+        InputError: for a map of something else than streets, or of another encoder.
+        ModelError, SinkError: as ``NavigationSession``.
     """
 
-    def __init__(self, place_radius: float = 0.5) -> None:
-        self.place_radius = place_radius
-        self.landmarks = Landmarks()
-        self._position: list[NDArray[np.float64]] = []
-        self._exits: list[tuple[float, ...]] = []
-        self._ways: dict[int, dict[int, float]] = {}
-        self._grid: dict[tuple[int, int], list[int]] = {}
-        self._last: int | None = None
-        self._matrix: csr_matrix | None = None
+    def __init__(
+        self,
+        path: str | Path = MEMORY,
+        *,
+        mode: str = "w",
+        config: NavigationConfig | None = None,
+        encoder: str = "",
+    ) -> None:
+        new = str(path) == MEMORY or not Path(path).exists() or not Path(path).stat().st_size
+        if new and config is None:
+            config = street_config()
+            if str(path) == MEMORY:  # nothing of it outlives the process, a crash or not
+                store = StoreConfig(commit_every=256)
+                config = replace(config, store=store)
+        self.session = NavigationSession(path, config, mode=mode, encoder=encoder)
+        if self.session.config.topology.both_ways:
+            self.session.close()
+            raise InputError(
+                f"map {path} is of rooms, not of streets; give another file for what is remembered "
+                "of streets"
+            )
+        self._fresh = True
+
+    def __enter__(self) -> LongMemory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file; safe to call twice."""
+        self.session.close()
+
+    def belong_to(self, origin: tuple[float, float]) -> None:
+        """Say where (0, 0) is; positions of another graph's middle would mean other places.
+
+        Args:
+            origin: latitude and longitude, degrees.
+
+        Raises:
+            InputError: when the map is of somewhere else.
+        """
+        state, known = self.session.state, self.session.state.origin
+        if known is None and not state.frame and self.session.mode == "w":
+            state.origin = (float(origin[0]), float(origin[1]))
+            self.session.commit()
+        elif known is None or np.abs(np.subtract(known, origin)).max() > 1e-7:
+            raise InputError(
+                f"map {self.session.path} is of other streets than this graph: their middles are "
+                "not the same; give the graph it was made on, or another file"
+            )
 
     # -- writing -------------------------------------------------------------------------------
 
-    def write(self, visit: Visit) -> None:
+    def write(self, visit: Visit) -> NavigationResult:
         """Remember a visit: its place, the way that led there, and what was seen.
 
         Raises:
-            InputError: for a position that is not finite.
+            InputError: for a position that is not finite, or sights that cannot be used.
         """
         if not np.isfinite(visit.position).all():
             raise InputError("a visit without a finite position; leave it out")
-        place = self.place_at(visit.position, self.place_radius)
-        if place is None:
-            place = self._add_place(visit)
-        known = set(self._exits[place])
-        self._exits[place] += tuple(one for one in visit.exits if one not in known)
-        if self._last is not None and visit.came_by is not None and self._last != place:
-            self._ways.setdefault(self._last, {})[place] = visit.came_by % 360.0
-            self._matrix = None
-        self._last = place
+        first = visit.exits[0] if visit.exits else 0.0
+        pose = _facing(visit.position, first if visit.came_by is None else visit.came_by)
+        seen = []
         for sight in visit.sights:
-            self.landmarks.add(sight)
+            away = np.append(np.asarray(sight.position, np.float64) - visit.position, 0.0)
+            with np.errstate(invalid="ignore"):  # refused below, in words
+                local = pose[:3, :3].T @ away
+            seen.append(Sighting(local, sight.word, SIGHT_SIGMA_M, sight.vector))
+        result = self.session.step(
+            Observation(
+                self.session.state.now_s + 1.0,
+                pose,
+                sightings=seen,
+                source=visit.source,
+                jump=self._fresh or visit.came_by is None,
+                exits=visit.exits,
+                came_by=visit.came_by,
+            )
+        )
+        self._fresh = False
+        return result
 
     def begin(self) -> None:
         """The next visit does not continue from the last one."""
-        self._last = None
+        self._fresh = True
 
-    def _add_place(self, visit: Visit) -> int:
-        place = len(self._position)
-        self._position.append(np.array(visit.position, np.float64))
-        self._exits.append(())
-        self._grid.setdefault(self._cell(visit.position), []).append(place)
-        self._matrix = None
-        return place
+    def go_on(self) -> None:
+        """The next visit continues from the last one, also when that was in another process."""
+        self._fresh = False
 
-    def _cell(self, position: NDArray[np.float64]) -> tuple[int, int]:
-        return int(np.floor(position[0] / _CELL_M)), int(np.floor(position[1] / _CELL_M))
+    def link(self, start: int, end: int, heading: float) -> None:
+        """Remember a way that a street graph tells of; in the file with the next ``commit``."""
+        state = self.session.state
+        if start != end and (start, end) not in state.topology.ways:
+            state.topology.put_way(Way(start, end, 0, state.now_s))
+            state.topology.changed.ways.add((start, end))
+            state.exits.lead(start, heading, end)
+
+    def forget_way(self, start: int, end: int) -> bool:
+        """Forget that one can walk from one place to another; whether it was known."""
+        state = self.session.state
+        known = state.topology.drop_way(start, end)
+        if known:
+            state.exits.close(start, end)
+            self.session.commit()
+        return known
 
     # -- reading -------------------------------------------------------------------------------
 
     @property
     def places(self) -> int:
         """How many places are remembered."""
-        return len(self._position)
+        return len(self.session.state.topology.places)
 
     @property
     def ways(self) -> int:
         """How many ways are remembered, each direction counted."""
-        return sum(len(ends) for ends in self._ways.values())
+        return len(self.session.state.topology.ways)
 
     def find(
         self,
@@ -150,65 +236,65 @@ class LongMemory:
         radius: float = np.inf,
         k: int = 3,
     ) -> list[Hit]:
-        """Landmarks most like a vector, best first; an empty list from an empty memory."""
-        return self.landmarks.find(vector, near, radius, k)
+        """Landmarks most like a vector, best first; an empty list from an empty memory.
+
+        Raises:
+            InputError: for a vector of another width than the sights.
+        """
+        state = self.session.state
+        marks, store = state.landmarks, state.landmarks.vectors
+        if store.used == 1 or k < 1:
+            return []
+        if len(vector) != store.sums.shape[1]:
+            raise InputError(
+                f"a query of {len(vector)} numbers; this memory holds vectors of "
+                f"{store.sums.shape[1]}: one map, one encoder"
+            )
+        asked = np.asarray(vector, np.float32)
+        if near is None or not np.isfinite(radius):
+            length = float(np.linalg.norm(asked))
+            scored = state.retriever.neighbours.search(asked / max(length, 1e-12), k)
+            found = [(marks.by_id[marks.owner[row]], score * length) for row, score in scored]
+        else:
+            around = [marks.by_id[i] for i, _ in marks.around(_flat(near), radius)]
+            around = [mark for mark in around if mark.row]
+            rows = np.array([mark.row for mark in around], np.int64)
+            sums = store.sums[rows]
+            scores = sums @ asked / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
+            order = np.lexsort(([mark.landmark_id for mark in around], -scores))[:k]
+            found = [(around[i], float(scores[i])) for i in order.tolist()]
+        return [Hit(score, mark.position[:2].copy(), mark.count) for mark, score in found]
 
     def place_at(self, position: NDArray[np.float64], radius: float = 4.0) -> int | None:
         """The nearest remembered place within ``radius`` metres."""
-        x, y = self._cell(position)
-        reach = int(np.ceil(radius / _CELL_M))
-        best, least = None, radius
-        for dx in range(-reach, reach + 1):
-            for dy in range(-reach, reach + 1):
-                for place in self._grid.get((x + dx, y + dy), ()):
-                    apart = float(np.hypot(*(self._position[place] - position)))
-                    if apart <= least:
-                        best, least = place, apart
-        return best
+        near = self.session.state.topology.around(_flat(position), radius)
+        return near[0] if near else None
 
     def place_position(self, place: int) -> NDArray[np.float64]:
         """``(2,)`` metres."""
-        return self._position[place]
+        return self.session.state.topology.places[place].position[:2]
 
     def places_near(self, position: NDArray[np.float64], radius: float) -> list[int]:
         """Places within ``radius`` metres, nearest first."""
-        if not self._position:
-            return []
-        apart = np.hypot(*(np.array(self._position) - position).T)
-        found = np.flatnonzero(apart <= radius)
-        return [int(place) for place in found[np.argsort(apart[found], kind="stable")]]
+        return self.session.state.topology.around(_flat(position), radius)
 
     def exits_of(self, place: int) -> tuple[float, ...]:
         """Headings of the ways seen to leave a place, walked or not."""
-        return self._exits[place]
+        return self.session.state.exits.headings(place)
 
     def ways_from(self, place: int) -> list[tuple[float, int]]:
-        """``(heading, place)`` of each way that was walked from here."""
-        return [(heading, end) for end, heading in self._ways.get(place, {}).items()]
+        """``(heading, place)`` of each way that was walked from here and is not blocked."""
+        ways = self.session.state.topology.ways
+        known = self.session.state.exits.known(place)
+        return [
+            (heading, end)
+            for heading, end in known
+            if (place, end) in ways and not ways[place, end].blocked
+        ]
 
     def path(self, start: int, goals: Sequence[int]) -> list[int]:
         """Shortest way over remembered ways to the nearest of some places, both ends included."""
-        if not goals:
-            return []
-        lengths, before = dijkstra(self._graph(), indices=start, return_predecessors=True)
-        goal = min(goals, key=lambda place: lengths[place])
-        if not np.isfinite(lengths[goal]):
-            return []
-        path = [int(goal)]
-        while path[-1] != start:
-            path.append(int(before[path[-1]]))
-        return path[::-1]
-
-    def _graph(self) -> csr_matrix:
-        if self._matrix is None:
-            starts = [start for start, ends in self._ways.items() for _ in ends]
-            finishes = [end for ends in self._ways.values() for end in ends]
-            at = np.array(self._position).reshape(-1, 2)
-            lengths = np.maximum(np.hypot(*(at[starts] - at[finishes]).T), 1e-3)
-            self._matrix = csr_matrix(
-                (lengths, (starts, finishes)), shape=(self.places, self.places)
-            )
-        return self._matrix
+        return self.session.state.topology.path(start, *goals) or []
 
     def ahead(self, place: int, heading: float, limit: int = 60) -> list[int]:
         """Places met by walking on as straight as remembered ways allow, the start left out.
@@ -222,7 +308,7 @@ class LongMemory:
         seen = {place}
         while len(found) < limit:
             # A way may be bent where there is no choice; at a junction only what is ahead counts.
-            sharpest = 60.0 if len(self._exits[place]) > 2 else 120.0
+            sharpest = 60.0 if len(self.exits_of(place)) > 2 else 120.0
             ways = [(abs(turn_between(heading, h)), h, end) for h, end in self.ways_from(place)]
             ways = [way for way in ways if way[0] <= sharpest and way[2] not in seen]
             if not ways:
@@ -232,117 +318,34 @@ class LongMemory:
             found.append(place)
         return found
 
-    # -- forgetting and changing ---------------------------------------------------------------
+    # -- copies --------------------------------------------------------------------------------
 
-    def forget_way(self, start: int, end: int) -> bool:
-        """Forget that one can walk from one place to another; whether it was known."""
-        known = self._ways.get(start, {}).pop(end, None) is not None
-        self._matrix = None if known else self._matrix
-        return known
+    def copy(self) -> LongMemory:
+        """The same memory apart, by way of the bytes of its file."""
+        other = LongMemory(config=self.session.config)
+        other.session.become(self.session.content())
+        return other
 
     def with_landmarks_moved(self, rng: np.random.Generator) -> LongMemory:
         """A copy whose landmarks have each other's positions: a control, never of use."""
-        copy = LongMemory.from_arrays(self.arrays())
-        n = copy.landmarks.count
-        copy.landmarks.position[:n] = copy.landmarks.position[rng.permutation(n)]
+        copy = self.copy()
+        marks = copy.session.state.landmarks
+        ids = sorted(marks.by_id)
+        at = [marks.by_id[i].position for i in ids]
+        for number, place in zip(ids, rng.permutation(len(ids)).tolist(), strict=True):
+            marks.by_id[number].position = at[place]
+            marks.put(marks.by_id[number])
         return copy
 
-    # -- keeping -------------------------------------------------------------------------------
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """The whole content as plain arrays."""
-        marks, n = self.landmarks, self.landmarks.count
-        ways = [(s, e, h) for s, ends in self._ways.items() for e, h in ends.items()]
-        exits = [(place, h) for place, several in enumerate(self._exits) for h in several]
-        return {
-            "version": np.array(_VERSION),
-            "place_radius": np.array(self.place_radius),
-            "total": marks.total[:n].copy(),
-            "landmark": marks.position[:n].copy(),
-            "looks": marks.looks[:n].copy(),
-            "place": np.array(self._position, np.float64).reshape(-1, 2),
-            "exits": np.array(exits, np.float64).reshape(-1, 2),
-            "ways": np.array(ways, np.float64).reshape(-1, 3),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[np.generic]]) -> LongMemory:
-        """A memory from what ``arrays`` gave.
-
-        Raises:
-            ModelError: when the arrays do not fit together.
-        """
-        try:
-            if int(arrays["version"]) != _VERSION:
-                raise ModelError(
-                    f"street memory of version {int(arrays['version'])}; this program reads "
-                    f"version {_VERSION}"
-                )
-            return cls._checked({k: np.asarray(v, np.float64) for k, v in arrays.items()})
-        except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
-            raise ModelError(
-                f"not the content of a street memory ({type(error).__name__})"
-            ) from error
-
-    @classmethod
-    def _checked(cls, arrays: dict[str, NDArray[np.float64]]) -> LongMemory:
-        memory = cls(float(arrays["place_radius"]))
-        total, places = arrays["total"], arrays["place"].reshape(-1, 2)
-        if not all(np.isfinite(one).all() for one in arrays.values()):
-            raise ValueError("numbers that are not finite")
-        memory._exits = [()] * len(places)
-        for number, position in enumerate(places):
-            memory._position.append(position.copy())
-            memory._grid.setdefault(memory._cell(position), []).append(number)
-        for place, heading in arrays["exits"].reshape(-1, 2).tolist():
-            memory._exits[_index(place, len(places))] += (heading,)
-        for start, end, heading in arrays["ways"].reshape(-1, 3).tolist():
-            ends = memory._ways.setdefault(_index(start, len(places)), {})
-            ends[_index(end, len(places))] = heading
-        marks, n = memory.landmarks, len(total)
-        if total.ndim != 2 or arrays["landmark"].shape != (n, 2) or arrays["looks"].shape != (n,):
-            raise ValueError("landmarks of unlike lengths")
-        sizes = np.linalg.norm(total, axis=1, keepdims=True)
-        marks.total, marks.mean = total.copy(), total / np.maximum(sizes, 1e-12)
-        marks.position = arrays["landmark"].copy()
-        marks.looks, marks.count = arrays["looks"].astype(np.int64), n
-        return memory
-
-    def save(self, path: str | Path) -> None:
-        """Write everything to one file, whole or not at all.
-
-        Raises:
-            SinkError: when it cannot be written.
-        """
-        path = Path(path)
-        make_folder(path.parent)
-        content = io.BytesIO()
-        np.savez_compressed(content, **self.arrays())  # type: ignore[arg-type]
-        write_file(path, content.getvalue())
-
-    @classmethod
-    def load(cls, path: str | Path) -> LongMemory:
-        """Continue with what ``save`` wrote.
-
-        Raises:
-            ModelError: for a file that is missing, damaged, or of something else; one line.
-        """
-        path = Path(path)
-        try:
-            # Through memory: numpy leaves the file open when it is damaged.
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except OSError as error:
-            raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-        except _DAMAGES as error:
-            raise ModelError(f"{path} is no street memory, or a damaged one") from error
-        try:
-            return cls.from_arrays(arrays)
-        except ModelError as error:
-            raise ModelError(f"{path}: {error}") from error
+def _flat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([position[0], position[1], 0.0])
 
 
-def _index(value: float, count: int) -> int:
-    if not 0 <= value < count or value != int(value):
-        raise IndexError(value)
-    return int(value)
+def _facing(position: NDArray[np.float64], heading: float) -> NDArray[np.float64]:
+    """``(4, 4)`` camera-to-world at ``(2,)`` metres east and north; axes right, down, ahead."""
+    sine, cosine = np.sin(np.radians(heading)), np.cos(np.radians(heading))
+    pose = np.eye(4)
+    pose[:3, 0], pose[:3, 1], pose[:3, 2] = (cosine, -sine, 0), (0, 0, -1), (sine, cosine, 0)
+    pose[:2, 3] = position
+    return pose

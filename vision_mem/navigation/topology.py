@@ -31,11 +31,14 @@ class TopologyConfig:
         place_cosine: likeness of descriptors that the same place needs, -1 to 1, where both are
             known.
         blocked_penalty: a blocked way counts as this many times its length; 0 closes it.
+        both_ways: whether a way that was gone can be gone back; on streets only what was walked
+            is known.
     """
 
     place_radius: float = 1.0
     place_cosine: float = 0.5
     blocked_penalty: float = 0.0
+    both_ways: bool = True
 
     def __post_init__(self) -> None:
         if not self.place_radius > 0:
@@ -116,7 +119,7 @@ class Topology:
         self.current: int | None = None
         self.changed = Changes()
         self.version = 0
-        self._nearby = Nearby(self.config.place_radius)
+        self._nearby = Nearby(max(self.config.place_radius, 2.0))
         self._graph: tuple[int, NDArray[np.int64], csr_array] | None = None
 
     @property
@@ -159,6 +162,8 @@ class Topology:
         time_s: float,
         new_id: int,
         descriptor: NDArray[np.float32] | None = None,
+        *,
+        jump: bool = False,
     ) -> tuple[Place, bool]:
         """Be somewhere: find the place or make it, and remember the way that led here.
 
@@ -167,6 +172,7 @@ class Topology:
             time_s: seconds.
             new_id: id for the place if it is new.
             descriptor: ``(d,)`` of length 1, or None.
+            jump: whether the observer was put here, so that no way is known.
 
         Returns:
             The place, and whether it is new.
@@ -188,13 +194,16 @@ class Topology:
         if new:
             self._nearby.put(place.place_id, place.position)
             self.version += 1
-        if self.current is not None and self.current != place.place_id:
-            self._go(self.current, place.place_id, time_s)
+        if self.current is not None and self.current != place.place_id and not jump:
+            self.go(self.current, place.place_id, time_s)
         self.current = place.place_id
         return place, new
 
-    def _go(self, start: int, end: int, time_s: float) -> None:
+    def go(self, start: int, end: int, time_s: float) -> None:
+        """Remember that a way was gone."""
         for pair, gone in (((start, end), 1), ((end, start), 0)):
+            if not (gone or self.config.both_ways):
+                continue
             way = self.ways.get(pair)
             if way is None:
                 self.version += 1
@@ -219,6 +228,14 @@ class Topology:
         self.changed.ways.add((start, end))
         self.version += 1
 
+    def drop_way(self, start: int, end: int) -> bool:
+        """Forget a way, in one direction; whether it was known."""
+        if self.ways.pop((start, end), None) is None:
+            return False
+        self.changed.ways.add((start, end))
+        self.version += 1
+        return True
+
     def drop(self, place_id: int) -> None:
         """Forget a place and its ways."""
         if self.places.pop(place_id, None) is None:
@@ -242,6 +259,12 @@ class Topology:
             return None
         away = where - position
         return int(ids[(away * away).sum(axis=1).argmin()])
+
+    def around(self, position: NDArray[np.float64], radius: float) -> list[int]:
+        """Places within ``radius`` metres, nearest first."""
+        near = self._nearby.around(position, radius)
+        apart = {i: float(np.linalg.norm(self.places[i].position - position)) for i in near}
+        return sorted((i for i in near if apart[i] <= radius), key=lambda i: (apart[i], i))
 
     def positions(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids ``(n,)`` ascending and positions ``(n, 3)``, metres."""
@@ -277,13 +300,20 @@ class Topology:
         pairs = zip(ids.tolist(), found.tolist(), strict=True)
         return {place: metres for place, metres in pairs if math.isfinite(metres)}
 
-    def path(self, start: int, end: int) -> list[int] | None:
-        """Places of the shortest way, both ends included; None when there is none."""
-        for place in (start, end):
+    def path(self, start: int, *ends: int) -> list[int] | None:
+        """Places of the shortest way to the nearest of some places, both ends included.
+
+        Returns:
+            None when there is no way to any.
+        """
+        for place in (start, *ends):
             self._known(place)
         ids, matrix = self._matrix()
-        first, last = (int(np.searchsorted(ids, place)) for place in (start, end))
-        _, before = dijkstra(matrix, indices=first, return_predecessors=True)
+        first, *goals = (int(np.searchsorted(ids, place)) for place in (start, *ends))
+        lengths, before = dijkstra(matrix, indices=first, return_predecessors=True)
+        last = min(goals, key=lambda goal: float(lengths[goal]), default=None)
+        if last is None:
+            return None
         way = [last]
         while way[-1] != first:
             way.append(int(before[way[-1]]))

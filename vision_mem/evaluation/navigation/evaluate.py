@@ -1,7 +1,8 @@
 """Run an agent on Touchdown or Map2Seq routes: resumable, one JSON line a route, scores at the end.
 
 Result files in the output folder: ``episodes.jsonl`` (first line: what was asked; then one route
-a line with its trajectory as panorama ids), ``scores-<family>.json`` and ``scores-<family>.txt``.
+a line with its trajectory as panorama ids), ``scores-<family>.json`` and ``scores-<family>.txt``;
+and, where it remembers for long, ``memory.map``, a map as of ``navigate``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from vision_mem.io.streetwords import (
     read_sight_words,
 )
 from vision_mem.navigation.agents import ForwardAgent, RandomAgent, ReplayAgent
+from vision_mem.navigation.citysights import ENCODER
 from vision_mem.navigation.episodes import (
     STEP_LIMIT,
     Episode,
@@ -44,6 +46,7 @@ from vision_mem.navigation.episodes import (
 )
 from vision_mem.navigation.follower import Encode, FollowerConfig, RuleFollower
 from vision_mem.navigation.language import Complete, LanguageAgent
+from vision_mem.navigation.mapfile import discard_map
 from vision_mem.navigation.navigators import STOP, Navigator, follow_path, make_navigator
 from vision_mem.navigation.street import StreetGraph, nearest_heading
 from vision_mem.navigation.streetmemory import LongMemory
@@ -66,6 +69,7 @@ class StreetRequest:
         agent: one of ``AGENTS``; ``model`` needs a function.
         memory: of ``rules`` and ``model``: none, the latest views (short), or everything since
             the first route (long).
+        map: what long memory begins with, a map of these streets; it is not changed.
         navigator: ``"touchdown"`` or ``"velma"``.
         families: of measures, each gets its own table.
         threshold: metres, for the ``ilharco`` family.
@@ -90,6 +94,7 @@ class StreetRequest:
     sights: Path | None = None
     landmarks: Path | None = None
     routes: int | None = None
+    map: Path | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -103,6 +108,8 @@ class StreetRequest:
                 )
         if self.limit < 1 or (self.routes is not None and self.routes < 1):
             raise InputError("limit and routes must be 1 or more")
+        if self.map is not None and self.memory != "long":
+            raise InputError("a map is what long memory begins with; ask for memory long")
         if not self.families:
             raise InputError("no family of measures; expected outdoor, paper or ilharco")
         for family in self.families:
@@ -116,6 +123,7 @@ class StreetRequest:
             "seed": self.seed, "version": __version__,
             "sights": self.sights.name if self.sights else None,
             "landmarks": self.landmarks.name if self.landmarks else None,
+            **({"map": self.map.name} if self.map else {}),
         }  # fmt: skip
 
 
@@ -166,13 +174,16 @@ def evaluate_street(
     graph = StreetGraph.read(request.root)
     routes = _routes(request)
     paths = {route.route_id: graph.path_of(route, linked=False) for route in routes}
-    world = _world(request, graph, encode)
-    memory = LongMemory() if request.memory == "long" else None
-    agent = _agent(request, memory, complete, encode)
+    world, encoder = _world(request, graph, encode)
+    if (request.agent == "model") != (complete is not None):
+        raise InputError("agent 'model' and a function that completes prompts go together")
     out = Path(out)
     make_folder(out)
     results = EpisodeFile(out / "episodes.jsonl", request.identity(), graph, overwrite=overwrite)
+    memory = None
     try:
+        memory = _long_memory(request, graph, out / "memory.map", encoder)
+        agent = _agent(request, memory, complete, encode)
         for number, route in enumerate(routes):
             path = paths[route.route_id]
             if route.route_id in results.episodes:
@@ -188,6 +199,8 @@ def evaluate_street(
                 say(number + 1, len(routes))
     finally:
         results.close()
+        if memory is not None:
+            memory.close()
     done = {
         r.route_id: results.episodes[r.route_id] for r in routes if r.route_id in results.episodes
     }
@@ -229,15 +242,38 @@ def find_routes(root: str | Path, split: str) -> Path:
     )
 
 
-def _world(request: StreetRequest, graph: StreetGraph, encode: Encode | None) -> StreetWorld:
+def _world(
+    request: StreetRequest, graph: StreetGraph, encode: Encode | None
+) -> tuple[StreetWorld, str]:
+    """What is seen, and the name of the space that it is seen in."""
     features = request.sights is not None and request.sights.suffix == ".npz"
     if features != (encode is not None):
         raise InputError("features of panoramas and a function that encodes words go together")
     if request.sights is None:
-        return WordWorld(graph)
+        return WordWorld(graph), ENCODER
     if features:
-        return FeatureWorld(graph, read_panorama_features(request.sights))
-    return WordWorld(graph, read_sight_words(request.sights))
+        found = read_panorama_features(request.sights)
+        return FeatureWorld(graph, found), found.encoder
+    return WordWorld(graph, read_sight_words(request.sights)), ENCODER
+
+
+def _long_memory(
+    request: StreetRequest, graph: StreetGraph, path: Path, encoder: str
+) -> LongMemory | None:
+    """What is remembered before the first route; routes walked in earlier runs are relived."""
+    if request.memory != "long":
+        return None
+    discard_map(path)
+    memory = LongMemory(path, encoder=encoder)
+    try:
+        if request.map is not None:
+            with LongMemory(request.map, mode="r", encoder=encoder) as known:
+                memory.session.become(known.session.content())
+        memory.belong_to(graph.origin)
+    except BaseException:
+        memory.close()
+        raise
+    return memory
 
 
 def _agent(
@@ -247,8 +283,6 @@ def _agent(
     encode: Encode | None,
 ) -> StreetAgent | None:
     """The agent; None for gold, which needs the true paths and so is no agent."""
-    if (request.agent == "model") != (complete is not None):
-        raise InputError("agent 'model' and a function that completes prompts go together")
     if complete is not None:
         return LanguageAgent(complete, memory=memory, encode=encode or word_vector)
     if request.agent == "rules":
