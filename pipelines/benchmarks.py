@@ -64,6 +64,8 @@ class Request:
     tasks: str | None = None
     asking: Sequence[str] = ()
     stream: Sequence[str] = ()
+    scene: Sequence[str] = ()
+    room: Sequence[str] = ()
 
     def model_on(self, device: str) -> Segmenter:
         """The model, loaded."""

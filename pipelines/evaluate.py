@@ -20,14 +20,20 @@ from .questions import plan_answers
 
 STREETS = ("touchdown", "map2seq")
 """Instructions to follow on street graphs; they have no frames and are run by ``streets``."""
+SCENES = ("video-depth", "pose", "reconstruction")
+"""What is asked of scenes in depth, before the word for a set: ``pose:sintel``."""
 
 
 def main(
     dataset: Annotated[
-        str, typer.Argument(help="lasot, got10k-val, davis2017, kitti-mots, mot17, touchdown, ...")
+        str,
+        typer.Argument(
+            help="lasot, got10k-val, davis2017, kitti-mots, mot17, touchdown, video-depth:sintel, "
+            "pose:tum, reconstruction:7scenes, ..."
+        ),
     ],
     root: Annotated[
-        Path | None, typer.Option(help="Folder of the benchmark [crowds: runs/crowds].")
+        Path | None, typer.Option(help="Folder of the benchmark [generated: runs/...].")
     ] = None,
     preset: Annotated[
         str | None,
@@ -77,7 +83,11 @@ def main(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder [runs/DATASET-PRESET].")] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="A damaged image ends its sequence.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="A damaged image ends its sequence; scenes: scored without the field's quirks.",
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Remove the results in --out and start anew.")
@@ -119,6 +129,17 @@ def main(
         list[str] | None,
         typer.Option(help="streams: key=value, as videos=4, seconds=64, objects=3, seed=1."),
     ] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Depth, poses, points: key=value, as align=scale+metric, compat=adam, "
+            "poses=given, feed=all, frames=500, stride=1."
+        ),
+    ] = None,
+    room: Annotated[
+        list[str] | None,
+        typer.Option(help="rooms: key=value, as rooms=4, frames=96, width=96, seed=2000100."),
+    ] = None,
 ) -> int:
     """Run a tracker on a benchmark and score it.
 
@@ -128,12 +149,15 @@ def main(
         dataset, root, preset, set_ or (), model, model_config, precision, attention, compile_,
         resize, init, sequences, limit, shard, devices, workers, threads, ray, out, strict,
         overwrite, quiet, detect, classes or (), split, crowd or (), tasks, ask or (), stream or (),
+        scene or (), room or (),
     )  # fmt: skip
     if dataset in STREETS:
         from .streets import evaluate_streets
 
         return evaluate_streets(request, street or ())
     request.refuse("no streets", {"--street": street})
+    if dataset.partition(":")[0] not in SCENES:
+        request.refuse("no depth and no poses", {"--scene": scene, "--room": room})
     # Slips in these are told before anything is looked for on disk.
     shard_of(request)
     place_of(request)
@@ -149,8 +173,12 @@ def _family(dataset: str) -> Callable[[Request], Plan]:
     families: dict[str, Callable[[Request], Plan]] = dict.fromkeys(BENCHMARKS, plan_prompted)
     families |= dict.fromkeys(MOT_BENCHMARKS, plan_detected)
     families |= dict.fromkeys(VIDEOQA_SETS, plan_answers)
+    if dataset.partition(":")[0] in SCENES:
+        from .scenes import plan_scenes
+
+        return plan_scenes
     if dataset not in families:
-        known = [*families, *STREETS]
+        known = [*families, *STREETS, *SCENES]
         hint = nearest(dataset, known)
         raise InputError(f"no benchmark {dataset!r}; there are {', '.join(known)}{hint}")
     return families[dataset]

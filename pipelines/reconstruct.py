@@ -27,6 +27,8 @@ class Options:
     """What makes a run what it is; ``--resume`` takes it from the record of the run."""
 
     layout: str | None = None
+    model: str | None = None
+    gate: str | None = None
     preset: str = "default"
     set: Sequence[str] = ()
     track_poses: bool = False
@@ -45,9 +47,18 @@ def main(
         str,
         typer.Argument(
             help="Folder with colour and depth (TUM, 7-Scenes, ScanNet, or a video or color/ "
-            "beside depth/). generated, or generated:SEED: a room made for trying it out."
+            "beside depth/). generated, or generated:SEED: a room made for trying it out. With "
+            "--model also a video or a folder of images."
         ),
     ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Depth and poses by a network: CUT3R's checkpoint, or trained weights."),
+    ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(help="With --model: how its memory follows: one, attention, static."),
+    ] = None,
     layout: Annotated[
         str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
     ] = None,
@@ -123,6 +134,13 @@ def main(
     names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
     config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
+    learned = None
+    if options.model is not None:
+        from .picturing import Pictures, Picturing, learned_session
+
+        learned = learned_session(options.model, options.gate)
+    elif options.gate is not None:
+        raise InputError("--gate is for --model; leave it out")
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
     first = done.last_index + options.stride if done.frames else options.start
     left = None if max_frames is None else max_frames - done.frames
@@ -142,14 +160,18 @@ def main(
             truth.record(Path(recording), last)
             truth.tally = done
 
-        def open_frames(begin: int, limit: int | None) -> RgbdSource:
-            return open_rgbd(
-                recording, layout=options.layout, start=begin, end=end, stride=options.stride,
-                max_frames=limit, intrinsics=numbers, depth_scale=options.depth_scale,
-                poses=options.poses, strict=options.strict,
-            )  # fmt: skip
+        def open_frames(begin: int, limit: int | None) -> Any:
+            given: dict[str, Any] = {
+                "layout": options.layout, "start": begin, "end": end, "stride": options.stride,
+                "max_frames": limit, "intrinsics": numbers, "depth_scale": options.depth_scale,
+                "poses": options.poses, "strict": options.strict,
+            }  # fmt: skip
+            if learned is not None:
+                return Pictures(recording, learned.network, **given)
+            return open_rgbd(recording, **given)
 
         whole = open_frames(options.start, max_frames)
+        stack.callback(whole.close)
         at_end = False
         frames = whole
         if resume:
@@ -199,10 +221,12 @@ def main(
             folder.record(status="finished", files=folder.files())
             return nothing_left(folder, done.frames)
         named: Any = _Named(frames, info)
-        code = follow(
-            named, Rebuilding(session, masks, options.track_poses), sinks, folder, done,
-            snapshot_every, quiet=quiet,
-        )  # fmt: skip
+        looking: Any = Rebuilding(session, masks, options.track_poses)
+        if learned is not None:
+            looking = Picturing(learned, session, masks, options.track_poses, numbers)
+            if resume and folder.snapshot is not None:
+                looking.resume(folder.snapshot)
+        code = follow(named, looking, sinks, folder, done, snapshot_every, quiet=quiet)
         if truth is not None:
             folder.record(truth=done.truth)
         if not quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from vision_mem.evaluation.mots import (
     score_tracks,
 )
 from vision_mem.evaluation.protocols import Rules
+from vision_mem.evaluation.reconstruction.opening import SCENE_KEYS
 from vision_mem.evaluation.records import Benchmark
 from vision_mem.evaluation.results import ResultSet
 from vision_mem.evaluation.scores import BenchmarkScore, score_benchmark
@@ -37,7 +38,9 @@ from vision_mem.evaluation.videoqa import (
 )
 from vision_mem.io.report import count
 
-_DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS, *VIDEOQA_SETS)
+from .scenes import SceneFamily, is_scene_key
+
+_DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS, *VIDEOQA_SETS, *SCENE_KEYS)
 
 
 def main(
@@ -75,6 +78,13 @@ def main(
         str | None,
         typer.Option(help="Names or patterns, comma-separated: car-1,bird-*; of questions: tasks."),
     ] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Depth, poses, points: key=value, as align=scale+metric, compat=adam, "
+            "unit=0.0002, cloud=world, frames=500, stride=1."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write CSV, JSON and plots to this folder.")
     ] = None,
@@ -92,7 +102,7 @@ def main(
     names: list[str | None] = list(name) if name else [None] * len(places)
     if len(names) != len(places):
         raise InputError(f"{len(names)} --name for {len(places)} --results; expected one for each")
-    family = _family(dataset)
+    family = _family(dataset, scene or ())
     benchmark = family.open(dataset, root, sequences, rules)
     scores: list[BenchmarkScore] = []
     for path, given in zip(places, names, strict=True):
@@ -212,8 +222,12 @@ class _Questions:
         return score_answers(benchmark, results, strict=rules.strict, on_sequence=on_sequence)
 
 
-def _family(dataset: str) -> _Family:
+def _family(dataset: str, scene: Sequence[str]) -> _Family:
     """The kind of a benchmark; other kinds bring their keys here."""
+    if is_scene_key(dataset):
+        return SceneFamily.from_words(scene)
+    if scene:
+        raise InputError(f"{dataset} has no depth and no poses; leave out --scene")
     families: dict[str, _Family] = dict.fromkeys(BENCHMARKS, _OneObject())
     families |= dict.fromkeys(MOT_BENCHMARKS, _ManyObjects())
     families |= dict.fromkeys(VIDEOQA_SETS, _Questions())

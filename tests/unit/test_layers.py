@@ -35,10 +35,12 @@ ALLOWED = {
     "videoqa": GROUND | {"geometry", "ops", "io", "models.videoqa_protocols", "session", "videoqa"},
     "navigation": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "navigation"},
     "reconstruction": GROUND
-    | {"geometry", "ops", "io", "models.protocols", "session", "reconstruction"},
+    | {"geometry", "ops", "io", "models.protocols", "session", "reconstruction"}
+    | {"models.mem4d_protocols", "models.mem4d_config"},
     "evaluation": GROUND
     | {"geometry", "ops", "io", "models.protocols", "models.detectors.protocol", "session"}
-    | {"models.videoqa_protocols", "tracking", "mots", "navigation", "videoqa", "evaluation"},
+    | {"models.videoqa_protocols", "tracking", "mots", "navigation", "videoqa", "evaluation"}
+    | {"reconstruction"},
     "cli": GROUND,
 }
 # Foreign code lives behind io and models; everyone may compute with these.

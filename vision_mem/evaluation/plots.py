@@ -26,6 +26,10 @@ _AXES = {
         "seconds of video before the question", "share right, of those asked then or later",
         "all questions",
     ),
+    "Depth within a factor": ("factor", "share of pixels right up to it", "at 1.25"),
+    "Positions within": ("metres", "share of positions off by less", "at 5 cm"),
+    "Points within": ("metres", "share of points nearer to true ones", "at 5 cm"),
+    "True points within": ("metres", "share of true points nearer to found ones", "at 5 cm"),
 }  # fmt: skip
 _COLOURS = 10
 _STYLES = ("-", "--", "-.", ":")
@@ -106,7 +110,7 @@ def _legend(axes: Axes, name: str, *, small: bool) -> None:
     size = "x-small" if small else "small"
     legend = axes.legend(
         [handle for _, handle in best], [label for label, _ in best],
-        loc="lower right" if "recision" in name else "lower left",
+        loc="lower right" if "recision" in name or "within" in name else "lower left",
         fontsize=size, framealpha=0.9, title=_number_is(name),
     )  # fmt: skip
     legend.get_title().set_fontsize(size)

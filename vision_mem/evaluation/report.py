@@ -23,11 +23,14 @@ Cell = str | float | int
 
 def ranked(scores: Sequence[BenchmarkScore]) -> list[BenchmarkScore]:
     """Trackers by the set's main measure, the best first."""
-    return sorted(scores, key=lambda score: -_known(next(iter(score.summary().values()))))
+    return sorted(scores, key=_rank)
 
 
-def _known(value: float) -> float:
-    return value if value == value else -1.0  # NaN goes last
+def _rank(score: BenchmarkScore) -> float:
+    value = next(iter(score.summary().values()))
+    if value != value:
+        return float("inf")  # NaN goes last
+    return value if score.falling else -value
 
 
 def table(scores: Sequence[BenchmarkScore]) -> str:

@@ -56,11 +56,13 @@ class BenchmarkScore:
         unit: what tables call a sequence, in the singular.
         trait: what they call an attribute.
         entrant: what they call who is scored.
+        falling: the smaller the main measure, the better.
     """
 
     unit: ClassVar[str] = "sequence"
     trait: ClassVar[str] = "attribute"
     entrant: ClassVar[str] = "tracker"
+    falling: ClassVar[bool] = False
 
     benchmark: str
     title: str

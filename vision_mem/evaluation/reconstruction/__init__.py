@@ -1,8 +1,15 @@
-"""Scores of camera paths and depth against the truth."""
+"""Depth, camera paths and points: sets, what is run on them, and scores against the truth."""
 
 from __future__ import annotations
 
 from vision_mem.evaluation.reconstruction.depth import ALIGNMENTS, DepthErrors, depth_errors
+from vision_mem.evaluation.reconstruction.opening import SCENE_KEYS, open_scene_set
+from vision_mem.evaluation.reconstruction.points import (
+    CloudErrors,
+    cloud_errors,
+    fit_points,
+    settle,
+)
 from vision_mem.evaluation.reconstruction.trajectory import (
     PathErrors,
     associate,
@@ -12,10 +19,16 @@ from vision_mem.evaluation.reconstruction.trajectory import (
 
 __all__ = [
     "ALIGNMENTS",
+    "SCENE_KEYS",
+    "CloudErrors",
     "DepthErrors",
     "PathErrors",
     "associate",
+    "cloud_errors",
     "depth_errors",
+    "fit_points",
+    "open_scene_set",
     "path_errors",
     "score_path_files",
+    "settle",
 ]

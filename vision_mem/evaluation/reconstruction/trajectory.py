@@ -6,7 +6,7 @@ Source: specs/mem4d.md section 3.2; Sturm et al. 2012 (the TUM benchmark); Umeya
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ class PathErrors:
         scale: that the path was multiplied by.
         degenerate: whether the positions lie on a line or a point, so that the alignment is not
             the only one: such a path is to be counted, not passed over.
+        distances: ``(N,)`` metres by which each aligned position is off.
     """
 
     ate: float
@@ -46,6 +47,9 @@ class PathErrors:
     poses: int
     scale: float
     degenerate: bool
+    distances: NDArray[np.float64] = field(
+        default_factory=lambda: np.zeros(0), repr=False, compare=False
+    )
 
 
 def path_errors(
@@ -94,6 +98,7 @@ def path_errors(
         poses=len(ours),
         scale=scale,
         degenerate=align != "none" and (_thin(ours[:, :3, 3]) or _thin(truth[:, :3, 3])),
+        distances=distance,
     )
 
 

@@ -1,0 +1,8 @@
+"""Rebuild a moving scene from pictures alone: a network, a ring of recent frames, a bank."""
+
+from __future__ import annotations
+
+from vision_mem.reconstruction.learned.records import LearnedResult
+from vision_mem.reconstruction.learned.session import LearnedConfig, LearnedSession
+
+__all__ = ["LearnedConfig", "LearnedResult", "LearnedSession"]

@@ -1,0 +1,327 @@
+"""One frame of B streams through the network and both memories.
+
+Training and sessions call the same function; training hands it the truth to write.
+
+Source: specs/mem4d.md sections 2.4 to 2.6 and 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vision_mem.models.mem4d_config import Mem4DConfig
+from vision_mem.models.mem4d_protocols import Decoded, Encoded, Entry, PersistentStore, Tokens
+from vision_mem.ops.pointmaps import moved
+from vision_mem.reconstruction.learned.persistent import Bank
+from vision_mem.reconstruction.learned.slots import SlotStore
+from vision_mem.reconstruction.learned.transient import Ring
+
+PERSISTENT, TRANSIENT = "persistent", "transient"
+_SURE = 20.0
+"""Logit of what is known to move."""
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Truth for memories, in training and comparisons.
+
+    Attributes:
+        centroids: ``(B, P, 3)`` true centroids of patches in the world.
+        dynamic: ``(B, P)`` true share that moves.
+        rows: ``(B,)`` bool: streams that write the truth; the others write what was decoded.
+    """
+
+    centroids: Tensor
+    dynamic: Tensor
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """All that B streams leave behind.
+
+    Attributes:
+        frame: ``(B,)`` int64 frames so far.
+        pose: ``(B, 4, 4)`` of the last frame.
+        pose_state: of the network's ``pose.memory``.
+        features: ``(B, P, C)`` of the last frame, or None.
+        grid: ``(h, w)`` patches of the last frame.
+        ring: what just happened; None where there is no such memory, or nothing in it yet.
+        store: what stays; likewise.
+    """
+
+    frame: Tensor
+    pose: Tensor
+    pose_state: Tensor
+    features: Tensor | None = None
+    grid: tuple[int, int] = (0, 0)
+    ring: Ring | None = None
+    store: PersistentStore | None = None
+
+    @classmethod
+    def start(cls, network: Any, batch: int) -> StreamState:
+        """B streams that have seen nothing."""
+        device = network.device
+        pose = torch.eye(4, device=device).expand(batch, 4, 4)
+        frame = torch.zeros(batch, dtype=torch.int64, device=device)
+        store = None
+        if network.config.persistent.kind == "slots":
+            store = SlotStore.empty(network.config, batch, device, torch.float32, network)
+        return cls(frame, pose, network.pose.memory.start(batch), store=store)
+
+    def restarted(self, rows: Tensor, network: Any) -> StreamState:
+        """With a new world for rows ``(B,)`` bool."""
+        fresh = StreamState.start(network, len(rows))
+        wide = rows.view(-1, *[1] * (self.pose_state.ndim - 1))
+        store = self.store
+        return replace(
+            self,
+            frame=torch.where(rows, 0, self.frame),
+            pose=torch.where(rows[:, None, None], fresh.pose, self.pose),
+            pose_state=torch.where(wide, fresh.pose_state, self.pose_state),
+            ring=None if self.ring is None else self.ring.emptied(rows),
+            store=store.emptied(rows) if isinstance(store, Bank | SlotStore) else store,
+        )
+
+    def detached(self) -> StreamState:
+        """Without gradients, for long clips."""
+        ring, store = self.ring, self.store
+        return replace(
+            self,
+            pose=self.pose.detach(),
+            pose_state=self.pose_state.detach(),
+            features=None if self.features is None else self.features.detach(),
+            ring=None if ring is None else _detached(ring),
+            store=None if store is None else _detached(store),
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a frame is looked at.
+
+    Attributes:
+        update: whether memories change.
+        soft: training: soft weights, all attention, gradients through what is written.
+        forget: ``(B,)`` bool by memory: rows that may not read it on this frame.
+        flow: ``(B, P, 2)`` displacement to the frame before, in patches, or None.
+        pose: ``(B, 4, 4)`` known camera-to-world, or None.
+        moving: ``(B, H, W)`` bool: pixels that are known to move, or None.
+    """
+
+    update: bool = True
+    soft: bool = False
+    forget: dict[str, Tensor] | None = None
+    flow: Tensor | None = None
+    pose: Tensor | None = None
+    moving: Tensor | None = None
+
+
+def prepare(
+    network: Any, images: Tensor, rays: Tensor | None = None, given: Tensor | None = None
+) -> list[tuple[Encoded, Tensor]]:
+    """What memory has no part in, for whole clips at once.
+
+    Args:
+        network: a ``PointNetwork``.
+        images: ``(B, T, 3, H, W)`` in [-1, 1]; the first frames define their worlds.
+        rays: ``(B, H, W, 2)`` or None.
+        given: ``(B,)`` bool: whose rays count.
+
+    Returns:
+        T times a frame and its motion, for ``advance``.
+    """
+    batch, length = images.shape[:2]
+    first = torch.zeros(batch, length, dtype=torch.bool, device=images.device)
+    first[:, 0] = True
+    every = network.encode(
+        images.flatten(0, 1),
+        first.flatten(),
+        None if rays is None else rays.repeat_interleave(length, dim=0),
+        None if given is None else given.repeat_interleave(length, dim=0),
+    )
+    features = every.features.unflatten(0, (batch, length))
+    before = torch.cat([features[:, :1], features[:, :-1]], dim=1).flatten(0, 1)
+    motion = network.move(every, before, ~first.flatten()).unflatten(0, (batch, length))
+    tokens = every.tokens.unflatten(0, (batch, length))
+    told = None
+    if rays is not None:
+        told = torch.ones_like(first[:, 0]) if given is None else given
+    return [
+        (
+            replace(
+                every, features=features[:, t], tokens=tokens[:, t], rays=rays, given=told,
+                first=first[:, t],
+            ),
+            motion[:, t],
+        )
+        for t in range(length)
+    ]  # fmt: skip
+
+
+def advance(
+    network: Any,
+    state: StreamState,
+    images: Tensor,
+    rays: Tensor | None = None,
+    given: Tensor | None = None,
+    *,
+    look: Look = Look(),
+    taught: Taught | None = None,
+    prepared: tuple[Encoded, Tensor] | None = None,
+) -> tuple[Decoded, StreamState]:
+    """Look at the next frame of each stream.
+
+    Args:
+        network: a ``PointNetwork``.
+        state: what the streams left behind.
+        images: ``(B, 3, H, W)`` in [-1, 1].
+        rays: ``(B, H, W, 2)`` x/z and y/z of pixels, or None.
+        given: ``(B,)`` bool: whose rays count.
+        look: how.
+        taught: truth to write, or None.
+        prepared: of this frame, from ``prepare``, in place of encoding it here.
+
+    Returns:
+        What is seen, and the new state; the old one where ``look.update`` is False. Rows whose
+        answer is not finite write nothing.
+    """
+    config: Mem4DConfig = network.config
+    first = state.frame == 0
+    ring, store, features = state.ring, state.store, state.features
+    if prepared is not None:
+        encoded, motion = prepared
+    else:
+        encoded = network.encode(images, first, rays, given)
+        if features is not None and encoded.grid != state.grid:
+            ring = features = None  # another size: what is told by patches does not fit any more
+        motion = network.move(encoded, features, None if features is None else ~first, look.flow)
+    if store is None and config.persistent.kind == "slots":
+        device = network.device
+        store = SlotStore.empty(config, len(images), device, torch.float32, network)
+    memories, readers = _readers(network, encoded, state, ring, store, look)
+    token = network.pose.token.expand(len(images), -1, -1)
+    token = torch.where(
+        first[:, None, None], token, network.pose.memory.ask(state.pose_state, encoded)
+    )
+    decoded = network.decode(encoded, motion, readers, memories, token, state.pose)
+    decoded = _told(decoded, look)
+    if not look.update:
+        return decoded, state
+    entries = network.entries(encoded, motion, decoded)
+    if taught is not None:
+        entries = {name: _taught(entry, taught) for name, entry in entries.items()}
+    sound = _finite(decoded)
+    if config.transient.frames:
+        entry = entries[TRANSIENT]
+        held = ring or Ring.empty(entry, config.transient.frames)
+        ring = held.write(entry, torch.where(sound, state.frame, -1), config.transient)
+    if store is not None:
+        before = store
+        told = entries.get(PERSISTENT) or entries[TRANSIENT]
+        store = store.write(told, decoded, readers[PERSISTENT])
+        if not bool(sound.all()):
+            store = _chosen(sound, store, before)
+    elif config.persistent.kind == "bank":
+        entry = entries[PERSISTENT]
+        empty = Bank.empty(config.persistent, entry, soft=look.soft)
+        store = empty.write(entry, decoded, readers[PERSISTENT])
+    pose = torch.where(sound[:, None, None], decoded.pose, state.pose).detach()
+    carried = network.pose.memory.write(state.pose_state, encoded, decoded.pose_token)
+    return decoded, StreamState(
+        state.frame + 1,
+        pose,
+        torch.where(sound[:, None, None], carried, state.pose_state),
+        encoded.features,
+        encoded.grid,
+        ring,
+        store,
+    )
+
+
+def _readers(
+    network: Any,
+    encoded: Encoded,
+    state: StreamState,
+    ring: Ring | None,
+    store: PersistentStore | None,
+    look: Look,
+) -> tuple[list[Tokens], dict[str, Any]]:
+    """Tokens that may be matched, and readers of both memories."""
+    config: Mem4DConfig = network.config
+    memories: list[Tokens] = []
+    recent = None
+    if ring is not None:
+        h, w = encoded.grid
+        rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        places = torch.stack([rows, columns], dim=-1).flatten(0, 1)[None].float()
+        recent = _kept(ring.tokens(state.frame, places.to(network.device)), look, TRANSIENT)
+        memories.append(recent)
+    floor = 0.0 if look.soft else config.persistent.floor
+    if isinstance(store, Bank):
+        lasting = _kept(store.tokens(), look, PERSISTENT)
+        memories.append(lasting)
+        reader = network.read_bank(lasting, encoded, state.pose, floor)
+    elif store is not None:
+        reader = store.reader(network, encoded, state.pose, floor)
+        told = store.tokens()
+        memories += [] if told is None else [told]
+    else:
+        reader = network.read_bank(None, encoded, state.pose)
+    readers = {
+        PERSISTENT: reader,
+        TRANSIENT: network.read_transient(recent, encoded, state.pose),
+    }
+    return memories, readers
+
+
+def _kept(tokens: Tokens, look: Look, name: str) -> Tokens:
+    if look.forget is None or name not in look.forget:
+        return tokens
+    return replace(tokens, valid=tokens.valid & ~look.forget[name][:, None])
+
+
+def _taught(entry: Entry, taught: Taught) -> Entry:
+    return replace(
+        entry,
+        centroids=torch.where(taught.rows[:, None, None], taught.centroids, entry.centroids),
+        dynamic=torch.where(taught.rows[:, None], taught.dynamic, entry.dynamic),
+        truth=taught.dynamic,
+    )
+
+
+def _finite(decoded: Decoded) -> Tensor:
+    """``(B,)`` bool: rows without NaN or infinity."""
+    parts = (decoded.points_world, decoded.conf_world, decoded.pose, decoded.tokens)
+    rows = [part.detach().flatten(1).isfinite().all(dim=1) for part in parts]
+    return torch.stack(rows).all(dim=0)
+
+
+def _told(decoded: Decoded, look: Look) -> Decoded:
+    """With what the caller knows better."""
+    if look.pose is not None:
+        world = moved(decoded.points_self, look.pose)
+        decoded = replace(decoded, pose=look.pose, points_world=world)
+    if look.moving is not None:
+        logit = torch.where(look.moving, _SURE, decoded.dynamic_logit)
+        decoded = replace(decoded, dynamic_logit=logit)
+    return decoded
+
+
+def _chosen(rows: Tensor, one: Any, other: Any) -> Any:
+    """Rows of one memory, the others of another."""
+    changed = {
+        name: torch.where(rows.view(-1, *[1] * (value.ndim - 1)), value, getattr(other, name))
+        for name, value in vars(one).items()
+        if isinstance(value, Tensor)
+    }
+    return replace(one, **changed)
+
+
+def _detached(memory: Any) -> Any:
+    changed = {k: v.detach() for k, v in vars(memory).items() if isinstance(v, Tensor)}
+    return replace(memory, **changed)
