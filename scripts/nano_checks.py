@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from learning_run import Table
 from nano_clips import Clip, render_clip
 from nano_pictures import Pictures
 
@@ -53,34 +53,6 @@ def check(network: Any, clips: Sequence[Clip], device: torch.device) -> dict[str
                 elif kind == "box":
                     scores["first"].append(score)
     return {name: float(np.mean(values)) for name, values in scores.items()}
-
-
-class Table:
-    """Rows of a CSV file; rows from ``start`` on are dropped, as a resumed run makes them anew."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self.path = path
-        self.rows: list[dict[str, str]] = []
-        if start > 0 and path.is_file():
-            with path.open(newline="") as stream:
-                self.rows = [row for row in csv.DictReader(stream) if int(row["step"]) <= start]
-        self._write()
-
-    def add(self, **row: float) -> None:
-        self.rows.append(
-            {k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in row.items()}
-        )
-        self._write()
-
-    def _write(self) -> None:
-        if self.rows:
-            names = list(dict.fromkeys(name for row in self.rows for name in row))
-            partial = self.path.with_name(f".{self.path.name}")
-            with partial.open("w", newline="") as stream:
-                writer = csv.DictWriter(stream, names, restval="")
-                writer.writeheader()
-                writer.writerows(self.rows)
-            partial.replace(self.path)
 
 
 def draw_curve(out: Path, curve: Table, checks: Table) -> None:

@@ -8,7 +8,6 @@ every candidate is learned, the mask of the best one only.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from learning_run import Average as Average  # as the scripts that train ask for it here
 from nano_clips import log_uniform
 from nano_pictures import Image
 from numpy.typing import NDArray
@@ -333,28 +333,3 @@ def _frame_loss(guess: FrameGuess, masks: Tensor) -> dict[str, Tensor]:
         "presence": F.binary_cross_entropy_with_logits(guess.present[:, 0], there),
         "hit": (overlap[rows, guess.iou.argmax(1)] * there).sum() / count,
     }
-
-
-class Average:
-    """A network whose weights are the moving average of another's.
-
-    Args:
-        network: followed from its present weights on.
-        decay: share kept at each step; less at the beginning, so that it forgets the start.
-    """
-
-    def __init__(self, network: Any, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._decay = decay
-        self._pairs = [
-            (own, other)
-            for own, other in zip(self.network.parameters(), network.parameters(), strict=True)
-            if other.requires_grad
-        ]
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move towards the followed network; ``step`` counts from 1."""
-        share = 1 - min(self._decay, (1 + step) / (10 + step))
-        mine, theirs = zip(*self._pairs, strict=True)
-        torch._foreach_lerp_(mine, theirs, share)

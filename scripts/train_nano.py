@@ -13,8 +13,6 @@ first. What ``OUT`` gets and more: docs/nano.md.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import math
 import sys
 import time
@@ -23,12 +21,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from nano_checks import Table, check, check_set, draw_curve
+from learning_run import Average, Table, half_cosine, keep_memory, one_thread, words_of
+from nano_checks import check, check_set, draw_curve
 from nano_clips import render_clip
-from nano_learning import PROMPTS, Average, Batch, clip_loss, collate, run_clip
+from nano_learning import PROMPTS, Batch, clip_loss, collate, run_clip
 from nano_pack import unpack
 from nano_pictures import Folders, Pictures, gather
 from nano_pseudo import PseudoClips
@@ -93,10 +91,7 @@ class Plan:
 
     def rate(self, step: int) -> float:
         """Factor on the learning rates: up in a line, down in half a cosine to a hundredth."""
-        if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return half_cosine(step, self.steps, self.warm_up)
 
 
 class Stream(torch.utils.data.Dataset):
@@ -120,19 +115,6 @@ class Stream(torch.utils.data.Dataset):
             if clip.targets:
                 clips.append((clip.images, clip.ids, clip.targets))
         return collate(clips, rng, plan.prompts(step), plan.objects)
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory: getting it anew at each step took half of a CPU's time."""
-    with contextlib.suppress(OSError, AttributeError):  # other C libraries
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(-4, 0)  # M_MMAP_MAX
-        library.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 # -- the network -------------------------------------------------------------------------------
@@ -310,10 +292,6 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     return step
 
 
-def words_of(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-
-
 def batches(
     args: argparse.Namespace, plan: Plan, pictures: Path, start: int, side: int
 ) -> torch.utils.data.DataLoader:
@@ -323,7 +301,7 @@ def batches(
         batch_size=None,
         sampler=range(start, plan.steps),
         num_workers=args.workers,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
         prefetch_factor=4 if args.workers else None,
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from vision_mem.config import load_config
 from vision_mem.geometry.camera import Pinhole
@@ -15,10 +16,18 @@ from vision_mem.io.rgbdframe import RgbdFrame
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.mem4d import Mem4DNetwork
+from vision_mem.models.mem4d_config import (
+    DecoderConfig,
+    EncoderConfig,
+    PersistentConfig,
+    named_config,
+)
 from vision_mem.models.videoqa_fakes import FakeVideoModel
 from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
+from vision_mem.reconstruction.learned import LearnedSession
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
@@ -227,12 +236,42 @@ def depth_camera(preset: str) -> System:
 
 
 PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
+
+
+def pictures_alone() -> System:
+    """The learned reconstruction, with a small network of random weights."""
+    small = replace(
+        named_config("nano-48"),
+        size=24,
+        encoder=EncoderConfig(16, 1, 2),
+        decoder=DecoderConfig(16, 2, 2, coordinates=True),
+        persistent=PersistentConfig(capacity=12, confident=1.0),
+    )
+
+    def network() -> Mem4DNetwork:
+        torch.manual_seed(0)
+        return Mem4DNetwork(small).eval()
+
+    def seen(result: Any) -> Any:
+        parts = (result.pose, result.points_world, result.labels, result.conf_world)
+        return [part.tobytes() for part in parts], result.pose_source, dict(result.stats)
+
+    return System(
+        model=network,
+        session=LearnedSession,
+        drive=lambda session, frame: session.step(frame),
+        answer=seen,
+        full_after=2,
+    )
+
+
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
 SYSTEMS |= {f"mots {name}": many(name) for name in ("default", "official", "probabilistic")}
 RIVALS = ("recent-only", "fifo", "uniform", "similarity-only")
 SYSTEMS |= {f"videoqa {name}": asking(name) for name in ("default", "official", *RIVALS)}
 SYSTEMS |= {f"navigation {name}": roaming(name) for name in ("indoor", "paper")}
 SYSTEMS |= {f"depth {name}": depth_camera(name) for name in ("default", "fuse-everything")}
+SYSTEMS["pictures alone"] = pictures_alone()
 SYSTEMS["embedded samurai"] = embedded("samurai")
 SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 

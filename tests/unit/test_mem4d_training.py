@@ -337,3 +337,9 @@ class TestLearning:
         assert "stopped at the gate" in capsys.readouterr().err
         assert training.load(tmp_path / "run")["step"] == 1
         assert (tmp_path / "run" / "curve.png").is_file()
+        assert training.main([*flags, "--resume"]) == 1
+        assert training.load(tmp_path / "run")["step"] == 1
+        monkeypatch.setitem(training.KINDS, "B", lambda side: made.Kind("b", 12, (1, 1), side=side))
+        assert training.main([*flags, "--resume", "--past-gate", "--clips-b", "8192"]) == 2
+        assert training.main([*flags, "--resume", "--past-gate"]) == 0
+        assert training.load(tmp_path / "run")["step"] == 4

@@ -143,7 +143,6 @@ class Decoded:
             None.
         patch_points: ``(B, P, 3)`` first guess of the patches' points in the camera, or None.
         mass: attention that went to each token, ``(B, N)``, by memory.
-        seen: raw reads of layers, for memories that need more than ``mass``; by memory.
         rgb: ``(B, H, W, 3)`` in [-1, 1], or None.
     """
 

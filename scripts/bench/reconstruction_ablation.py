@@ -1,0 +1,247 @@
+"""What two memories are worth: one model, other memories, equal tokens, equal training.
+
+    python scripts/bench/reconstruction_ablation.py --out runs/ablation
+    python scripts/bench/reconstruction_ablation.py --out runs/ablation --resume   # also to extend
+    python scripts/bench/reconstruction_ablation.py --out runs/try --trial         # minutes
+
+Each row is trained with each seed by ``scripts/train_reconstruction.py``: the same steps, the same
+clips in the same order. Then all rows are measured on the same held-out clips: ``motion`` (fast
+bodies, 16 frames), ``revisit`` (a camera that comes back after 48 frames or more) and ``clutter``
+(a third of the pixels or more move). OUT gets one JSON file a row and seed, and ``table.md``.
+
+Below the table is what was expected of ``dual`` before anything was trained (specs/mem4d.md 4.3),
+and whether it came true. It is printed whatever it says; rows without results say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import train_reconstruction
+from learning_run import load
+from reconstruction_suites import Suite, measure, suitable_seeds, suites
+from reconstruction_variants import SHARED, VARIANTS, budget
+
+from vision_mem.errors import InputError, VisionMemError
+from vision_mem.models import use_threads
+from vision_mem.models.mem4d import Mem4DNetwork
+from vision_mem.models.mem4d_config import named_config
+from vision_mem.models.weights import choose_device
+
+COLUMNS = ("abs rel", "abs rel static", "abs rel moving", "world static", "world moving", "ate",
+           "rpe r", "mask iou", "revisit", "ghost")  # fmt: skip
+MORE_IS_BETTER = ("mask iou",)
+Results = dict[str, dict[int, dict[str, Any]]]
+
+
+def run_row(args: argparse.Namespace, row: str, seed: int, sets: list[tuple[Suite, list[int]]]
+            ) -> dict[str, Any]:  # fmt: skip
+    """Train one row with one seed as far as it is not, and measure it."""
+    folder = args.out / "runs" / f"{row.replace(' ', '-').replace('/', '')}-{seed}"
+    words = [
+        "--out",
+        str(folder),
+        "--cache",
+        str(args.out / "clips"),
+        "--config",
+        args.config,
+        "--variant",
+        row,
+        "--seed",
+        str(seed),
+        "--past-gate",
+        "--check-clips",
+        "0",
+        "--device",
+        args.device,
+        "--steps-a",
+        str(args.steps[0]),
+        "--steps-b",
+        str(args.steps[1]),
+        "--steps-c",
+        str(args.steps[2]),
+        "--batch",
+        str(args.batch),
+        "--save-minutes",
+        "5",
+        "--warm-up",
+        str(min(500, sum(args.steps) // 10 + 1)),
+    ]
+    for name, count in zip("abc", args.train_clips, strict=True):
+        words += [f"--clips-{name}", str(count)]
+    if args.threads:
+        words += ["--threads", str(args.threads)]
+    if (folder / "checkpoint.pt").is_file():
+        words.append("--resume")
+    if train_reconstruction.main(words):
+        raise InputError(f"training {row!r} with seed {seed} failed; see above")
+    content = load(folder)
+    plan = train_reconstruction.plan_of(content)
+    if content["step"] < plan.steps:
+        raise KeyboardInterrupt
+    config = plan.network_config()
+    network = Mem4DNetwork(config).to(choose_device(args.device)).eval()
+    network.load_state_dict(content["average"])
+    found: dict[str, Any] = {suite.name: measure(network, suite, seeds) for suite, seeds in sets}
+    ring = config.transient.frames * (config.size // config.patch) ** 2
+    held = 0 if config.persistent.kind == "none" else config.persistent.capacity
+    found["tokens"] = ring + held
+    parts = 1 if config.persistent.kind == "slots" else 2  # tokens have a key and a value
+    found["kib"] = (2 * ring + parts * held) * config.decoder.width * 4 / 1024
+    found["seconds"] = content["seconds"]
+    return found
+
+
+def table(results: Results, sets: Sequence[str]) -> str:
+    """All rows, a block a suite, mean and standard deviation over seeds."""
+    lines = []
+    for suite in sets:
+        lines += [f"### {suite}", "",
+                  "| row | seeds | tokens | KiB | ms/frame | " + " | ".join(COLUMNS) + " |",
+                  "|---" * (5 + len(COLUMNS)) + "|"]  # fmt: skip
+        for row, seeds in results.items():
+            cells = [row, str(len(seeds))]
+            if not seeds:
+                cells += ["-"] * (3 + len(COLUMNS))
+            else:
+                one = next(iter(seeds.values()))
+                ms = np.mean([s[suite]["ms"] for s in seeds.values()])
+                cells += [str(one["tokens"]), f"{one['kib']:.0f}", f"{ms:.1f}"]
+                cells += [_cell([s[suite][name] for s in seeds.values()]) for name in COLUMNS]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(values: Sequence[float]) -> str:
+    known = [v for v in values if np.isfinite(v)]
+    if not known:
+        return "-"
+    spread = f" ± {np.std(known, ddof=1):.2g}" if len(known) > 1 else ""
+    return f"{np.mean(known):.3f}{spread}"
+
+
+def judged(results: Results) -> list[str]:
+    """What was expected, and whether it came true."""
+    out = []
+    for number, (suite, name, share, against) in enumerate(
+        [("motion", "world static", 1.0, ("none",)), ("revisit", "revisit", 0.9, SHARED),
+         ("motion", "abs rel moving", 0.95, SHARED), ("clutter", "abs rel moving", 0.95, SHARED),
+         ("clutter", "ghost", 0.7, SHARED)], start=1,
+    ):  # fmt: skip
+        ours = _values(results, "dual", suite, name)
+        theirs = {row: _values(results, row, suite, name) for row in against}
+        theirs = {row: values for row, values in theirs.items() if len(values)}
+        want = f"{number}. {suite}, {name}: dual at most {share:g} of "
+        want += "none" if against == ("none",) else "the best shared memory"
+        if not len(ours) or not theirs:
+            out.append(f"{want}: not measured")
+            continue
+        best = min(theirs, key=lambda row: float(np.mean(theirs[row])))
+        gap = share * np.mean(theirs[best]) - np.mean(ours)
+        error = np.sqrt(_error(ours) ** 2 + (share * _error(theirs[best])) ** 2)
+        sure = "beyond two standard errors" if abs(gap) > 2 * error else "within two errors"
+        if len(ours) < 2:
+            sure = "one seed says nothing about errors"
+        word = "yes" if gap > 0 else "no"
+        out.append(
+            f"{want}: {word} ({np.mean(ours):.3f} against {np.mean(theirs[best]):.3f} of {best}; "
+            f"{sure})"
+        )
+    return out
+
+
+def _values(results: Results, row: str, suite: str, name: str) -> np.ndarray:
+    found = [s[suite][name] for s in results.get(row, {}).values()]
+    return np.array([v for v in found if np.isfinite(v)])
+
+
+def _error(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true", help="keep what OUT has, make the rest")
+    parser.add_argument("--trial", action="store_true", help="few steps, few short clips")
+    parser.add_argument("--config", default="nano-48")
+    parser.add_argument("--rows", default=",".join(VARIANTS), help="with commas [all]")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, nargs=3, default=[4000, 12000, 4000], metavar="N")
+    parser.add_argument("--train-clips", type=int, nargs=3, default=[8192, 4096, 2048],
+                        metavar="N")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--clips", type=int, default=256, help="of each suite")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    args = parser.parse_args(words)
+    if args.trial:
+        args.steps, args.train_clips, args.batch, args.clips = [2, 2, 1], [32, 32, 32], 2, 2
+    try:
+        return _compare(args)
+    except VisionMemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"stopped; go on with --out {args.out} --resume", file=sys.stderr)
+        return 130
+
+
+def _compare(args: argparse.Namespace) -> int:
+    rows = [row.strip() for row in args.rows.split(",") if row.strip()]
+    config = named_config(args.config)
+    for row in rows:
+        if row not in VARIANTS:
+            raise InputError(f"no row {row!r}; expected some of {', '.join(VARIANTS)}")
+    if args.threads:
+        use_threads(args.threads)
+    asked = {"config": args.config, "steps": args.steps, "train_clips": args.train_clips,
+             "batch": args.batch, "clips": args.clips, "trial": args.trial}  # fmt: skip
+    note = args.out / "asked.json"
+    if note.is_file() and not args.resume:
+        raise InputError(f"{args.out} has results; add --resume, or give another --out")
+    if note.is_file() and json.loads(note.read_text()) != asked:
+        raise InputError(f"{args.out} was made with {note.read_text().strip()}; ask for the same")
+    args.out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(asked) + "\n")
+    kinds = suites(config.size, short=args.trial)
+    sets = [(s, suitable_seeds(s, args.clips, args.out / "seeds")) for s in kinds]
+    results: Results = {row: {} for row in rows}
+    for seed in args.seeds:
+        for row in rows:
+            path = args.out / f"{row.replace(' ', '-').replace('/', '')}-{seed}.json"
+            if path.is_file():
+                results[row][seed] = json.loads(path.read_text())
+                continue
+            found = run_row(args, row, seed, sets)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(found, indent=1) + "\n")
+            partial.replace(path)
+            results[row][seed] = found
+            print(f"{row}, seed {seed}: {found['seconds']:.0f} s of training", flush=True)
+    told = [table(results, [s.name for s in kinds]), *judged(results)]
+    head = (f"{args.config}, {budget(config)} tokens, {sum(args.steps)} steps of "
+            f"{args.batch} clips, {args.clips} clips a suite, seeds {args.seeds}")  # fmt: skip
+    text = "\n".join([head, "", *told]) + "\n"
+    (args.out / "table.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main())
