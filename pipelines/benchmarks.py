@@ -253,14 +253,15 @@ def plan_detected(request: Request) -> Plan:
     from vision_mem.io.classnames import parse_classes
     from vision_mem.mots import MotsConfig
 
+    from .detecting import usual_preset
+
     generated = request.dataset == "crowds"
     given = {"--init": request.init != "auto", **request.of_questions}
     request.refuse("objects that a detector finds", given)
     if not generated:
         request.refuse("its own sequences", {"--crowd": request.crowd})
     detect = (request.detect or PUBLIC).strip()
-    kind = detect.partition(":")[0]
-    preset = request.preset or ("motion" if kind == "motion" else "default")
+    preset = request.preset or usual_preset([detect])
     config = load_config(MotsConfig, preset, request.changes, folder="mots")
     classes = tuple(sorted(parse_classes(request.classes).items()))
     crowd = _prepare(request) if generated else {}
@@ -283,6 +284,7 @@ def plan_detected(request: Request) -> Plan:
         "split": request.split, "detect": detect, "classes": [list(pair) for pair in classes],
         "crowd": crowd, **asdict(config),
     }  # fmt: skip
+    kind = detect.partition(":")[0]
     shown = kind if kind in _OF_SEQUENCES else detect
     tracker = f"{Path(preset).stem} {Path(request.model).name} {shown}"
     return Plan(

@@ -51,6 +51,14 @@ def is_motion(words: Sequence[str]) -> bool:
     return all(word.strip().partition(":")[0] == "motion" for word in words)
 
 
+def usual_preset(words: Sequence[str]) -> str:
+    """The rules that go with detectors when nobody says which."""
+    if not is_motion(words):
+        return "default"
+    upright = all(word.strip() == "motion:upright" for word in words)
+    return "upright" if upright else "motion"
+
+
 def make_detector(
     words: Sequence[str],
     *,

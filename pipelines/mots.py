@@ -31,6 +31,7 @@ from .detecting import (
     looked_at,
     make_detector,
     skipped_frames,
+    usual_preset,
 )
 from .follow import Shifted, follow, nothing_left
 from .options import take_options
@@ -158,7 +159,7 @@ def main(
         raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
     names = check_names([name.strip() for name in options.save.split(",") if name.strip()])
     meant = parse_classes(options.classes)
-    preset = options.preset or ("motion" if is_motion(options.detect) else "default")
+    preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
     live = source.isdecimal() or is_url(source)

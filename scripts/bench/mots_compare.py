@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("clip", help="a MOTChallenge folder, or crowd")
     parser.add_argument("--detector", default="people", choices=DETECTORS)
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--preset", help="motion with a motion detector, else default")
+    parser.add_argument("--preset", help="motion or upright with a motion detector, else default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--try", action="append", dest="tries", default=[], metavar="KEY=VALUE,...")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
@@ -136,7 +136,7 @@ def main() -> None:
     args = parser.parse_args()
     use_threads(1)
     motion = args.detector in ("motion", "people")
-    preset = args.preset or ("motion" if motion else "default")
+    preset = args.preset or {"motion": "motion", "people": "upright"}.get(args.detector, "default")
     if args.clip == "crowd":
         clips: list[Any] = [
             Crowd(seed, args.frames, boxes=True, objects=args.objects) for seed in args.seeds
