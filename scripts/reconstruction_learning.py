@@ -65,7 +65,9 @@ def stage_at(step: int, steps: tuple[int, int, int], side: int) -> Stage:
 
 
 KINDS = {
-    "A": lambda side: Kind("still", 4, (0, 0), (0.05, 0.2), side=side),
+    # Steps from a tenth of a second to a whole one: a camera that moves a hand's breadth in four
+    # frames moves a fraction of a patch, and standing still is hard to beat.
+    "A": lambda side: Kind("still", 4, (0, 0), (0.1, 1.0), side=side),
     "B": lambda side: Kind("moving", 12, (1, 4), (0.1, 0.3), side=side),
     "C": lambda side: Kind("long", 24, (2, 4), (0.1, 0.3), side=side),
 }
