@@ -154,7 +154,6 @@ class TestConfig:
             (lambda: Mem4DConfig(decoder=DecoderConfig(width=100)), "multiple"),
             (lambda: Mem4DConfig(init="vggt"), "cut3r"),
         ],
-        ids=str,
     )
     def test_wrong_settings_say_what_is_right(self, make, word):
         with pytest.raises(InputError, match=word):
