@@ -15,11 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.masks import (
-    alternative_overlaps,
-    fill_holes,
-    mask_to_box,
-)
+from vision_mem.geometry.masks import alternative_overlaps, fill_holes, mask_to_box
 from vision_mem.models.protocols import (
     Candidates,
     ImageFeatures,
@@ -34,7 +30,7 @@ from vision_mem.tracking.choice import (
     choose_candidate,
     choose_prompted,
 )
-from vision_mem.tracking.memory import MaskMemory
+from vision_mem.tracking.memory import MaskMemory, describe_read
 from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.parallel import cores, mapped
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
@@ -142,7 +138,7 @@ class Engine:
             for row, (n, scores) in enumerate(zip(group, scores_to_host(made, grid), strict=True)):
                 one = objects[n]
                 choice = choose_candidate(policy, one.choice, scores)
-                diary = {"prompt": None, "read": _describe_read(reads[n])}
+                diary = {"prompt": None, "read": describe_read(reads[n])}
                 drafts.append(
                     self._draft(
                         one, one, one.age + 1, made.of(row), grid[row], scores, choice, diary
@@ -212,7 +208,7 @@ class Engine:
         choice = choose_prompted(policy, state, scores)
         diary: dict[str, Any] = {
             "prompt": describe_prompt(prompt),
-            "read": None if read is None else _describe_read(read),
+            "read": None if read is None else describe_read(read),
         }
         if notes:
             diary["notes"] = notes
@@ -399,11 +395,3 @@ class Engine:
                 )
             )
         return tuple(objects), kept
-
-
-def _describe_read(read: MemoryRead) -> dict[str, Any]:
-    return {
-        "prompts": [entry.index for entry in read.prompts],
-        "recents": [[t_pos, entry.index] for entry, t_pos in read.recents],
-        "pointers": [read.index - position for _, position in read.pointers],
-    }

@@ -323,3 +323,12 @@ def _remembered(state: Mapping[str, Any], device: torch.device) -> Remembered:
     tensors = {str(name): tensor.to(device) for name, tensor in state["tensors"].items()}
     entry = MemoryEntry(int(state["index"]), tensors, state["pointer"].to(device))
     return Remembered(entry, FrameRecord(**state["record"]))
+
+
+def describe_read(read: MemoryRead) -> dict[str, Any]:
+    """Which frames a look at a memory saw, for the diary."""
+    return {
+        "prompts": [entry.index for entry in read.prompts],
+        "recents": [[t_pos, entry.index] for entry, t_pos in read.recents],
+        "pointers": [read.index - position for _, position in read.pointers],
+    }
