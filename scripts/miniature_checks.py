@@ -2,95 +2,142 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from miniature_learning import Pupil, frames_of, memory_config
-from miniature_questions import CHECK_SEEDS, REALTIME, Asked, Clip, Wanted, make_clip
+from miniature_learning import Pupil
+from miniature_pictures import Scene, make_scene
+from miniature_questions import (
+    CHECK_SEEDS,
+    GROUP_OF,
+    REALTIME,
+    SECONDS,
+    Watch,
+    choices_at,
+    stream_of,
+)
+from miniature_watching import Pool, Reader, memory_config
 from nano_checks import Table
 
 from vision_mem.evaluation.videoqa.ovobench import GROUPS
+from vision_mem.models.videoqa_options import ByLikelihood
+from vision_mem.models.videoqa_protocols import Question
+from vision_mem.streamquestions import CHOICES, StreamQuestion
+from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
 
 GOAL = 0.9
 """Of the present-tense questions: from there on the weights may be shipped."""
-_BUDGET = 256
+BUDGET = 384
+_MOMENTS = 2
+_PASSES = 2
+_BLANK = np.zeros((168, 224, 3), np.uint8)
 
 
-def check_set(count: int, *, remembered: bool = True) -> list[Clip]:
-    """Clips that are the same in every run: short ones, and half as many remembered streams.
+def check_scenes(count: int) -> list[Scene]:
+    """Grids that are the same in every run, for the vision tower."""
+    return [make_scene(np.random.default_rng((76, n))) for n in range(count)]
+
+
+def check_watches(count: int, first: int = 0) -> list[Watch]:
+    """Streams that are the same in every run, all remembered by default.
 
     Args:
-        count: of the short ones.
-        remembered: whether there are any of the others.
+        count: how many.
+        first: number of the first one; later ones are those that no check during a run has seen.
     """
-    short = Wanted(letters=0.7, asked=10)
-    long = Wanted(remembered=True, asked=10, letters=1.0, budgets=(_BUDGET, _BUDGET))
-    return [
-        *(make_clip(CHECK_SEEDS + n, np.random.default_rng((77, n)), short) for n in range(count)),
-        *(
-            make_clip(CHECK_SEEDS + 100_000 + n, np.random.default_rng((78, n)), long)
-            for n in range(count // 2 if remembered else 0)
-        ),
-    ]
+    made = []
+    for n in range(first, first + count):
+        stream, rng = stream_of(CHECK_SEEDS + n), np.random.default_rng((77, n))
+        quiet = [t for t in range(SECONDS // 4, SECONDS) if stream.is_quiet(t)]
+        times = sorted(rng.choice(quiet, _MOMENTS, replace=False).tolist())
+        moments = tuple(
+            (t, choices_at(stream, t, rng, CHOICES, passes=_PASSES, most=99)) for t in times
+        )
+        made.append(Watch(n, 0, "default", BUDGET, moments))
+    return made
 
 
 @torch.no_grad()
-def check(pupil: Pupil, clips: Sequence[Clip]) -> dict[str, float]:
+def check(pupil: Pupil, watches: Sequence[Watch], pool: Pool) -> dict[str, float]:
     """Ask a real session.
 
     Args:
         pupil: answers.
-        clips: from ``check_set``.
+        watches: from ``check_watches``.
+        pool: of their streams.
 
     Returns:
-        Shares of right answers, 0 to 1, of those kinds that were asked: ``present``, letters
-        about the last frame of a short clip, and in it each task; ``words``, the same without
-        options, and each task; ``practice``; and of remembered streams ``realtime``,
-        ``backward``, ``forward``. ``chance`` is what guessing would reach in ``present``.
+        Shares of right answers, 0 to 1, means over tasks: ``present``, said in words, and each
+        task of it; ``realtime`` and ``backward``, the likeliest option, and each task of them.
+        ``commonest`` is what the commonest answer of each kind of question reaches in ``present``,
+        ``guessing`` what guessing an option reaches in ``backward``.
     """
-    right: dict[str, list[float]] = {}
-    for clip in clips:
-        session = VideoMemorySession(pupil, memory_config(clip.budget))
-        waiting = dict(clip.moments)
-        for count, frame in enumerate(frames_of(clip), 1):
-            session.step(frame)
-            for one in waiting.get(count, ()):
-                said = (session.ask(one.question).text or "").strip()
-                for name in _kinds(one, remembered=clip.budget is not None):
-                    right.setdefault(name, []).append(float(said == one.answer))
-                if one.form == "letter" and clip.budget is None and one.task in REALTIME:
-                    right.setdefault("chance", []).append(1 / len(one.question.options))
-    order = ["present", "chance", "words", "practice", *GROUPS, *REALTIME]
-    order += [f"{task} words" for task in REALTIME]
-    return {name: float(np.mean(right[name])) for name in order if name in right}
+    right: dict[str, dict[str, list[float]]] = {}
+    kinds: dict[tuple[str, str], Counter[str]] = {}
+
+    def note(group: str, task: str, value: float) -> None:
+        right.setdefault(group, {}).setdefault(task, []).append(value)
+
+    for watch in watches:
+        reader = Reader(pupil, pool.tokens(watch.stream), ByLikelihood(pupil))
+        config = memory_config(watch.preset, watch.budget, choosy=True)
+        session = VideoMemorySession(reader, config)  # type: ignore[arg-type]
+        waiting = dict(watch.moments)
+        for second in range(max(waiting) + 1):
+            session.step(Frame(second, float(second), _BLANK))
+            for one in waiting.get(second, ()):
+                group, answer = GROUP_OF[one.task], one.options[one.right]
+                chosen = session.ask(Question(one.text, one.options)).text
+                note(group, one.task, float(chosen == "ABCD"[one.right]))
+                if group == "backward":
+                    note("guessing", one.task, 1 / len(one.options))
+                else:
+                    said = (session.ask(one.text).text or "").strip()
+                    note("present", one.task, float(said == answer))
+                    kinds.setdefault((one.task, _kind(one)), Counter())[answer] += 1
+    for task in REALTIME:
+        some = [counts for (other, _), counts in kinds.items() if other == task]
+        if some:
+            best = sum(max(counts.values()) for counts in some)
+            note("commonest", task, best / sum(counts.total() for counts in some))
+    found: dict[str, float] = {}
+    for group in ("present", "commonest", "realtime", "backward", "guessing"):
+        tasks = right.get(group, {})
+        if tasks:
+            found[group] = float(np.mean([np.mean(values) for values in tasks.values()]))
+    for group in ("present", "backward"):
+        for task in GROUPS["realtime" if group == "present" else group]:
+            if task in right.get(group, {}):
+                found[task] = float(np.mean(right[group][task]))
+    return found
 
 
-def _kinds(one: Asked, *, remembered: bool) -> list[str]:
-    if one.task == "practice":
-        return ["practice"]
-    if remembered:
-        return [next(group for group, tasks in GROUPS.items() if one.task in tasks)]
-    return ["present", one.task] if one.form == "letter" else ["words", f"{one.task} words"]
+def _kind(one: StreamQuestion) -> str:
+    """Questions of one template begin with the same two words."""
+    return " ".join(one.text.split()[:2])
 
 
 def draw_curve(out: Path, curve: Table, checks: Table) -> None:
-    """``curve.png``: loss, right answers in training, and the checks."""
+    """``curve.png``: losses and what was read off tokens in training, and the checks."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
-    for name in ("answers", "align"):
+    for name in ("align", "answers", "place"):
         left.plot(*_points(curve, name), linewidth=0.8, label=name)
     left.set(xlabel="step", ylabel="loss", title="training loss")
     left.legend()
-    for name in ("present", "words", "realtime", "backward", "forward"):
+    for name in ("see_kind", "present", "realtime", "backward"):
         right.plot(*_points(checks, name), marker="o", label=name)
-    right.plot(*_points(checks, "chance"), color="grey", linestyle=":", label="chance, present")
+    for name, line in (("commonest", ":"), ("guessing", "--")):
+        right.plot(*_points(checks, name), color="grey", linestyle=line, label=name)
     right.axhline(GOAL, color="grey", linewidth=0.5)
     right.set(xlabel="step", ylim=(0, 1), title="right answers, streams not seen in training")
     right.legend()
@@ -100,5 +147,5 @@ def draw_curve(out: Path, curve: Table, checks: Table) -> None:
 
 
 def _points(table: Table, name: str) -> tuple[list[int], list[float]]:
-    rows = [row for row in table.rows if row.get(name)]
+    rows: list[dict[str, Any]] = [row for row in table.rows if row.get(name)]
     return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]

@@ -1,35 +1,39 @@
-"""How the miniature learns: each clip through our own memory, many questions in one look.
+"""The second lesson of the miniature: questions, from tokens that were made before.
 
-A clip's grids go through the vision tower at once. A real session then watches the clip and is
-asked, so that what is read, and where it stands, is what users' questions meet. The questions
-share the video in front of them and do not see each other. The loss is on the words of answers
-alone; beside it, tokens learn to lie near the words for what they show (``align``), for a memory
-that searches by likeness needs words and pictures in one space, as large models have.
+The vision tower has learned by then and stands still. Its tokens of a pool of streams are made
+once; a real session watches them and is asked, so that what is read, and where it stands, is what
+users' questions meet. Many questions share the video in front of them and do not see each other.
+The loss is on the words of answers alone; beside it, what the second layer makes of a visual token
+must tell its row and column (``place``), which all else about places rests on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from miniature_questions import NAMES, NOTHING_KNOWN, Asked, Clip
+from miniature_pictures import SEEN, overlap
+from miniature_questions import GROUP_OF, Watch, subjects
+from miniature_seeing import Eyes, Readers
+from miniature_watching import Pool, read_watch
 from torch import Tensor
 
-from vision_mem.config import load_config
-from vision_mem.models.miniature import NAME, miniature_tokenizer
-from vision_mem.models.qwen_vl import QwenVideoModel
-from vision_mem.models.videoqa_protocols import EncodedGrid, Question, VisualContext
-from vision_mem.types import Frame
-from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
+from vision_mem.models.videoqa_chat import Prompt
+from vision_mem.models.videoqa_protocols import Question, VisualContext
+from vision_mem.streamquestions import StreamQuestion
+from vision_mem.streams import GeneratedStream
 
 IGNORED = -100
-_SHARP = 0.1  # temperature of ``align``
-_QUIET = {"with", "a"}  # words of names that show nothing
+_PLACED = 0  # layer whose outcome must tell places
+_FINDING = 1  # layer whose first head must find it, from the word that names it
+_LOOKING = 2  # layer whose first head must look at what a question is about
+_HEARING = 2  # its head that must look at the naming word
+_TOGETHER = 4  # rows
 
 
 @dataclass
@@ -37,120 +41,218 @@ class Row:
     """One video as it was read, and the questions about it.
 
     Attributes:
-        embeds: ``(L, D)`` what the language model gets.
+        ids: ``(L,)`` words; 0 at the video's tokens.
+        seen: ``(L,)`` bool, the video's tokens.
+        tokens: ``(n, D)`` of them.
         positions: ``(3, L)``.
         part: ``(L,)`` 0 for what all questions see, else the number of the question.
         labels: ``(L,)`` the token that is to be said next, or ``IGNORED``.
+        places: ``(2, n)`` row and column of the video's tokens.
+        subjects: bool ``(questions, n)`` tokens of what each question is about; none where it is
+            about no one object, or nothing of it was kept.
+        named: of each question, the place in ``ids`` of the word that tells its object from
+            others, or ``IGNORED``.
         asked: the questions, in the order of their numbers.
     """
 
-    embeds: Tensor
+    ids: Tensor
+    seen: Tensor
+    tokens: Tensor
     positions: Tensor
     part: Tensor
     labels: Tensor
-    asked: list[Asked]
+    places: Tensor
+    subjects: Tensor
+    named: list[int]
+    asked: tuple[StreamQuestion, ...]
 
 
-class Pupil(QwenVideoModel):
-    """The adapter around a network that learns."""
+class Pupil(Eyes):
+    """The adapter around a network whose language model learns."""
 
-    def __init__(self, network: Any, tokenizer: Any | None = None) -> None:
-        super().__init__(network, tokenizer or miniature_tokenizer(), model_id=NAME)
-        network.requires_grad_(True)
-        table = torch.zeros(len(NAMES), len(_spoken()))
-        for number, name in enumerate(NAMES):
-            words = [word for word in name.split() if word not in _QUIET]
-            for word in words:
-                table[number, _spoken().index(word)] = 1 / len(words)
-        self._names = table.to(self.device)
-        ids = [self._chat.ids(f" {word}") for word in _spoken()]
-        self._spoken = torch.tensor([first for first, *_ in ids], device=self.device)
+    @lru_cache(maxsize=65536)  # noqa: B019  one of it, as long as the program
+    def written(self, text: str) -> Prompt:
+        """The prompt of a question without options."""
+        return self._chat.prompt(Question(text))
 
-    @property
-    def network(self) -> Any:
-        """It, with whatever it has learned."""
-        return self._network
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def said(self, text: str) -> tuple[int, ...]:
+        """Ids of an answer, its end with them."""
+        return (*self._chat.ids(text), self._chat.end)
 
-    def encode(self, grids: Sequence[Sequence[Frame]]) -> Tensor:
-        """``(grids, tokens, D)`` of frames of one size."""
-        videos = [self._pixels(frames) for frames in grids]
-        given = self._processor(videos=videos, do_sample_frames=False, return_tensors="pt")
-        seen = self._network.get_video_features(
-            given["pixel_values_videos"].to(self.device), given["video_grid_thw"].to(self.device)
-        )
-        return torch.stack(list(seen.pooler_output))
+    def naming(self, one: StreamQuestion, stream: GeneratedStream) -> int:
+        """Which token of a question tells its object from others: its kind, or its place."""
+        about = subjects(stream, one)
+        if one.task == "ASI" or not about:
+            return IGNORED
+        for word in (about[0].kind, about[0].place.split()[-1]):
+            spot = f"{one.text[:-1]} ".rfind(f" {word} ")
+            if spot >= 0:
+                offsets = self._chat._coded(one.text)[1]
+                return next(n for n, (_, end) in enumerate(offsets) if end > spot + 1)
+        return IGNORED
 
-    def align_loss(self, tokens: Tensor, shown: Tensor) -> Tensor:
-        """How far tokens are from the words for what they show.
-
-        Args:
-            tokens: ``(n, D)``.
-            shown: ``(n,)`` numbers in ``NAMES``, or ``NOTHING_KNOWN``.
-        """
-        known = shown != NOTHING_KNOWN
-        words = F.normalize(self._network.get_input_embeddings()(self._spoken).float(), dim=-1)
-        likeness = F.normalize(tokens[known].float(), dim=-1) @ words.T / _SHARP
-        return F.cross_entropy(likeness, self._names[shown[known]])
-
-    def row(self, context: VisualContext, tokens: Tensor, asked: list[Asked]) -> Row:
-        """All questions behind one video, positions as each of them has alone.
-
-        Args:
-            context: what a session gave; its ``tokens`` are not used.
-            tokens: ``(n, D)`` in their place, to be learned through.
-            asked: the questions.
-        """
-        context = replace(context, tokens=tokens, positions=context.positions.clone())
-        embeds, positions, part, labels = [], [], [], []
+    def row(
+        self, context: VisualContext, asked: Sequence[StreamQuestion], stream: GeneratedStream
+    ) -> Row:
+        """All questions behind one video, positions as each of them has alone."""
+        before = [*self.written(asked[0].text).before, *self._opening()]
+        first, n = len(before), len(context.tokens)
+        shared = first + n
+        ids, labels = [*before, *[0] * n], [IGNORED] * shared
+        part = [0] * shared
+        texts, named = [], []
         for number, one in enumerate(asked, 1):
-            prompt = self._chat.prompt(one.question)
-            start = self._start(context, prompt)
-            given, places = start.inputs["inputs_embeds"][0], start.positions[:, 0]
-            shared = len(prompt.before) + len(self._opening()) + len(tokens)
-            if number == 1:
-                embeds.append(given[:shared])
-                positions.append(places[:, :shared])
-                part += [0] * shared
-                labels += [IGNORED] * shared
-            answer = self._chat.ids(one.answer)
-            last = torch.arange(start.goes_on, start.goes_on + len(answer), device=self.device)
-            embeds += [given[shared:], self._embedded(answer)]
-            positions += [places[:, shared:], last.expand(3, -1)]
-            own = len(given) - shared
-            part += [number] * (own + len(answer))
-            labels += [*[IGNORED] * (own - 1), *answer, self._chat.end]
-        device = self.device
+            own = [*self._closing(), *self.written(one.text).after]
+            answer = self.said(one.options[one.right])
+            place = self.naming(one, stream)
+            named.append(place if place == IGNORED else len(ids) + len(self._closing()) + place)
+            ids += [*own, *answer[:-1]]
+            labels += [*[IGNORED] * (len(own) - 1), *answer]
+            part += [number] * (len(own) + len(answer) - 1)
+            texts.append(torch.arange(len(own) + len(answer) - 1) + first + context.text_start)
+        seen = torch.zeros(len(ids), dtype=torch.bool)
+        seen[first:shared] = True
+        positions = torch.cat(
+            [
+                torch.arange(first).expand(3, -1), context.positions.cpu() + first,
+                torch.cat(texts).expand(3, -1),
+            ],
+            dim=1,
+        )  # fmt: skip
         return Row(
-            torch.cat(embeds), torch.cat(positions, dim=1), torch.tensor(part, device=device),
-            torch.tensor(labels, device=device), asked,
+            torch.tensor(ids), seen, context.tokens, positions, torch.tensor(part),
+            torch.tensor(labels), context.positions[1:].cpu(),
+            where_subjects_are(stream, context, asked), named, tuple(asked),
         )  # fmt: skip
 
-    def logits(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
-        """Guesses where something is to be said.
+    def hear(self, rows: Sequence[Row]) -> Heard:
+        """Guesses where something is to be said."""
 
-        Returns:
-            ``(k, vocabulary)`` logits, ``(k,)`` labels, and ``(k, 2)`` row and question.
-        """
-        pad = torch.nn.utils.rnn.pad_sequence
-        embeds = pad([row.embeds for row in rows], batch_first=True)
-        positions = pad([row.positions.T for row in rows], batch_first=True).permute(2, 0, 1)
-        part = pad([row.part for row in rows], batch_first=True, padding_value=-1)
-        labels = pad([row.labels for row in rows], batch_first=True, padding_value=IGNORED)
-        mask = {"full_attention": visible(part)[:, None]}
+        def pad(values: list[Tensor], filling: int | bool = 0) -> Tensor:
+            made = torch.nn.utils.rnn.pad_sequence(values, True, filling)
+            return made.to(self.device)
+
+        seen = pad([row.seen for row in rows])
+        embeds = self._network.get_input_embeddings()(pad([row.ids for row in rows]))
+        tokens = torch.cat([row.tokens for row in rows]).to(embeds)
+        embeds = embeds.masked_scatter(seen[..., None], tokens)
+        positions = pad([row.positions.T for row in rows]).permute(2, 0, 1)
+        part = pad([row.part for row in rows], -1)
+        labels = pad([row.labels for row in rows], IGNORED)
+        early: list[Any] = []
+        late: list[Any] = []
         text = self._network.model.language_model
-        hidden = text(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=mask, use_cache=False
-        ).last_hidden_state
-        said = labels != IGNORED
-        owners = torch.stack([said.nonzero()[:, 0], part[said] - 1], dim=1)
-        return self._network.lm_head(hidden[said]).float(), labels[said], owners
+        finds, looks = (text.layers[n].self_attn for n in (_FINDING, _LOOKING))
+        hooks = [
+            text.layers[_PLACED].register_forward_hook(lambda _l, _i, out: early.append(out)),
+            *(
+                layer.register_forward_pre_hook(
+                    lambda _l, _i, given: late.append(given), with_kwargs=True
+                )
+                for layer in (finds, looks)
+            ),
+        ]
+        mask = visible(part)
+        try:
+            hidden = text(
+                inputs_embeds=embeds, position_ids=positions, use_cache=False,
+                attention_mask={"full_attention": mask[:, None]},
+            ).last_hidden_state  # fmt: skip
+        finally:
+            for hook in hooks:
+                hook.remove()
+        (placed,) = (out[0] if isinstance(out, tuple) else out for out in early)
+        where = labels != IGNORED
+        owners = torch.stack([where.nonzero()[:, 0], part[where] - 1], dim=1)
+        guesses = self._network.lm_head(hidden[where]).float()
+        found, heed, heard = (
+            _heed(layer, head, given["hidden_states"], given["position_embeddings"], mask)
+            for layer, head, given in (
+                (finds, 0, late[0]), (looks, 0, late[1]), (looks, _HEARING, late[1]),
+            )
+        )  # fmt: skip
+        wanted = [torch.zeros(len(row.asked), part.shape[1], dtype=torch.bool) for row in rows]
+        for row, some in zip(rows, wanted, strict=True):
+            first = int(row.seen.nonzero()[0])
+            some[:, first : first + row.subjects.shape[1]] = row.subjects
+        said = torch.stack([wanted[row][number] for row, number in owners.tolist()])
+        missed = [_missed(heed[where], said.to(self.device))]
+        for number, (row, some) in enumerate(zip(rows, wanted, strict=True)):
+            named = torch.tensor(row.named)
+            there = named != IGNORED
+            missed.append(_missed(found[number, named[there]], some[there].to(self.device)))
+        names = torch.tensor([rows[row].named[number] for row, number in owners.tolist()])
+        named = names[:, None] == torch.arange(part.shape[1])
+        missed.append(_missed(heard[where], named.to(self.device)))
+        return Heard(
+            guesses, labels[where], owners, placed[seen], missed[0], torch.cat(missed[1:-1]),
+            missed[-1],
+        )  # fmt: skip
 
 
-@lru_cache(maxsize=1)
-def _spoken() -> tuple[str, ...]:
-    """Words of all names, once each."""
-    words = [word for name in NAMES for word in name.split() if word not in _QUIET]
-    return tuple(dict.fromkeys(words))
+@dataclass
+class Heard:
+    """What came of some rows.
+
+    Attributes:
+        guesses: ``(k, vocabulary)`` logits where something is to be said.
+        labels: ``(k,)`` what is to be said.
+        owners: ``(k, 2)`` row and question.
+        early: ``(n, D)`` what an early layer makes of the video's tokens, row after row.
+        missed: minus the logarithm of the share of one head's attention that goes to what the
+            question is about, for each word of an answer for which there is such a thing.
+        unfound: the same, an earlier layer and the naming words of questions.
+        unheard: the same, another head of the answers' layer and the naming word.
+    """
+
+    guesses: Tensor
+    labels: Tensor
+    owners: Tensor
+    early: Tensor
+    missed: Tensor
+    unfound: Tensor
+    unheard: Tensor
+
+
+def _missed(heed: Tensor, wanted: Tensor) -> Tensor:
+    """Minus the logarithm of the shares that are wanted, where anything is."""
+    some = wanted.any(1)
+    return -heed[some].masked_fill(~wanted[some], -torch.inf).logsumexp(-1)
+
+
+def _heed(
+    looks: Any, head: int, hidden: Tensor, turns: tuple[Tensor, Tensor], mask: Tensor
+) -> Tensor:
+    """``(B, L, L)`` logarithms of a head's attention, as the library computes it."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb
+
+    d, shared = looks.head_dim, head // looks.num_key_value_groups
+    query, key = (
+        F.linear(hidden, p.weight[d * n : d * n + d], p.bias[d * n : d * n + d])
+        for p, n in ((looks.q_proj, head), (looks.k_proj, shared))
+    )
+    query, key = apply_rotary_pos_emb(query[:, None], key[:, None], *turns)
+    alike = (query @ key.transpose(-1, -2))[:, 0].float() * looks.scaling
+    filled: Tensor = alike.masked_fill(~mask, torch.finfo(torch.float32).min).log_softmax(-1)
+    return filled
+
+
+def where_subjects_are(
+    stream: GeneratedStream, context: VisualContext, asked: Sequence[StreamQuestion]
+) -> Tensor:
+    """Bool ``(questions, n)``: which tokens show what each question is about."""
+    _, rows, columns = context.positions.cpu().numpy()
+    found = np.zeros((len(asked), len(rows)), bool)
+    for number, one in enumerate(asked):
+        for visit in subjects(stream, one):
+            for span in context.grids:
+                here = slice(span.first, span.first + span.count)
+                for t in {span.start_s, span.end_s}:
+                    if visit.seen_at(t):
+                        common = overlap(visit, t, rows[here], columns[here])
+                        found[number, here] |= common >= SEEN
+    return torch.from_numpy(found)
 
 
 def visible(part: Tensor) -> Tensor:
@@ -165,150 +267,77 @@ def visible(part: Tensor) -> Tensor:
     return (ours | shared) & before
 
 
-class Reader:
-    """Gives a session tokens that were made before, and keeps what the session would answer from.
-
-    It stands where the model stands. What a memory does is quick on the CPU and slow on a GPU.
-
-    Args:
-        pupil: embeds the questions.
-        tokens: ``(grids, n, D)``.
-        clip: they are of.
-    """
-
-    def __init__(self, pupil: Pupil, tokens: Tensor, clip: Clip) -> None:
-        self.traits, self.device = pupil.traits, torch.device("cpu")
-        self._pupil = pupil
-        self._tokens = dict(zip(clip.grids, tokens.detach().float().cpu(), strict=True))
-        height, width = clip.images.shape[1:3]
-        self._size = height // 28, width // 28
-        self.context: VisualContext | None = None
-
-    def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
-        return EncodedGrid.full(self._tokens[tuple(f.index for f in frames)], *self._size)
-
-    def embed_text(self, text: str) -> Tensor:
-        return self._pupil.embed_text(text).float().cpu()
-
-    def embed_question(self, question: Question) -> Any:
-        made = self._pupil.embed_question(question)
-        return replace(made, vectors=made.vectors.float().cpu(), of_question=made.of_question.cpu())
-
-    def answer(self, context: VisualContext, question: Question, **more: Any) -> None:
-        self.context = context
-
-
-@lru_cache(maxsize=4096)
-def memory_config(budget: int | None) -> VideoQaConfig:
-    """The default memory with a budget, or one that keeps everything."""
-    preset = "full" if budget is None else "default"
-    made = load_config(VideoQaConfig, preset, {}, folder="videoqa")
-    memory = made.memory if budget is None else replace(made.memory, budget=budget)
-    return replace(made, fps=None, memory=memory, max_answer_tokens=8)
-
-
-def frames_of(clip: Clip) -> list[Frame]:
-    return [Frame(n, t, clip.images[n]) for n, t in enumerate(clip.times_s)]
-
-
-def read_clip(pupil: Pupil, clip: Clip, tokens: Tensor) -> Iterator[tuple[Any, list[Asked]]]:
-    """What a session reads for each question; questions that read the same come together."""
-    reader = Reader(pupil, tokens, clip)
-    session = VideoMemorySession(reader, memory_config(clip.budget))  # type: ignore[arg-type]
-    waiting = dict(clip.moments)
-    for count, frame in enumerate(frames_of(clip), 1):
-        session.step(frame)
-        groups: dict[tuple[int, ...], tuple[Any, list[Asked]]] = {}
-        for one in waiting.get(count, ()):
-            session.ask(one.question)
-            context = reader.context
-            assert context is not None
-            read = tuple(span.index for span in context.grids)
-            groups.setdefault(read, (context, []))[1].append(one)
-        yield from groups.values()
-
-
-def learned_through(context: VisualContext, clip: Clip, encoded: Tensor) -> Tensor:
-    """The tokens that a session read, with the vision tower's gradient where it learns.
-
-    Args:
-        context: from the session; merged tokens learn as the one whose place they have.
-        clip: it is of.
-        encoded: ``(grids, n, D)``, with a gradient for those taught.
-    """
-    device = encoded.device
-    taught = set(clip.taught)
-    tokens, places = context.tokens.clone().to(encoded), context.positions.clone().to(device)
-    columns = clip.images.shape[2] // 28
-    found = []
-    for span in context.grids:
-        here = slice(span.first, span.first + span.count)
-        first = 2 * span.index
-        grid = (first,) if span.start_s == span.end_s else (first, first + 1)
-        number = clip.grids.index(grid)
-        if number not in taught:
-            found.append(tokens[here])
-            continue
-        own = encoded[number][places[1, here] * columns + places[2, here]]
-        found.append(tokens[here] + (own - own.detach()))
-    return torch.cat(found)
-
-
-def lesson(pupil: Pupil, clips: Sequence[Clip], align: float) -> tuple[Tensor, dict[str, float]]:
-    """The loss of some clips, and what it is made of.
+def hear(
+    pupil: Pupil, readers: Readers, watches: Sequence[Watch], pool: Pool, place: float, look: float
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of some stretches of streams, and what it is made of.
 
     Args:
         pupil: learns.
-        clips: of one size of frames.
-        align: weight of the words for what tokens show.
+        readers: tell places.
+        watches: what is watched and asked.
+        pool: has the streams' tokens.
+        place: weight of rows and columns.
+        look: weight of looking at what a question is about.
 
     Returns:
-        The loss, and ``answers``, ``align``, and how many answers were right, whole and unaided
-        word by word: of letters, of words, of practice.
+        The loss, and ``answers``, ``place``, ``look``, and the share of questions by group whose
+        answer was right, whole and unaided word by word.
     """
-    every = [[[frames_of(c)[n] for n in grid] for grid in c.grids] for c in clips]
-    taught = [[grids[n] for n in c.taught] for grids, c in zip(every, clips, strict=True)]
-    learning = pupil.encode([grid for grids in taught for grid in grids])
-    left = [
-        grid
-        for grids, c in zip(every, clips, strict=True)
-        for n, grid in enumerate(grids)
-        if n not in set(c.taught)
+    # Memories and tokens are in full precision, as users have them.
+    with torch.autocast(pupil.device.type, enabled=False):
+        rows = [
+            pupil.row(context, asked, pool.stream(watch.stream))
+            for watch in watches
+            for context, asked in read_watch(pupil, watch, pool)
+        ]
+    # Rows of about one length go together: what fills up the shorter ones costs as much.
+    rows.sort(key=lambda row: len(row.ids))
+    groups = [rows[n : n + _TOGETHER] for n in range(0, len(rows), _TOGETHER)]
+    heard = [pupil.hear(group) for group in groups]
+    answers = _evenly(heard, groups)
+    told = readers.places(torch.cat([one.early for one in heard])).float()
+    places = torch.cat([row.places for row in rows], dim=1).to(told.device)
+    lost = [
+        F.cross_entropy(told[:, : readers.rows], places[0]),
+        F.cross_entropy(told[:, readers.rows :], places[1]),
     ]
-    with torch.no_grad():
-        plain = pupil.encode(left) if left else learning[:0]
-    rows: list[Row] = []
-    tokens, shown = [], []
-    i = j = 0
-    for clip in clips:
-        parts = []
-        for n in range(len(clip.grids)):
-            if n in set(clip.taught):
-                parts.append(learning[i])
-                tokens.append(learning[i])
-                shown.append(clip.shown[n])
-                i += 1
-            else:
-                parts.append(plain[j])
-                j += 1
-        encoded = torch.stack(parts)
-        for context, asked in read_clip(pupil, clip, encoded):
-            rows.append(pupil.row(context, learned_through(context, clip, encoded), asked))
-    guesses, labels, owners = pupil.logits(rows)
-    answers = F.cross_entropy(guesses, labels)
-    known = torch.from_numpy(np.concatenate(shown)).to(guesses.device)
-    near = pupil.align_loss(torch.cat(tokens), known)
-    parts_said = {"answers": float(answers.detach()), "align": float(near.detach())}
-    return answers + align * near, {**parts_said, **_right(rows, guesses, labels, owners)}
+    placed, missed = torch.stack(lost).mean(), torch.cat([one.missed for one in heard])
+    unfound = torch.cat([one.unfound for one in heard])
+    unheard = torch.cat([one.unheard for one in heard])
+    away, lost_names, deaf = (
+        one.mean() if len(one) else answers * 0 for one in (missed, unfound, unheard)
+    )
+    said = {
+        "answers": float(answers.detach()), "place": float(placed.detach()),
+        "look": float(away.detach()), "find": float(lost_names.detach()),
+        "hear": float(deaf.detach()),
+    }  # fmt: skip
+    return answers + place * placed + look * (away + lost_names + deaf), {
+        **said,
+        **_right(groups, heard),
+    }
 
 
-def _right(rows: list[Row], guesses: Tensor, labels: Tensor, owners: Tensor) -> dict[str, float]:
-    hits = (guesses.argmax(-1) == labels).tolist()
-    whole: dict[tuple[int, int], bool] = {}
-    for hit, (row, number) in zip(hits, owners.tolist(), strict=True):
-        whole[row, number] = whole.get((row, number), True) and hit
+def _evenly(heard: Sequence[Heard], groups: Sequence[Sequence[Row]]) -> Tensor:
+    """The loss of answers, as scores are counted: the mean over tasks, each as the others."""
+    losses: dict[str, list[Tensor]] = {}
+    for rows, one in zip(groups, heard, strict=True):
+        lost = F.cross_entropy(one.guesses, one.labels, reduction="none")
+        tasks = [rows[row].asked[number].task for row, number in one.owners.tolist()]
+        for task in dict.fromkeys(tasks):
+            here = torch.tensor([other == task for other in tasks], device=lost.device)
+            losses.setdefault(task, []).append(lost[here])
+    return torch.stack([torch.cat(parts).mean() for parts in losses.values()]).mean()
+
+
+def _right(groups: Sequence[Sequence[Row]], heard: Sequence[Heard]) -> dict[str, float]:
     counts: dict[str, list[bool]] = {}
-    for (row, number), right in whole.items():
-        one = rows[row].asked[number]
-        counts.setdefault("practice" if one.task == "practice" else one.form, []).append(right)
-    return {f"hit_{form}": float(np.mean(counts[form])) for form in sorted(counts)}
+    for rows, one in zip(groups, heard, strict=True):
+        hits = (one.guesses.argmax(-1) == one.labels).tolist()
+        whole: dict[tuple[int, int], bool] = {}
+        for hit, (row, number) in zip(hits, one.owners.tolist(), strict=True):
+            whole[row, number] = whole.get((row, number), True) and hit
+        for (row, number), right in whole.items():
+            counts.setdefault(GROUP_OF[rows[row].asked[number].task], []).append(right)
+    return {f"hit_{group}": float(np.mean(counts[group])) for group in sorted(counts)}

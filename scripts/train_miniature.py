@@ -1,13 +1,14 @@
-"""Teach the miniature: a Qwen2.5-VL of 4 M parameters that answers questions about our streams.
+"""Teach the miniature: a Qwen2.5-VL of 2 M parameters that answers questions about our streams.
 
     python scripts/train_miniature.py --out runs/miniature                        # from the start
     python scripts/train_miniature.py --out runs/miniature --minutes 90 --resume  # go on
     python scripts/train_miniature.py --out runs/miniature --export FOLDER        # write the model
 
-First clips of two frames, then short clips, both with questions about now; then streams through
-the default memory, with all questions. Step n sees the same clips in every run with the same seed,
-wherever it was interrupted; ctrl-C or SIGTERM saves first. What ``OUT`` gets and more:
-docs/miniature.md.
+First the vision tower alone, told what each token shows; then the language model, on tokens of a
+pool of streams that the tower made once: short stretches with questions about now, then whole
+streams through all memories, with questions about before too. Step n sees the same in every run
+with the same seed, wherever it was interrupted; ctrl-C or SIGTERM saves first. What ``OUT`` gets
+and more: docs/miniature.md.
 """
 
 from __future__ import annotations
@@ -19,18 +20,17 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from miniature_checks import check, check_set, draw_curve
-from miniature_learning import Pupil, lesson
-from miniature_questions import REALTIME, TRAIN_SEEDS, Clip, Wanted, make_clip
+from miniature_checks import check, check_scenes, check_watches, draw_curve
+from miniature_course import Course, Lessons, Plan
+from miniature_seeing import see
 from nano_checks import Table
-from nano_learning import Average
 from train_nano import keep_memory, words_of
 
 from vision_mem.errors import InputError, VisionMemError
@@ -39,131 +39,13 @@ from vision_mem.models import use_threads
 from vision_mem.models.miniature import miniature_network, miniature_tokenizer
 from vision_mem.models.weights import choose_device
 
+_JUDGED = 10_000  # number of the first stream for the last judgement; checks take the first ones
 MOST_PARAMETERS, MOST_BYTES = 10_000_000, 20 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run computes; a resumed run must have the same.
-
-    Attributes:
-        steps: in all.
-        first_share, present_share: of the steps, on clips of two frames, and on short clips in
-            all; the others are on remembered streams.
-        clips: short ones a step.
-        streams: remembered ones a step; present ones are mixed in, half as many.
-        seconds: of a remembered stream, at most.
-        asked: questions at a moment, at most.
-        letters: share of the choices that are asked for a letter.
-        tasks: of the questions about short clips, with commas; empty for all that are about now.
-        practice: questions at a moment that need no looking; picking letters is learned from them.
-        taught: grids of a remembered stream through which the vision tower learns.
-        align: weight of the words for what tokens show.
-        lr: of AdamW; decay: of weights; warm_up: steps; clip_norm: of the gradient; average:
-            decay of the EMA.
-        seed: of data and weights.
-    """
-
-    steps: int = 24_000
-    first_share: float = 0.3
-    present_share: float = 0.6
-    clips: int = 8
-    streams: int = 2
-    seconds: int = 64
-    asked: int = 8
-    letters: float = 0.6
-    tasks: str = ""
-    practice: int = 2
-    taught: int = 12
-    align: float = 0.5
-    lr: float = 1e-3
-    decay: float = 0.05
-    warm_up: int = 200
-    clip_norm: float = 1.0
-    average: float = 0.998
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        unknown = set(filter(None, self.tasks.split(","))) - set(REALTIME)
-        if unknown:
-            raise InputError(
-                f"tasks has {sorted(unknown)[0]!r}; expected some of {', '.join(REALTIME)}"
-            )
-
-    def wanted(self, step: int) -> list[Wanted]:
-        """Kinds of clips at this step, one an entry."""
-        tasks = tuple(self.tasks.split(",")) if self.tasks else REALTIME
-        short = Wanted(asked=self.asked, letters=self.letters, tasks=tasks, practice=self.practice)
-        if step < self.steps * self.first_share:
-            return [replace(short, frames=2)] * self.clips
-        if step < self.steps * self.present_share:
-            return [short] * self.clips
-        long = replace(short, remembered=True, seconds=self.seconds, taught=self.taught)
-        return [long] * self.streams + [short] * ((self.streams + 1) // 2)
-
-    def rate(self, step: int) -> float:
-        """Factor on the learning rate: up in a line, down in half a cosine to a hundredth."""
-        if step < self.warm_up:
-            return (step + 1) / self.warm_up
-        done = (step - self.warm_up) / max(self.steps - self.warm_up, 1)
-        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-
-
-class Lessons(torch.utils.data.Dataset):
-    """The clips of each step."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def __getitem__(self, step: int) -> list[Clip]:
-        rng = np.random.default_rng((self._plan.seed, step))
-        return [
-            make_clip(int(rng.integers(TRAIN_SEEDS, 2**31)), rng, wanted)
-            for wanted in self._plan.wanted(step)
-        ]
 
 
 def _one_thread(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-# -- the network -------------------------------------------------------------------------------
-
-
-def make_optimizer(network: Any, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW; no decay for biases, norms and tables of words."""
-    groups: dict[bool, list[Any]] = {True: [], False: []}
-    for name, value in network.named_parameters():
-        groups[value.ndim >= 2 and "embed_tokens" not in name].append(value)
-    made = [
-        {"params": groups[True], "weight_decay": plan.decay},
-        {"params": groups[False], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(made, lr=plan.lr, betas=(0.9, 0.98), fused=True)
-
-
-def learn(
-    pupil: Pupil,
-    optimizer: torch.optim.Optimizer,
-    clips: list[Clip],
-    plan: Plan,
-    step: int,
-    half: bool,
-) -> dict[str, float]:
-    """One step; returns the parts of the loss. A loss that is not finite changes nothing."""
-    for group in optimizer.param_groups:
-        group["lr"] = plan.lr * plan.rate(step)
-    with torch.autocast(pupil.device.type, torch.bfloat16, enabled=half):
-        loss, parts = lesson(pupil, clips, plan.align)
-    if not torch.isfinite(loss):
-        return {"loss": math.nan, **parts}
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(pupil.network.parameters(), plan.clip_norm)
-    if torch.isfinite(norm):
-        optimizer.step()
-    return {"loss": float(loss.detach()), **parts, "norm": float(norm)}
 
 
 def export(network: Any, folder: Path) -> int:
@@ -200,18 +82,18 @@ def export(network: Any, folder: Path) -> int:
 # -- files -------------------------------------------------------------------------------------
 
 
-def save(out: Path, plan: Plan, step: int, seconds: float, pupil: Pupil, average: Average,
-         optimizer: torch.optim.Optimizer) -> None:  # fmt: skip
+def save(out: Path, course: Course, step: int, seconds: float) -> None:
     """Write the checkpoint, whole or not at all, and the model."""
     content = {
-        "plan": asdict(plan), "step": step, "seconds": seconds,
-        "network": pupil.network.state_dict(), "average": average.network.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "plan": asdict(course.plan), "step": step, "seconds": seconds,
+        "network": course.pupil.network.state_dict(),
+        "average": course.average.network.state_dict(),
+        "readers": course.readers.state_dict(), "optimizer": course.optimizer.state_dict(),
     }  # fmt: skip
     partial = out / ".checkpoint.pt"
     torch.save(content, partial)
     partial.replace(out / "checkpoint.pt")
-    export(average.network, out / "model")
+    export(course.average.network, out / "model")
 
 
 def load(out: Path) -> dict[str, Any]:
@@ -223,27 +105,23 @@ def load(out: Path) -> dict[str, Any]:
     return content
 
 
-def restore(
-    content: dict[str, Any],
-    plan: Plan,
-    network: Any,
-    average: Average,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, float]:
+def restore(content: dict[str, Any], course: Course) -> tuple[int, float]:
     """Put a checkpoint back; returns its step and the seconds spent so far.
 
     Raises:
         InputError: when it was made by another plan.
     """
+    plan = course.plan
     other = [f.name for f in fields(plan) if content["plan"].get(f.name) != getattr(plan, f.name)]
     if other:
         raise InputError(
             f"the checkpoint was made with other values of {', '.join(other)}; give the same, or "
             "another --out"
         )
-    network.load_state_dict(content["network"])
-    average.network.load_state_dict(content["average"])
-    optimizer.load_state_dict(content["optimizer"])
+    course.pupil.network.load_state_dict(content["network"])
+    course.average.network.load_state_dict(content["average"])
+    course.readers.load_state_dict(content["readers"])
+    course.optimizer.load_state_dict(content["optimizer"])
     return int(content["step"]), float(content["seconds"])
 
 
@@ -271,43 +149,40 @@ class Means:
 def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     """Train until the plan is done, the time is up or a signal came; returns the step reached."""
     device = choose_device(args.device)
-    half = device.type == "cuda" if args.precision == "auto" else args.precision == "bf16"
+    half = args.precision in ("auto", "bf16")
     use_threads(args.threads)
     keep_memory()
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    pupil = Pupil(miniature_network(plan.seed).to(device))
-    optimizer = make_optimizer(pupil.network, plan)
-    average = Average(pupil.network, plan.average)
-    judged = Pupil(average.network)
-    judged.network.requires_grad_(False)
-    start, seconds = 0, 0.0
-    if args.resume:
-        start, seconds = restore(load(out), plan, pupil.network, average, optimizer)
-    clips = check_set(args.check_clips, remembered=plan.present_share < 1)
-    curve, checks, means = (
-        Table(out / "curve.csv", start),
-        Table(out / "checks.csv", start),
-        Means(),
-    )
+    course = Course(plan, out, device)
+    start, seconds = restore(load(out), course) if args.resume else (0, 0.0)
+    curve, checks = Table(out / "curve.csv", start), Table(out / "checks.csv", start)
+    means = Means()
+    scenes = check_scenes(args.check_clips)
+    watches = check_watches(args.check_clips)
 
     def look(step: int) -> None:
-        if clips:
-            scores = check(judged, clips)
-            checks.add(step=step, **scores)
-            print(f"step {step}: {words_of(scores)}", flush=True)
+        if not watches:
+            return
+        if step <= plan.seeing:
+            with torch.no_grad():
+                scores = see(course.judged, course.readers, scenes)[1]
+        else:
+            scores = check(course.judged, watches, course.checked)
+        checks.add(step=step, **scores)
+        print(f"step {step}: {words_of(scores)}", flush=True)
 
     def keep(step: int, seconds: float) -> None:
-        save(out, plan, step, seconds, pupil, average, optimizer)
+        save(out, course, step, seconds)
         draw_curve(out, curve, checks)
 
-    if start == 0:
-        look(0)
     began = kept = reported = time.monotonic()
     checked, step, told = start, start, start
-    for step, lessons in enumerate(batches(args, plan, start), start + 1):
-        means.add(learn(pupil, optimizer, lessons, plan, step - 1, half))
-        average.update(step)
+    for step, lesson in enumerate(batches(args, plan, start), start + 1):
+        if step == plan.seeing + 1:
+            course.begin_second()
+        means.add(course.learn(lesson, step - 1, half))
+        course.average.update(step)
         now = time.monotonic()
         if step % args.report_every == 0:
             pace = (step - told) / (now - reported)
@@ -330,6 +205,16 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
         look(step)
     keep(step, seconds + time.monotonic() - began)
     return step
+
+
+def judge(args: argparse.Namespace, plan: Plan) -> dict[str, float]:
+    """Scores of the average, as ``check`` gives them, on streams that no check has asked about."""
+    use_threads(args.threads)
+    content = load(args.out)
+    course = Course(plan, args.out, choose_device(args.device))
+    course.average.network.load_state_dict(content["average"])
+    print(f"step {content['step']}, {args.judge} streams")
+    return check(course.judged, check_watches(args.judge, _JUDGED), course.checked)
 
 
 def batches(args: argparse.Namespace, plan: Plan, start: int) -> torch.utils.data.DataLoader:
@@ -357,14 +242,21 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
-    parser.add_argument("--save-minutes", type=float, default=10.0)
+    parser.add_argument("--save-minutes", type=float, default=5.0)
     parser.add_argument("--report-every", type=int, default=20, metavar="STEPS")
-    parser.add_argument("--check-every", type=int, default=1000, metavar="STEPS")
-    parser.add_argument("--check-clips", type=int, default=40)
+    parser.add_argument("--check-every", type=int, default=400, metavar="STEPS")
+    parser.add_argument("--check-clips", type=int, default=16)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
     parser.add_argument("--threads", type=int, help="of the network on a CPU")
     parser.add_argument("--workers", type=int, default=0, help="processes that make clips")
+    parser.add_argument(
+        "--judge",
+        type=int,
+        default=0,
+        metavar="STREAMS",
+        help="ask it about fresh streams, and stop",
+    )
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model, and stop")
     for f in fields(Plan):
         flag = f"--{f.name.replace('_', '-')}"
@@ -378,6 +270,9 @@ def main(words: Sequence[str] | None = None) -> int:
             network.load_state_dict(content["average"])
             size = export(network, args.export)
             print(f"{args.export}: step {content['step']}, {size:,} bytes")
+            return 0
+        if args.judge:
+            print(words_of(judge(args, plan)))
             return 0
         with StopSignals() as signals:
             step = train(args, plan, signals)

@@ -262,15 +262,15 @@ def _new(
         mark = str(random.choice(list(COLOURS))) if kind in SHAPES else ""
         mark = str(random.integers(10)) if kind == CARD else mark
     motion = str(random.choice([name for name in MOTIONS if name != STILL])) if moves else STILL
-    blocked = {place for visit in here for place in _room(visit.place, visit.motion)}
-    places = [place for place in PLACES if not blocked & _room(place, motion)]
+    blocked = {place for visit in here for place in room_of(visit.place, visit.motion)}
+    places = [place for place in PLACES if not blocked & room_of(place, motion)]
     if not places:
         return None
     return Visit(kind, mark, str(random.choice(places)), motion, start, end)
 
 
-def _room(place: str, motion: str) -> set[str]:
-    """The places an object may touch: its own, or its row or column when it moves."""
+def room_of(place: str, motion: str) -> set[str]:
+    """The places that an object may touch: its own, or its row or column when it moves."""
     across, down = MOTIONS[motion]
     row, column = divmod(PLACES.index(place), 3)
     if across:
@@ -280,14 +280,27 @@ def _room(place: str, motion: str) -> set[str]:
     return {place}
 
 
-def _draw(image: NDArray[np.float32], visit: Visit, time_s: float) -> None:
-    height, width = image.shape[:2]
+def middle_of(visit: Visit, time_s: float, width: int, height: int) -> tuple[float, float]:
+    """Where the middle of an object is at a time, ``(x, y)`` in pixels.
+
+    Args:
+        visit: the object.
+        time_s: within its stay.
+        width: of the picture.
+        height: of the picture.
+    """
     row, column = divmod(PLACES.index(visit.place), 3)
     across, down = MOTIONS[visit.motion]
     # From -1 at the beginning of the stay to 1 at its end.
     progress = 2 * (time_s - visit.start_s) / (visit.end_s - visit.start_s) - 1
     x = width * (2 * column + 1 + 2 * _REACH * progress * across) / 6
     y = height * (2 * row + 1 + 2 * _REACH * progress * down) / 6
+    return x, y
+
+
+def _draw(image: NDArray[np.float32], visit: Visit, time_s: float) -> None:
+    height, width = image.shape[:2]
+    x, y = middle_of(visit, time_s, width, height)
     size = _SIZE * min(width, height) / 3
     if visit.kind in OBJECTS:
         pose = Pose(x, y, size * 1.2)

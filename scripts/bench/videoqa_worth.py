@@ -9,6 +9,10 @@ asks. All presets have the same budget but two: ``full`` keeps everything, ``rec
 frames; ``tokens`` is what was read for a question, on the average. Numbers are percent by the
 strict rules, mean over tasks; ``+-`` is the standard deviation over seeds. ``chance`` guesses.
 
+``--answers words`` (default) puts each question without its options and takes the option that the
+model would most likely say, word for word (its log-likelihood, the end of the answer included);
+``--answers letters`` puts the options into the prompt and reads the letter off the answer.
+
 Below the table is what is expected of ``default``: ahead of every other bounded preset by 5 points
 on backward questions, and at most 1 point behind on real-time ones. It is printed whatever it says.
 """
@@ -37,6 +41,7 @@ from vision_mem.evaluation.videoqa.running import QuestionRun, VideoQaWorker, pl
 from vision_mem.evaluation.videoqa.scores import score_answers
 from vision_mem.models import use_threads
 from vision_mem.models.videoqa_loading import load_video_model
+from vision_mem.models.videoqa_options import ByLikelihood
 from vision_mem.streamfiles import StreamSeries, prepare_streams
 from vision_mem.videoqa import VideoQaConfig
 
@@ -121,6 +126,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="miniature", help="a folder or name [%(default)s]")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--answers", choices=("words", "letters"), default="words")
     parser.add_argument("--budget", type=int, default=384, help="tokens [%(default)s]")
     parser.add_argument("--presets", default=",".join(PRESETS))
     parser.add_argument("--seeds", type=int, default=3, help="how many [%(default)s]")
@@ -146,12 +152,13 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def measure(args: argparse.Namespace, root: Path) -> dict[str, list[dict[str, float]]]:
     use_threads(args.threads)
-    model = load_video_model(args.model, device=args.device)
+    model: Any = load_video_model(args.model, device=args.device)
+    model = ByLikelihood(model) if args.answers == "words" else model
     if args.model.startswith("random:"):
         print("the weights are random: the numbers say nothing about any memory")
     print(
         f"{model.traits.model_id}; budget {args.budget} tokens; {args.seeds} seeds of "
-        f"{args.videos} streams of {args.seconds} s"
+        f"{args.videos} streams of {args.seconds} s; answers in {args.answers}"
     )
     presets = args.presets.split(",")
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in [*presets, "chance"]}

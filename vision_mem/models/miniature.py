@@ -37,7 +37,18 @@ words yellow Yes You you
 """
 """Words with a token of their own; all else is spelt in bytes."""
 
-_HIDDEN, _HEADS = 192, 6
+_HIDDEN, _HEADS = 128, 4
+_POSITIONS = 32768
+_SPREAD = 0.06  # of new weights: more than for large networks, whose sums have more parts
+_STILL = 1e-5
+_TIME = (1.0, 0.2, 0.04, 0.012, _STILL, _STILL, _STILL, _STILL)
+_ROW = _COLUMN = (0.8, 0.25, _STILL, _STILL)
+"""Radians that a position id turns each pair of numbers of a head.
+
+A grid has few rows and columns, and minutes have many ids: with the usual series, which goes on
+from one axis to the next, rows would hardly turn and columns not at all. Half of the pairs stand
+still, as most do in large models: words find what they mean by these, wherever it stands.
+"""
 
 
 def miniature_tokenizer() -> Any:
@@ -77,16 +88,13 @@ def miniature_config() -> Any:
     text = {
         "vocab_size": len(ids),
         "hidden_size": _HIDDEN,
-        "intermediate_size": 512,
-        "num_hidden_layers": 6,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
         "num_attention_heads": _HEADS,
         "num_key_value_heads": _HEADS // 2,
-        "max_position_embeddings": 32768,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 1e4,
-            "mrope_section": [6, 5, 5],  # of the 16 pairs of a head
-        },
+        "max_position_embeddings": _POSITIONS,
+        "rope_parameters": _turns(),
+        "initializer_range": _SPREAD,
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
         "pad_token_id": ids["<|endoftext|>"],
@@ -100,16 +108,34 @@ def miniature_config() -> Any:
         # Frames of generated streams are small: every layer looks at the whole frame.
         "fullatt_block_indexes": [0, 1, 2, 3],
         "tokens_per_second": 2,
+        "initializer_range": _SPREAD,
     }
     return Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
         vision_start_token_id=ids["<|vision_start|>"],
         vision_end_token_id=ids["<|vision_end|>"],
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
     )
+
+
+def _turns() -> dict[str, Any]:
+    """How positions turn the numbers of a head, as the library takes free series: ``longrope``."""
+    turns = (*_TIME, *_ROW, *_COLUMN)
+    base = 1e4
+    factors = [1 / (turn * base ** (k / len(turns))) for k, turn in enumerate(turns)]
+    return {
+        "rope_type": "longrope",
+        "rope_theta": base,
+        "short_factor": factors,
+        "long_factor": factors,
+        "factor": 1.0,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": _POSITIONS,
+        "mrope_section": [len(_TIME), len(_ROW), len(_COLUMN)],
+    }
 
 
 def miniature_network(seed: int = 0) -> Any:
