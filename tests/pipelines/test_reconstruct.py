@@ -266,7 +266,7 @@ def test_rerun_is_an_extra_that_is_asked_for(
     code = reconstruct(room, tmp_path / "out", *words)
     if find_spec("rerun") is None:
         assert code == 1
-        assert "pip install rerun-sdk" in capsys.readouterr().err
+        assert "pip install 'vision-mem[viewer]'" in capsys.readouterr().err
     else:
         assert code == 0
         assert (tmp_path / "out" / "room.rrd").stat().st_size > 1000
