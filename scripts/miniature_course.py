@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from miniature_learning import Pupil, hear
 from miniature_pictures import Scene, make_scene
-from miniature_questions import CHECK_SEEDS, TRAIN_SEEDS, Watch, make_now, make_watch, stream_of
+from miniature_questions import (
+    CHECK_SEEDS,
+    CROWDED,
+    TRAIN_SEEDS,
+    Watch,
+    make_now,
+    make_watch,
+    stream_of,
+)
 from miniature_seeing import Readers, see
 from miniature_watching import Pool
 from nano_learning import Average
@@ -35,6 +43,8 @@ class Plan:
         moments: at which each of these is asked.
         asked: questions at a moment, at most.
         pool: streams whose tokens are made.
+        crowded: crowded streams, beside these.
+        crowd: share of what is watched that is of the crowded ones.
         place: weight of rows and columns.
         look: weight of looking at what a question is about, and at the word that names it.
         lr: of AdamW; decay: of weights; warm_up: steps, at the start of each half; clip_norm: of
@@ -44,13 +54,15 @@ class Plan:
 
     seeing: int = 1000
     now: int = 2600
-    steps: int = 7500
+    steps: int = 8500
     scenes: int = 16
     stretches: int = 10
     streams: int = 3
     moments: int = 2
     asked: int = 14
     pool: int = 310
+    crowded: int = 90
+    crowd: float = 0.4
     place: float = 0.3
     look: float = 0.3
     lr: float = 2.5e-3
@@ -93,6 +105,8 @@ class Lessons(torch.utils.data.Dataset):
         made = []
         for place in range(long + short):
             number = int(rng.integers(plan.pool))
+            if rng.random() < plan.crowd:
+                number = CROWDED + int(rng.integers(plan.crowded))
             stream = stream_of(TRAIN_SEEDS + number)
             if place < long:
                 made.append(make_watch(number, stream, rng, plan.asked, plan.moments))

@@ -247,7 +247,7 @@ def _new(
     *,
     moves: bool,
 ) -> Visit | None:
-    """An object of a kind that is not there, where nothing is in its way; None without room."""
+    """An object of a kind that is not there, where nothing is in its way; None where none fits."""
     # Nothing comes back on the very beat at which it left: that would be no change to be seen.
     start, end = span
     taken = {v.kind for v in before if v.end_s >= start}
@@ -258,6 +258,8 @@ def _new(
     else:
         kinds = [*SHAPES, *(OBJECTS if settings.cutouts else ()), *([CARD] * settings.cards)]
         free = [kind for kind in kinds if kind not in taken]
+        if not free:
+            return None
         kind = str(random.choice(free))
         mark = str(random.choice(list(COLOURS))) if kind in SHAPES else ""
         mark = str(random.integers(10)) if kind == CARD else mark

@@ -117,6 +117,15 @@ def test_one_thing_of_a_kind_and_nothing_on_top_of_another(stream):
         assert visit.end_s - visit.start_s >= 3
 
 
+def test_when_all_kinds_are_there_nothing_more_comes():
+    for seed in range(6):
+        crowd = StreamSettings(seed=seed, objects=5, longest=10, cutouts=False, cards=False)
+        stream = GeneratedStream(crowd)
+        here = [stream.seen_at(t) for t in range(crowd.seconds)]
+        assert all(len({v.kind for v in some}) == len(some) for some in here)
+        assert max(map(len, here)) >= 4
+
+
 @pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
 def test_answers_follow_from_what_was_seen(stream):
     """Each question is answered again, by other means than the templates'."""
