@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from miniature_pictures import SEEN, overlap
-from miniature_questions import GROUP_OF, Watch, subjects
+from miniature_questions import GROUP_OF, Watch, options_shown, subjects, text_of
 from miniature_seeing import Eyes, Readers
 from miniature_watching import Pool, read_watch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch import Tensor
 from vision_mem.models.videoqa_chat import Prompt
 from vision_mem.models.videoqa_protocols import Question, VisualContext
 from vision_mem.streamquestions import StreamQuestion
-from vision_mem.streams import GeneratedStream
+from vision_mem.streams import GeneratedStream, Visit
 
 IGNORED = -100
 _PLACED = 0  # layer whose outcome must tell places
@@ -52,6 +52,7 @@ class Row:
             about no one object, or nothing of it was kept.
         named: of each question, the place in ``ids`` of the word that tells its object from
             others, or ``IGNORED``.
+        findable: places in ``ids`` of all words that name an object, and bool ``(n,)`` its tokens.
         asked: the questions, in the order of their numbers.
     """
 
@@ -64,6 +65,7 @@ class Row:
     places: Tensor
     subjects: Tensor
     named: list[int]
+    findable: list[tuple[int, Tensor]]
     asked: tuple[StreamQuestion, ...]
 
 
@@ -82,31 +84,59 @@ class Pupil(Eyes):
 
     def naming(self, one: StreamQuestion, stream: GeneratedStream) -> int:
         """Which token of a question tells its object from others: its kind, or its place."""
-        about = subjects(stream, one)
+        about, answer = subjects(stream, one), one.options[one.right]
+        if answer in (named := self.named_options(one, stream)):
+            return named[answer]
         if one.task == "ASI" or not about:
             return IGNORED
         for word in (about[0].kind, about[0].place.split()[-1]):
             spot = f"{one.text[:-1]} ".rfind(f" {word} ")
             if spot >= 0:
-                offsets = self._chat._coded(one.text)[1]
-                return next(n for n, (_, end) in enumerate(offsets) if end > spot + 1)
+                return self._token_at(one.text, spot + 1)
         return IGNORED
+
+    def named_options(self, one: StreamQuestion, stream: GeneratedStream) -> dict[str, int]:
+        """Which token of a question ends the name of each option that it lists."""
+        if not options_shown(stream, one):
+            return {}
+        text, found, spot = text_of(one), {}, len(one.text)
+        for name in one.options:
+            spot = text.index(name, spot) + len(name)
+            found[name] = self._token_at(text, spot - 1)
+        return found
+
+    def _token_at(self, text: str, spot: int) -> int:
+        """The first token of a question that reaches beyond a letter."""
+        offsets = self._chat._coded(text)[1]
+        return next(n for n, (_, end) in enumerate(offsets) if end > spot)
 
     def row(
         self, context: VisualContext, asked: Sequence[StreamQuestion], stream: GeneratedStream
     ) -> Row:
         """All questions behind one video, positions as each of them has alone."""
-        before = [*self.written(asked[0].text).before, *self._opening()]
+        before = [*self.written(text_of(asked[0])).before, *self._opening()]
         first, n = len(before), len(context.tokens)
         shared = first + n
         ids, labels = [*before, *[0] * n], [IGNORED] * shared
         part = [0] * shared
         texts, named = [], []
+        shown = where_shown(stream, context, [subjects(stream, one) for one in asked])
+        findable: list[tuple[int, Tensor]] = []
         for number, one in enumerate(asked, 1):
-            own = [*self._closing(), *self.written(one.text).after]
+            own = [*self._closing(), *self.written(text_of(one)).after]
+            begun = len(ids) + len(self._closing())
             answer = self.said(one.options[one.right])
             place = self.naming(one, stream)
-            named.append(place if place == IGNORED else len(ids) + len(self._closing()) + place)
+            named.append(place if place == IGNORED else begun + place)
+            options = options_shown(stream, one)
+            if options:
+                spots = self.named_options(one, stream)
+                there = where_shown(stream, context, list(options.values()))
+                findable += [
+                    (begun + spots[n], some) for n, some in zip(options, there, strict=True)
+                ]
+            elif place != IGNORED:
+                findable.append((begun + place, shown[number - 1]))
             ids += [*own, *answer[:-1]]
             labels += [*[IGNORED] * (len(own) - 1), *answer]
             part += [number] * (len(own) + len(answer) - 1)
@@ -123,7 +153,7 @@ class Pupil(Eyes):
         return Row(
             torch.tensor(ids), seen, context.tokens, positions, torch.tensor(part),
             torch.tensor(labels), context.positions[1:].cpu(),
-            where_subjects_are(stream, context, asked), named, tuple(asked),
+            shown, named, findable, tuple(asked),
         )  # fmt: skip
 
     def hear(self, rows: Sequence[Row]) -> Heard:
@@ -178,16 +208,20 @@ class Pupil(Eyes):
             some[:, first : first + row.subjects.shape[1]] = row.subjects
         said = torch.stack([wanted[row][number] for row, number in owners.tolist()])
         missed = [_missed(heed[where], said.to(self.device))]
-        for number, (row, some) in enumerate(zip(rows, wanted, strict=True)):
-            named = torch.tensor(row.named)
-            there = named != IGNORED
-            missed.append(_missed(found[number, named[there]], some[there].to(self.device)))
+        for number, row in enumerate(rows):
+            if not row.findable:
+                continue
+            first = int(row.seen.nonzero()[0])
+            spots, tokens = zip(*row.findable, strict=True)
+            sought = torch.zeros(len(spots), part.shape[1], dtype=torch.bool)
+            sought[:, first : first + row.subjects.shape[1]] = torch.stack(tokens)
+            missed.append(_missed(found[number, list(spots)], sought.to(self.device)))
         names = torch.tensor([rows[row].named[number] for row, number in owners.tolist()])
         named = names[:, None] == torch.arange(part.shape[1])
         missed.append(_missed(heard[where], named.to(self.device)))
         return Heard(
-            guesses, labels[where], owners, placed[seen], missed[0], torch.cat(missed[1:-1]),
-            missed[-1],
+            guesses, labels[where], owners, placed[seen], missed[0],
+            torch.cat([heed.new_zeros(0), *missed[1:-1]]), missed[-1],
         )  # fmt: skip
 
 
@@ -238,14 +272,14 @@ def _heed(
     return filled
 
 
-def where_subjects_are(
-    stream: GeneratedStream, context: VisualContext, asked: Sequence[StreamQuestion]
+def where_shown(
+    stream: GeneratedStream, context: VisualContext, sought: Sequence[Sequence[Visit]]
 ) -> Tensor:
-    """Bool ``(questions, n)``: which tokens show what each question is about."""
+    """Bool ``(k, n)``: which tokens show any of the visits sought, k times."""
     _, rows, columns = context.positions.cpu().numpy()
-    found = np.zeros((len(asked), len(rows)), bool)
-    for number, one in enumerate(asked):
-        for visit in subjects(stream, one):
+    found = np.zeros((len(sought), len(rows)), bool)
+    for number, visits in enumerate(sought):
+        for visit in visits:
             for span in context.grids:
                 here = slice(span.first, span.first + span.count)
                 for t in {span.start_s, span.end_s}:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vision_mem.evaluation.videoqa.ovobench import GROUPS
+from vision_mem.models.videoqa_options import in_words
+from vision_mem.models.videoqa_protocols import Question
 from vision_mem.streamquestions import CHOICES, StreamQuestion, ask_at
 from vision_mem.streams import GeneratedStream, StreamSettings, Visit
 
@@ -113,7 +115,7 @@ def choices_at(
     passes: int,
     most: int,
 ) -> tuple[StreamQuestion, ...]:
-    """Some of the benchmark's questions at a moment, no text twice.
+    """Some of the benchmark's questions at a moment, none twice.
 
     Args:
         stream: asked about.
@@ -126,9 +128,14 @@ def choices_at(
     found: dict[str, StreamQuestion] = {}
     for _ in range(passes):
         for one in ask_at(stream, float(now), rng, tasks):
-            found.setdefault(one.text, one)
+            found.setdefault(text_of(one), one)
     every = list(found.values())
     return tuple(every[n] for n in rng.permutation(len(every))[:most])
+
+
+def text_of(one: StreamQuestion) -> str:
+    """How a question is put."""
+    return in_words(Question(one.text, one.options)).text
 
 
 def subjects(stream: GeneratedStream, one: StreamQuestion) -> list[Visit]:
@@ -149,3 +156,11 @@ def subjects(stream: GeneratedStream, one: StreamQuestion) -> list[Visit]:
         if found:
             return found
     return []
+
+
+def options_shown(stream: GeneratedStream, one: StreamQuestion) -> dict[str, list[Visit]]:
+    """Visits so far of each object that a question itself names as an option; seen or not."""
+    if text_of(one) == one.text:
+        return {}
+    past = [visit for visit in stream.visits if visit.start_s <= one.time_s]
+    return {name: [visit for visit in past if visit.name == name] for name in one.options}

@@ -29,7 +29,7 @@ class StreamSeries:
 
     Attributes:
         videos: how many.
-        seconds, beat_s, objects, width, height, fps: of each, see ``StreamSettings``.
+        seconds, beat_s, objects, scene_beats, width, height, fps: of each, see ``StreamSettings``.
         seed: of the first; the others count on.
         per_task: see ``ask_stream``.
     """
@@ -38,6 +38,7 @@ class StreamSeries:
     seconds: int = 64
     beat_s: int = 4
     objects: int = 3
+    scene_beats: int = 6
     width: int = 224
     height: int = 168
     fps: float = 4.0
@@ -57,7 +58,8 @@ class StreamSeries:
         return [
             StreamSettings(
                 seed=self.seed + number, seconds=self.seconds, beat_s=self.beat_s,
-                objects=self.objects, width=self.width, height=self.height, fps=self.fps,
+                objects=self.objects, scene_beats=self.scene_beats, width=self.width,
+                height=self.height, fps=self.fps,
             )
             for number in range(self.videos)
         ]  # fmt: skip

@@ -32,6 +32,7 @@ from vision_mem.ops.pointmaps import (
     moved,
     quaternion_to_matrix,
     rigid_inverse,
+    weighted_resection,
     weighted_rigid,
 )
 from vision_mem.reconstruction.learned import LearnedSession
@@ -98,6 +99,71 @@ class TestClosedForms:
         points.requires_grad_(True)
         weighted_rigid(points, targets, weights)[0, 0, 2].backward()
         assert float(points.grad[0, 2, 1]) == pytest.approx(float(by_hand), rel=0.03)
+
+    @pytest.mark.parametrize("odd", [0, 8])
+    def test_a_camera_is_found_by_what_it_sees_where(self, odd):
+        """Also among wrong matches, from 30 degrees and half a metre away; and no depth is told."""
+        random = torch.Generator().manual_seed(odd)
+        places = torch.rand(6, 36, 3, generator=random) * torch.tensor([6.0, 4.0, 4.0])
+        places += torch.tensor([-3.0, -2.0, 2.0])
+        axis = torch.randn(6, 3, generator=random)
+        axis = 0.26 * axis / axis.norm(dim=1, keepdim=True)
+        turn = quaternion_to_matrix(torch.cat([torch.full((6, 1), 0.966), axis], dim=1))
+        pose = assemble(turn, 0.3 * torch.randn(6, 3, generator=random))
+        seen = moved(places, rigid_inverse(pose))
+        ahead = seen[..., 2] > 0.3
+        assert (ahead.sum(dim=1) > 20).all()
+        rays = seen[..., :2] / seen[..., 2:]
+        rays[:, :odd] += 0.5
+        start, weights = torch.eye(4).expand(6, 4, 4), ahead.float()
+        found = weighted_resection(places, rays, weights, start, torch.tensor(1e-6), steps=25)
+        # What is wrong counts little, but it counts.
+        assert torch.allclose(found, pose, atol=5e-3 if not odd else 0.03)
+        told = torch.where(torch.arange(36) < odd, 0.0, weights)
+        found = weighted_resection(places, rays, told, start, torch.tensor(1e-6), steps=25)
+        assert torch.allclose(found, pose, atol=5e-3)
+        # A pull keeps it where it was, and it still turns the right way.
+        held = weighted_resection(places, rays, told, start, torch.tensor(1e3))
+        assert held[:, :3, 3].norm(dim=1).max() < 1e-3
+        none = weighted_resection(places, rays, 0 * weights, start, torch.tensor(1e-2))
+        assert torch.equal(none, start)
+
+    @pytest.mark.parametrize("what", ["places", "rays", "weights", "pull"])
+    def test_gradients_of_a_resection_are_those_of_its_optimum(self, what):
+        random = torch.Generator().manual_seed(5)
+        places = torch.rand(1, 12, 3, generator=random).double() * 3 + torch.tensor([-1.5, -1.5, 2])
+        given = {
+            "places": places,
+            "rays": places[..., :2] / places[..., 2:]
+            + 0.003 * torch.randn(1, 12, 2, generator=random).double(),
+            "weights": torch.rand(1, 12, generator=random).double() + 0.2,
+            "start": assemble(torch.eye(3)[None].double(), torch.full((1, 3), 0.02).double()),
+            "pull": torch.tensor(0.05).double(),
+        }
+
+        def shift(**changed):
+            return weighted_resection(*{**given, **changed}.values(), steps=30)[0, 0, 3]
+
+        step = torch.zeros_like(given[what])
+        step.view(-1)[step.numel() // 2] = 1e-5
+        by_hand = float(shift(**{what: given[what] + step}) - shift(**{what: given[what] - step}))
+        value = given[what].clone().requires_grad_(True)
+        shift(**{what: value}).backward()
+        found = float(value.grad.view(-1)[step.numel() // 2])
+        assert found == pytest.approx(by_hand / 2e-5, rel=0.05, abs=1e-6)
+        assert abs(by_hand) > 1e-9
+
+    def test_a_resection_of_nonsense_is_finite(self):
+        places = torch.zeros(3, 5, 3)
+        places[1, :, 2] = -1.0
+        places[2, :, 2] = 2.0
+        value = places.clone().requires_grad_(True)
+        pose = weighted_resection(
+            value, torch.zeros(3, 5, 2), torch.ones(3, 5), torch.eye(4).expand(3, 4, 4),
+            torch.tensor(1e-3),
+        )  # fmt: skip
+        pose.sum().backward()
+        assert pose.isfinite().all() and value.grad.isfinite().all()
 
     @pytest.mark.parametrize("seed", range(3))
     def test_quaternions_there_and_back(self, seed):

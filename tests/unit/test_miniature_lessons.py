@@ -18,7 +18,7 @@ from miniature_parts import (
 )
 
 from vision_mem.models import miniature
-from vision_mem.models.videoqa_options import ByLikelihood
+from vision_mem.models.videoqa_options import ByLikelihood, in_words
 from vision_mem.models.videoqa_protocols import Question
 from vision_mem.streams import BACKGROUNDS, COLOURS, SHAPES, GeneratedStream, StreamSettings
 from vision_mem.types import Frame
@@ -102,7 +102,7 @@ def test_packed_questions_are_what_a_session_asks_alone(
     for second in range(2 * watch.first, max(waiting) + 1):
         session.step(Frame(second, float(second), stream.picture(second)))
         for number, one in enumerate(waiting.get(second, ()), 1):
-            session.ask(one.text)
+            session.ask(scripts["miniature_questions"].text_of(one))
             start = model.start
             place, row = next((n, r) for n, r in enumerate(rows) if one in r.asked)
             mine = (row.part == 0) | (row.part == number)
@@ -203,7 +203,51 @@ def test_language_learns_by_heart_and_leaves_the_rest(watches, scripts, pool, tm
     assert all(torch.equal(p, before[n]) for n, p in network.named_parameters() if "visual" in n)
 
 
+def test_options_that_a_question_lists_are_each_told_where_they_are(
+    learning, network, scripts, tmp_path, watching
+):
+    made = scripts["miniature_questions"]
+    pupil = learning.Pupil(network)
+    pool, stream = watching.Pool(tmp_path, pupil, 40), made.stream_of(40)
+    asked = made.choices_at(stream, 40, np.random.default_rng(3), ("ASI", "EPM"), passes=6, most=40)
+    watch = made.Watch(0, 0, "full", 1, ((40, asked),))
+    ((context, asked),) = watching.read_watch(pupil, watch, pool)
+    row, listed = pupil.row(context, asked, stream), 0
+    findable = dict(row.findable)
+    for number, one in enumerate(asked, 1):
+        if "these" not in one.text:
+            assert not made.options_shown(stream, one)
+            continue
+        named = pupil.named_options(one, stream)
+        assert list(named) == list(one.options)
+        begun = row.part.tolist().index(number) + len(pupil._closing())
+        own = pupil._chat._coded(made.text_of(one))[0]
+        for name, spot in named.items():
+            assert row.ids[begun + spot] == own[spot] == pupil._chat.ids(f" {name}")[-1]
+            tokens = findable[begun + spot]
+            ever = any(v.name == name and v.start_s <= 40 for v in stream.visits)
+            assert bool(tokens.any()) == ever
+            listed += ever
+        assert row.named[number - 1] == begun + named[one.options[one.right]]
+    assert listed > 10
+
+
 # -- options by likelihood ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "put"),
+    [
+        ("What colour is it?", ("red", "blue"), "What colour is it?"),
+        ("Which of these came?", ("a cat", "a cup"), "Which of these came: a cat or a cup?"),
+        ("Which of the following is?", ("x", "y", "z"), "Which of the following is: x, y or z?"),
+        ("Which of these?", ("x",), "Which of these: x?"),
+        ("Which of these?", (), "Which of these?"),
+    ],
+)  # fmt: skip
+def test_options_are_told_where_a_question_points_at_them(text, options, put):
+    made = in_words(Question(text, options, "Reply with the letter." if options else ""))
+    assert (made.text, made.options, made.instruction) == (put, (), "")
 
 
 def test_options_are_weighed_by_their_words_and_end(

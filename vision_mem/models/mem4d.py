@@ -238,6 +238,7 @@ class Mem4DNetwork(nn.Module):
         return replace(
             found, prior=matched.prior, aligned=matched.aligned, match_logits=matched.logits,
             match_centroids=matched.centroids, match_places=matched.found,
+            match_weights=matched.weights,
             patch_points=matched.points,
         )  # fmt: skip
 
@@ -272,7 +273,7 @@ class Mem4DNetwork(nn.Module):
             points_self, points_world, confidence_of(own[:, 3], settings),
             confidence_of(world[:, 3], settings), logit, pose, tokens, pose_token,
             tokens[..., :0], prior, matched.aligned, matched.logits, matched.centroids, places,
-            matched.points,
+            matched.weights, matched.points,
         )  # fmt: skip
 
     def _ray_points(self, encoded: Encoded, own: Tensor) -> Tensor:

@@ -149,19 +149,33 @@ def _match_parts(
     one = torch.ones(len(prior), device=prior.device)
     total = total + 0.5 * _pose_part(parts, "prior ", prior, truth.pose[:, 1:], one, one, settings)
     if settings.match:
-        rows, hits, gaps = [], [], []
+        slope = _slope_of_patch(truth, patch)
+        told: dict[str, list[Tensor]] = {}
         for t in aligned:
-            gaps.append(
-                place_loss(frames[t], places[:, t], known[:, t] & (moving[:, t] < 0.5), reach)
+            wanted = known[:, t] & (moving[:, t] < 0.5)
+            loss, right = match_loss(frames[t], places[:, t], wanted, reach)
+            metres, aim, trust = place_loss(
+                frames[t], places[:, t], wanted, reach, own[:, t], truth.pose[:, t], slope
             )
-            loss, right = match_loss(frames[t], places[:, t], known[:, t] & (moving[:, t] < 0.5),
-                                     reach)  # fmt: skip
-            rows.append(loss)
-            hits.append(right)
-        parts["match"], parts["match right"] = torch.stack(rows).mean(), torch.stack(hits).mean()
-        parts["place"] = torch.stack(gaps).mean()
-        total = total + settings.match * (parts["match"] + parts["place"])
+            for name, value in (("match", loss), ("match right", right), ("place", metres),
+                                ("aim", aim), ("trust", trust)):  # fmt: skip
+                told.setdefault(name, []).append(value)
+        parts |= {name: torch.stack(values).mean() for name, values in told.items()}
+        learned = parts["match"] + parts["place"] + parts["aim"] + parts["trust"]
+        total = total + settings.match * learned
     return total
+
+
+def _slope_of_patch(truth: Truth, patch: int) -> Tensor:
+    """``(B,)`` how wide a patch is on the plane one metre before the camera."""
+    ahead = truth.points_self[:, 0, ..., 2].clamp(min=1e-3)
+    across = truth.points_self[:, 0, ..., 0] / ahead
+    w = across.shape[2]
+    span = across[:, :, -1] - across[:, :, 0]
+    whole = truth.valid[:, 0, :, -1] & truth.valid[:, 0, :, 0]
+    count = whole.sum(dim=1).clamp(min=1)
+    mean = torch.where(whole, span, 0.0).sum(dim=1) / count
+    return torch.where(whole.any(dim=1), mean * patch / max(w - 1, 1), 0.2)
 
 
 def match_loss(
@@ -192,24 +206,48 @@ def match_loss(
     return _masked_mean(loss.view_as(nearest), wanted), right
 
 
-def place_loss(frame: Decoded, places: Tensor, wanted: Tensor, reach: float) -> Tensor:
-    """Mean distance of where patches were found from where they are.
+def place_loss(
+    frame: Decoded, places: Tensor, wanted: Tensor, reach: float, own: Tensor, pose: Tensor,
+    slope: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Where patches were found, and how far that is believed.
 
     InfoNCE names the nearest token; this says where between tokens a patch is. Patches without a
-    token within three times ``reach`` were never seen and do not count.
+    token within three times ``reach`` were never seen: they count for the belief alone.
 
     Args:
         frame: with matching.
         places: ``(B, P, 3)`` true world centroids of its patches.
         wanted: ``(B, P)`` bool: patches that count.
         reach: metres.
+        own: ``(B, P, 3)`` true centroids in the camera.
+        pose: ``(B, 4, 4)`` true camera-to-world.
+        slope: ``(B,)`` how wide a patch is at one metre.
+
+    Returns:
+        Mean distance in metres; how far off in patches the places found would be seen by the true
+        camera, all beyond two patches alike; and the cross entropy of believing what is less than
+        half a patch off.
     """
-    if frame.match_places is None or frame.match_logits is None or frame.match_centroids is None:
-        return places.new_zeros(())
+    if (
+        frame.match_places is None or frame.match_logits is None
+        or frame.match_centroids is None or frame.match_weights is None
+    ):  # fmt: skip
+        zero = places.new_zeros(())
+        return zero, zero, zero
     there = frame.match_logits.detach() > -1e8
     gap = torch.cdist(places, frame.match_centroids.detach()).masked_fill(~there, torch.inf)
-    seen = gap.amin(dim=-1) < 3 * reach
-    return _masked_mean(_length(frame.match_places - places), wanted & seen)
+    seen = wanted & (gap.amin(dim=-1) < 3 * reach)
+    metres = _masked_mean(_length(frame.match_places - places), seen)
+    from_camera = moved(frame.match_places, rigid_inverse(pose))
+    at = from_camera[..., :2] / from_camera[..., 2:].clamp(min=0.1)
+    off = _length(at - own[..., :2] / own[..., 2:].clamp(min=0.1)) / slope[:, None]
+    aim = _masked_mean(2 * torch.tanh(off / 2), seen)
+    right = (off.detach() < 0.5) & (from_camera[..., 2] > 0.1)
+    # All weights may be 0 where nothing is remembered; there is nothing to believe then.
+    sure = frame.match_weights.clamp(1e-4, 1 - 1e-4)
+    trust = F.binary_cross_entropy(sure, right.to(sure.dtype), reduction="none")
+    return metres, aim, _masked_mean(trust, wanted & there.any(dim=-1))
 
 
 def mask_loss(logits: Tensor, truth: Truth) -> Tensor:

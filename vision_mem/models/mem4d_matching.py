@@ -1,9 +1,11 @@
 """Match, then align: which remembered places a frame sees, and the pose that follows.
 
 Queries and keys are made by one projection, so what looks the same matches from the start; a
-match hands back where the remembered token is, and the pose follows in closed form.
+match hands back where the remembered token is, and the pose is that of a camera which sees those
+places where the patches are.
 
-Source: specs/mem4d.md section 2.6, coordinate read-out.
+Source: specs/mem4d.md section 2.6, coordinate read-out. There the pose brings guessed points onto
+remembered ones; ours needs no guess of depths (docs/mem4d.md has what each of them reaches).
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from vision_mem.models.mem4d_config import Mem4DConfig
 from vision_mem.models.mem4d_decoder import waves
 from vision_mem.models.mem4d_layers import Mlp
 from vision_mem.models.mem4d_protocols import Encoded, Tokens
-from vision_mem.ops.pointmaps import moved, rigid_inverse, weighted_rigid
+from vision_mem.ops.pointmaps import moved, rigid_inverse, weighted_resection
 
 FIELD_OF_VIEW = 62.5
 """Degrees, horizontal, where nothing is known of a camera."""
 _ABSENT = -1e9
 _HASTE = 5.0
-"""How much faster than others the weight of staying is learned; it begins near 6."""
+"""How much faster than others the pull towards the last position is learned."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Matched:
         found: ``(B, P, 3)`` expected place of each patch, in the world.
         weights: ``(B, P)`` how far it is believed, in (0, 1).
         points: ``(B, P, 3)`` first guess of the patches in the camera.
-        prior: ``(B, 4, 4)`` pose that brings points to places.
+        prior: ``(B, 4, 4)`` pose from which the places are seen where the patches are.
         aligned: ``(B,)`` bool: there was enough to align.
         told: ``(B, P, D)`` for the decoder's tokens.
         pose_told: ``(B, 1, D)`` for its pose token.
@@ -64,7 +66,7 @@ class Matching(nn.Module):
         self.patch = config.patch
         self.proj = nn.Linear(width, config.match.width)
         self.temperature = nn.Parameter(torch.tensor(math.log(10.0)))
-        self.stay = nn.Parameter(torch.tensor(0.36))
+        self.stay = nn.Parameter(torch.tensor(-1.2))  # a pull of 0.0025 a square metre
         self.points = Mlp(width, width, 3)
         self.trust = Mlp(out + 2, out, 1)
         self.told = nn.Linear(63, out)
@@ -127,27 +129,17 @@ class Matching(nn.Module):
     def align(
         self, points: Tensor, found: Tensor, weights: Tensor, aligned: Tensor, previous: Tensor
     ) -> Tensor:
-        """The pose that brings points to places, with the camera not far from where it was.
-
-        Depth is the uncertain part of a point: without a word about where the camera may be, an
-        error in depth becomes a turn and a shift that undo each other. So the camera's own centre
-        is one more point, whose place is that of the frame before; its weight is learned.
+        """The pose of a camera that sees places in the directions of points.
 
         Args:
-            points: ``(B, P, 3)`` in the camera.
+            points: ``(B, P, 3)`` in the camera; their distances do not matter.
             found: ``(B, P, 3)`` in the world.
             weights: ``(B, P)``.
             aligned: ``(B,)`` bool: there is enough to align; the others keep ``previous``.
-            previous: ``(B, 4, 4)``.
+            previous: ``(B, 4, 4)``; a camera that could be anywhere is where it was.
         """
-        near = weights / points.detach()[..., 2].clamp(min=0.3).square()
-        total = near.sum(dim=1, keepdim=True)
-        centre = previous[:, None, :3, 3]
-        pose = weighted_rigid(
-            torch.cat([points, torch.zeros_like(centre)], dim=1),
-            torch.cat([found, centre], dim=1),
-            torch.cat([near, total * (_HASTE * self.stay).exp()], dim=1),
-        )
+        rays = points[..., :2] / points[..., 2:].clamp(min=1e-3)
+        pose = weighted_resection(found, rays, weights, previous, (_HASTE * self.stay).exp())
         return torch.where(aligned[:, None, None], pose, previous)
 
     def _logits(self, described: Tensor, memories: list[Tokens]) -> tuple[Tensor, Tensor]:

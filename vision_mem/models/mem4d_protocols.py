@@ -141,6 +141,7 @@ class Decoded:
         match_centroids: ``(B, N, 3)`` of those tokens, in the world.
         match_places: ``(B, P, 3)`` where in the world the patches are by matching and decoding; or
             None.
+        match_weights: ``(B, P)`` how far those are believed, in (0, 1); or None.
         patch_points: ``(B, P, 3)`` first guess of the patches' points in the camera, or None.
         mass: attention that went to each token, ``(B, N)``, by memory.
         rgb: ``(B, H, W, 3)`` in [-1, 1], or None.
@@ -160,6 +161,7 @@ class Decoded:
     match_logits: Tensor | None = None
     match_centroids: Tensor | None = None
     match_places: Tensor | None = None
+    match_weights: Tensor | None = None
     patch_points: Tensor | None = None
     mass: dict[str, Tensor] = field(default_factory=dict)
     rgb: Tensor | None = None

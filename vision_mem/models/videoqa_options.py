@@ -2,12 +2,14 @@
 
 A small model may know that something is red and not know how to name the letter before ``red``. So
 the question is put without its options, and the option that the model would rather say is taken:
-the one whose words, with the end of the answer behind them, have the largest probability. Which
-options there are is not part of the prompt, nor of what memory is searched for.
+the one whose words, with the end of the answer behind them, have the largest probability. Options
+are part of the prompt, and of what memory is searched for, only where the question cannot do
+without: "which of these came first".
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -25,6 +27,7 @@ from vision_mem.models.videoqa_protocols import (
 )
 from vision_mem.types import Frame
 
+_POINTING = re.compile(r"\b(these|following|below|above)\b", re.IGNORECASE)
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -48,7 +51,7 @@ class ByLikelihood:
         return self.model.embed_text(text)
 
     def embed_question(self, question: Question) -> PromptTokens:
-        return self.model.embed_question(bare(question))
+        return self.model.embed_question(in_words(question))
 
     def answer(
         self,
@@ -76,16 +79,27 @@ class ByLikelihood:
         """
         model = self.model
         model._check(context)
-        start = model._start(context, model._chat.prompt(bare(question), history))
+        start = model._start(context, model._chat.prompt(in_words(question), history))
         answers = [[*model._chat.ids(option), model._chat.end] for option in question.options]
         return log_likelihoods(
             model._network, start.inputs["inputs_embeds"], start.positions, start.goes_on, answers
         )
 
 
-def bare(question: Question) -> Question:
-    """The question alone, where it has options; else as it is."""
-    return replace(question, options=(), instruction="") if question.options else question
+def in_words(question: Question) -> Question:
+    """A question with options as one without.
+
+    It loses them; one that points at them ("which of these ...") is told them in its own words:
+    "Which of these is red: cat, cup or card?"
+    """
+    if not question.options:
+        return question
+    text = question.text
+    if _POINTING.search(text):
+        *others, last = question.options
+        named = f"{', '.join(others)} or {last}" if others else last
+        text = f"{text.rstrip('?. ')}: {named}?"
+    return replace(question, text=text, options=(), instruction="")
 
 
 def log_likelihoods(

@@ -1,4 +1,4 @@
-"""Closed forms on maps of points: the rigid motion between two, and the focal length of one.
+"""Geometry of maps of points: motions between two, cameras that see them, focal lengths.
 
 Source: specs/mem4d.md sections 2.6 and 2.8.
 """
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 _DAMPING, _TINY = 1e-4, 1e-9
+_NEAR = 0.05  # metres before the camera that a place must be to count
+_ODD = 0.15  # slope off, at which a place counts a quarter
+_BROAD = 8  # times as much at first
+_LONGEST = 0.5  # metres and radians of one step
 
 
 Result = TypeVar("Result")
@@ -58,12 +62,8 @@ def weighted_rigid(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     a, b = points - from_mean[:, None], targets - to_mean[:, None]
     with torch.no_grad():
         spread = torch.einsum("bn,bni,bnj->bij", share, b, a)
-        eye = torch.eye(3, device=points.device, dtype=points.dtype)
-        spread = spread.nan_to_num(0.0, 0.0, 0.0) + _TINY * eye
-        u, _, vh = torch.linalg.svd(spread)
-        sign = torch.ones_like(u[:, 0])
-        sign[:, 2] = torch.det(u @ vh).sign()
-        turn = (u * sign[:, None]) @ vh
+        turn = nearest_rotation(spread)
+    eye = torch.eye(3, device=points.device, dtype=points.dtype)
     a = a @ turn.transpose(1, 2)
     moment = (share[..., None] * torch.linalg.cross(a, b, dim=-1)).sum(dim=1)
     outer = torch.einsum("bn,bni,bnj->bij", share, a, a)
@@ -73,6 +73,115 @@ def weighted_rigid(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     turn = _small_turn(step) @ turn
     shift = to_mean - (turn @ from_mean[..., None])[..., 0]
     return assemble(turn, shift)
+
+
+@exact
+def weighted_resection(
+    places: Tensor, rays: Tensor, weights: Tensor, start: Tensor, pull: Tensor, steps: int = 8
+) -> Tensor:
+    """Where a camera is that sees known places in known directions; no depths are needed.
+
+    From the rotation that fits best at the position it starts from, Gauss-Newton steps on
+    differences of slopes; places that are seen far off count less (Geman and McClure), at first
+    only those very far off. Gradients go through the last step, at the optimum.
+
+    Args:
+        places: ``(B, N, 3)`` in the world.
+        rays: ``(B, N, 2)`` x/z and y/z in the camera.
+        weights: ``(B, N)`` >= 0.
+        start: ``(B, 4, 4)`` camera-to-world; also what rows without weights come back as.
+        pull: scalar or ``(B,)`` > 0, how much a metre away from the position it starts from
+            counts, squared, beside the mean squared difference of slopes.
+        steps: that are made.
+
+    Returns:
+        ``(B, 4, 4)`` camera-to-world.
+    """
+    share = weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-8)
+    pull = pull.expand(len(places))
+    origin = start[:, :3, 3]
+    with torch.no_grad():
+        there = rigid_inverse(_turned(places, rays, share, start))
+        for n in range(steps):
+            odd = _ODD * max(1.0, _BROAD * 0.5**n)
+            there = _stepped(there, _slope_step(places, rays, share, there, origin, pull, odd)[0])
+    _, stiff, moment = _slope_step(places, rays, share, there, origin, pull, _ODD)
+    change = torch.linalg.solve(stiff, (moment - moment.detach())[..., None])[..., 0]
+    pose = rigid_inverse(_stepped(there, -change))
+    return torch.where((weights.sum(dim=1) > 0)[:, None, None], pose, start)
+
+
+def _turned(places: Tensor, rays: Tensor, share: Tensor, start: Tensor) -> Tensor:
+    """``start`` turned so that places lie in their directions as well as may be."""
+    seen = torch.nn.functional.normalize(
+        torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1), dim=-1
+    )
+    way = torch.nn.functional.normalize(places - start[:, None, :3, 3], dim=-1)
+    # Where little is known, as it was.
+    spread = torch.einsum("bn,bni,bnj->bij", share, way, seen) + _DAMPING * start[:, :3, :3]
+    return assemble(nearest_rotation(spread), start[:, :3, 3])
+
+
+def nearest_rotation(spread: Tensor) -> Tensor:
+    """The rotations ``(B, 3, 3)`` nearest to matrices; finite whatever they hold."""
+    eye = torch.eye(3, device=spread.device, dtype=spread.dtype)
+    u, _, vh = torch.linalg.svd(spread.nan_to_num(0.0, 0.0, 0.0) + _TINY * eye)
+    sign = torch.ones_like(u[:, 0])
+    sign[:, 2] = torch.det(u @ vh).sign()
+    turn: Tensor = (u * sign[:, None]) @ vh
+    return turn
+
+
+def _slope_step(
+    places: Tensor,
+    rays: Tensor,
+    share: Tensor,
+    there: Tensor,
+    origin: Tensor,
+    pull: Tensor,
+    odd: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One Gauss-Newton step.
+
+    Returns:
+        Shift and turn ``(B, 6)`` of the world-to-camera motion; the matrix ``(B, 6, 6)`` and the
+        moment ``(B, 6)`` that gave them. Gradients go through the moment alone.
+    """
+    seen = moved(places, there)
+    ahead = seen[..., 2] > _NEAR
+    z = torch.where(ahead, seen[..., 2], 1.0)
+    x, y = seen[..., 0] / z, seen[..., 1] / z
+    off = torch.stack([x, y], dim=-1) - rays
+    with torch.no_grad():
+        kept = ahead / (1 + off.square().sum(dim=-1) / odd**2).square()
+        x, y, inverse, zero = x.detach(), y.detach(), 1 / z.detach(), torch.zeros_like(z)
+        slopes = torch.stack([
+            torch.stack([inverse, zero, -x * inverse, -x * y, 1 + x * x, -y], -1),
+            torch.stack([zero, inverse, -y * inverse, -1 - y * y, x * y, x], -1),
+        ], dim=-2)  # fmt: skip
+        away = there[:, :3, :3]  # turns a shift of the camera into one of what it sees
+    weight = kept * share
+    moment = torch.einsum("bn,bnki,bnk->bi", weight, slopes, off)
+    position = -(away.transpose(1, 2) @ there[:, :3, 3:])[..., 0]
+    back = -pull[:, None] * (away @ (position - origin)[..., None])[..., 0]
+    moment = moment + torch.cat([back, torch.zeros_like(back)], dim=1)
+    with torch.no_grad():
+        stiff = torch.einsum("bn,bnki,bnkj->bij", weight, slopes, slopes)
+        extra = torch.cat([pull[:, None].expand(-1, 3), torch.zeros_like(back)], dim=1)
+        # Never singular, whatever comes in; what is not finite stays so in the moment.
+        stiff = stiff.nan_to_num(0.0, 0.0, 0.0) + torch.diag_embed(extra + 1e-6)
+        step = -torch.linalg.solve(stiff, moment.nan_to_num(0.0, 0.0, 0.0)[..., None])[..., 0]
+    return step.clamp(-_LONGEST, _LONGEST), stiff, moment
+
+
+def _stepped(there: Tensor, step: Tensor) -> Tensor:
+    """World-to-camera motions after small steps ``(B, 6)``, shift and turn."""
+    angle = step[:, 3:].norm(dim=1).clamp(min=1e-9)
+    half = (angle / 2)[:, None]
+    axis = step[:, 3:] / angle[:, None]
+    turn = quaternion_to_matrix(torch.cat([half.cos(), half.sin() * axis], dim=1))
+    shift = (turn @ there[:, :3, 3:])[..., 0] + step[:, :3]
+    return assemble(turn @ there[:, :3, :3], shift)
 
 
 def _small_turn(step: Tensor) -> Tensor:
