@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -116,14 +117,15 @@ def changed(config: Any, key: str, text: str) -> Any:
     return replace(config, **{name: type(old)(float(text))})
 
 
-class _Recorder(EmbeddedSegmenter):
-    """Writes down the evidence for each candidate beside its true IoU."""
+class _Recorder:
+    """Writes down the evidence for each candidate beside its true IoU; stands before
+    ``candidate_evidence``."""
 
-    truth: np.ndarray
-    rows: list[np.ndarray]
+    def __init__(self) -> None:
+        self.truth = np.zeros((1, 1), bool)
+        self.rows: list[np.ndarray] = []
 
-    def _estimate(self, logits, votes, first, expected, window, area):  # type: ignore[no-untyped-def]
-        agreement = self.config.no_prior_agreement
+    def __call__(self, logits, votes, first, expected, window, area, agreement):  # type: ignore[no-untyped-def]
         evidence = candidate_evidence(logits, votes, first, expected, window, area, agreement)
         if evidence is not None:
             on = logits > 0
@@ -132,27 +134,30 @@ class _Recorder(EmbeddedSegmenter):
             # What lies outside the window is part of the truth too.
             total = self.truth.sum() / (window.side / logits.shape[0]) ** 2
             self.rows.append(np.r_[evidence, shared / max(on.sum() + total - shared, 1)])
-        return super()._estimate(logits, votes, first, expected, window, area)
+        return evidence
 
 
 def fit(clips: Iterable[Clip], config: EmbeddedConfig) -> None:
     """Logistic regression of the true IoU on the evidence; good and bad masks weigh the same."""
-    segmenter = _Recorder.load(device="cpu", config=config)
-    assert isinstance(segmenter, _Recorder)
-    segmenter.rows = []
-    for clip in clips:
-        assert clip.masks is not None
-        for preset in ("sam2", "none"):
-            tracking = load_config(TrackingConfig, preset, folder="tracking")
-            session = TrackingSession(segmenter, tracking)
-            for index, image in enumerate(clip.images):
-                segmenter.truth = clip.masks[index]
-                prompts = [Prompt(mask=clip.masks[0])] if index == 0 else []
-                session.step(Frame(index, index / 30, image), prompts)
-    table = torch.from_numpy(np.array(segmenter.rows))
+    segmenter, recorder = EmbeddedSegmenter.load(device="cpu", config=config), _Recorder()
+    with patch("vision_mem.models.embedded_reading.candidate_evidence", recorder):
+        for clip in clips:
+            assert clip.masks is not None
+            for preset in ("sam2", "none"):
+                tracking = load_config(TrackingConfig, preset, folder="tracking")
+                session = TrackingSession(segmenter, tracking)
+                for index, image in enumerate(clip.images):
+                    recorder.truth = clip.masks[index]
+                    prompts = [Prompt(mask=clip.masks[0])] if index == 0 else []
+                    session.step(Frame(index, index / 30, image), prompts)
+    table = torch.from_numpy(np.array(recorder.rows))
     evidence, iou = table[:, :5], table[:, 5].clamp(0.02, 0.98)
     bad = (iou < 0.3).double()
     share = bad.mean()
+    if not 0 < float(share) < 1:
+        raise SystemExit(
+            f"all of {len(table)} candidates are good, or all are bad; expected both: more --clips"
+        )
     weight = bad * 0.5 / share + (1 - bad) * 0.5 / (1 - share)
     beta = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     solver = torch.optim.LBFGS([beta], max_iter=200, line_search_fn="strong_wolfe")

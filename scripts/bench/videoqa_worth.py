@@ -157,6 +157,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def measure(args: argparse.Namespace, root: Path) -> dict[str, list[dict[str, float]]]:
     use_threads(args.threads)
     model: Any = load_video_model(args.model, device=args.device)
+    model = model.model if isinstance(model, ByLikelihood) else model
     model = ByLikelihood(model) if args.answers == "words" else model
     if args.model.startswith("random:"):
         print("the weights are random: the numbers say nothing about any memory")

@@ -17,6 +17,8 @@ from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.models.videoqa_random import MARKERS
 
 NAME = "miniature"
+OPTIONS_BY = "likelihood"
+"""How it chooses among options: it answers in words, and knows no letters."""
 FOLDER = Path(__file__).with_name(NAME)
 """Where shipped weights are."""
 
@@ -110,7 +112,7 @@ def miniature_config() -> Any:
         "tokens_per_second": 2,
         "initializer_range": _SPREAD,
     }
-    return Qwen2_5_VLConfig(
+    config = Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
         tie_word_embeddings=True,
@@ -119,6 +121,8 @@ def miniature_config() -> Any:
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
     )
+    config.options_by = OPTIONS_BY  # for our loader; it is kept in config.json
+    return config
 
 
 def _turns() -> dict[str, Any]:

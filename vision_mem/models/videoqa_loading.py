@@ -20,6 +20,8 @@ from vision_mem.models.huggingface import (
     transformers_library,
     weight_files,
 )
+from vision_mem.models.videoqa_network import NetworkVideoModel
+from vision_mem.models.videoqa_options import ByLikelihood
 from vision_mem.models.videoqa_random import RANDOM, byte_tokenizer, random_network
 from vision_mem.models.weights import choose_device, choose_precision, fingerprint
 
@@ -176,16 +178,19 @@ def _open(
         settings = {"normal": _colours(given, name), **settings}
     label = f"{label}#{_folder_hash(folder)}"
     log.info("loaded %s on %s in %s", label, place, dtype)
-    return _adapted(network.to(place), tokenizer, label, settings)
+    made = _adapted(network.to(place), tokenizer, label, settings)
+    if getattr(network.config, "options_by", None) == "likelihood":
+        return ByLikelihood(made)
+    return made
 
 
 def _adapted(
     network: Any, tokenizer: Any, label: str, settings: dict[str, Any]
-) -> VideoLanguageModel:
+) -> NetworkVideoModel:
     _, module, name = _FAMILIES[network.config.model_type]
     adapter = getattr(importlib.import_module(f"vision_mem.models.{module}"), name)
     try:
-        made: VideoLanguageModel = adapter(network, tokenizer, model_id=label, **settings)
+        made: NetworkVideoModel = adapter(network, tokenizer, model_id=label, **settings)
     except TypeError as error:
         raise InputError(f"{label} cannot take the settings {sorted(settings)}: {error}") from error
     return made
