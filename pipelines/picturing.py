@@ -20,7 +20,12 @@ from vision_mem.io.scenesinks import Scene
 from vision_mem.io.sources import open_source
 from vision_mem.models.mem4d_checkpoints import load_network
 from vision_mem.reconstruction import ReconstructionSession
-from vision_mem.reconstruction.learned import LearnedResult, LearnedSession
+from vision_mem.reconstruction.learned import (
+    LearnedResult,
+    LearnedSession,
+    SegmentConfig,
+    SegmentedSession,
+)
 from vision_mem.reconstruction.learned.pictures import Placing
 from vision_mem.reconstruction.records import LOST, MOVING, STATIC
 from vision_mem.types import Frame, MemoryUsage
@@ -87,8 +92,8 @@ class Picturing:
     """
 
     def __init__(
-        self, learned: LearnedSession, session: ReconstructionSession, masks: MovingMasks | None,
-        track_poses: bool, intrinsics: Sequence[float] | None,
+        self, learned: LearnedSession | SegmentedSession, session: ReconstructionSession,
+        masks: MovingMasks | None, track_poses: bool, intrinsics: Sequence[float] | None,
     ) -> None:  # fmt: skip
         self._learned, self._session, self._masks = learned, session, masks
         self._track, self._numbers = track_poses, intrinsics
@@ -110,12 +115,14 @@ class Picturing:
         seen = self._seen(frame, found)
         moving = found.dynamic_prob >= self._learned.config.moving
         scene = Scene(seen, self._session.step(seen, moving if moving.any() else None))
+        began = tuple(event for event in found.events if event.kind == "segment")
         if self._ask:
             placing = Placing.of(frame.size, self._learned.network.config)
             told = [] if masks is None else [masks]
             told.append(placing.original(scene.found.labels, STATIC) == MOVING)
-            self._learned.step(frame, np.stack(told), camera=camera)
-        return scene
+            again = self._learned.step(frame, np.stack(told), camera=camera)
+            began = tuple(event for event in again.events if event.kind == "segment")
+        return replace(scene, found=replace(scene.found, events=(*scene.found.events, *began)))
 
     def _seen(self, frame: Frame | RgbdFrame, found: LearnedResult) -> RgbdFrame:
         """What a depth camera would have seen."""
@@ -152,7 +159,8 @@ class Picturing:
         Raises:
             ModelError: when it is damaged, or of another network.
         """
-        self._learned = LearnedSession.resume(folder / _LEARNED, self._learned.network)
+        learned = type(self._learned)
+        self._learned = learned.resume(folder / _LEARNED, self._learned.network)
         try:
             numbers = json.loads((folder / _CAMERA).read_text(encoding="utf-8"))
             self._camera = None if numbers is None else Pinhole(*numbers)
@@ -167,10 +175,17 @@ def _is_recording(path: Path) -> bool:
         return False
 
 
-def learned_session(model: str, gate: str | None) -> LearnedSession:
-    """A session of the network that ``--model`` names.
+def learned_session(
+    model: str, gate: str | None, segment: int
+) -> LearnedSession | SegmentedSession:
+    """A session of the network that ``--model`` names, in segments of so many frames if any.
 
     Raises:
+        InputError: for segments too short to share frames.
         ModelError: one line for a file that is none.
     """
-    return LearnedSession(load_network(model, gate=gate))
+    segments = SegmentConfig(frames=segment) if segment else None
+    network = load_network(model, gate=gate)
+    if segments is None:
+        return LearnedSession(network)
+    return SegmentedSession(network, segments=segments)

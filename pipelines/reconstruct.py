@@ -29,6 +29,7 @@ class Options:
     layout: str | None = None
     model: str | None = None
     gate: str | None = None
+    segment: int = 0
     preset: str = "default"
     set: Sequence[str] = ()
     track_poses: bool = False
@@ -58,6 +59,12 @@ def main(
     gate: Annotated[
         str | None,
         typer.Option(help="With --model: how its memory follows: one, attention, static."),
+    ] = None,
+    segment: Annotated[
+        int | None,
+        typer.Option(
+            help="With --model: frames of one memory, then a new one takes over; 0: never."
+        ),
     ] = None,
     layout: Annotated[
         str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
@@ -138,9 +145,9 @@ def main(
     if options.model is not None:
         from .picturing import Pictures, Picturing, learned_session
 
-        learned = learned_session(options.model, options.gate)
-    elif options.gate is not None:
-        raise InputError("--gate is for --model; leave it out")
+        learned = learned_session(options.model, options.gate, options.segment)
+    elif options.gate is not None or options.segment:
+        raise InputError("--gate and --segment are for --model; leave them out")
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
     first = done.last_index + options.stride if done.frames else options.start
     left = None if max_frames is None else max_frames - done.frames

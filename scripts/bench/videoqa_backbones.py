@@ -37,6 +37,7 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.models.videoqa_loading import load_video_model
+from vision_mem.models.videoqa_options import ByLikelihood
 from vision_mem.models.videoqa_protocols import Question
 from vision_mem.types import Frame
 from vision_mem.videoqa.config import VideoQaConfig
@@ -186,7 +187,8 @@ def measured(model: Any, way: str, frames: int, args: argparse.Namespace) -> dic
 
 def opened(args: argparse.Namespace) -> Any:
     torch.set_num_threads(args.threads)
-    model = load_video_model(args.model, device=args.device, precision=args.precision)
+    model: Any = load_video_model(args.model, device=args.device, precision=args.precision)
+    model = model.model if isinstance(model, ByLikelihood) else model  # nothing is chosen here
     if type(model).__name__ != "QwenVideoModel":
         sys.exit("this bench knows the plain way of Qwen2-VL and Qwen2.5-VL only")
     model._stops = frozenset()  # all say the same number of tokens

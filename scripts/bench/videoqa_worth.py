@@ -70,7 +70,12 @@ def run_preset(
     with VideoQaResults(folder, plan.benchmark, preset) as results:
         score = score_answers(plan.benchmark, results, strict=True)
     found = {group: 100 * score.group(group, "strict") for group in ASKED}
-    return {**found, "tokens": float(np.mean(read)) if read else 0.0}
+    tasks = {
+        task: 100 * values["overall"]
+        for task, (_, values) in score.by_attribute().items()
+        if task in GROUPS["backward"]
+    }
+    return {**found, "tokens": float(np.mean(read)) if read else 0.0, **tasks}
 
 
 def chance(plan: QuestionRun) -> dict[str, float]:
@@ -105,17 +110,23 @@ def verdict(rows: dict[str, list[dict[str, float]]]) -> list[str]:
 
 
 def _means(values: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in values])) for name in values[0]}
+    """Of what all seeds have."""
+    names = [name for name in values[0] if all(name in one for one in values)]
+    return {name: float(np.mean([one[name] for one in values])) for name in names}
 
 
 def table(rows: dict[str, list[dict[str, float]]]) -> list[str]:
-    """One line a preset."""
-    lines = [f"{'preset':<16} {'backward':>15} {'real-time':>15} {'tokens':>8}"]
+    """One line a preset; behind the groups, each backward task."""
+    known = _means(next(iter(rows.values())))
+    tasks = [name for name in GROUPS["backward"] if name in known]
+    heads = "".join(f"{task:>7}" for task in tasks)
+    lines = [f"{'preset':<16} {'backward':>15} {'real-time':>15} {'tokens':>8}{heads}"]
     for name, values in rows.items():
         spread = {group: float(np.std([one[group] for one in values])) for group in ASKED}
         mean = _means(values)
         cells = " ".join(f"{mean[group]:7.1f} +- {spread[group]:4.1f}" for group in ASKED)
-        lines.append(f"{name:<16} {cells} {mean['tokens']:8.0f}")
+        each = "".join(f"{mean[task]:7.1f}" for task in tasks if task in mean)
+        lines.append(f"{name:<16} {cells} {mean['tokens']:8.0f}{each}")
     return lines
 
 

@@ -27,7 +27,7 @@ from vision_mem.models.videoqa_fakes import FakeVideoModel
 from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
-from vision_mem.reconstruction.learned import LearnedSession
+from vision_mem.reconstruction.learned import LearnedSession, SegmentConfig, SegmentedSession
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
@@ -238,7 +238,7 @@ def depth_camera(preset: str) -> System:
 PRESETS = ("samurai", "samurai-official", "sam2", "dam4sam", "none")
 
 
-def pictures_alone() -> System:
+def pictures_alone(session: Any = LearnedSession, full_after: int = 2) -> System:
     """The learned reconstruction, with a small network of random weights."""
     small = replace(
         named_config("nano-48"),
@@ -258,11 +258,16 @@ def pictures_alone() -> System:
 
     return System(
         model=network,
-        session=LearnedSession,
+        session=session,
         drive=lambda session, frame: session.step(frame),
         answer=seen,
-        full_after=2,
+        full_after=full_after,
     )
+
+
+def in_segments(network: Any) -> SegmentedSession:
+    """Segments of seven frames, of which two are shared; two earlier maps are kept."""
+    return SegmentedSession(network, segments=SegmentConfig(7, 2, 2))
 
 
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
@@ -272,6 +277,7 @@ SYSTEMS |= {f"videoqa {name}": asking(name) for name in ("default", "official", 
 SYSTEMS |= {f"navigation {name}": roaming(name) for name in ("indoor", "paper")}
 SYSTEMS |= {f"depth {name}": depth_camera(name) for name in ("default", "fuse-everything")}
 SYSTEMS["pictures alone"] = pictures_alone()
+SYSTEMS["pictures in segments"] = pictures_alone(in_segments, 20)
 SYSTEMS["embedded samurai"] = embedded("samurai")
 SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 

@@ -86,6 +86,25 @@ def test_a_run_continues_as_if_it_had_not_stopped(
     assert _results(out) == _results(whole)
 
 
+def test_segments_are_joined_and_resumed(
+    model: Path, clip: Path, whole: Path, tmp_path: Path
+) -> None:
+    words = ["--model", str(model), "--save", SAVES, "--segment", "9", "--snapshot-every", "4"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert reconstruct(clip, one, *words) == 0
+    assert reconstruct(clip, two, *words, "--max-frames", "7") == 0  # two frames are shared by then
+    assert reconstruct(clip, two, "--resume") == 0
+    assert _results(one) == _results(two)
+    events = [json.loads(line) for line in (one / "room.events.jsonl").read_text().splitlines()]
+    seams = [event for event in events if event["kind"] == "segment"]
+    # From the ninth frame on; the next one has seen four by then, and ends five later.
+    assert [event["frame"] for event in seams] == [8, 13]
+    assert "points agree" in seams[0]["name"]
+    first, second = (read_trajectory(out / "room.tum.txt").poses for out in (whole, one))
+    np.testing.assert_array_equal(first[:9], second[:9])
+    assert np.abs(first[9:] - second[9:]).max() > 1e-4
+
+
 def test_another_checkpoint_does_not_continue_a_run(
     model: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +204,9 @@ def test_what_the_map_finds_moving_is_kept_out_of_the_slots(model: Path, clip: P
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["--gate", "one"], 2, "--gate is for --model"),
+        (["--gate", "one"], 2, "--gate and --segment are for --model"),
+        (["--segment", "9"], 2, "--gate and --segment are for --model"),
+        (["--model", "MODEL", "--segment", "8"], 2, "expected overlap"),
         (["--model", "MODEL", "--gate", "wide"], 2, "gate is 'wide'"),
         (["--model", "random:nano-48", "--gate", "one"], 2, "no slots"),
         (["--model", "random:nano-47"], 2, "nano-47"),

@@ -40,7 +40,7 @@ from vision_mem.types import Event, Frame, MemoryUsage
 POSES = ("auto", "head", "procrustes")
 _FITS, _ENOUGH = 0.05, 0.5
 """Share of the depth within which a point fits a pose, and share of them that must."""
-_REMEMBERED, _POOR, _LOST = 30, 0.3, 10
+_REMEMBERED, _POOR, LOST_FRAMES = 30, 0.3, 10
 """Frames of the running medians; share of the usual confidence below which nothing is written;
 such frames in a row that make the camera lost."""
 
@@ -136,7 +136,7 @@ class LearnedSession:
         reason = self._doubt(decoded)
         local, source, fit = self._choose_pose(decoded, pose is not None)
         poor = self._poor + 1 if reason else 0
-        if poor >= _LOST or (reason and self._steps == 0):
+        if poor >= LOST_FRAMES or (reason and self._steps == 0):
             source = LOST
         if source == LOST or "finite" in reason:
             local = self._state.pose[0].cpu().double().numpy()
@@ -345,9 +345,9 @@ class LearnedSession:
             np.zeros(int(moving.sum()), np.int32),
         )  # fmt: skip
         events: tuple[Event, ...] = ()
-        if source == LOST and self._poor + 1 == _LOST:
+        if source == LOST and self._poor + 1 == LOST_FRAMES:
             events = (Event("lost", 0, frame.index, frame.time_s, reason),)
-        elif not reason and self._poor >= _LOST:
+        elif not reason and self._poor >= LOST_FRAMES:
             events = (Event("found", 0, frame.index, frame.time_s, "camera"),)
         clock.lap("answer")
         return LearnedResult(
