@@ -143,6 +143,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="how many [%(default)s]")
     parser.add_argument("--videos", type=int, default=12, help="of each seed [%(default)s]")
     parser.add_argument("--seconds", type=int, default=64, help="of each video [%(default)s]")
+    parser.add_argument("--objects", type=int, default=3, help="at a time, at most [%(default)s]")
     parser.add_argument(
         "--scene-beats", type=int, default=6,
         help="beats of 4 s after which the background changes, on the average [%(default)s]",
@@ -181,8 +182,8 @@ def measure(args: argparse.Namespace, root: Path) -> dict[str, list[dict[str, fl
     for seed in range(args.seeds):
         streams = root / f"streams-{seed}"
         series = StreamSeries(
-            videos=args.videos, seconds=args.seconds, scene_beats=args.scene_beats,
-            per_task=args.per_task,            seed=1 + _APART * (seed + 1),
+            videos=args.videos, seconds=args.seconds, objects=args.objects,
+            scene_beats=args.scene_beats, per_task=args.per_task, seed=1 + _APART * (seed + 1),
         )  # fmt: skip
         prepare_streams(streams, series)
         there = {query.task for query in open_videoqa_benchmark("streams", streams).queries}

@@ -212,3 +212,34 @@ def test_damaged_memory_is_refused_and_kept(
     assert str(file) in error
     assert error.count("\n") == 0
     assert file.read_bytes() == bytes(content), "nothing was written over it"
+
+
+def test_the_miniature_talks_about_generated_streams(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    from vision_mem.io.export import write_video
+    from vision_mem.streams import GeneratedStream, StreamSettings
+
+    stream = GeneratedStream(StreamSettings(seed=4242, seconds=40, scene_beats=3))
+    path = tmp_path / "stream.mp4"
+    write_video(path, (frame.image for frame in stream), stream.settings.fps)
+    truth = {
+        "What is the background now?": stream.scene_at(39),
+        "Where is the motorcycle now?": "centre",
+        "Where was the helmet that was seen earlier?": "centre",
+        "Where was the black square that was seen earlier?": "bottom right",
+        "What colour was the square that was seen earlier?": "black",
+        "What colour was the ring that was seen earlier?": "yellow",
+    }
+    words = [*truth, "--model", "miniature", "--json", "--out", str(tmp_path / "out")]
+    assert main(["ask", str(path), *words]) == 0
+    entries = _entries(capsys)
+    right = [entry["answer"] == truth[entry["question"]] for entry in entries]
+    assert len(right) == 6 and sum(right) >= 5
+    # What an answer rests on is shown: the helmet was there from 12.5 s to 16.5 s.
+    (helmet,) = (entry for entry in entries if "helmet" in entry["question"])
+    assert any(12 <= moment["start_s"] < 17 for moment in helmet["moments"][:3])
+    assert main(["ask", str(path), "What is the background now?", "--at", "15", *words[6:-1],
+                 str(tmp_path / "then")]) == 0  # fmt: skip
+    assert [entry["answer"] for entry in _entries(capsys)] == [stream.scene_at(15)]

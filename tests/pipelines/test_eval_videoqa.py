@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_a_model_that_does_not_talk_is_refused(
     words = ["streams", "--root", streams, "--model", "words", "--out", tmp_path / "out"]
     assert _eval(*words) == 2
     assert "need a model that answers" in capsys.readouterr().err
+
+
+def test_the_miniature_answers_a_whole_benchmark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real-time, backward and forward questions, from video files to scores."""
+    pytest.importorskip("transformers")
+    words = ["streams", "--root", tmp_path / "set", "--model", "miniature"]
+    words += ["--stream", "videos=1,seed=77", "--out", tmp_path / "out"]
+    assert _eval(*words) == 0
+    capsys.readouterr()
+    assert main(["score", "streams", "--results", str(tmp_path / "out"), "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["trackers"]
+    assert run["summary"]["realtime"] >= 0.75 and run["summary"]["backward"] >= 0.5
+    assert {"REC", "SSR", "CRR"} <= set(run["attributes"]), "forward ones are asked, if not known"

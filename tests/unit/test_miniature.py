@@ -189,6 +189,45 @@ def test_checks_ask_a_session_and_know_right_from_wrong(
     assert 0 <= scores["realtime"] < 0.8 and 0 <= scores["backward"] < 0.9
 
 
+# -- the weights of the package ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    from vision_mem.models.videoqa_loading import load_video_model
+
+    return load_video_model("miniature", device="cpu")
+
+
+def test_the_shipped_one_is_small_and_whole(shipped):
+    sizes = {path.name: path.stat().st_size for path in miniature.FOLDER.iterdir()}
+    assert sum(sizes.values()) < 5 * 1024 * 1024 and {"config.json", "model.safetensors"} <= set(
+        sizes
+    )
+    assert type(shipped).__name__ == "ByLikelihood"  # by its config.json, wherever the folder is
+
+
+@pytest.mark.parametrize("seed", [301, 302, 303])
+def test_the_shipped_one_answers_about_streams_it_never_saw(shipped, scripts, seed):
+    """Questions about now in words, questions about before among their options."""
+    ask, rng = scripts["miniature_questions"].choices_at, np.random.default_rng(seed)
+    realtime = scripts["miniature_questions"].REALTIME
+    stream = GeneratedStream(StreamSettings(seed=seed))
+    session, now, before = VideoMemorySession(shipped), [], []
+    for second, frame in enumerate(stream.frames(fps=1.0)):
+        session.step(frame)
+        if second % 8 == 7 and stream.is_quiet(second):
+            for one in ask(stream, second, rng, realtime, passes=2, most=20):
+                now.append(session.ask(one.text).text == one.options[one.right])
+        if second > 40 and second % 8 == 7 and stream.is_quiet(second):
+            for one in ask(stream, second, rng, ("EPM", "HLD"), passes=2, most=20):
+                said = session.ask(Question(one.text, one.options)).text
+                before.append(said == "ABCD"[one.right])
+    assert len(now) > 40 and len(before) > 10
+    assert np.mean(now) > 0.85
+    assert np.mean(before) > 0.6
+
+
 # -- the worth of a memory ---------------------------------------------------------------------
 
 
