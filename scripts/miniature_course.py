@@ -54,7 +54,7 @@ class Plan:
 
     seeing: int = 1000
     now: int = 2600
-    steps: int = 8500
+    steps: int = 8600
     scenes: int = 16
     stretches: int = 10
     streams: int = 3
