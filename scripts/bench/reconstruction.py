@@ -4,6 +4,7 @@
     python scripts/bench/reconstruction.py speed               # two sizes, time by stage
     python scripts/bench/reconstruction.py stream --frames 5000
     python scripts/bench/reconstruction.py recording FOLDER    # map and path against given poses
+    python scripts/bench/reconstruction.py lost [FOLDER]       # does a lost camera come back?
 
 Each part prints a table; ``--json FILE`` keeps the numbers with the machine they are from.
 Times are given twice: by the clock on the wall, and of the processor alone, which other programs
@@ -13,6 +14,7 @@ on the same machine disturb less. The first frames, in which loops are compiled,
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -30,6 +32,7 @@ from vision_mem.config import load_config
 from vision_mem.geometry.poses import aligned, inverse, transform
 from vision_mem.io.rgbd import open_rgbd
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
+from vision_mem.reconstruction.scenery import SceneryConfig
 from vision_mem.reconstruction.synthetic import SyntheticStream
 
 GHOST_M = 0.1
@@ -221,6 +224,63 @@ def recording(args):
     return rows
 
 
+def lost(args):
+    """Frames lost, without and with places, when the camera jumps back or sees nothing."""
+    recordings = {}
+    if args.folder:
+        recordings["recording"] = list(open_rgbd(args.folder))
+    scenery = SceneryConfig(camera="tour", time_step=0.1)
+    for seed in range(args.seed, args.seed + args.scenes):
+        stream = SyntheticStream(seed, args.frames, 160, 120, config=scenery)
+        recordings[f"room {seed}"] = [true.frame for true in stream]
+    print("| recording | what happens | frames | lost without places | lost | farthest off, m |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for name, frames in recordings.items():
+        third = len(frames) // 3
+        dark = dataclasses.replace(
+            frames[0],
+            image=np.zeros_like(frames[0].image),
+            depth=np.zeros_like(frames[0].depth),
+        )
+        hidden = [
+            dataclasses.replace(dark, pose=f.pose) if third <= i < third + third // 2 else f
+            for i, f in enumerate(frames)
+        ]
+        cases = {
+            "nothing": frames,
+            "jump back to the beginning": frames + frames[:third],
+            "lens covered": hidden,
+            "half the middle third cut out": frames[:third] + frames[third + third // 2 :],
+        }
+        for case, course in cases.items():
+            course = [dataclasses.replace(f, index=i, time_s=i / 10) for i, f in enumerate(course)]
+            gone, _ = lost_frames(course, settings(odometry__places=0))
+            ours, worst = lost_frames(course, settings())
+            row = dict(zip(COLUMNS, (name, case, len(course), gone, ours, worst), strict=True))
+            rows.append(row)
+            print(
+                f"| {name} | {case} | {len(course)} | {gone} | {ours} | {worst:.3f} |", flush=True
+            )
+    return rows
+
+
+COLUMNS = ("recording", "case", "frames", "lost_without_places", "lost", "farthest_m")
+
+
+def lost_frames(frames, config):
+    """Frames lost with poses tracked, and metres from the truth of the worst that was believed."""
+    session = ReconstructionSession(config)
+    results = [session.step(frame.without_pose()) for frame in frames]
+    start = inverse(frames[0].pose)
+    off = [
+        np.linalg.norm(r.pose[:3, 3] - (start @ f.pose)[:3, 3])
+        for r, f in zip(results, frames, strict=True)
+        if not r.lost
+    ]
+    return sum(r.lost for r in results), float(max(off))
+
+
 def open3d_path(frames):
     """Poses by Open3D's hybrid RGB-D odometry from frame to frame; None when it is missing."""
     try:
@@ -260,14 +320,17 @@ def main():
         ("speed", speed, 40),
         ("stream", stream, 5000),
         ("recording", recording, None),
+        ("lost", lost, 60),
     ):
         own = parts.add_parser(name, help=task.__doc__)
         own.add_argument("--frames", type=int, default=frames)
         own.add_argument("--seed", type=int, default=2_000_000)
         own.add_argument("--json")
         own.set_defaults(task=task)
-        if name == "held-out":
-            own.add_argument("--scenes", type=int, default=20)
+        if name in ("held-out", "lost"):
+            own.add_argument("--scenes", type=int, default=20 if name == "held-out" else 5)
+        if name == "lost":
+            own.add_argument("folder", nargs="?")
         if name == "stream":
             own.add_argument("--budget", type=float, default=1.5, help="MiB")
         if name == "recording":

@@ -8,6 +8,7 @@ from vision_mem.errors import InputError
 from vision_mem.reconstruction.dynamics import DynamicsConfig
 from vision_mem.reconstruction.kernels import CHOICES
 from vision_mem.reconstruction.odometry import OdometryConfig
+from vision_mem.reconstruction.places import BYTES_A_PLACE
 from vision_mem.reconstruction.voxels import StructureConfig, capacity_for
 
 
@@ -96,6 +97,11 @@ class ReconstructionConfig:
         """Bytes."""
         return int(self.budget_mb * 2**20)
 
+    @property
+    def most_places(self) -> int:
+        """Places that are remembered for a lost camera, in at most 3 % of the budget."""
+        return min(self.odometry.places, self.budget // 32 // BYTES_A_PLACE)
+
     def voxels_for(self, pixels: int) -> int:
         """Voxels that the budget has room for beside everything else.
 
@@ -110,6 +116,7 @@ class ReconstructionConfig:
             + self.dynamics.frames * min(self.dynamics.most_points, pixels) * 19
             + self.dynamics.most_tracks * 8 * 51
             + pixels * 5
+            + self.most_places * BYTES_A_PLACE
         )
         capacity = capacity_for(self.budget - other)
         if capacity < 1024:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vision_mem.geometry.poses import exponential, inverse, logarithm, make_pose, rotation_from
+from vision_mem.geometry.poses import exponential, inverse, logarithm
 from vision_mem.io.rgbdframe import RgbdFrame
 from vision_mem.reconstruction.kernels import Kernels
 from vision_mem.reconstruction.odometry import Alignment, OdometryConfig, align, best_of
+from vision_mem.reconstruction.places import Places, distance, pose_from_points
 from vision_mem.reconstruction.records import FIRST, GIVEN, ICP, LOST
 from vision_mem.reconstruction.structure import StructureMemory
 from vision_mem.reconstruction.thinned import Thinned
@@ -22,7 +23,16 @@ from vision_mem.reconstruction.thinned import Thinned
 Matrix = NDArray[np.float64]
 
 _GOOD = 0.5
-"""Inliers from which on no second opinion is asked for."""
+"""Inliers from which on no second opinion is asked for, and a place is worth keeping."""
+
+_FOLLOWED = 15
+"""Lost frames over which motion is added up; later it means nothing."""
+
+_LAST = 0.25
+"""How far the last place before a camera is lost must be from others (``places.distance``)."""
+
+_AGREES = 1.0
+"""How far the structure may move a camera that was recognized (see ``places.distance``)."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +64,12 @@ class Locator:
     Args:
         kernels: loops.
         config: settings.
+        most_places: places remembered for finding a lost camera again.
     """
 
-    def __init__(self, kernels: Kernels, config: OdometryConfig) -> None:
+    def __init__(self, kernels: Kernels, config: OdometryConfig, most_places: int) -> None:
         self.kernels, self.config = kernels, config
+        self.places = Places(most_places)
         self.pose: Matrix | None = None
         self.guess: Matrix = np.eye(4)
         self.velocity = np.zeros(6)
@@ -105,31 +117,46 @@ class Locator:
             points = points.copy()
             points[told] = 0
         seen = None
-        if self.config.colour:
+        if self.config.colour and self.lost_frames <= _FOLLOWED:
             seen = motion_of_features(self.grey, small.grey, self.depth, small.camera.numbers)
         found = self._found(frame, small, points, normals, structure, seen)
+        jumped = False
+        if found.lost:
+            if not self.lost_frames:
+                # What was seen last is the most likely to be seen again.
+                self._note(small, least=_LAST)
+            again = self._recognized(small, points, normals, structure)
+            found, jumped = again or found, again is not None
         if found.lost:
             # Features may lead back to where structure is known; nothing is claimed meanwhile.
+            assert self.pose is not None
             self.lost_frames += 1
             self.velocity = np.zeros(6)
-            if seen is not None:
+            if self.lost_frames > _FOLLOWED:
+                self.guess = self.pose
+            elif seen is not None:
                 self.guess = self.guess @ seen
             self._keep(frame, small)
-            assert self.pose is not None
             just = self.lost_frames == 1
             return Location(self.pose, LOST, found.inliers, found.reason, just_lost=just)
         if frame.pose is not None:
             # The first given pose after missing ones says how its world lies in this one.
             self.anchor = found.pose @ inverse(frame.pose)
-            return self._accept(frame, small, found.pose, GIVEN, found.inliers)
-        return self._accept(frame, small, found.pose, ICP, found.inliers)
+            return self._accept(frame, small, found.pose, GIVEN, found.inliers, jumped)
+        return self._accept(frame, small, found.pose, ICP, found.inliers, jumped)
 
     def _accept(
-        self, frame: RgbdFrame, small: Thinned, pose: Matrix, source: str, inliers: float
+        self,
+        frame: RgbdFrame,
+        small: Thinned,
+        pose: Matrix,
+        source: str,
+        inliers: float,
+        jumped: bool = False,
     ) -> Location:
         again = self.lost_frames > 0
         seconds = frame.time_s - self.time_s
-        if self.pose is not None and not again and seconds > 0:
+        if self.pose is not None and not again and not jumped and seconds > 0:
             self.velocity = logarithm(inverse(self.pose) @ pose) / seconds
         else:
             self.velocity = np.zeros(6)
@@ -151,24 +178,8 @@ class Locator:
         structure: StructureMemory,
         seen: Matrix | None,
     ) -> Alignment:
-        camera = small.camera.numbers
-        size = small.size
-
         def attempt(prior: Matrix, with_features: bool = False) -> Alignment:
-            view = np.ascontiguousarray(inverse(prior)[:3])
-            model = structure.read_view((view, camera, size), self.config.model_points)
-            config = self.config
-            return align(
-                self.kernels,
-                config,
-                model,
-                points,
-                normals,
-                camera,
-                prior,
-                conditioning=config.leaning if with_features else config.conditioning,
-                most_open=config.most_open if with_features else 0,
-            )
+            return self._attempt(small, points, normals, structure, prior, with_features)
 
         tried = []
         if seen is not None:
@@ -180,10 +191,66 @@ class Locator:
             tried.append(attempt(self.guess))
         return best_of(tried)
 
-    def hide(self, moving: NDArray[np.bool_]) -> None:
-        """Say which pixels of the frame just accepted move: they tell nothing of the camera."""
-        if self.depth.shape == moving.shape and moving.any():
+    def _attempt(
+        self,
+        small: Thinned,
+        points: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        structure: StructureMemory,
+        prior: Matrix,
+        with_features: bool,
+    ) -> Alignment:
+        camera, config = small.camera.numbers, self.config
+        view = np.ascontiguousarray(inverse(prior)[:3])
+        model = structure.read_view((view, camera, small.size), config.model_points)
+        return align(
+            self.kernels,
+            config,
+            model,
+            points,
+            normals,
+            camera,
+            prior,
+            conditioning=config.leaning if with_features else config.conditioning,
+            most_open=config.most_open if with_features else 0,
+        )
+
+    def _recognized(
+        self,
+        small: Thinned,
+        points: NDArray[np.float32],
+        normals: NDArray[np.float32],
+        structure: StructureMemory,
+    ) -> Alignment | None:
+        """The pose of a frame that shows a known place, if the structure there says the same."""
+        if not self.config.colour:
+            return None
+        prior = self.places.recall(small.grey, small.camera)
+        if prior is None:
+            return None
+        found = self._attempt(small, points, normals, structure, prior, with_features=True)
+        return None if found.lost or distance(prior, found.pose) > _AGREES else found
+
+    def learn(self, small: Thinned, at: Location, moving: NDArray[np.bool_]) -> None:
+        """Take in a frame just accepted, once it is known what in it moves.
+
+        Args:
+            small: the frame.
+            at: what ``locate`` said of it.
+            moving: ``(h, w)`` pixels that tell nothing of the camera.
+        """
+        if not self.config.colour:
+            return
+        if moving.any():
             self.depth = np.where(moving, np.float32(0), self.depth)
+        # Recordings with poses need no places, and pay for none.
+        if at.source != GIVEN and at.inliers >= _GOOD:
+            self._note(small)
+
+    def _note(self, small: Thinned, least: float | None = None) -> None:
+        """Keep the frame last seen as a place; frames of another size than now say too little."""
+        if self.pose is not None and self.grey.shape == small.size:
+            self.places.consider(self.grey, self.depth, small.camera, self.pose, least=least)
 
     # -- keeping -------------------------------------------------------------------------------
 
@@ -198,18 +265,23 @@ class Locator:
             "lost_frames": self.lost_frames,
             "grey": torch.from_numpy(self.grey.copy()),
             "depth": torch.from_numpy(self.depth.copy()),
+            "places": self.places.state_dict(),
         }
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Any], kernels: Kernels, config: OdometryConfig
+        cls,
+        state: Mapping[str, Any],
+        kernels: Kernels,
+        config: OdometryConfig,
+        most_places: int,
     ) -> Locator:
         """What ``state_dict`` gave.
 
         Raises:
             ValueError, KeyError, AttributeError: for a state that is not whole.
         """
-        made = cls(kernels, config)
+        made = cls(kernels, config, most_places)
         for name in ("pose", "anchor", "guess"):
             if state[name] is not None:
                 matrix = state[name].numpy().copy()
@@ -219,6 +291,8 @@ class Locator:
         made.velocity = state["velocity"].numpy().copy()
         made.time_s, made.lost_frames = float(state["time_s"]), int(state["lost_frames"])
         made.grey, made.depth = state["grey"].numpy().copy(), state["depth"].numpy().copy()
+        if "places" in state:  # not in snapshots of before there were any
+            made.places = Places.from_state(state["places"], most_places)
         return made
 
 
@@ -257,16 +331,8 @@ def motion_of_features(
     fx, fy, cx, cy = camera
     x, y = (corners[kept] + 0.5).T.astype(np.float64)
     points = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], axis=1) * z[kept][:, None]
-    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
-    done, turn, shift, inliers = cv2.solvePnPRansac(
-        points,
-        (there[kept] + 0.5).astype(np.float64),
-        matrix,
-        None,
-        iterationsCount=200,
-        reprojectionError=2.0,
-        flags=cv2.SOLVEPNP_EPNP,
-    )
-    if not done or inliers is None or len(inliers) < max(10, 0.3 * kept.sum()):
+    pixels = (there[kept] + 0.5).astype(np.float64)
+    solved = pose_from_points(points, pixels, camera, 2.0)
+    if solved is None or len(solved[1]) < max(10, 0.3 * kept.sum()):
         return None
-    return inverse(make_pose(rotation_from(turn.ravel()), shift.ravel()))
+    return solved[0]

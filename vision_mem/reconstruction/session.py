@@ -68,7 +68,7 @@ class ReconstructionSession:
         self._structure: StructureMemory | None = None
         self._keys: KeyFrames | None = None
         self._dynamics = DynamicsState()
-        self._locator = Locator(self._kernels, self.config.odometry)
+        self._locator = Locator(self._kernels, self.config.odometry, self.config.most_places)
         self._steps = 0
         self._time_s = -np.inf
         self._index = -1
@@ -124,7 +124,7 @@ class ReconstructionSession:
         labels, ids, events = self._take_apart(frame, seconds, small, moving, world, agreed, told)
         moving_points = self._moving_points(frame, small, world, labels, ids)
         self._dynamics = dynamics.remember(self._dynamics, moving_points, self.config.dynamics)
-        self._locator.hide(labels >= MOVING)
+        self._locator.learn(small, at, labels >= MOVING)
         clock.lap("dynamics")
         sight = (view, small.camera.numbers, small.size)
         self._write_static(structure, small, world, normals, labels, at, sight)
@@ -185,6 +185,7 @@ class ReconstructionSession:
             "key frames": self._keys.nbytes if self._keys else 0,
             "moving points": self._dynamics.nbytes,
             "last frame": self._locator.nbytes,
+            "places": self._locator.places.nbytes,
         }
         entries = (self._structure.count if self._structure else 0) + len(self._dynamics.tracks)
         return MemoryUsage(entries, sum(parts.values()), parts)
@@ -216,7 +217,9 @@ class ReconstructionSession:
             structure = held and StructureMemory.from_state(held, kernels, config.structure)
             key_frames = keys and KeyFrames.from_state(keys, kernels, config.evidence)
             moving = DynamicsState.from_state(state["dynamics"])
-            locator = Locator.from_state(state["locator"], kernels, config.odometry)
+            locator = Locator.from_state(
+                state["locator"], kernels, config.odometry, config.most_places
+            )
             steps, index = int(state["steps"]), int(state["index"])
             seconds = float(state["time_s"]) if steps else -np.inf
             demoted = float(state["demoted"])
