@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
+import cv2
 import numpy as np
 import pytest
 from reconstruction_scenes import CAMERA, room
@@ -14,6 +16,7 @@ from vision_mem.geometry.camera import Pinhole
 from vision_mem.io.rgbdframe import RgbdFrame
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.records import PARKED, STATIC, UNKNOWN
+from vision_mem.reconstruction.scenery import SceneryConfig
 from vision_mem.reconstruction.synthetic import SyntheticStream
 
 
@@ -167,6 +170,31 @@ def test_a_flat_wall_is_no_place_to_track(noise, speckled):
             assert (result.labels == UNKNOWN).all()
     points = session.static_map().points
     assert (np.abs(points[:, 2] - 2.0) < 0.1).all()
+
+
+def test_a_painted_wall_is_not_drifted_along_when_it_is_all_the_world():
+    session = ReconstructionSession(config())
+    image = np.random.default_rng(0).integers(0, 255, (72, 96, 3)).astype(np.uint8)
+    image = cv2.GaussianBlur(image, (0, 0), 2)
+    for t in range(6):
+        frame = RgbdFrame(t, t / 10, image, np.full((72, 96), 2.0, np.float32), CAMERA)
+        result = session.step(frame)
+        assert result.lost == (t > 0)
+
+
+def test_a_wall_of_a_known_room_is_followed_by_its_paint():
+    scenery = SceneryConfig(camera="tour", time_step=0.1)
+    stream = SyntheticStream(1_000_007, 100, 160, 120, config=scenery)
+    frames = [true.frame for true in itertools.islice(stream, 16)]
+    start = np.linalg.inv(frames[0].pose)
+    lost = {}
+    for most_open in (2, 3):
+        session = ReconstructionSession(config(odometry__most_open=most_open))
+        results = [session.step(frame.without_pose()) for frame in frames]
+        lost[most_open] = sum(result.lost for result in results)
+    assert lost[2] > 2 and lost[3] == 0
+    for frame, result in zip(frames, results, strict=True):
+        assert np.linalg.norm(result.pose[:3, 3] - (start @ frame.pose)[:3, 3]) < 0.1
 
 
 def test_lost_and_found_again():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.poses import exponential, inverse, logarithm
 from vision_mem.io.rgbdframe import RgbdFrame
+from vision_mem.reconstruction.brightness import motion_of_brightness
 from vision_mem.reconstruction.kernels import Kernels
 from vision_mem.reconstruction.odometry import Alignment, OdometryConfig, align, best_of
 from vision_mem.reconstruction.places import Places, distance, pose_from_points
@@ -30,6 +31,9 @@ _FOLLOWED = 15
 
 _LAST = 0.25
 """How far the last place before a camera is lost must be from others (``places.distance``)."""
+
+_CORNERS = 2
+"""Directions that structure may leave open to followed corners alone."""
 
 _AGREES = 1.0
 """How far the structure may move a camera that was recognized (see ``places.distance``)."""
@@ -116,10 +120,13 @@ class Locator:
         if told is not None:
             points = points.copy()
             points[told] = 0
-        seen = None
+        seen, most_open = None, 0
         if self.config.colour and self.lost_frames <= _FOLLOWED:
-            seen = motion_of_features(self.grey, small.grey, self.depth, small.camera.numbers)
-        found = self._found(frame, small, points, normals, structure, seen)
+            seen, sure = self._motion(frame, small)
+            # A world of one plane must not be drifted along: nothing would ever mend it.
+            many = sure and not structure.is_flat()
+            most_open = self.config.most_open if many else self._few_open
+        found = self._found(frame, small, points, normals, structure, seen, most_open)
         jumped = False
         if found.lost:
             if not self.lost_frames:
@@ -177,19 +184,44 @@ class Locator:
         normals: NDArray[np.float32],
         structure: StructureMemory,
         seen: Matrix | None,
+        most_open: int,
     ) -> Alignment:
-        def attempt(prior: Matrix, with_features: bool = False) -> Alignment:
-            return self._attempt(small, points, normals, structure, prior, with_features)
+        def attempt(prior: Matrix, most_open: int | None = None) -> Alignment:
+            return self._attempt(small, points, normals, structure, prior, most_open)
 
         tried = []
         if seen is not None:
-            tried.append(attempt(self.guess @ seen, with_features=True))
+            tried.append(attempt(self.guess @ seen, most_open))
         if not tried or tried[0].lost or tried[0].inliers < _GOOD:
             seconds = min(frame.time_s - self.time_s, 1.0)
             tried.append(attempt(self.guess @ exponential(self.velocity * seconds)))
         if all(one.lost for one in tried) and self.velocity.any():
             tried.append(attempt(self.guess))
         return best_of(tried)
+
+    @property
+    def _few_open(self) -> int:
+        """Directions that corners may be trusted with."""
+        return min(self.config.most_open, _CORNERS)
+
+    def _motion(self, frame: RgbdFrame, small: Thinned) -> tuple[Matrix | None, bool]:
+        """How the camera moved since the last frame, as the images have it; whether for sure."""
+        images = self.grey, small.grey, self.depth, small.camera.numbers
+        starts = [np.eye(4)]
+        if self.velocity.any():
+            starts.append(exponential(self.velocity * min(frame.time_s - self.time_s, 1.0)))
+        found = [motion_of_brightness(*images, starts)]
+        corners = None
+        if found[0] is None or not found[0].sure:
+            # Motion that is too large for brightness is seen by corners.
+            corners = motion_of_features(*images)
+            if corners is not None:
+                found.append(motion_of_brightness(*images, [corners]))
+        firm = [one for one in found if one is not None and one.firm]
+        if not firm:
+            return corners, False
+        best = max(firm, key=lambda one: one.alike)
+        return best.pose, best.sure
 
     def _attempt(
         self,
@@ -198,8 +230,9 @@ class Locator:
         normals: NDArray[np.float32],
         structure: StructureMemory,
         prior: Matrix,
-        with_features: bool,
+        most_open: int | None,
     ) -> Alignment:
+        """Align with what is in view from ``prior``; None for a prior that is only a guess."""
         camera, config = small.camera.numbers, self.config
         view = np.ascontiguousarray(inverse(prior)[:3])
         model = structure.read_view((view, camera, small.size), config.model_points)
@@ -211,8 +244,8 @@ class Locator:
             normals,
             camera,
             prior,
-            conditioning=config.leaning if with_features else config.conditioning,
-            most_open=config.most_open if with_features else 0,
+            conditioning=config.conditioning if most_open is None else config.leaning,
+            most_open=most_open or 0,
         )
 
     def _recognized(
@@ -228,7 +261,7 @@ class Locator:
         prior = self.places.recall(small.grey, small.camera)
         if prior is None:
             return None
-        found = self._attempt(small, points, normals, structure, prior, with_features=True)
+        found = self._attempt(small, points, normals, structure, prior, self._few_open)
         return None if found.lost or distance(prior, found.pose) > _AGREES else found
 
     def learn(self, small: Thinned, at: Location, moving: NDArray[np.bool_]) -> None:

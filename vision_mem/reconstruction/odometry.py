@@ -36,10 +36,12 @@ class OdometryConfig:
         least_inliers: share of the visible structure that must fit.
         least_pairs: pairs below which a frame is lost.
         conditioning: a direction is open when its eigenvalue is below this share of the mean.
-        leaning: the same when features of the images say how the camera moved: what structure
-            holds loosely is left to them.
-        most_open: directions that may be open with such features; without them, none may.
-        colour: whether such features are looked for.
+        leaning: the same when the images say how the camera moved: what structure holds loosely is
+            left to them.
+        most_open: directions that may be open then, when the images hold them firmly and the world
+            is not a single plane; corners alone are trusted with two at most. Without images, none
+            may be open.
+        colour: whether images are asked.
         places: places that are remembered, by their features, for finding a lost camera again; 0
             for none. They never take more than 3 % of the budget.
     """
@@ -51,7 +53,7 @@ class OdometryConfig:
     least_pairs: int = 100
     conditioning: float = 0.01
     leaning: float = 0.02
-    most_open: int = 2
+    most_open: int = 3
     colour: bool = True
     places: int = 64
 

@@ -36,6 +36,9 @@ _FIRST_ROOM = 1 << 14
 _LOOKED_AT = 250_000
 """Voxels looked at in one pass: more of them are taken in turns, so that a frame's time is flat."""
 
+_SAMPLED, _FLAT = 4_000, 0.05
+"""Normals that tell whether the world is one plane, and how little they may then spread."""
+
 
 class StructureMemory:
     """The voxels of one stream.
@@ -189,6 +192,15 @@ class StructureMemory:
         return int(died), int(trusted)
 
     # -- reading -------------------------------------------------------------------------------
+
+    def is_flat(self) -> bool:
+        """Whether all that is known lies in parallel planes, as far as normals tell."""
+        normals = self._arrays["normal"][: self.count : max(1, self.count // _SAMPLED)]
+        normals = normals[normals.any(axis=1)].astype(np.float64)
+        if not len(normals):
+            return True
+        spread = np.linalg.eigvalsh(normals.T @ normals / len(normals))
+        return bool(spread[1] < _FLAT * spread[2])
 
     def read_view(
         self,
