@@ -41,9 +41,9 @@ def unposed(frames):
     return [frame.without_pose() for frame in renumbered(frames)]
 
 
-def walk_through(seed, frames):
+def walk_through(seed, frames, of=100):
     scenery = SceneryConfig(camera="tour", time_step=0.1)
-    stream = SyntheticStream(seed, 100, 160, 120, config=scenery)
+    stream = SyntheticStream(seed, of, 160, 120, config=scenery)
     return [true.frame for true in itertools.islice(stream, frames)]
 
 
@@ -130,6 +130,15 @@ def test_another_room_is_never_taken_for_this_one(tour):
     for frame in renumbered(tour + other)[FIRST:]:
         assert session.step(frame.without_pose()).lost
     assert len(session.static_map().points) == known
+
+
+def test_motion_is_not_added_up_over_a_jump():
+    # Seen from where the camera was last, walls elsewhere would fit where they are not.
+    frames = walk_through(2_000_201, 60, of=60)
+    jumped = renumbered(frames + frames[:12])
+    results = run(jumped)
+    off = errors(jumped, results)
+    assert max(e for e, r in zip(off, results, strict=True) if not r.lost) < 0.3
 
 
 def test_a_wall_that_nobody_knows_is_no_place(tour):

@@ -35,7 +35,10 @@ _ALIKE = 0.8
 """Correlation from which on two images are believed to show the same."""
 
 _SURE = 0.95
-"""Correlation from which on nothing else need be asked."""
+"""Correlation from which on there is no doubt of it."""
+
+_SHARED = 0.5
+"""Share of the pixels of one image that have to be in the other."""
 
 _FIRM = np.array([0.005] * 3 + [0.01] * 3)
 """Radians and metres to which a motion is known that is to be relied on."""
@@ -78,9 +81,14 @@ class Motion:
         return bool((self.deviation < _FIRM).all())
 
     @property
+    def agrees(self) -> bool:
+        """Whether the images show the same beyond doubt."""
+        return self.alike >= _SURE
+
+    @property
     def sure(self) -> bool:
-        """Whether the images also agree so well that nothing else need be asked."""
-        return self.firm and self.alike >= _SURE
+        """Whether nothing else need be asked."""
+        return self.firm and self.agrees
 
 
 def motion_of_brightness(
@@ -260,7 +268,7 @@ def _judged(level: _Level, motion: Matrix) -> Motion | None:
     if compared is None:
         return None
     _, weights, scale, alike = compared
-    if alike < _ALIKE:
+    if alike < _ALIKE or np.mean(weights > 0) < _SHARED:
         return None
     # Noise in a gradient makes every direction look held. Gradients of both images have noises
     # that are independent, so their products say which directions are.

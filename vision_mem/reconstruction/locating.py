@@ -27,7 +27,10 @@ _GOOD = 0.5
 """Inliers from which on no second opinion is asked for, and a place is worth keeping."""
 
 _FOLLOWED = 15
-"""Lost frames over which motion is added up; later it means nothing."""
+"""Lost frames over which motion is added up at most; later it means nothing."""
+
+_DOUBT = 2
+"""Frames of unsure motion after which it is not known any more where a lost camera went."""
 
 _LAST = 0.25
 """How far the last place before a camera is lost must be from others (``places.distance``)."""
@@ -59,6 +62,24 @@ class Location:
     found_again: bool = False
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What two images say of the motion between them.
+
+    Attributes:
+        motion: ``(4, 4)`` of the second camera in the axes of the first; None when unknown.
+        sure: whether it may be relied on in all directions.
+        same: whether both show the same, so that the camera cannot have gone far.
+    """
+
+    motion: Matrix | None = None
+    sure: bool = False
+    same: bool = False
+
+
+NOTHING_SEEN = Seen()
+
+
 class Locator:
     """Gives each frame its pose, and remembers what that takes.
 
@@ -79,6 +100,7 @@ class Locator:
         self.velocity = np.zeros(6)
         self.time_s = 0.0
         self.lost_frames = 0
+        self.doubt = 0
         self.anchor: Matrix | None = None
         self.grey = np.zeros((0, 0), np.uint8)
         self.depth = np.zeros((0, 0), np.float32)
@@ -120,13 +142,13 @@ class Locator:
         if told is not None:
             points = points.copy()
             points[told] = 0
-        seen, most_open = None, 0
-        if self.config.colour and self.lost_frames <= _FOLLOWED:
-            seen, sure = self._motion(frame, small)
+        seen, most_open = NOTHING_SEEN, 0
+        if self.config.colour and self.doubt <= _DOUBT:
+            seen = self._motion(frame, small)
             # A world of one plane must not be drifted along: nothing would ever mend it.
-            many = sure and not structure.is_flat()
+            many = seen.sure and not structure.is_flat()
             most_open = self.config.most_open if many else self._few_open
-        found = self._found(frame, small, points, normals, structure, seen, most_open)
+        found = self._found(frame, small, points, normals, structure, seen.motion, most_open)
         jumped = False
         if found.lost:
             if not self.lost_frames:
@@ -135,14 +157,16 @@ class Locator:
             again = self._recognized(small, points, normals, structure)
             found, jumped = again or found, again is not None
         if found.lost:
-            # Features may lead back to where structure is known; nothing is claimed meanwhile.
+            # Images may lead back to where structure is known; nothing is claimed meanwhile.
             assert self.pose is not None
             self.lost_frames += 1
             self.velocity = np.zeros(6)
-            if self.lost_frames > _FOLLOWED:
+            same = seen.same and self.lost_frames <= _FOLLOWED
+            self.doubt = self.doubt + (not seen.sure) if same else _DOUBT + 1
+            if self.doubt > _DOUBT:
                 self.guess = self.pose
-            elif seen is not None:
-                self.guess = self.guess @ seen
+            elif seen.motion is not None:
+                self.guess = self.guess @ seen.motion
             self._keep(frame, small)
             just = self.lost_frames == 1
             return Location(self.pose, LOST, found.inliers, found.reason, just_lost=just)
@@ -167,7 +191,7 @@ class Locator:
             self.velocity = logarithm(inverse(self.pose) @ pose) / seconds
         else:
             self.velocity = np.zeros(6)
-        self.pose, self.guess, self.lost_frames = pose, pose, 0
+        self.pose, self.guess, self.lost_frames, self.doubt = pose, pose, 0, 0
         self._keep(frame, small)
         return Location(pose, source, inliers, found_again=again)
 
@@ -204,8 +228,8 @@ class Locator:
         """Directions that corners may be trusted with."""
         return min(self.config.most_open, _CORNERS)
 
-    def _motion(self, frame: RgbdFrame, small: Thinned) -> tuple[Matrix | None, bool]:
-        """How the camera moved since the last frame, as the images have it; whether for sure."""
+    def _motion(self, frame: RgbdFrame, small: Thinned) -> Seen:
+        """How the camera moved since the last frame, as the images have it."""
         images = self.grey, small.grey, self.depth, small.camera.numbers
         starts = [np.eye(4)]
         if self.velocity.any():
@@ -217,11 +241,12 @@ class Locator:
             corners = motion_of_features(*images)
             if corners is not None:
                 found.append(motion_of_brightness(*images, [corners]))
-        firm = [one for one in found if one is not None and one.firm]
+        several = [one for one in found if one is not None]
+        firm = [one for one in several if one.firm]
         if not firm:
-            return corners, False
+            return Seen(corners, same=any(one.agrees for one in several))
         best = max(firm, key=lambda one: one.alike)
-        return best.pose, best.sure
+        return Seen(best.pose, sure=best.sure, same=best.agrees)
 
     def _attempt(
         self,
@@ -296,6 +321,7 @@ class Locator:
             "velocity": torch.from_numpy(self.velocity.copy()),
             "time_s": self.time_s,
             "lost_frames": self.lost_frames,
+            "doubt": self.doubt,
             "grey": torch.from_numpy(self.grey.copy()),
             "depth": torch.from_numpy(self.depth.copy()),
             "places": self.places.state_dict(),
@@ -325,6 +351,7 @@ class Locator:
         made.time_s, made.lost_frames = float(state["time_s"]), int(state["lost_frames"])
         made.grey, made.depth = state["grey"].numpy().copy(), state["depth"].numpy().copy()
         if "places" in state:  # not in snapshots of before there were any
+            made.doubt = int(state["doubt"])
             made.places = Places.from_state(state["places"], most_places)
         return made
 

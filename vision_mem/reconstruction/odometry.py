@@ -52,7 +52,7 @@ class OdometryConfig:
     least_inliers: float = 0.3
     least_pairs: int = 100
     conditioning: float = 0.01
-    leaning: float = 0.02
+    leaning: float = 0.05
     most_open: int = 3
     colour: bool = True
     places: int = 64
