@@ -233,8 +233,11 @@ def lost(args):
     for seed in range(args.seed, args.seed + args.scenes):
         stream = SyntheticStream(seed, args.frames, 160, 120, config=scenery)
         recordings[f"room {seed}"] = [true.frame for true in stream]
-    print("| recording | what happens | frames | lost without places | lost | farthest off, m |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| recording | what happens | frames | lost without places | lost | ATE cm, of all frames "
+        "| farthest believed, cm |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     for name, frames in recordings.items():
         third = len(frames) // 3
@@ -255,21 +258,24 @@ def lost(args):
         }
         for case, course in cases.items():
             course = [dataclasses.replace(f, index=i, time_s=i / 10) for i, f in enumerate(course)]
-            gone, _ = lost_frames(course, settings(odometry__places=0))
-            ours, worst = lost_frames(course, settings())
-            row = dict(zip(COLUMNS, (name, case, len(course), gone, ours, worst), strict=True))
-            rows.append(row)
-            print(
-                f"| {name} | {case} | {len(course)} | {gone} | {ours} | {worst:.3f} |", flush=True
-            )
+            row = {"recording": name, "case": case, "frames": len(course)}
+            row["lost_without_places"] = lost_frames(course, settings(odometry__places=0))["lost"]
+            rows.append(row | lost_frames(course, settings()))
+            print("|", " | ".join(map(str, rows[-1].values())), "|", flush=True)
+    for case in cases:
+        of = [row for row in rows if row["case"] == case and row["recording"] != "recording"]
+        if of:
+            sums = [
+                sum(row[key] for row in of) for key in ("frames", "lost_without_places", "lost")
+            ]
+            error = np.mean([row["ate_cm"] for row in of])
+            worst = max(row["farthest_cm"] for row in of)
+            print("| all rooms |", case, "|", *(f"{n} |" for n in sums), f"{error:.1f} | {worst} |")
     return rows
 
 
-COLUMNS = ("recording", "case", "frames", "lost_without_places", "lost", "farthest_m")
-
-
 def lost_frames(frames, config):
-    """Frames lost with poses tracked, and metres from the truth of the worst that was believed."""
+    """Frames lost with poses tracked, and how far from the truth."""
     session = ReconstructionSession(config)
     results = [session.step(frame.without_pose()) for frame in frames]
     start = inverse(frames[0].pose)
@@ -278,7 +284,12 @@ def lost_frames(frames, config):
         for r, f in zip(results, frames, strict=True)
         if not r.lost
     ]
-    return sum(r.lost for r in results), float(max(off))
+    path, truth = (np.stack([one.pose for one in many]) for many in (results, frames))
+    return {
+        "lost": sum(r.lost for r in results),
+        "ate_cm": round(100 * path_error(path, truth), 1),
+        "farthest_cm": round(100 * float(max(off)), 1),
+    }
 
 
 def open3d_path(frames):

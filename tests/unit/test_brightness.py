@@ -10,7 +10,7 @@ import pytest
 
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse, rotation_angle
-from vision_mem.reconstruction.brightness import motion_of_brightness
+from vision_mem.reconstruction.brightness import likeness, motion_of_brightness
 from vision_mem.reconstruction.config import ReconstructionConfig
 from vision_mem.reconstruction.scenery import SceneryConfig
 from vision_mem.reconstruction.synthetic import SyntheticStream
@@ -133,6 +133,37 @@ def test_stripes_leave_a_direction_open_and_are_not_relied_on(noise):
     found = moved(one, two)
     assert found.alike > 0.95 and not found.firm
     assert found.deviation[4] > 10 * found.deviation[3]
+
+
+def wall_of(colours):
+    """Points of a wall and their colours, ``(120, 160, 3)`` each."""
+    y, x = np.mgrid[:120, :160] + 0.5
+    fx, fy, cx, cy = CAMERA.numbers
+    points = np.stack([(x - cx) / fx * 2, (y - cy) / fy * 2, np.full(x.shape, 2.0)], axis=-1)
+    return points.reshape(-1, 3).astype(np.float32), colours.reshape(-1, 3).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("image", "depth", "low", "high"),
+    [
+        (np.stack([painted()] * 3, -1), DEPTH, 0.99, 1.0),
+        (np.stack([painted() // 2 + 30] * 3, -1), DEPTH, 0.99, 1.0),
+        (np.stack([painted(9)] * 3, -1), DEPTH, -0.3, 0.3),
+        (np.stack([painted()] * 3, -1), DEPTH + 1, -1.0, -1.0),
+        (np.full((120, 160, 3), 90, np.uint8), DEPTH, -0.01, 0.01),
+    ],
+    ids=["same", "darker", "other", "nothing there", "plain"],
+)
+def test_likeness(image, depth, low, high):
+    known = wall_of(np.stack([painted()] * 3, -1))
+    assert low <= likeness(*known, image, depth, CAMERA.numbers) <= high + 1e-6
+
+
+@pytest.mark.parametrize(("level", "expected"), [(95, 1.0), (200, -1.0)])
+def test_likeness_of_plain_walls(level, expected):
+    known = wall_of(np.full((120, 160, 3), 90.0))
+    image = np.full((120, 160, 3), level, np.uint8)
+    assert likeness(*known, image, DEPTH, CAMERA.numbers) == expected
 
 
 def test_generated_rooms_are_followed_where_corners_fail():

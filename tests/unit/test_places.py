@@ -122,12 +122,13 @@ def test_a_covered_lens_is_survived(jumps):
     assert ("lost", 20) in events and ("found", FIRST) in events
 
 
-def test_another_room_is_never_taken_for_this_one(tour):
-    other = walk_through(1_000_009, 24)
+def test_another_room_is_never_taken_for_this_one():
+    # Corners of both rooms are alike: by depth alone the second would be found in the first.
+    here, there = walk_through(1_000_008, 100), walk_through(1_000_009, 12)
     session = ReconstructionSession()
-    run(tour, session)
+    run(here, session)
     known = len(session.static_map().points)
-    for frame in renumbered(tour + other)[FIRST:]:
+    for frame in renumbered(here + there)[100:]:
         assert session.step(frame.without_pose()).lost
     assert len(session.static_map().points) == known
 

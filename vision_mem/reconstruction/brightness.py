@@ -129,6 +129,42 @@ def motion_of_brightness(
     return _judged(levels[-1], motion)
 
 
+def likeness(
+    points: NDArray[np.float32],
+    colours: NDArray[np.float32],
+    image: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    camera: Matrix,
+) -> float:
+    """Whether an image shows points in the colours that they are known to have.
+
+    Args:
+        points: ``(n, 3)`` in the camera.
+        colours: ``(n, 3)`` RGB in [0, 255].
+        image: ``(h, w, 3)`` uint8.
+        depth: ``(h, w)`` metres; only points that lie on it are compared.
+        camera: ``(4,)``.
+
+    Returns:
+        Correlation over all channels, [-1, 1]: 1 when nothing but the exposure differs, and for
+        two that are both plain and equally bright; -1 when there is too little to compare.
+    """
+    far = points[:, 2].astype(np.float64)
+    u, v = _projected(points.astype(np.float64), camera)
+    height, width = depth.shape
+    inside = (far > 0) & (u > -0.5) & (v > -0.5) & (u < width - 0.5) & (v < height - 0.5)
+    row, column = np.rint(v[inside]).astype(np.int64), np.rint(u[inside]).astype(np.int64)
+    on = np.abs(depth[row, column] - far[inside]) < 0.05 + 0.02 * far[inside]
+    if on.sum() < _LEAST_POINTS:
+        return -1.0
+    known = colours[inside][on].astype(np.float64).ravel()
+    seen = image[row[on], column[on]].astype(np.float64).ravel()
+    if max(known.std(), seen.std()) < 3 * _NOISE:
+        return 1.0 if abs(known.mean() - seen.mean()) < 12 * _NOISE else -1.0
+    spread = max(float(known.std() * seen.std()), 1e-9)
+    return float(np.mean((known - known.mean()) * (seen - seen.mean())) / spread)
+
+
 def _levels(
     before: NDArray[np.uint8],
     after: NDArray[np.uint8],

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vision_mem.geometry.poses import exponential, inverse, logarithm
+from vision_mem.geometry.poses import exponential, inverse, logarithm, transform
 from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.reconstruction.brightness import motion_of_brightness
+from vision_mem.reconstruction.brightness import likeness, motion_of_brightness
+from vision_mem.reconstruction.corners import motion_of_features
 from vision_mem.reconstruction.kernels import Kernels
 from vision_mem.reconstruction.odometry import Alignment, OdometryConfig, align, best_of
-from vision_mem.reconstruction.places import Places, distance, pose_from_points
+from vision_mem.reconstruction.places import Places, distance
 from vision_mem.reconstruction.records import FIRST, GIVEN, ICP, LOST
 from vision_mem.reconstruction.structure import StructureMemory
 from vision_mem.reconstruction.thinned import Thinned
@@ -37,6 +37,9 @@ _LAST = 0.25
 
 _CORNERS = 2
 """Directions that structure may leave open to followed corners alone."""
+
+_ALIKE = 0.75
+"""Correlation of colours below which a place is taken for another."""
 
 _AGREES = 1.0
 """How far the structure may move a camera that was recognized (see ``places.distance``)."""
@@ -156,6 +159,10 @@ class Locator:
                 self._note(small, least=_LAST)
             again = self._recognized(small, points, normals, structure)
             found, jumped = again or found, again is not None
+        if self.config.colour and not found.lost and not seen.same:
+            # Rooms have much the same corners: where the images do not say how the camera came
+            # here, what is known of the place has to look like what is seen.
+            found = self._compared(small, structure, found)
         if found.lost:
             # Images may lead back to where structure is known; nothing is claimed meanwhile.
             assert self.pose is not None
@@ -273,6 +280,17 @@ class Locator:
             most_open=most_open or 0,
         )
 
+    def _compared(self, small: Thinned, structure: StructureMemory, found: Alignment) -> Alignment:
+        """``found``, lost when the colours there are others."""
+        camera, back = small.camera.numbers, inverse(found.pose)
+        view = np.ascontiguousarray(back[:3])
+        points, colours = structure.read_colours((view, camera, small.size), 2_000)
+        here = transform(back, points).astype(np.float32)
+        if likeness(here, colours, small.image, small.depth, camera) >= _ALIKE:
+            return found
+        reason = "what is seen does not look like what is known there"
+        return replace(found, lost=True, reason=reason)
+
     def _recognized(
         self,
         small: Thinned,
@@ -354,45 +372,3 @@ class Locator:
             made.doubt = int(state["doubt"])
             made.places = Places.from_state(state["places"], most_places)
         return made
-
-
-def motion_of_features(
-    before: NDArray[np.uint8],
-    after: NDArray[np.uint8],
-    depth: NDArray[np.float32],
-    camera: Matrix,
-) -> Matrix | None:
-    """Motion of the camera between two images, from corners that are followed.
-
-    Args:
-        before: ``(h, w)`` uint8.
-        after: ``(h, w)`` uint8 of the same size.
-        depth: ``(h, w)`` of the first.
-        camera: ``(4,)``.
-
-    Returns:
-        ``(4, 4)`` pose of the second camera in the first one's axes; None when too few agree.
-    """
-    if before.shape != after.shape or min(before.shape) < 32:
-        return None
-    corners = cv2.goodFeaturesToTrack(before, 400, 0.01, 5)
-    if corners is None or len(corners) < 12:
-        return None
-    there, good, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15))
-    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, winSize=(15, 15))
-    corners, there, back = (a.reshape(-1, 2) for a in (corners, there, back))
-    kept = (good.ravel() > 0) & (again.ravel() > 0)
-    kept &= np.linalg.norm(corners - back, axis=1) < 1.0
-    at = np.clip(np.round(corners).astype(int), 0, np.array(before.shape[::-1]) - 1)
-    z = depth[at[:, 1], at[:, 0]].astype(np.float64)
-    kept &= z > 0
-    if kept.sum() < 12:
-        return None
-    fx, fy, cx, cy = camera
-    x, y = (corners[kept] + 0.5).T.astype(np.float64)
-    points = np.stack([(x - cx) / fx, (y - cy) / fy, np.ones_like(x)], axis=1) * z[kept][:, None]
-    pixels = (there[kept] + 0.5).astype(np.float64)
-    solved = pose_from_points(points, pixels, camera, 2.0)
-    if solved is None or len(solved[1]) < max(10, 0.3 * kept.sum()):
-        return None
-    return solved[0]

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.geometry.poses import inverse, make_pose, rotation_angle, rotation_from
+from vision_mem.geometry.poses import rotation_angle
+from vision_mem.reconstruction.corners import pose_from_points
 
 Matrix = NDArray[np.float64]
 
@@ -295,46 +296,3 @@ def _matches(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.in
     best = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(here, there, k=2)
     sure = [p[0] for p in best if len(p) == 2 and p[0].distance < _RATIO * p[1].distance]
     return np.array([(m.queryIdx, m.trainIdx) for m in sure], np.int64).reshape(-1, 2)
-
-
-def pose_from_points(
-    points: Matrix,
-    pixels: Matrix,
-    camera: Matrix,
-    error: float,
-    *,
-    method: int = cv2.SOLVEPNP_EPNP,
-    tries: int = 200,
-) -> tuple[Matrix, NDArray[np.int32]] | None:
-    """Where points are seen as they are from.
-
-    Args:
-        points: ``(n, 3)``, at least 5.
-        pixels: ``(n, 2)`` x, y; 0.5 is the middle of the first pixel.
-        camera: ``(4,)`` fx, fy, cx, cy.
-        error: pixels within which a point agrees.
-        method: of OpenCV, for a few points.
-        tries: at most.
-
-    Returns:
-        ``(4, 4)`` pose of the camera in the axes of the points, and the numbers of those that
-        agree; None when there is no such pose. The same input gives the same answer.
-    """
-    fx, fy, cx, cy = camera
-    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
-    done, turn, shift, agreeing = cv2.solvePnPRansac(
-        points,
-        pixels,
-        matrix,
-        None,
-        iterationsCount=tries,
-        reprojectionError=error,
-        flags=method,
-    )
-    if not done or agreeing is None or len(agreeing) < 4:
-        return None
-    few = agreeing.ravel()
-    turn, shift = cv2.solvePnPRefineLM(points[few], pixels[few], matrix, None, turn, shift)
-    if not np.isfinite(turn).all() or not np.isfinite(shift).all():
-        return None
-    return inverse(make_pose(rotation_from(turn.ravel()), shift.ravel())), few

@@ -216,6 +216,30 @@ class StructureMemory:
             ``(n, 3)`` points and ``(n, 3)`` normals, float32; points without a normal are left
             out.
         """
+        slots = self._in_view(view, most)
+        normals = self._arrays["normal"][slots]
+        known = normals.any(axis=1)
+        return self._arrays["position"][slots][known], normals[known]
+
+    def read_colours(
+        self,
+        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
+        most: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same points, and their colours.
+
+        Returns:
+            ``(n, 3)`` points and ``(n, 3)`` RGB in [0, 255], float32.
+        """
+        slots = self._in_view(view, most)
+        colours = self._arrays["colour"][slots].astype(np.float32) / np.float32(256)
+        return self._arrays["position"][slots], colours
+
+    def _in_view(
+        self,
+        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
+        most: int,
+    ) -> NDArray[np.int64]:
         start, step = self._turns()
         out = np.empty(self.count, np.int64)
         a = self._arrays
@@ -234,9 +258,7 @@ class StructureMemory:
         slots = out[:found]
         if found > most:
             slots = slots[np.linspace(0, found - 1, most).astype(np.int64)]
-        normals = a["normal"][slots]
-        known = normals.any(axis=1)
-        return a["position"][slots][known], normals[known]
+        return slots
 
     def read(self) -> StaticMap:
         """Everything trusted."""
