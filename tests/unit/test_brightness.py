@@ -10,7 +10,9 @@ import pytest
 
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse, rotation_angle
-from vision_mem.reconstruction.brightness import likeness, motion_of_brightness
+from vision_mem.io.rgbdframe import RgbdFrame
+from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.reconstruction.brightness import left_over, likeness, motion_of_brightness
 from vision_mem.reconstruction.config import ReconstructionConfig
 from vision_mem.reconstruction.scenery import SceneryConfig
 from vision_mem.reconstruction.synthetic import SyntheticStream
@@ -180,3 +182,55 @@ def test_generated_rooms_are_followed_where_corners_fail():
         errors.append(off(found.pose, inverse(a.pose) @ b.pose)[0])
         assert found.alike > 0.95
     assert np.median(errors) < 0.01  # corners: 0.09
+
+
+def test_images_speak_against_another_motion_than_theirs():
+    pose = exponential(TWISTS["along"])
+    image = painted()
+    found = moved(image, seen_from(image, pose))
+    assert found.against(found.pose) == pytest.approx(1)
+    assert found.against(pose) < 1.5
+    assert found.against(exponential((0, 0, 0, 0.1, 0, 0))) > 3
+    assert found.against(exponential((0, 3, 0, 0, 0, 0))) == np.inf  # it looks away
+
+
+def with_ball(image, column, radius=26):
+    """A ball before the wall, with paint of its own: image and depth."""
+    y, x = np.mgrid[-radius:radius, -radius:radius] + 0.5
+    inside = x**2 + y**2 < radius**2
+    image, depth = image.copy(), DEPTH.copy()
+    rows, columns = slice(30, 30 + 2 * radius), slice(column, column + 2 * radius)
+    coat = painted(1)[: 2 * radius, : 2 * radius]
+    image[rows, columns][inside] = coat[inside]
+    bulge = 0.35 * np.sqrt(np.maximum(1 - (x**2 + y**2) / radius**2, 0))
+    depth[rows, columns][inside] = (1.5 - bulge)[inside]
+    return image, depth
+
+
+def test_what_moves_is_left_over():
+    before, first = with_ball(painted(), 40)
+    after, second = with_ball(painted(), 44)
+    odd = left_over(before, after, (first, second), CAMERA.numbers, np.eye(4))
+    ball = second < 1.9
+    assert odd[ball].mean() > 0.98
+    assert odd[~ball].mean() < 0.15
+    still = left_over(before, before, (first, first), CAMERA.numbers, np.eye(4))
+    assert still.mean() < 0.02
+
+
+def test_what_is_not_shown_before_is_left_over():
+    before, first = with_ball(painted(), 40)
+    first = np.where(first < 1.9, np.float32(0), first)  # known to move
+    odd = left_over(before, before, (first, DEPTH), CAMERA.numbers, np.eye(4))
+    assert odd[first == 0].mean() > 0.9
+
+
+@pytest.mark.parametrize("step, radius", [(2, 36), (3, 26), (4, 20)])
+def test_a_ball_that_rolls_by_does_not_take_the_camera_along(step, radius):
+    # By its shape the wall lets itself be slid along, and the ball holds what is left.
+    session = ReconstructionSession()
+    for index in range(10):
+        image, depth = with_ball(painted(), 10 + step * index, radius)
+        colour = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+        result = session.step(RgbdFrame(index, index / 10, colour, depth, CAMERA))
+        assert np.linalg.norm(result.pose[:3, 3]) < 0.01

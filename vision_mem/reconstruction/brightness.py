@@ -12,7 +12,7 @@ the warp of depth images of Steinbruecker et al. (2011), with the robust weights
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -68,12 +68,15 @@ class Motion:
     Attributes:
         pose: ``(4, 4)`` of the second camera in the axes of the first.
         alike: correlation of the two images after the motion, [-1, 1].
+        spread: of what still differs between them, grey levels.
         deviation: ``(6,)`` radians and metres, about and along the axes of the first camera.
     """
 
     pose: Matrix
     alike: float
+    spread: float
     deviation: Matrix
+    _finest: _Level = field(repr=False)
 
     @property
     def firm(self) -> bool:
@@ -89,6 +92,11 @@ class Motion:
     def sure(self) -> bool:
         """Whether nothing else need be asked."""
         return self.firm and self.agrees
+
+    def against(self, pose: Matrix) -> float:
+        """How many times as far apart the images are after another motion; about 1 for its like."""
+        compared = _compared(self._finest, pose)
+        return float("inf") if compared is None else compared[2] / self.spread
 
 
 def motion_of_brightness(
@@ -163,6 +171,61 @@ def likeness(
         return 1.0 if abs(known.mean() - seen.mean()) < 12 * _NOISE else -1.0
     spread = max(float(known.std() * seen.std()), 1e-9)
     return float(np.mean((known - known.mean()) * (seen - seen.mean())) / spread)
+
+
+def left_over(
+    before: NDArray[np.uint8],
+    after: NDArray[np.uint8],
+    depths: tuple[NDArray[np.float32], NDArray[np.float32]],
+    camera: Matrix,
+    motion: Matrix,
+) -> NDArray[np.bool_]:
+    """Where a motion of the camera does not make one image of the other: there things move.
+
+    Args:
+        before: ``(h, w)`` uint8.
+        after: ``(h, w)`` uint8.
+        depths: ``(h, w)`` metres of both; 0 where there is no reading, or what moves is known.
+        camera: ``(4,)``.
+        motion: ``(4, 4)`` of the second camera in the axes of the first.
+
+    Returns:
+        ``(h, w)`` pixels of the second image, whole patches of them; those that the first does not
+        show are among them.
+    """
+    first, second = depths
+    rows, columns = np.nonzero(first > 0)
+    fx, fy, cx, cy = camera
+    z = first[rows, columns].astype(np.float64)
+    points = np.column_stack([(columns + 0.5 - cx) / fx * z, (rows + 0.5 - cy) / fy * z, z])
+    back = np.linalg.inv(motion)
+    moved = points @ back[:3, :3].T + back[:3, 3]
+    u, v = _projected(moved, camera)
+    here = moved[:, 2] > 0.05
+    here &= (u > -0.5) & (v > -0.5) & (u < after.shape[1] - 0.5) & (v < after.shape[0] - 0.5)
+    row, column = np.rint(v[here]).astype(np.int64), np.rint(u[here]).astype(np.int64)
+    blurred = cv2.GaussianBlur(after, (3, 3), 0).astype(np.float32)
+    seen = blurred[row, column]
+    known = cv2.GaussianBlur(before, (3, 3), 0).astype(np.float32)[rows[here], columns[here]]
+    rest = np.abs(seen - known - np.median(seen - known))
+    spread = max(1.4826 * float(np.median(rest)), _NOISE)
+    far, found = moved[here, 2], second[row, column]
+    # Edges are seen elsewhere by a pixel; patches of several are not.
+    odd = (rest > 4 * spread) | ((found > 0) & (np.abs(found - far) > 0.02 + 0.02 * far))
+    count, wrong = np.zeros(after.shape, np.float32), np.zeros(after.shape, np.float32)
+    np.add.at(count, (row, column), 1)
+    np.add.at(wrong, (row, column), odd)
+    window = (7, 7)
+    told = cv2.blur(count, window)
+    share = cv2.blur(wrong, window) / np.maximum(told, 1e-3)
+    # What moved before was taken out of the first depth: of it nothing is told.
+    mask = ((share > 0.3) | (told < 0.3)).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(21))
+    return np.asarray(cv2.dilate(mask, _disc(9)) > 0)
+
+
+def _disc(width: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)), np.uint8)
 
 
 def _levels(
@@ -320,7 +383,7 @@ def _judged(level: _Level, motion: Matrix) -> Motion | None:
     values, vectors = np.linalg.eigh((system + system.T) / 2 / scale**2)
     # What is not held at all is known to a radian and a metre, say.
     variances = (vectors**2) @ (1 / np.maximum(values, 1.0))
-    return Motion(motion, alike, np.sqrt(variances))
+    return Motion(motion, alike, scale, np.sqrt(variances), level)
 
 
 def _gradients(grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.poses import exponential, inverse, logarithm, transform
 from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.reconstruction.brightness import likeness, motion_of_brightness
-from vision_mem.reconstruction.corners import motion_of_features
+from vision_mem.reconstruction.brightness import left_over, likeness
 from vision_mem.reconstruction.kernels import Kernels
 from vision_mem.reconstruction.odometry import Alignment, OdometryConfig, align, best_of
 from vision_mem.reconstruction.places import Places, distance
 from vision_mem.reconstruction.records import FIRST, GIVEN, ICP, LOST
+from vision_mem.reconstruction.sight import NOTHING_SEEN, Seen, see
 from vision_mem.reconstruction.structure import StructureMemory
 from vision_mem.reconstruction.thinned import Thinned
 
@@ -31,6 +31,13 @@ _FOLLOWED = 15
 
 _DOUBT = 2
 """Frames of unsure motion after which it is not known any more where a lost camera went."""
+
+_AGAINST = 1.5
+"""How many times worse images may fit the structure's pose than their own."""
+
+_QUARREL, _ANEW = 3, 8
+"""Frames in a row on which images and structure differ, whatever is left out, after which images
+are heard on every eighth frame only."""
 
 _LAST = 0.25
 """How far the last place before a camera is lost must be from others (``places.distance``)."""
@@ -66,21 +73,14 @@ class Location:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What two images say of the motion between them.
+class _View:
+    """A frame, and the structure that it is compared with; see ``Locator.locate``."""
 
-    Attributes:
-        motion: ``(4, 4)`` of the second camera in the axes of the first; None when unknown.
-        sure: whether it may be relied on in all directions.
-        same: whether both show the same, so that the camera cannot have gone far.
-    """
-
-    motion: Matrix | None = None
-    sure: bool = False
-    same: bool = False
-
-
-NOTHING_SEEN = Seen()
+    frame: RgbdFrame
+    small: Thinned
+    points: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    structure: StructureMemory
 
 
 class Locator:
@@ -104,6 +104,7 @@ class Locator:
         self.time_s = 0.0
         self.lost_frames = 0
         self.doubt = 0
+        self.quarrel = 0
         self.anchor: Matrix | None = None
         self.grey = np.zeros((0, 0), np.uint8)
         self.depth = np.zeros((0, 0), np.float32)
@@ -145,24 +146,26 @@ class Locator:
         if told is not None:
             points = points.copy()
             points[told] = 0
+        view = _View(frame, small, points, normals, structure)
         seen, most_open = NOTHING_SEEN, 0
         if self.config.colour and self.doubt <= _DOUBT:
-            seen = self._motion(frame, small)
+            seen = self._motion(view)
             # A world of one plane must not be drifted along: nothing would ever mend it.
             many = seen.sure and not structure.is_flat()
             most_open = self.config.most_open if many else self._few_open
-        found = self._found(frame, small, points, normals, structure, seen.motion, most_open)
+        found = self._found(view, seen, most_open)
+        found, view = self._heard(view, seen, found, most_open)
         jumped = False
         if found.lost:
             if not self.lost_frames:
                 # What was seen last is the most likely to be seen again.
                 self._note(small, least=_LAST)
-            again = self._recognized(small, points, normals, structure)
+            again = self._recognized(view)
             found, jumped = again or found, again is not None
         if self.config.colour and not found.lost and not seen.same:
             # Rooms have much the same corners: where the images do not say how the camera came
             # here, what is known of the place has to look like what is seen.
-            found = self._compared(small, structure, found)
+            found = self._compared(view, found)
         if found.lost:
             # Images may lead back to where structure is known; nothing is claimed meanwhile.
             assert self.pose is not None
@@ -207,104 +210,102 @@ class Locator:
         if self.config.colour:
             self.grey, self.depth = small.grey, small.depth
 
-    def _found(
-        self,
-        frame: RgbdFrame,
-        small: Thinned,
-        points: NDArray[np.float32],
-        normals: NDArray[np.float32],
-        structure: StructureMemory,
-        seen: Matrix | None,
-        most_open: int,
-    ) -> Alignment:
-        def attempt(prior: Matrix, most_open: int | None = None) -> Alignment:
-            return self._attempt(small, points, normals, structure, prior, most_open)
+    def _found(self, view: _View, seen: Seen, most_open: int) -> Alignment:
+        def attempt(prior: Matrix, most_open: int = 0, held: float | None = None) -> Alignment:
+            held = self.config.conditioning if held is None else held
+            return self._attempt(view, prior, most_open, held)
 
         tried = []
-        if seen is not None:
-            tried.append(attempt(self.guess @ seen, most_open))
+        if seen.motion is not None:
+            tried.append(attempt(self.guess @ seen.motion, most_open, self.config.leaning))
         if not tried or tried[0].lost or tried[0].inliers < _GOOD:
-            seconds = min(frame.time_s - self.time_s, 1.0)
+            seconds = min(view.frame.time_s - self.time_s, 1.0)
             tried.append(attempt(self.guess @ exponential(self.velocity * seconds)))
         if all(one.lost for one in tried) and self.velocity.any():
             tried.append(attempt(self.guess))
         return best_of(tried)
+
+    def _heard(
+        self, view: _View, seen: Seen, found: Alignment, most_open: int
+    ) -> tuple[Alignment, _View]:
+        """What images have to say against what the structure says, and what of the frame counts."""
+        if self.quarrel >= _QUARREL and self.quarrel % _ANEW:
+            self.quarrel += 1
+            return found, view
+        against = self._against(seen, found)
+        if against <= _AGAINST:
+            self.quarrel = 0
+            return found, view
+        # Something moves, and holds the camera where a wall does not: leave it out.
+        assert seen.motion is not None
+        images, depths = (self.grey, view.small.grey), (self.depth, view.small.depth)
+        odd = left_over(*images, depths, view.small.camera.numbers, seen.motion)
+        still = replace(view, points=np.where(odd[..., None], np.float32(0), view.points))
+        other = self._found(still, seen, most_open)
+        if self._against(seen, other) < max(_AGAINST, 0.7 * against):
+            self.quarrel = 0
+            return other, still
+        # Depth and colour of this camera may not lie on each other: then images are never content.
+        self.quarrel += 1
+        return (found, view) if self.quarrel > _QUARREL else (other, still)
+
+    def _against(self, seen: Seen, found: Alignment) -> float:
+        """How many times worse images fit what the structure says than what they say themselves."""
+        if seen.brightness is None or found.lost:
+            return 0.0
+        return seen.brightness.against(inverse(self.guess) @ found.pose)
 
     @property
     def _few_open(self) -> int:
         """Directions that corners may be trusted with."""
         return min(self.config.most_open, _CORNERS)
 
-    def _motion(self, frame: RgbdFrame, small: Thinned) -> Seen:
+    def _motion(self, view: _View) -> Seen:
         """How the camera moved since the last frame, as the images have it."""
-        images = self.grey, small.grey, self.depth, small.camera.numbers
         starts = [np.eye(4)]
         if self.velocity.any():
-            starts.append(exponential(self.velocity * min(frame.time_s - self.time_s, 1.0)))
-        found = [motion_of_brightness(*images, starts)]
-        corners = None
-        if found[0] is None or not found[0].sure:
-            # Motion that is too large for brightness is seen by corners.
-            corners = motion_of_features(*images)
-            if corners is not None:
-                found.append(motion_of_brightness(*images, [corners]))
-        several = [one for one in found if one is not None]
-        firm = [one for one in several if one.firm]
-        if not firm:
-            return Seen(corners, same=any(one.agrees for one in several))
-        best = max(firm, key=lambda one: one.alike)
-        return Seen(best.pose, sure=best.sure, same=best.agrees)
+            seconds = min(view.frame.time_s - self.time_s, 1.0)
+            starts.append(exponential(self.velocity * seconds))
+        return see(self.grey, view.small.grey, self.depth, view.small.camera.numbers, starts)
 
     def _attempt(
-        self,
-        small: Thinned,
-        points: NDArray[np.float32],
-        normals: NDArray[np.float32],
-        structure: StructureMemory,
-        prior: Matrix,
-        most_open: int | None,
+        self, view: _View, prior: Matrix, most_open: int, conditioning: float
     ) -> Alignment:
-        """Align with what is in view from ``prior``; None for a prior that is only a guess."""
-        camera, config = small.camera.numbers, self.config
-        view = np.ascontiguousarray(inverse(prior)[:3])
-        model = structure.read_view((view, camera, small.size), config.model_points)
+        """Align with what is in view from ``prior``."""
+        camera, size = view.small.camera.numbers, view.small.size
+        back = np.ascontiguousarray(inverse(prior)[:3])
+        model = view.structure.read_view((back, camera, size), self.config.model_points)
         return align(
             self.kernels,
-            config,
+            self.config,
             model,
-            points,
-            normals,
+            view.points,
+            view.normals,
             camera,
             prior,
-            conditioning=config.conditioning if most_open is None else config.leaning,
-            most_open=most_open or 0,
+            conditioning=conditioning,
+            most_open=most_open,
         )
 
-    def _compared(self, small: Thinned, structure: StructureMemory, found: Alignment) -> Alignment:
+    def _compared(self, view: _View, found: Alignment) -> Alignment:
         """``found``, lost when the colours there are others."""
-        camera, back = small.camera.numbers, inverse(found.pose)
-        view = np.ascontiguousarray(back[:3])
-        points, colours = structure.read_colours((view, camera, small.size), 2_000)
+        small, back = view.small, inverse(found.pose)
+        place = np.ascontiguousarray(back[:3]), small.camera.numbers, small.size
+        points, colours = view.structure.read_colours(place, 2_000)
         here = transform(back, points).astype(np.float32)
-        if likeness(here, colours, small.image, small.depth, camera) >= _ALIKE:
+        if likeness(here, colours, small.image, small.depth, small.camera.numbers) >= _ALIKE:
             return found
         reason = "what is seen does not look like what is known there"
         return replace(found, lost=True, reason=reason)
 
-    def _recognized(
-        self,
-        small: Thinned,
-        points: NDArray[np.float32],
-        normals: NDArray[np.float32],
-        structure: StructureMemory,
-    ) -> Alignment | None:
+    def _recognized(self, view: _View) -> Alignment | None:
         """The pose of a frame that shows a known place, if the structure there says the same."""
         if not self.config.colour:
             return None
-        prior = self.places.recall(small.grey, small.camera)
+        prior = self.places.recall(view.small.grey, view.small.camera)
         if prior is None:
             return None
-        found = self._attempt(small, points, normals, structure, prior, self._few_open)
+        found = self._attempt(view, prior, self._few_open, self.config.leaning)
         return None if found.lost or distance(prior, found.pose) > _AGREES else found
 
     def learn(self, small: Thinned, at: Location, moving: NDArray[np.bool_]) -> None:
@@ -340,6 +341,7 @@ class Locator:
             "time_s": self.time_s,
             "lost_frames": self.lost_frames,
             "doubt": self.doubt,
+            "quarrel": self.quarrel,
             "grey": torch.from_numpy(self.grey.copy()),
             "depth": torch.from_numpy(self.depth.copy()),
             "places": self.places.state_dict(),
@@ -369,6 +371,6 @@ class Locator:
         made.time_s, made.lost_frames = float(state["time_s"]), int(state["lost_frames"])
         made.grey, made.depth = state["grey"].numpy().copy(), state["depth"].numpy().copy()
         if "places" in state:  # not in snapshots of before there were any
-            made.doubt = int(state["doubt"])
+            made.doubt, made.quarrel = int(state["doubt"]), int(state.get("quarrel", 0))
             made.places = Places.from_state(state["places"], most_places)
         return made
