@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vision_mem.reconstruction.synthetic import SyntheticStream
 
 GENERATED = "generated"
-_FRAMES, _WIDTH, _HEIGHT, _SEED = 72, 160, 120, 2_000_104
+_FRAMES, _WIDTH, _HEIGHT, _SEED = 72, 160, 120, 2_000_108
 _GHOST_M = 0.1
 _MOST_ROWS, _SAMPLES = 200, 6
 _FLIGHT_FRAMES, _FLIGHT_FPS, _FLIGHT_SIZE = 144, 24.0, (640, 480)
