@@ -8,7 +8,8 @@ that is handed in, so clip n of a run is the same whichever process makes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -54,11 +55,21 @@ class Actor:
 @dataclass(frozen=True)
 class Clip:
     """``images`` (T, S, S, 3) uint8 RGB; ``ids`` (T, S, S) uint8, 0 where no object is seen;
-    ``targets``: numbers of objects that are in good view on frame 0, the planned one first."""
+    ``targets``: numbers of objects that are in good view on frame 0, the planned one first;
+    ``parts``: numbers of parts, and of the objects they belong to."""
 
     images: Image
     ids: Image
     targets: list[int]
+    parts: dict[int, int] = field(default_factory=dict)
+
+    def mask(self, number: int) -> NDArray[np.bool_]:
+        """``(T, S, S)`` where an object is, its parts with it, or a part."""
+        found = self.ids == number
+        for part, whole in self.parts.items():
+            if whole == number:
+                found |= self.ids == part
+        return found
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -66,26 +77,43 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def render_clip(pictures: Pictures, rng: np.random.Generator, frames: int, side: int = 256) -> Clip:
+def render_clip(
+    pictures: Pictures,
+    rng: np.random.Generator,
+    frames: int,
+    side: int = 256,
+    drawn: Sequence[int] | None = None,
+    parts: float = 0.0,
+) -> Clip:
     """Compose one clip.
 
     Args:
         pictures: what to compose it of.
         rng: decides everything.
-        frames: T, at least 1.
+        frames: its length, at least 1.
         side: S in pixels.
+        drawn: frames to draw, 0 first; None draws all. T of them are in the clip.
+        parts: how often a part of the first object counts as an object of its own.
 
     Returns:
         A clip with at least one target, unless eight tries in a row gave none.
     """
     for _ in range(8):
-        clip = _try(pictures, rng, frames, side)
+        chosen = range(frames) if drawn is None else drawn
+        clip = _try(pictures, rng, frames, side, chosen, parts)
         if clip.targets:
             break
     return clip
 
 
-def _try(pictures: Pictures, rng: np.random.Generator, frames: int, side: int) -> Clip:
+def _try(
+    pictures: Pictures,
+    rng: np.random.Generator,
+    frames: int,
+    side: int,
+    drawn: Sequence[int],
+    parts: float,
+) -> Clip:
     aspect = rng.choice([1.0, 4 / 3, 16 / 9, 9 / 16], p=[0.3, 0.2, 0.4, 0.1])
     world = np.array([side * aspect, side])
     views = _camera(rng, frames, side, aspect)
@@ -103,19 +131,24 @@ def _try(pictures: Pictures, rng: np.random.Generator, frames: int, side: int) -
     if order[0] != 0 and rng.random() < 0.5:  # the first one is what the rest was made around
         order.remove(0)
         order.append(0)
+    owners: dict[int, int] = {}
+    if parts and rng.random() < parts:
+        actors.append(_part(rng, actors[0], len(actors) + 1))
+        owners[len(actors)] = 1
+        order.insert(order.index(0) + 1, len(actors) - 1)
     ground = _ground(pictures, rng)
-    look = _Look(rng, frames)
-    images = np.empty((frames, side, side, 3), np.uint8)
-    ids = np.zeros((frames, side, side), np.uint8)
-    for t, view in enumerate(views):
-        images[t] = _film(ground[t % len(ground)], view, world, side)
-        for actor in [*(actors[n] for n in order), *front]:
+    look = _Look(rng, frames, side)
+    images = np.empty((len(drawn), side, side, 3), np.uint8)
+    ids = np.zeros((len(drawn), side, side), np.uint8)
+    for n, t in enumerate(drawn):
+        images[n] = _film(ground[t % len(ground)], views[t], world, side)
+        for actor in [*(actors[k] for k in order), *front]:
             if t not in actor.hidden:
-                _draw(images[t], ids[t], actor, t, view)
-        images[t] = look(images[t], t, rng)
+                _draw(images[n], ids[n], actor, t, views[t])
+        images[n] = look(images[n], t, rng)
     seen = np.bincount(ids[0].ravel(), minlength=len(actors) + 1)
     wanted = [n for n in range(1, len(actors) + 1) if SMALLEST <= seen[n] < 0.7 * side * side]
-    return Clip(images, ids, wanted)
+    return Clip(images, ids, wanted, owners)
 
 
 def _ground(pictures: Pictures, rng: np.random.Generator) -> list[Image]:
@@ -199,6 +232,20 @@ def _double(rng: np.random.Generator, first: Actor, world: NDArray, number: int)
         number=number,
         smear=np.zeros(frames),
     )
+
+
+def _part(rng: np.random.Generator, whole: Actor, number: int) -> Actor:
+    """A part of an object, drawn over it: what lies on one side of a line, or in an ellipse."""
+    height, width = whole.picture.shape[:2]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    turn = rng.uniform(0, 2 * np.pi)
+    along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    if rng.random() < 0.6:
+        inside = along > rng.uniform(-0.4, 0.5)
+    else:
+        middle, size = rng.normal(0, 0.2, 2), rng.uniform(0.3, 0.7, 2)
+        inside = ((along - middle[0]) / size[0]) ** 2 + ((across - middle[1]) / size[1]) ** 2 < 1
+    return replace(whole, picture=whole.picture * inside[..., None].astype(np.uint8), number=number)
 
 
 def _disappear(
@@ -330,7 +377,7 @@ def _smear(made: Image, actor: Actor, t: int) -> Image:
 class _Look:
     """What lens, sensor and codec do to all frames of a clip alike."""
 
-    def __init__(self, rng: np.random.Generator, frames: int) -> None:
+    def __init__(self, rng: np.random.Generator, frames: int, side: int) -> None:
         t = np.arange(frames)
         self._gain = rng.uniform(0.65, 1.2) + rng.normal(0, 0.02) * t
         self._lift = rng.normal(0, 10, 3)
@@ -340,7 +387,8 @@ class _Look:
         self._quality = int(rng.integers(25, 90)) if rng.random() < 0.35 else 0
         self._grey = rng.random() < 0.04
         # One plane of noise, shifted from frame to frame: drawing each would cost more than all.
-        self._plane = rng.standard_normal((300, 300), np.float32) if self._noise else None
+        plane = (side + 44, side + 44)
+        self._plane = rng.standard_normal(plane, np.float32) if self._noise else None
 
     def __call__(self, image: Image, t: int, rng: np.random.Generator) -> Image:
         levels = 255 * (np.arange(256) / 255) ** self._gamma * self._gain[t]
@@ -350,7 +398,7 @@ class _Look:
             image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         if self._blur:
             image = cv2.GaussianBlur(image, (0, 0), self._blur)
-        if self._plane is not None and min(image.shape[:2]) <= 256:
+        if self._plane is not None:
             y, x = rng.integers(0, 44, 2)
             grain = self._plane[y : y + image.shape[0], x : x + image.shape[1], None]
             image = np.clip(image + self._noise * grain, 0, 255).astype(np.uint8)

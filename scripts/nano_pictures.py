@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ _SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PACKAGED = ("astronaut", "chelsea", "coffee", "rocket", "stereo_left", "grass", "gravel", "brick")
 _PACKAGED += ("retina", "camera", "moon", "hubble_deep_field", "coins")
+PACKAGED = frozenset([*_PACKAGED, *cutout_names(), *(f"coin{i}" for i in range(12))])
+"""Names of what is always there: ``vision_mem.scenes`` makes its clips of the same pictures."""
 _RUNS, _RUN_LENGTH, _RUN_STEP = 24, 8, 2  # of a video: runs, frames in each, frames between them
 _FORMAT = 4  # changes when what is stored does
 
@@ -50,17 +52,25 @@ class Pictures:
 
     Args:
         folder: what ``gather`` returned.
+        without: names of pictures that are left out.
         split: ``train``, ``check`` (an eighth, told by name) or ``all``. Where the rarer split
             holds fewer than four pictures, both take all.
     """
 
-    def __init__(self, folder: Path, split: str = "train") -> None:
+    def __init__(self, folder: Path, split: str = "train", without: Collection[str] = ()) -> None:
         table = json.loads((folder / "table.json").read_text())
+        for kind in ("cutouts", "backgrounds"):
+            table[kind] = [entry for entry in table[kind] if entry[0] not in without]
         self._bytes = np.memmap(folder / "pictures.bin", np.uint8, mode="r")
         self.cutouts: list[list[int]] = [e[1] for e in _of_split(table["cutouts"], split)]
         backgrounds = [e[1] for e in _of_split(table["backgrounds"], split)]
         self._runs: list[list[list[int]]] = [run for run in backgrounds if len(run) > 1]
         self._stills: list[list[list[int]]] = [run for run in backgrounds if len(run) == 1]
+
+    @property
+    def photographs(self) -> int:
+        """Backgrounds, runs of frames among them."""
+        return len(self._runs) + len(self._stills)
 
     def cutout(self, rng: np.random.Generator) -> Image:
         """A random cut-out: ``(h, w, 4)`` uint8, colours multiplied by opacity."""

@@ -105,6 +105,7 @@ def embedded(preset: str) -> System:
         tracked,
         full_after=45,
         watched=30,
+        slack=1.001,  # pointers that entries share with the ring are held once: 52 bytes each
     )
 
 

@@ -20,8 +20,8 @@ from vision_mem.models.propagation import (
 from vision_mem.models.voting import (
     FEATURES,
     Remembered,
-    _places,
     find_again,
+    nearness,
     similarity,
     unit_tokens,
     vote,
@@ -152,7 +152,7 @@ class TestTokens:
     @pytest.mark.parametrize("tokens", [2, 24, 32])
     def test_distance_rides_along(self, dtype, tolerance, tokens):
         """Weight times squared distance in tokens of a 24-token window, and a constant."""
-        query, keys = _places(tokens, 0.05, 25.0, dtype, torch.device("cpu"))
+        query, keys = nearness(tokens, 0.05, 25.0, dtype, torch.device("cpu"))
         place = np.stack(np.mgrid[:tokens, :tokens], axis=-1).reshape(-1, 2) * 24 / tokens
         wanted = -0.05 * ((place[:, None] - place[None]) ** 2).sum(axis=-1) - 25.0
         got = (query.double() @ keys.double().T).numpy()
@@ -168,18 +168,21 @@ class TestVote:
         tokens[:8, 0] = tokens[8:, 1] = 1
         mask = torch.zeros(16)
         mask[:8] = 1
-        both, prompted = vote(tokens, [Remembered(tokens, mask, 1.0, True)], self.CONFIG)
+        memory = [Remembered(tokens, mask, 1.0, True)]
+        both, prompted, alike, exact = vote(tokens, memory, self.CONFIG)
         near, far = 8.0, 8 * np.exp(-1 / 0.5)
         wanted = np.repeat([near, far], 8).reshape(4, 4) / (near + far)
         np.testing.assert_allclose(both, wanted, atol=1e-6)
         np.testing.assert_array_equal(both, prompted)
+        np.testing.assert_allclose(alike, np.log(near + far) / 6, atol=1e-6)
+        np.testing.assert_array_equal(exact, 1)
 
     def test_shares_of_two_entries(self):
         """A prompt that says yes with 0.6 and a recent frame that says no with 0.4."""
         tokens = units(np.random.default_rng(3), 16)
         yes = Remembered(tokens, torch.ones(16), 0.6, True)
         no = Remembered(tokens, torch.zeros(16), 0.4, False)
-        both, prompted = vote(tokens, [yes, no], self.CONFIG)
+        both, prompted, *_ = vote(tokens, [yes, no], self.CONFIG)
         np.testing.assert_allclose(both, 0.6, atol=1e-5)
         np.testing.assert_allclose(prompted, 1.0, atol=1e-5)
 
@@ -194,7 +197,7 @@ class TestVote:
         ]
         # Evidence of the second is exp(-2) of the first's.
         for power in (0.0, 0.5, 1.0):
-            both, _ = vote(tokens, memory, replace(self.CONFIG, evidence=power))
+            both, *_ = vote(tokens, memory, replace(self.CONFIG, evidence=power))
             np.testing.assert_allclose(both, 1 / (1 + np.exp(-2 * power)), atol=1e-5)
 
     def test_locality_prefers_the_same_place(self):
@@ -203,9 +206,9 @@ class TestVote:
         mask = torch.zeros(16)
         mask[5] = 1
         config = replace(self.CONFIG, locality=0.05, prompt_locality=1.0)
-        both, _ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], config)
+        both, *_ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], config)
         assert np.unravel_index(both.argmax(), both.shape) == (1, 1)
-        free, _ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], self.CONFIG)
+        free, *_ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], self.CONFIG)
         np.testing.assert_allclose(free, 1 / 16, atol=1e-6)
 
     def test_nothing_alike_is_no_division_by_zero(self):

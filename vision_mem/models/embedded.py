@@ -1,8 +1,9 @@
-"""The embedded segmenter: follows real objects with no download and nothing trained on video.
+"""The embedded segmenter: follows real objects with no download.
 
 Masks are propagated over frozen ImageNet features (``voting``) in a window that moves with
-the object; optical flow says where the window goes and which parts are the object's; when the
-object is lost, the whole picture is searched for it. It sits at the same seams as SAM 2, so
+the object; a small network that learned on generated clips has a say in their outlines
+(``mask_decoder``); optical flow says where the window goes and which parts are the object's; when
+the object is lost, the whole picture is searched for it. It sits at the same seams as SAM 2, so
 every memory policy runs on it unchanged. What it can and cannot do: docs/embedded.md.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,17 +24,16 @@ from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.embedded_estimate import NOTHING
 from vision_mem.models.embedded_frame import EncodedFrame
+from vision_mem.models.embedded_networks import EmbeddedNetworks
 from vision_mem.models.embedded_reading import Candidate, lay_out, read_window
 from vision_mem.models.embedded_state import ObjectState, remembered
+from vision_mem.models.mask_decoder import MaskDecoder
 from vision_mem.models.propagation import TOKEN_STRIDE, Window, likely_place
 from vision_mem.models.protocols import Candidates, ImageFeatures, MemoryRead, SegmenterTraits
-from vision_mem.models.voting import Remembered, find_again, unit_tokens, vote
+from vision_mem.models.voting import Remembered, find_again, vote
 from vision_mem.types import Frame, Prompt
 
 _ABSENT = -1024.0
-_AT_ONCE = {"cpu": 4, "cuda": 32}
-"""Windows in one pass of the trunk. In bf16 on a CPU four take a seventh less time than one by
-one, and give the same to the bit; in float32 they take longer."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,14 @@ class _Search:
 
 
 class EmbeddedSegmenter:
-    """Training-free video segmenter over EfficientNet-Lite0 features.
+    """Video segmenter over EfficientNet-Lite0 features.
 
     Args:
         trunk: the frozen network.
-        device: where the trunk and the votes run; flow and components always run on the CPU.
-        dtype: of trunk and tokens; half precision where the processor is built for it.
+        device: where the networks and the votes run; flow and components always run on the CPU.
+        dtype: of networks and tokens; half precision where the processor is built for it.
         config: constants.
+        decoder: what makes outlines of votes; None leaves that to the picture's edges.
     """
 
     def __init__(
@@ -71,24 +71,22 @@ class EmbeddedSegmenter:
         device: torch.device,
         dtype: torch.dtype,
         config: EmbeddedConfig | None = None,
+        decoder: MaskDecoder | None = None,
     ) -> None:
         self.config = config or EmbeddedConfig()
         self.device = device
         self.dtype = dtype
-        self._at_once = _AT_ONCE.get(device.type, 1)
-        if device.type == "cpu" and dtype == torch.float32:
-            self._at_once = 1
+        self._networks = EmbeddedNetworks(trunk, decoder, device, dtype, self.config)
         kind = str(dtype).removeprefix("torch.")
         self.traits = SegmenterTraits(
             # Tokens of another precision or another window cannot be compared.
-            model_id=f"embedded#{trunk.fingerprint}-{self.config.fingerprint}-{kind}",
+            model_id=f"embedded#{self._networks.fingerprint}-{self.config.fingerprint}-{kind}",
             image_size=None,
             num_maskmem=self.config.memories + 1,
             fill_hole_area=16,
             parallel=True,
-            decodes_at_once=self._at_once,
+            decodes_at_once=self._networks.at_once,
         )
-        self._trunk = trunk.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def load(
@@ -119,7 +117,9 @@ class EmbeddedSegmenter:
                 f"precision {precision!r} does not fit the embedded segmenter; "
                 "expected auto, fp32 or bf16"
             )
-        return cls(EfficientNetLite0.load_packaged(), place, kinds[precision], config)
+        config = config or EmbeddedConfig()
+        decoder = MaskDecoder.load_packaged() if config.decoder_share > 0 else None
+        return cls(EfficientNetLite0.load_packaged(), place, kinds[precision], config, decoder)
 
     # Seam 1 ----------------------------------------------------------------------------------
 
@@ -144,11 +144,12 @@ class EmbeddedSegmenter:
         if prompt.mask is not None:
             masks = [prompt.mask]
         elif prompt.box is not None:
-            masks = [
-                mask_from_box(
-                    image, prompt.box, prompt.points, prompt.labels, config=self.config.cut
-                )
-            ]
+            mask = mask_from_box(
+                image, prompt.box, prompt.points, prompt.labels, config=self.config.cut
+            )
+            if prompt.points is None:
+                mask = self._networks.mended(features.payload, mask, prompt.box)
+            masks = [mask]
         else:
             assert prompt.points is not None and prompt.labels is not None
             before = None
@@ -164,7 +165,9 @@ class EmbeddedSegmenter:
             if mask.any() and not (cover > 0.5).any():
                 cover = np.where(cover >= cover.max(), np.float32(1), cover)
             rows.append(np.where(cover > 0.5, np.float32(10), np.float32(-10)))
-            pointers.append(ObjectState.of_mask(mask, self.config.reach, scale).to_array())
+            exact = prompt.mask is not None
+            state = ObjectState.of_mask(mask, self.config.reach, scale, exact=exact)
+            pointers.append(state.to_array())
             scores.append(click_score(mask) if len(masks) > 1 else 1.0)
         return self._candidates(
             np.stack(rows)[None], [scores], np.stack(pointers)[None], [10.0], appear_threshold
@@ -185,7 +188,7 @@ class EmbeddedSegmenter:
         what a search of the whole picture found, or all parts when there was no search.
         """
         places = [self._place(features.payload, read) for read in reads]
-        self._prepare(features.payload, [place.window for place in places])
+        self._networks.prepare(features.payload, [place.window for place in places])
         made = [self._decode_one(features.payload, place) for place in places]
         rows = np.empty((len(made), 3, *features.grid_size), np.float32)
         pointers, scores, present = [], [], []
@@ -240,14 +243,14 @@ class EmbeddedSegmenter:
     ) -> tuple[Candidate, Candidate, Candidate]:
         """Read one window: the object's parts, the best part alone, all parts."""
         config, state = self.config, place.state
-        said = vote(self._tokens(payload, window), place.memory, config)
+        said = vote(self._networks.tokens(payload, window), place.memory, config)
         expected = None
         if prior is not None:
             scale = prior.shape[1] / payload.image.shape[1]
             expected = window.from_grid(prior, config.window, scale)
-        picture = self._picture(payload, window)
         extent = float(max(state.size))
-        return read_window(config, said, picture, window, expected, extent, state.area)
+        outline = self._networks.outline(payload, window, said)
+        return read_window(config, said[:2], outline, window, expected, extent, state.area)
 
     def _search(self, payload: EncodedFrame, place: _Search) -> tuple[NDArray[np.float64], float]:
         """Where in the whole picture the object most likely is.
@@ -262,7 +265,7 @@ class EmbeddedSegmenter:
             scale = min(1.0, self.config.scene_side / max(height, width))
             shape = [max(32, round(v * scale / 32) * 32) for v in (height, width)]
             picture = cv2.resize(payload.image, shape[::-1], interpolation=cv2.INTER_AREA)
-            tokens = self._run([picture])[0]
+            tokens = self._networks.look_at([picture])[0].tokens
             payload.scene = tokens, (shape[0] // TOKEN_STRIDE, shape[1] // TOKEN_STRIDE)
         tokens, shape_tokens = payload.scene
         prompted = [entry for entry in place.memory if entry.prompted]
@@ -314,7 +317,7 @@ class EmbeddedSegmenter:
             mask = state.window.from_grid(soft, self.config.tokens, payload.scale)
             entries.append(
                 {
-                    "tokens": self._tokens(payload, state.window),
+                    "tokens": self._networks.tokens(payload, state.window),
                     "mask": torch.from_numpy(mask.reshape(-1)).to(self.device),
                     "prior": payload.shrink(soft * np.float32(present)),
                     "grey": payload.grey,
@@ -325,37 +328,6 @@ class EmbeddedSegmenter:
         return entries
 
     # Shared ----------------------------------------------------------------------------------
-
-    def _picture(self, payload: EncodedFrame, window: Window) -> NDArray[np.uint8]:
-        if window not in payload.pictures:
-            cut = window.crop(payload.image, self.config.window)
-            payload.pictures[window] = np.asarray(cut, np.uint8)
-        return payload.pictures[window]
-
-    def _tokens(self, payload: EncodedFrame, window: Window) -> Tensor:
-        if window not in payload.tokens:
-            self._prepare(payload, [window])
-        return payload.tokens[window]
-
-    def _prepare(self, payload: EncodedFrame, windows: Sequence[Window]) -> None:
-        """Make the tokens of windows, a few in one pass of the trunk."""
-        missing = [one for one in dict.fromkeys(windows) if one not in payload.tokens]
-        for first in range(0, len(missing), self._at_once):
-            some = missing[first : first + self._at_once]
-            made = self._run([self._picture(payload, one) for one in some])
-            payload.tokens.update(zip(some, made, strict=True))
-
-    @torch.inference_mode()
-    def _run(self, pictures: Sequence[NDArray[Any]]) -> list[Tensor]:
-        """Tokens of pictures of equal size."""
-        pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
-        pixels = pixels.to(self.dtype if self.dtype == torch.float32 else torch.float32)
-        pixels = ((pixels - 127) / 128).to(self.dtype, memory_format=torch.channels_last)
-        maps = self._trunk(pixels)
-        return [
-            unit_tokens({stride: part[n : n + 1] for stride, part in maps.items()})
-            for n in range(len(pictures))
-        ]
 
     def _candidates(
         self,

@@ -27,6 +27,8 @@ class EmbeddedConfig(PropagationConfig):
             of half the window; see ``outline.follow_edges``.
         outline_smoothness: colour variance below which there is no edge.
         outline_share: how much the votes that follow edges count, beside the plain ones.
+        decoder_share: how much the mask decoder's word counts in outlines; 0 leaves out all that
+            was learned, in comparing tokens as well.
         weights: estimated IoU = sigmoid of these times (1, mean vote in the mask, IoU with the
             moved previous mask, agreement of areas, mean vote of prompted entries alone).
         no_prior_agreement: IoU with the moved previous mask where there is none.
@@ -60,6 +62,7 @@ class EmbeddedConfig(PropagationConfig):
     outline_radius: int = 4
     outline_smoothness: float = 3e-5
     outline_share: float = 0.5
+    decoder_share: float = 0.4
     weights: tuple[float, float, float, float, float] = (-9.8, 9.6, 0.8, 0.5, 2.7)
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3

@@ -20,6 +20,22 @@ _LEAST_SIDE, _LEAST_HEIGHT = 16, 0.36
 than that share of their width (opencv/opencv#14554)."""
 
 
+@dataclass(frozen=True)
+class SeenWindow:
+    """What the networks have seen of a window.
+
+    Attributes:
+        picture: ``(s, s, 3)`` uint8 RGB.
+        tokens: ``(N, C)`` unit vectors, as they are compared.
+        maps: what the mask decoder looks at, where there is one: ``(1, C, t, t)`` unit tokens as
+            the trunk has them, its map at stride 4, and the picture at half its size.
+    """
+
+    picture: NDArray[np.uint8]
+    tokens: Tensor
+    maps: tuple[Tensor, Tensor, Tensor] | None = None
+
+
 @dataclass
 class EncodedFrame:
     """What a frame's parts are computed from; all that changes in it are memos of pure functions.
@@ -30,8 +46,7 @@ class EncodedFrame:
             edges; memories of all objects share it.
         flow_size: ``(w, h)`` of the part of ``grey`` that is the picture.
         scale: grid / video.
-        pictures: the windows looked at, at the trunk's size.
-        tokens: their tokens.
+        windows: those looked at.
         ways: optical flow to an earlier frame and the places it leads to, ``(h, w, 2)`` each, by
             the address of that frame's grey picture.
         scene: tokens of the whole picture and their ``(h, w)``, once it was searched.
@@ -42,8 +57,7 @@ class EncodedFrame:
     grey: Tensor
     flow_size: tuple[int, int]
     scale: float
-    pictures: dict[Window, NDArray[np.uint8]] = field(default_factory=dict)
-    tokens: dict[Window, Tensor] = field(default_factory=dict)
+    windows: dict[Window, SeenWindow] = field(default_factory=dict)
     ways: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
     scene: tuple[Tensor, tuple[int, int]] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)

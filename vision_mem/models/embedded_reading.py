@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.embedded_estimate import NOTHING, candidate_evidence, estimated_iou
-from vision_mem.models.outline import follow_edges
-from vision_mem.models.propagation import Window, keep_parts, to_logit
+from vision_mem.models.propagation import Window, keep_parts
 
 _OUTSIDE = -6.9
 
@@ -34,8 +33,8 @@ class Candidate:
 
 def read_window(
     config: EmbeddedConfig,
-    said: tuple[NDArray[np.float32], NDArray[np.float32]],
-    picture: NDArray[np.uint8],
+    said: NDArray[np.float32],
+    outline: NDArray[np.float32],
     window: Window,
     expected: NDArray[np.float32] | None,
     extent: float,
@@ -45,9 +44,9 @@ def read_window(
 
     Args:
         config: constants.
-        said: ``(t, t)`` float32 votes of all memories and of prompted ones alone, [0, 1].
-        picture: ``(s, s, 3)`` uint8 of the window.
-        window: where the picture was cut out.
+        said: ``(2, t, t)`` float32 votes of all memories and of prompted ones alone, [0, 1].
+        outline: ``(s, s)`` float32 logits of the object.
+        window: where it was looked for.
         expected: ``(s, s)`` previous mask moved along the optical flow, or None.
         extent: longer side of the object, video pixels.
         area: its expected area, video pixels.
@@ -57,16 +56,14 @@ def read_window(
     """
     side = config.window
     plain, first = (cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in said)
-    fine = follow_edges(said[0], picture, config.outline_radius, config.outline_smoothness)
-    fine = config.outline_share * fine + (1 - config.outline_share) * plain
-    logits = to_logit(fine)
+    logits = outline
     kept, single = keep_parts(logits, expected, extent / window.side / 2, config.part_overlap)
     made: dict[int, Candidate] = {}
     for some in (kept, single, logits):
         if id(some) in made:  # one part in view is the usual case, and then all three are one
             continue
         evidence = candidate_evidence(
-            some, fine, first, expected, window, area, config.no_prior_agreement
+            some, plain, first, expected, window, area, config.no_prior_agreement
         )
         score = NOTHING if evidence is None else estimated_iou(evidence, config.weights)
         made[id(some)] = Candidate(some, window, score)

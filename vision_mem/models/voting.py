@@ -35,13 +35,15 @@ class Remembered:
         tokens: ``(N, FEATURES)`` unit vectors.
         mask: ``(N,)`` float32, share of each token that is the object.
         share: weight of this entry among all, above 0.
-        prompted: whether a user gave its mask.
+        prompted: whether a user gave its mask, or what it was made of.
+        exact: whether the user gave the mask itself.
     """
 
     tokens: Tensor
     mask: Tensor
     share: float
     prompted: bool
+    exact: bool = True
 
 
 def unit_tokens(maps: dict[int, Tensor]) -> Tensor:
@@ -68,7 +70,7 @@ def _split(values: Tensor, dtype: torch.dtype) -> list[Tensor]:
 
 
 @lru_cache(maxsize=16)
-def _places(
+def nearness(
     tokens: int, weight: float, less: float, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """``(N, 8)`` each; their product is -(weight * squared distance) - ``less``.
@@ -111,7 +113,7 @@ def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 def vote(
     query: Tensor, memory: Sequence[Remembered], config: PropagationConfig
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> NDArray[np.float32]:
     """Let memory say where the object is in a window.
 
     Args:
@@ -120,11 +122,12 @@ def vote(
         config: constants.
 
     Returns:
-        Two ``(tokens, tokens)`` float32 maps in [0, 1]: what all entries say, and what the
-        prompted ones alone say. They part where the object has changed, and where the memory
-        has drifted away from it.
+        ``(4, tokens, tokens)`` float32: what all entries say, [0, 1], and what the prompted ones
+        alone say. They part where the object has changed, and where the memory has drifted away
+        from it. Then how much they found alike, a sixth of its logarithm, within +-2; and the share
+        of the prompted ones that are exact, the same everywhere.
     """
-    alike = _scratch(query)
+    product = _scratch(query)
     said = query.new_empty(len(memory), len(query), 2)
     values = query.new_ones(len(memory), len(query), 2)
     values[..., 0] = torch.stack([entry.mask for entry in memory])
@@ -133,12 +136,12 @@ def vote(
     asked = {}
     for prompted in {entry.prompted for entry in memory}:
         local = config.locality * (config.prompt_locality if prompted else 1.0)
-        places = _places(config.tokens, local, less, query.dtype, query.device)
+        places = nearness(config.tokens, local, less, query.dtype, query.device)
         asked[prompted] = torch.cat([scaled, places[0]], dim=1), places[1]
     for answer, value, entry in zip(said.unbind(), values.unbind(), memory, strict=True):
         left, right = asked[entry.prompted]
-        torch.mm(left, torch.cat([entry.tokens, right], dim=1).T, out=alike).exp_()
-        torch.mm(alike, value, out=answer)
+        torch.mm(left, torch.cat([entry.tokens, right], dim=1).T, out=product).exp_()
+        torch.mm(product, value, out=answer)
     inside, evidence = said.float().unbind(dim=-1)
     evidence = evidence + 1e-12
     share = torch.tensor([entry.share for entry in memory], device=query.device)
@@ -146,8 +149,11 @@ def vote(
     both = torch.stack([weight * inside / evidence, weight])
     first = torch.tensor([entry.prompted for entry in memory], device=query.device)
     weighed, total = torch.stack([both.sum(dim=1), both[:, first].sum(dim=1)], dim=1)
-    maps = (weighed / total).reshape(2, config.tokens, config.tokens).cpu().numpy()
-    return maps[0], maps[1]
+    alike = ((share[:, None] * evidence).sum(dim=0).log() / 6).clamp(-2, 2)
+    told = [entry.exact for entry in memory if entry.prompted]
+    exact = torch.full_like(alike, sum(told) / max(len(told), 1))
+    maps = torch.cat([weighed / total, alike[None], exact[None]])
+    return np.asarray(maps.reshape(4, config.tokens, config.tokens).cpu().numpy(), np.float32)
 
 
 _scratches = threading.local()
