@@ -388,7 +388,6 @@ class TestState:
                     "tokens": torch.zeros(1),
                     "mask": torch.zeros(1),
                     "seen": torch.tensor([float(n != 2)]),
-                    "state": torch.zeros(13),
                 },
                 torch.zeros(13),
             )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -125,26 +124,6 @@ def test_masks_of_boxes_are_mended_inside_the_box():
     assert made["learned"].any() and not made["learned"][~whole].any()
     overlap = [np.sum(m & shown.mask) / np.sum(m | shown.mask) for m in made.values()]
     assert overlap[0] > overlap[1] + 0.02
-
-
-@pytest.mark.parametrize("kind, exact", [("mask", True), ("box", False), ("points", False)])
-def test_what_a_user_painted_is_told_apart(kind, exact):
-    shown = next(iter(SyntheticClip(random_scene(11, EASY, 1))))
-    box = mask_to_box(shown.mask).astype(np.float32)
-    prompt = {
-        "mask": Prompt(mask=shown.mask),
-        "box": Prompt(box=box),
-        "points": Prompt(points=((box[:2] + box[2:]) / 2)[None], labels=np.array([1], np.int32)),
-    }[kind]
-    segmenter = EmbeddedSegmenter.load("cpu")
-    session = TrackingSession(segmenter, TrackingConfig())
-    session.step(Frame(0, 0.0, shown.image), [prompt])
-    told = []
-    with patch(
-        "vision_mem.models.embedded.vote", lambda *words: told.append(words[1]) or vote(*words)
-    ):
-        session.step(Frame(1, 0.1, shown.image), [])
-    assert [entry.exact for entry in told[0] if entry.prompted] == [exact]
 
 
 # -- learning ----------------------------------------------------------------------------------

@@ -165,9 +165,7 @@ class EmbeddedSegmenter:
             if mask.any() and not (cover > 0.5).any():
                 cover = np.where(cover >= cover.max(), np.float32(1), cover)
             rows.append(np.where(cover > 0.5, np.float32(10), np.float32(-10)))
-            exact = prompt.mask is not None
-            state = ObjectState.of_mask(mask, self.config.reach, scale, exact=exact)
-            pointers.append(state.to_array())
+            pointers.append(ObjectState.of_mask(mask, self.config.reach, scale).to_array())
             scores.append(click_score(mask) if len(masks) > 1 else 1.0)
         return self._candidates(
             np.stack(rows)[None], [scores], np.stack(pointers)[None], [10.0], appear_threshold

@@ -17,9 +17,6 @@ from vision_mem.models.propagation import Window
 from vision_mem.models.protocols import MemoryRead
 from vision_mem.models.voting import Remembered
 
-_MADE = 0.9
-"""Estimated IoU of masks made of boxes and clicks."""
-
 
 @dataclass(frozen=True)
 class ObjectState:
@@ -30,7 +27,7 @@ class ObjectState:
         size: float64 ``(2,)`` width and height, smoothed over time.
         area: pixels of its mask, smoothed over time.
         missing: frames since it was seen.
-        score: estimated IoU of the candidate; 1 where a user gave the mask itself.
+        score: estimated IoU of the candidate.
         box: float64 ``(4,)`` ``(x1, y1, x2, y2)`` where it was seen last.
         scale: grid / video of the frame these numbers belong to.
     """
@@ -44,22 +41,18 @@ class ObjectState:
     scale: float
 
     @classmethod
-    def of_mask(
-        cls, mask: NDArray[np.bool_], reach: float, scale: float, *, exact: bool = True
-    ) -> ObjectState:
+    def of_mask(cls, mask: NDArray[np.bool_], reach: float, scale: float) -> ObjectState:
         """State of an object that a prompt has shown.
 
         Args:
             mask: ``(H, W)`` at the video's size; may be empty.
             reach: see ``PropagationConfig``.
             scale: grid / video.
-            exact: the mask is the user's, not made of a box or clicks.
         """
         box = mask_to_box(mask).astype(np.float64)
         size = np.maximum(box[2:] - box[:2], 1)
         window = Window.around((box[:2] + box[2:]) / 2, size, reach)
-        score = 1.0 if exact else _MADE
-        return cls(window, size, float(np.count_nonzero(mask)), 0, score, box, scale)
+        return cls(window, size, float(np.count_nonzero(mask)), 0, 1.0, box, scale)
 
     @classmethod
     def from_array(cls, values: NDArray[np.float32]) -> ObjectState:
@@ -117,13 +110,7 @@ def remembered(read: MemoryRead, config: EmbeddedConfig) -> list[Remembered]:
     recents = [entry for entry, _ in read.recents if float(entry.tensors["seen"]) > 0]
     share = config.prompt_share if recents else 1.0
     memory = [
-        Remembered(
-            e.tensors["tokens"],
-            e.tensors["mask"],
-            share / len(read.prompts),
-            prompted=True,
-            exact=ObjectState.from_array(e.tensors["state"].cpu().numpy()).score >= 1,
-        )
+        Remembered(e.tensors["tokens"], e.tensors["mask"], share / len(read.prompts), True)
         for e in read.prompts
     ]
     return memory + [

@@ -36,7 +36,8 @@ class Remembered:
         mask: ``(N,)`` float32, share of each token that is the object.
         share: weight of this entry among all, above 0.
         prompted: whether a user gave its mask, or what it was made of.
-        exact: whether the user gave the mask itself.
+        exact: whether its mask is to be taken as it is. Tracking does so: a decoder told of
+            doubt spreads, on generated clips. What is made of a box is doubted when it is made.
     """
 
     tokens: Tensor
