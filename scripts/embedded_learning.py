@@ -2,15 +2,14 @@
 
 The pass does what the segmenter does when it follows an object: the window moves with it, not
 exactly; the first frame's mask is given, right or wrong as users' prompts are; later frames vote
-with it and with what the decoder itself made of the frames between. Gradients do not flow through
-memory.
+with it and with what the decoder itself made of the frames between. No gradients flow through the
+masks in memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,7 @@ from nano_pictures import Image, Pictures
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vision_mem.geometry.masks import mask_to_box
+from vision_mem.geometry.masks import ellipse_in, mask_to_box
 from vision_mem.models.cutting import mask_from_box
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.embedded_config import EmbeddedConfig
@@ -53,6 +52,10 @@ class Windows:
     given: Tensor
     exact: Tensor
     outside: Tensor
+
+    def to(self, device: torch.device) -> Windows:
+        """The same on another device."""
+        return Windows(*(value.to(device, non_blocking=True) for value in vars(self).values()))
 
 
 def draw_windows(
@@ -120,13 +123,7 @@ def _prompt(image: Image, truth: NDArray[np.bool_], rng: np.random.Generator) ->
     size = np.tile(np.maximum(box[2:] - box[:2], 4), 2)
     box += np.clip(rng.normal(0, 0.03, 4), -0.1, 0.1) * size
     box = np.clip(box, 0, truth.shape[0])
-    if kind == "box":
-        made = mask_from_box(image, box)
-    else:
-        made = np.zeros(truth.shape, np.uint8)
-        middle, half = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 1)
-        cv2.ellipse(made, middle.round().astype(int), half.round().astype(int), 0, 0, 360, 1, -1)
-        made = made.astype(bool)
+    made = mask_from_box(image, box) if kind == "box" else ellipse_in(box, truth.shape)
     return made if made.any() else truth
 
 
@@ -136,12 +133,10 @@ class Guess:
 
     Attributes:
         logits: ``(B, s/2, s/2)``.
-        iou: ``(B,)`` logits.
         votes: ``(B, t, t)`` in [0, 1], what it started from.
     """
 
     logits: Tensor
-    iou: Tensor
     votes: Tensor
 
 
@@ -178,20 +173,21 @@ class Follower:
         fine = maps[4].unflatten(0, (count, frames))
         small = F.avg_pool2d(pixels, 2).unflatten(0, (count, frames))
         given, made = windows.given.flatten(1), []
-        memory = [(tokens[:, 0], given, torch.ones(count), True)]
+        always = torch.ones(count, device=pixels.device)
+        memory = [(tokens[:, 0], given, always, True)]
         for n in range(frames):
             voting = memory[:1] + memory[1:][-config.memories :]
             votes = votes_of(tokens[:, n], voting, windows.exact, config)
             own = raw[:, n].transpose(1, 2).unflatten(2, (t, t)).float()
             with torch.autocast(pixels.device.type, torch.bfloat16, enabled=half):
-                logits, iou = self.decoder(own, fine[:, n].float(), small[:, n], votes)
-            made.append(Guess(logits.float(), iou.float(), votes[:, 0]))
-            soft = torch.sigmoid(logits.detach().float())
+                logits = self.decoder(own, fine[:, n].float(), small[:, n], votes)
+            made.append(Guess(logits, votes[:, 0]))
+            soft = torch.sigmoid(logits.detach())
             seen = (soft.amax(dim=(1, 2)) > 0.5).float()
             mask = F.avg_pool2d(soft[:, None], 4)[:, 0].flatten(1)
             if n == 0:  # what was made of a box is mended before it is remembered
                 mended = torch.where((windows.exact + (seen == 0) > 0)[:, None], given, mask)
-                memory = [(tokens[:, 0], mended, torch.ones(count), True)]
+                memory = [(tokens[:, 0], mended, always, True)]
             else:
                 memory.append((tokens[:, n], mask, seen, False))
         return made
@@ -222,13 +218,12 @@ def votes_of(
         alike = alike.exp()
         evidence.append(alike.sum(dim=2) + 1e-12)
         said.append(torch.bmm(alike, mask[:, :, None])[:, :, 0] / evidence[-1])
-    counts = torch.stack([entry[2] for entry in memory[1:]]) if memory[1:] else None
-    others = counts.sum(dim=0) if counts is not None else torch.zeros(len(query))
+    counts = torch.stack([torch.zeros_like(exact), *(entry[2] for entry in memory[1:])])
+    others = counts.sum(dim=0)
     first = torch.where(others > 0, config.prompt_share, 1.0)
-    shares = [first]
-    if counts is not None:
-        shares += list(counts * (1 - first) / others.clamp(min=1))
-    share = torch.stack(shares)[:, :, None]
+    share = counts * (1 - first) / others.clamp(min=1)
+    share[0] = first
+    share = share[:, :, None]
     found, alike = torch.stack(said), torch.stack(evidence)
     weight = share * alike**config.evidence
     mixed = (weight * found).sum(dim=0) / weight.sum(dim=0)
@@ -240,9 +235,9 @@ def votes_of(
 
 
 def loss_of(made: list[Guess], windows: Windows) -> tuple[Tensor, dict[str, float]]:
-    """Cross-entropy 1, dice 1 where there is anything to see, IoU estimate 0.2."""
-    total: Tensor = torch.zeros(())
-    parts = {"entropy": 0.0, "dice": 0.0, "judge": 0.0, "iou": 0.0, "iou_votes": 0.0}
+    """Cross-entropy 1, dice 1 where there is anything to see."""
+    total: Tensor = torch.zeros((), device=windows.masks.device)
+    parts = {"entropy": 0.0, "dice": 0.0, "iou": 0.0, "iou_votes": 0.0}
     parts |= {"iou_made": 0.0, "iou_mended": 0.0}
     for n, guess in enumerate(made):
         truth = windows.masks[:, n].float() / 255
@@ -253,11 +248,10 @@ def loss_of(made: list[Guess], windows: Windows) -> tuple[Tensor, dict[str, floa
         dice = 1 - (2 * shared + 1) / (soft.sum(dim=(1, 2)) + truth.sum(dim=(1, 2)) + 1)
         dice = (dice * seen).sum() / seen.sum().clamp(min=1)
         real = overlap(guess.logits.detach() > 0, truth > 0.5, windows.outside[:, n])
-        judge = F.binary_cross_entropy_with_logits(guess.iou, real)
-        total = total + (entropy + dice + 0.2 * judge) / len(made)
+        total = total + (entropy + dice) / len(made)
         votes = F.interpolate(guess.votes[:, None], scale_factor=4, mode="bilinear")[:, 0]
         plain = overlap(votes > 0.5, truth > 0.5, windows.outside[:, n])
-        values = (entropy, dice, judge, real[seen].mean(), plain[seen].mean())
+        values = (entropy, dice, real[seen].mean(), plain[seen].mean())
         if n == 0:  # how masks made of boxes are mended; the other frames are tracking
             made_up = windows.exact == 0
             parts["iou_made"] = float(plain[made_up].mean().nan_to_num(1.0))

@@ -6,6 +6,7 @@ python scripts/train_nano.py --pictures FILE.zip --out ...
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import zipfile
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from nano_pictures import Image, Pictures, Writer
+from nano_pictures import Folders, Image, Pictures, Writer, gather
 
 from vision_mem.errors import InputError
 
@@ -57,6 +58,27 @@ def unpack(file: Path, cache: Path) -> Path:
     except (OSError, LookupError, ValueError, zipfile.BadZipFile, cv2.error) as error:
         raise InputError(f"{file} is no pack of pictures that can be read ({error})") from error
     return writer.finish(target)
+
+
+def add_picture_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the pictures of training clips come from."""
+    for name in ("cutouts", "backgrounds", "videos"):
+        parser.add_argument(f"--{name}", type=Path, nargs="+", default=[], metavar="DIR")
+    parser.add_argument("--pictures", type=Path, metavar="ZIP", help="packed by nano_pack.py")
+    parser.add_argument("--cache", type=Path, help="decoded pictures go here [OUT]")
+
+
+def pictures_from(args: argparse.Namespace) -> Path:
+    """What these flags ask for, decoded; a folder for ``Pictures``.
+
+    Raises:
+        InputError: for what is not there or cannot be read.
+    """
+    cache: Path = args.cache or args.out
+    if args.pictures:
+        return unpack(args.pictures, cache)
+    folders = Folders(tuple(args.cutouts), tuple(args.backgrounds), tuple(args.videos))
+    return gather(folders, cache)
 
 
 def _decode(data: bytes) -> Image:

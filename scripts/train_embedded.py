@@ -32,10 +32,10 @@ from learning_run import (
     plan_from,
     run,
     use_half,
-)  # fmt: skip
-from nano_pack import unpack
-from nano_pictures import PACKAGED, Folders, Pictures, gather
-from safetensors.torch import load_file, save_file
+)
+from nano_pack import add_picture_flags, pictures_from
+from nano_pictures import PACKAGED, Pictures
+from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.interrupt import StopSignals
@@ -43,7 +43,7 @@ from vision_mem.models import use_threads
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.embedded_config import EmbeddedConfig
 from vision_mem.models.mask_decoder import MaskDecoder
-from vision_mem.models.weights import choose_device
+from vision_mem.models.weights import choose_device, fit_weights, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,7 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     keep_memory()
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    if args.pictures:
-        pictures = unpack(args.pictures, args.cache or out)
-    else:
-        folders = Folders(tuple(args.cutouts), tuple(args.backgrounds), tuple(args.videos))
-        pictures = gather(folders, args.cache or out)
+    pictures = pictures_from(args)
     left = Pictures(pictures, "train", PACKAGED)
     if not left.cutouts or not left.photographs:
         raise InputError(
@@ -135,18 +131,20 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     trunk = EfficientNetLite0.load_packaged().to(device, torch.bfloat16)
     config = EmbeddedConfig()
     if plan.init:
-        decoder.load_state_dict(load_file(plan.init))
+        fit_weights(decoder, read_checkpoint(Path(plan.init)), plan.init, "mask decoder")
     optimizer = make_optimizer(decoder, plan)
     learner = Learner(plan, decoder, Average(decoder, plan.average), optimizer)
     start, seconds = learner.restore(load(out)) if args.resume else (0, 0.0)
     follow = Follower(trunk, decoder, config)
     judged = Follower(trunk, learner.average.network, config)
     checks = Stream(plan, pictures, "check")
-    held_out = [checks[1_000_000_000 + n] for n in range(-(-args.check_clips // plan.objects))]
+    count = -(-args.check_clips // plan.objects)
+    held_out = [checks[1_000_000_000 + n].to(device) for n in range(count)]
 
     def learn(batch: Windows, step: int) -> dict[str, float]:
         for group in optimizer.param_groups:
             group["lr"] = group["rate"] * half_cosine(step, plan.steps, plan.warm_up)
+        batch = batch.to(device)
         loss, parts = loss_of(follow(batch, half), batch)
         if not torch.isfinite(loss):
             return {"loss": math.nan}
@@ -174,10 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse flags and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add_run_flags(parser, check_clips=60)
-    parser.add_argument("--pictures", type=Path, help="a pack of nano_pack.py")
-    for name in ("cutouts", "backgrounds", "videos"):
-        parser.add_argument(f"--{name}", type=Path, action="append", default=[], metavar="DIR")
-    parser.add_argument("--cache", type=Path, help="where gathered pictures are kept [OUT]")
+    add_picture_flags(parser)
     add_plan_flags(parser, Plan)
     args = parser.parse_args(argv)
     plan = plan_from(args, Plan)

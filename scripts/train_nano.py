@@ -27,8 +27,8 @@ from learning_run import Average, Table, half_cosine, keep_memory, one_thread, w
 from nano_checks import check, check_set, draw_curve
 from nano_clips import render_clip
 from nano_learning import PROMPTS, Batch, clip_loss, collate, run_clip
-from nano_pack import unpack
-from nano_pictures import Folders, Pictures, gather
+from nano_pack import add_picture_flags, pictures_from
+from nano_pictures import Pictures
 from nano_pseudo import PseudoClips
 
 from vision_mem.errors import InputError, VisionMemError
@@ -233,11 +233,7 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     keep_memory()
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    if args.pictures:
-        pictures = unpack(args.pictures, args.cache or out)
-    else:
-        folders = Folders(tuple(args.cutouts), tuple(args.backgrounds), tuple(args.videos))
-        pictures = gather(folders, args.cache or out)
+    pictures = pictures_from(args)
     network = make_network(plan).to(device)
     optimizer = make_optimizer(network, plan)
     average = Average(network, plan.average)
@@ -336,11 +332,8 @@ def main(words: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    for name in ("cutouts", "backgrounds", "videos"):
-        parser.add_argument(f"--{name}", type=Path, nargs="+", default=[], metavar="DIR")
-    parser.add_argument("--pictures", type=Path, metavar="ZIP", help="packed by nano_pictures.py")
+    add_picture_flags(parser)
     parser.add_argument("--pseudo", type=Path, metavar="DIR", help="labelled clips, DAVIS layout")
-    parser.add_argument("--cache", type=Path, help="decoded pictures go here [OUT]")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
     parser.add_argument("--save-minutes", type=float, default=10.0)

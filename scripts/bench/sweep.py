@@ -31,6 +31,7 @@ from quality import Clip, clip_of, follow, generated_clips
 
 from vision_mem.config import load_config
 from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.geometry.masks import ellipse_in
 from vision_mem.models.cutting import mask_from_box
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
@@ -38,14 +39,6 @@ from vision_mem.models.embedded_estimate import candidate_evidence
 from vision_mem.scenes import Difficulty, random_scene
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
-
-
-def ellipse_in(box: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mask of the ellipse that fills a box."""
-    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
-    across = (columns - (box[0] + box[2]) / 2) / (box[2] - box[0]) * 2
-    down = (rows - (box[1] + box[3]) / 2) / (box[3] - box[1]) * 2
-    return across**2 + down**2 < 1
 
 
 def score(clips: Iterable[Clip], config: EmbeddedConfig, preset: str) -> np.ndarray:

@@ -59,8 +59,8 @@ def inputs(seed=0, batch=2):
 @torch.no_grad()
 def test_untrained_it_gives_back_the_votes():
     given = inputs()
-    logits, iou = MaskDecoder()(*given)
-    assert logits.shape == (2, 32, 32) and iou.shape == (2,)
+    logits = MaskDecoder()(*given)
+    assert logits.shape == (2, 32, 32)
     said = torch.logit(given[3][:, :1], eps=1e-3)
     wanted = torch.nn.functional.interpolate(said, scale_factor=4, mode="bilinear")[:, 0]
     torch.testing.assert_close(logits, wanted)
@@ -211,5 +211,9 @@ def test_wrong_use_is_one_line(scripts, tmp_path, capsys, pictures):
     assert train.main([*words, "--cache", str(pictures.parent)]) == 2
     assert train.main([*words, *some_pictures(tmp_path), "--resume"]) == 2
     assert train.main([*words, "--pictures", str(tmp_path / "none.zip")]) == 2
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"other": torch.zeros(3)}, foreign)
+    given = [f"--cutouts={tmp_path / 'cutouts'}", f"--backgrounds={tmp_path / 'backgrounds'}"]
+    assert train.main([*words, *given, "--init", str(foreign)]) == ModelError.exit_code
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
+    assert len(lines) == 4 and all(line.startswith("error: ") for line in lines)

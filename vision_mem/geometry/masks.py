@@ -173,3 +173,19 @@ def draw_outlines(
             corners = np.clip(np.round(outline), -limit, limit).astype(np.int32)
             cv2.fillPoly(canvas, [corners.reshape(-1, 1, 2)], 1)
     return canvas.astype(bool)
+
+
+def ellipse_in(box: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Mask of the ellipse that fills a box.
+
+    Args:
+        box: ``(x1, y1, x2, y2)`` pixels, not empty.
+        shape: of the picture; height and width first.
+
+    Returns:
+        ``(height, width)``.
+    """
+    rows, columns = np.mgrid[: shape[0], : shape[1]] + 0.5
+    across = (columns - (box[0] + box[2]) / 2) / (box[2] - box[0]) * 2
+    down = (rows - (box[1] + box[3]) / 2) / (box[3] - box[1]) * 2
+    return np.asarray(across**2 + down**2 < 1)

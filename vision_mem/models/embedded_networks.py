@@ -140,8 +140,8 @@ class EmbeddedNetworks:
         mixed = config.outline_share * edges + (1 - config.outline_share) * plain
         if self._decoder is not None and seen.maps is not None:
             votes = torch.from_numpy(said)[None].to(self._device, self._dtype)
-            logits, _ = self._decoder(*seen.maps, votes)
-            learned = torch.sigmoid(logits[0].float()).cpu().numpy()
+            logits = self._decoder(*seen.maps, votes)
+            learned = torch.sigmoid(logits[0]).cpu().numpy()
             mixed += config.decoder_share * (_enlarged(learned, config.window) - mixed)
         return to_logit(mixed)
 

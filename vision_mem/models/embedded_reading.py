@@ -34,7 +34,7 @@ class Candidate:
 def read_window(
     config: EmbeddedConfig,
     said: NDArray[np.float32],
-    outline: NDArray[np.float32],
+    logits: NDArray[np.float32],
     window: Window,
     expected: NDArray[np.float32] | None,
     extent: float,
@@ -45,7 +45,7 @@ def read_window(
     Args:
         config: constants.
         said: ``(2, t, t)`` float32 votes of all memories and of prompted ones alone, [0, 1].
-        outline: ``(s, s)`` float32 logits of the object.
+        logits: ``(s, s)`` float32, the object's outline.
         window: where it was looked for.
         expected: ``(s, s)`` previous mask moved along the optical flow, or None.
         extent: longer side of the object, video pixels.
@@ -56,7 +56,6 @@ def read_window(
     """
     side = config.window
     plain, first = (cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in said)
-    logits = outline
     kept, single = keep_parts(logits, expected, extent / window.side / 2, config.part_overlap)
     made: dict[int, Candidate] = {}
     for some in (kept, single, logits):

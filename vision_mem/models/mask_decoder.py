@@ -28,7 +28,7 @@ _FILE = Path(__file__).with_name("mask_decoder.safetensors")
 
 
 class MaskDecoder(nn.Module):
-    """Logits of a window at half its size, and an estimate of their IoU.
+    """Logits of a window at half its size.
 
     As it is made, without learned weights, it gives back the votes.
 
@@ -54,7 +54,6 @@ class MaskDecoder(nn.Module):
         self.change = nn.Conv2d(narrow, 1, 3, padding=1)
         self.gain = nn.Parameter(torch.ones(1))
         self.mix = nn.Parameter(torch.eye(CHANNELS[8] + CHANNELS[16]))
-        self.judge = nn.Sequential(nn.Linear(2 * wide + 2, 24), nn.ReLU(), nn.Linear(24, 1))
         self.fingerprint = "random"
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)  # type: ignore[arg-type]
@@ -81,9 +80,7 @@ class MaskDecoder(nn.Module):
         """Unit tokens ``(..., N, C)`` as votes compare them: mixed, and of unit length again."""
         return F.normalize(tokens @ self.mix, dim=-1)
 
-    def forward(
-        self, tokens: Tensor, fine: Tensor, picture: Tensor, votes: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, tokens: Tensor, fine: Tensor, picture: Tensor, votes: Tensor) -> Tensor:
         """Decode B windows.
 
         Args:
@@ -93,13 +90,12 @@ class MaskDecoder(nn.Module):
             votes: ``(B, 4, t, t)`` as ``voting.vote`` gives them.
 
         Returns:
-            ``(B, 4t, 4t)`` logits, and ``(B,)`` logits of their IoU.
+            ``(B, 4t, 4t)`` logits.
         """
         x = F.relu(self.narrow(tokens * tokens.shape[1] ** 0.5))
         x = F.relu(self.coarse(torch.cat([x, votes], dim=1)))
         x = x + F.relu(self.near(x))
         x = x + F.relu(self.far(x))
-        seen = x
         x = _double(self.down(x)) + self.fine(fine)
         x = x + F.relu(self.medium(F.relu(x)))
         x = x + F.relu(self.medium_again(x))
@@ -107,18 +103,7 @@ class MaskDecoder(nn.Module):
         x = x + F.relu(self.outline(x))
         said = torch.logit(votes[:, :1].float(), eps=1e-3).to(votes.dtype)
         said = F.interpolate(said, scale_factor=4, mode="bilinear", align_corners=False)
-        logits = (self.gain * said + self.change(x))[:, 0]
-        return logits, self._judged(seen, votes, logits)
-
-    def _judged(self, seen: Tensor, votes: Tensor, logits: Tensor) -> Tensor:
-        """What the features are like where the mask is, and elsewhere."""
-        inside = F.avg_pool2d(torch.sigmoid(logits.detach().float())[:, None], 4)
-        parts = torch.cat([seen, votes[:, 1:3]], dim=1).float()
-        size = inside.sum(dim=(2, 3)) + 1e-3
-        within = (parts * inside).sum(dim=(2, 3)) / size
-        around = parts[:, : seen.shape[1]].mean(dim=(2, 3))
-        told = torch.cat([within, around], dim=1).to(seen.dtype)
-        return torch.Tensor.float(self.judge(told)[:, 0])
+        return torch.Tensor.float((self.gain * said + self.change(x))[:, 0])
 
 
 def _double(x: Tensor) -> Tensor:

@@ -46,6 +46,12 @@ _FIRM = np.array([0.005] * 3 + [0.01] * 3)
 _SMOOTH = 0.03
 """Share of its depth by which a pixel may differ from its neighbours: edges move otherwise."""
 
+_PATCH, _ODD = (7, 7), 0.3
+"""Pixels of a patch, and the share of it that has to be odd, or known, to count as such."""
+
+_GAP, _RIM = 21, 9
+"""Pixels across: of gaps that are closed in what is odd, and of what its edge grows by."""
+
 _NOISE = 2.0
 """Grey levels that are no difference."""
 
@@ -215,13 +221,12 @@ def left_over(
     count, wrong = np.zeros(after.shape, np.float32), np.zeros(after.shape, np.float32)
     np.add.at(count, (row, column), 1)
     np.add.at(wrong, (row, column), odd)
-    window = (7, 7)
-    told = cv2.blur(count, window)
-    share = cv2.blur(wrong, window) / np.maximum(told, 1e-3)
+    told = cv2.blur(count, _PATCH)
+    share = cv2.blur(wrong, _PATCH) / np.maximum(told, 1e-3)
     # What moved before was taken out of the first depth: of it nothing is told.
-    mask = ((share > 0.3) | (told < 0.3)).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(21))
-    return np.asarray(cv2.dilate(mask, _disc(9)) > 0)
+    mask = ((share > _ODD) | (told < _ODD)).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(_GAP))
+    return np.asarray(cv2.dilate(mask, _disc(_RIM)) > 0)
 
 
 def _disc(width: int) -> NDArray[np.uint8]:

@@ -32,8 +32,9 @@ _FOLLOWED = 15
 _DOUBT = 2
 """Frames of unsure motion after which it is not known any more where a lost camera went."""
 
-_AGAINST = 1.5
-"""How many times worse images may fit the structure's pose than their own."""
+_AGAINST, _BETTER = 1.5, 0.7
+"""How many times worse images may fit the structure's pose than their own; and the part of it that
+may be left when leaving out what moves has helped."""
 
 _QUARREL, _ANEW = 3, 8
 """Frames in a row on which images and structure differ, whatever is left out, after which images
@@ -242,7 +243,7 @@ class Locator:
         odd = left_over(*images, depths, view.small.camera.numbers, seen.motion)
         still = replace(view, points=np.where(odd[..., None], np.float32(0), view.points))
         other = self._found(still, seen, most_open)
-        if self._against(seen, other) < max(_AGAINST, 0.7 * against):
+        if self._against(seen, other) < max(_AGAINST, _BETTER * against):
             self.quarrel = 0
             return other, still
         # Depth and colour of this camera may not lie on each other: then images are never content.
