@@ -156,7 +156,9 @@ class Learner:
             InputError: when it was made by another plan.
         """
         told, plan = content["plan"], self.plan
-        other = [f.name for f in fields(plan) if told.get(f.name) != getattr(plan, f.name)]
+        other = [
+            f.name for f in fields(plan) if told.get(f.name, f.default) != getattr(plan, f.name)
+        ]
         if other:
             raise InputError(
                 f"the checkpoint was made with other values of {', '.join(other)}; give the same, "

@@ -7,6 +7,7 @@ the first pass sees new clips only; later passes vary colours, mirror, and turn 
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -165,16 +166,24 @@ class Shelf:
             words = ["to".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in told]
             name = "-".join(words).replace(" ", "_")
             path = self.folder / f"{name}-{self.split}-{number:05d}.pt"
-            try:
-                self._open[number] = Clips(**torch.load(path, weights_only=True))
-            except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError):
-                first = SEEDS[self.split] + number * SHARD
-                made = make_clips(self.kind, list(range(first, first + SHARD)))
-                partial = path.with_suffix(".partial")
-                torch.save(vars(made), partial)
-                partial.replace(path)
-                self._open[number] = made
+            first = SEEDS[self.split] + number * SHARD
+            self._open[number] = kept_clips(path, self.kind, list(range(first, first + SHARD)))
         return self._open[number]
+
+
+def kept_clips(path: Path, kind: Kind, seeds: list[int]) -> Clips:
+    """The clips of some seeds from a file; where it is missing or damaged it is made first."""
+    try:
+        found = Clips(**torch.load(path, weights_only=True))
+        if found.seeds.tolist() == seeds:
+            return found
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError):
+        pass
+    made = make_clips(kind, seeds)
+    partial = path.with_suffix(f".partial{os.getpid()}")  # others may make the same
+    torch.save(vars(made), partial)
+    partial.replace(path)
+    return made
 
 
 def joined_clips(parts: list[Clips]) -> Clips:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from reconstruction_clips import SEEDS, Clips, Kind, joined_clips, make_clips
+from reconstruction_clips import SEEDS, Clips, Kind, kept_clips, make_clips
 from reconstruction_learning import run_clip
 
 from vision_mem.errors import InputError
@@ -53,8 +53,8 @@ def suites(side: int, *, short: bool = False) -> list[Suite]:
     away = 4 if short else AWAY
     return [
         Suite("motion", Kind("S1", lengths[0], (3, 3), (0.1, 0.1), "tour", side, "always"), 16),
-        Suite("revisit", Kind("S2", lengths[1], (1, 3), (0.1, 0.1), "tour", side), 8, away),
-        Suite("clutter", Kind("S3", lengths[2], (8, 12), (0.05, 0.05), "", side, "always"), 8),
+        Suite("revisit", Kind("S2", lengths[1], (1, 3), (0.1, 0.1), "tour", side), 16, away),
+        Suite("clutter", Kind("S3", lengths[2], (8, 12), (0.05, 0.05), "", side, "always"), 16),
     ]
 
 
@@ -116,18 +116,21 @@ def _suits(suite: Suite, seed: int) -> bool:
     return True
 
 
-def suite_clips(suite: Suite, seeds: Sequence[int]) -> Clips:
-    """The clips of some seeds."""
-    return joined_clips([make_clips(suite.kind, [seed]) for seed in seeds])
+def suite_clips(suite: Suite, seeds: Sequence[int], folder: Path) -> Clips:
+    """The clips of some seeds, kept in the folder: all rows look at the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = suite.kind
+    path = folder / f"{kind.name}-{kind.frames}-{kind.side}-test-{seeds[0]}-{len(seeds)}.pt"
+    return kept_clips(path, kind, list(seeds))
 
 
 @torch.no_grad()
-def measure(network: Any, suite: Suite, seeds: Sequence[int]) -> dict[str, float]:
-    """All columns of the table for one suite: means over clips."""
+def measure(network: Any, suite: Suite, seeds: Sequence[int], folder: Path) -> dict[str, float]:
+    """All columns of the table for one suite: means over clips, which are kept in the folder."""
     rows: list[dict[str, float]] = []
     for first in range(0, len(seeds), suite.batch):
         some = list(seeds[first : first + suite.batch])
-        clips = suite_clips(suite, some).to(network.device)
+        clips = suite_clips(suite, some, folder).to(network.device)
         truth = clips.truth()
         began = time.perf_counter()
         frames = run_clip(network, clips, truth, oracle=True)

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import torch
+from torch import Tensor, nn
+
 from vision_mem.errors import InputError
+from vision_mem.models.mem4d import Mem4DNetwork
 from vision_mem.models.mem4d_config import Mem4DConfig
 
 Change = Callable[[Mem4DConfig], Mem4DConfig]
@@ -84,6 +89,9 @@ VARIANTS: dict[str, Change] = {
 }
 """Rows of the comparison. ``fifo``, ``pruned`` and ``slots`` share one memory for all there is."""
 
+ALL = "all"
+"""Name for training one set of weights under each row in turn, see ``AllRows``."""
+
 SHARED = ("fifo", "pruned", "slots")
 
 
@@ -96,3 +104,47 @@ def varied_config(config: Mem4DConfig, name: str) -> Mem4DConfig:
     if name not in VARIANTS:
         raise InputError(f"no variant {name!r}; expected one of {', '.join(VARIANTS)}")
     return VARIANTS[name](config)
+
+
+class AllRows(nn.Module):
+    """One set of weights under all rows, so that none of them is favoured by where it starts.
+
+    Parameters of the same name are the same tensor in each row; what only some rows have (the
+    slots, the motion encoder) is trained when one of these has its turn.
+
+    Args:
+        config: of the row ``dual``.
+    """
+
+    def __init__(self, config: Mem4DConfig) -> None:
+        super().__init__()
+        self.rows = nn.ModuleList(Mem4DNetwork(change(config)) for change in VARIANTS.values())
+        shared: dict[str, nn.Parameter] = {}
+        for row in self.rows:
+            for name, value in list(row.named_parameters()):
+                place, _, last = name.rpartition(".")
+                setattr(row.get_submodule(place), last, shared.setdefault(name, value))
+
+    def row(self, seed: int, step: int) -> Mem4DNetwork:
+        """The row of a step: all of them in each round, in a new order."""
+        turn, place = divmod(step, len(self.rows))
+        order = np.random.default_rng((seed, turn, 11)).permutation(len(self.rows))
+        found = self.rows[int(order[place])]
+        assert isinstance(found, Mem4DNetwork)
+        return found
+
+    @property
+    def dual(self) -> Mem4DNetwork:
+        """The row that a checkpoint is exported and checked as."""
+        found = self.rows[list(VARIANTS).index("dual")]
+        assert isinstance(found, Mem4DNetwork)
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.dual.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All weights by the names that they have in their rows."""
+        return {name: value for row in self.rows for name, value in row.state_dict().items()}

@@ -4,11 +4,15 @@
     python scripts/train_reconstruction.py --out runs/mem4d --minutes 90 --resume    # go on
     python scripts/train_reconstruction.py --out runs/mem4d --export mem4d.safetensors
     python scripts/train_reconstruction.py --out runs/big --config nano-64 --batch 32
+    python scripts/train_reconstruction.py --out runs/rows --variant all   # for the ablation
 
 Stage A: short clips of scenes in which nothing moves. Then the gate: unless the position error on
 held-out clips is below half of that of a camera that never moves, training stops. Stage B: things
 move. Stage C: long clips, memories of drawn sizes. Step n learns from the same clips in every run
 with the same plan, wherever it was interrupted; ctrl-C or SIGTERM saves first. More: docs/mem4d.md.
+
+``--variant all`` trains one set of weights under all memories of ``reconstruction_variants`` in
+turn and writes OUT/shared.safetensors; ``--init FILE`` starts from such weights or from any others.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +40,9 @@ from learning_run import (
     run,
     use_half,
 )
-from reconstruction_clips import Shelf, varied
+from reconstruction_clips import SHARD, Shelf, varied
 from reconstruction_learning import KINDS, Lesson, check, draw_lesson, lesson_loss, stage_at
-from reconstruction_variants import varied_config
+from reconstruction_variants import ALL, AllRows, varied_config
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.interrupt import StopSignals
@@ -46,9 +50,10 @@ from vision_mem.models import use_threads
 from vision_mem.models.mem4d import Mem4DNetwork
 from vision_mem.models.mem4d_config import Mem4DConfig, config_to_text, named_config
 from vision_mem.models.mem4d_loading import SETTINGS
-from vision_mem.models.weights import choose_device
+from vision_mem.models.weights import choose_device, read_checkpoint
 
 MOST_BYTES = 14 * 1000 * 1000
+_GOLDEN = (math.sqrt(5) - 1) / 2
 GATE = 0.5
 """Position error, as a share of that of a camera that never moves, from which on it goes on."""
 
@@ -59,7 +64,8 @@ class Plan:
 
     Attributes:
         config: size of the model.
-        variant: what is different about it, see ``reconstruction_variants``.
+        variant: what is different about it, see ``reconstruction_variants``; ``all``: each in turn.
+        init: weights to start from; what they lack begins at random.
         steps_a, steps_b, steps_c: of the stages.
         clips_a, clips_b, clips_c: different clips of the stages.
         batch: clips a step; half as many in stage C.
@@ -70,6 +76,7 @@ class Plan:
 
     config: str = "nano-48"
     variant: str = "dual"
+    init: str = ""
     steps_a: int = 4_000
     steps_b: int = 12_000
     steps_c: int = 4_000
@@ -88,8 +95,9 @@ class Plan:
         self.network_config()
 
     def network_config(self) -> Mem4DConfig:
-        """What is trained."""
-        return varied_config(named_config(self.config), self.variant)
+        """What is trained; of ``all``, what is exported."""
+        variant = "dual" if self.variant == ALL else self.variant
+        return varied_config(named_config(self.config), variant)
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -104,14 +112,14 @@ class Plan:
 
 def plan_of(content: dict[str, Any]) -> Plan:
     """The plan that a checkpoint was made with."""
-    return Plan(**{f.name: content["plan"][f.name] for f in fields(Plan)})
+    return Plan(**{f.name: content["plan"].get(f.name, f.default) for f in fields(Plan)})
 
 
 class Lessons(torch.utils.data.Dataset):
     """The clips of each step.
 
-    Clips are taken in a new order each time that all of them were seen; from the second time on
-    they are varied.
+    Seeds begin at different places. Clips are taken in a new order each time that all of them were
+    seen; from the second time on they are varied.
     """
 
     def __init__(self, plan: Plan, cache: Path, side: int) -> None:
@@ -129,13 +137,15 @@ class Lessons(torch.utils.data.Dataset):
         begin = {"A": 0, "B": plan.steps_a, "C": plan.steps_a + plan.steps_b}[stage.name]
         rng = np.random.default_rng((plan.seed, step))
         which, seen = [], (step - begin) * batch
+        # The golden ratio spreads the first clips of any number of seeds; by whole shards.
+        offset = int(plan.seed * _GOLDEN % 1 * shelf.count / SHARD) * SHARD
         for n in range(seen, seen + batch):
             turn = n // shelf.count
             # The first time in the order in which they are kept, so that few shards are opened.
-            place = n % shelf.count
+            place = (n + offset) % shelf.count
             if turn:
                 order = np.random.default_rng((plan.seed, turn, 5)).permutation(shelf.count)
-                place = int(order[place])
+                place = int(order[n % shelf.count])
             which.append(place)
         clips = shelf.take(which)
         if seen >= shelf.count:
@@ -143,6 +153,47 @@ class Lessons(torch.utils.data.Dataset):
         first = int(rng.integers(shelf.kind.frames - stage.frames + 1))
         clips = clips.of(slice(None), slice(first, first + stage.frames))
         return draw_lesson(clips, stage, rng)
+
+
+def make_network(plan: Plan) -> Any:
+    """Untrained, or with what ``plan.init`` holds.
+
+    Raises:
+        ModelError: for a file that is missing or damaged.
+        InputError: for weights of another model.
+    """
+    torch.manual_seed(plan.seed)
+    config = plan.network_config()
+    network = AllRows(config) if plan.variant == ALL else Mem4DNetwork(config)
+    if plan.init:
+        start_from(weights_of(network), read_checkpoint(Path(plan.init)), plan.init)
+    return network
+
+
+def weights_of(network: Any) -> dict[str, torch.Tensor]:
+    """Weights by name, as ``--init`` takes them."""
+    return network.tensors() if isinstance(network, AllRows) else dict(network.state_dict())
+
+
+@torch.no_grad()
+def start_from(own: dict[str, torch.Tensor], given: dict[str, torch.Tensor], where: str) -> None:
+    """Copy weights by name into ``own``; says what begins at random, for memories differ.
+
+    Raises:
+        InputError: when shapes differ, or less than half of the names are known.
+    """
+    known = own.keys() & given.keys()
+    other = sorted(name for name in known if own[name].shape != given[name].shape)
+    if other or 2 * len(known) < min(len(own), len(given)):
+        why = f"{other[0]} has another shape" if other else f"{len(known)} of {len(own)} names fit"
+        raise InputError(f"{where} holds weights of another model: {why}; expected those that this "
+                         "script wrote with the same --config")  # fmt: skip
+    for name in known:
+        own[name].copy_(given[name])
+    fresh = sorted(own.keys() - known)
+    if fresh:
+        parts = ", ".join(sorted({".".join(name.split(".")[:2]) for name in fresh}))
+        print(f"{where}: {len(known)} tensors; {len(fresh)} begin at random ({parts})", flush=True)
 
 
 def make_optimizer(network: Any, plan: Plan) -> torch.optim.Optimizer:
@@ -160,11 +211,12 @@ def make_optimizer(network: Any, plan: Plan) -> torch.optim.Optimizer:
 def learn(learner: Learner, lesson: Lesson, step: int, half: bool) -> dict[str, float]:
     """One step; returns the parts of the loss. A step that is not finite changes nothing."""
     plan, network, optimizer = learner.plan, learner.network, learner.optimizer
+    seen = network.row(plan.seed, step) if isinstance(network, AllRows) else network
     torch.manual_seed(plan.seed * 1_000_003 + step)  # nothing to save, nothing to restore
     for group in optimizer.param_groups:
         group["lr"] = plan.lr * half_cosine(step, plan.steps, plan.warm_up)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=half):
-        loss, parts = lesson_loss(network, lesson)
+        loss, parts = lesson_loss(seen, lesson)
     if not torch.isfinite(loss):
         return {"loss": math.nan, **parts}
     optimizer.zero_grad(set_to_none=True)
@@ -178,11 +230,20 @@ def learn(learner: Learner, lesson: Lesson, step: int, half: bool) -> dict[str, 
 def export(network: Any, plan: Plan, path: Path) -> int:
     """Write weights as fp16 with their settings, as ``load_mem4d`` opens them; returns the bytes.
 
+    Of all rows that is ``dual``; all weights lie beside it.
+
     Raises:
         InputError: when there are more bytes than a package may carry.
     """
     from safetensors.torch import save_file
 
+    if isinstance(network, AllRows):
+        whole = path.with_name("shared.safetensors")
+        partial = whole.with_name(f".{whole.name}")
+        told = {k: v.detach().cpu().contiguous().clone() for k, v in weights_of(network).items()}
+        save_file(told, partial)
+        partial.replace(whole)
+        network = network.dual
     state = {
         name: value.detach().cpu().half().contiguous().clone()
         for name, value in network.state_dict().items()
@@ -231,11 +292,10 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> tuple[i
     keep_memory()
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(plan.seed)
-    network = Mem4DNetwork(plan.network_config()).to(device).train()
+    network = make_network(plan).to(device).train()
     learner = Learner(plan, network, Average(network, plan.average), make_optimizer(network, plan))
     start, seconds = learner.restore(load(out)) if args.resume else (0, 0.0)
-    side, cache = network.config.size, args.cache or out / "clips"
+    side, cache = plan.network_config().size, args.cache or out / "clips"
     held_out = {
         name: Shelf(cache, make(side), args.check_clips, "check") for name, make in KINDS.items()
     }
@@ -245,7 +305,9 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> tuple[i
         if not args.check_clips:
             return {}
         stage = stage_at(max(step - 1, 0), plan.parts, side).name
-        scores = check(learner.average.network, held_out[stage].everything())
+        average: Any = learner.average.network
+        judged = average.dual if isinstance(average, AllRows) else average
+        scores = check(judged, held_out[stage].everything())
         if step == plan.steps_a and not args.past_gate and not scores["ratio"] < GATE:
             closed[0] = scores["ratio"]
         return scores
@@ -292,7 +354,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if args.export is not None:
             content = load(args.out)
             told = plan_of(content)
-            network = Mem4DNetwork(told.network_config())
+            network = make_network(replace(told, init=""))
             network.load_state_dict(content["average"])
             size = export(network, told, args.export)
             print(f"{args.export}: step {content['step']}, {size:,} bytes")

@@ -3,11 +3,16 @@
     python scripts/bench/reconstruction_ablation.py --out runs/ablation
     python scripts/bench/reconstruction_ablation.py --out runs/ablation --resume   # also to extend
     python scripts/bench/reconstruction_ablation.py --out runs/try --trial         # minutes
+    python scripts/bench/reconstruction_ablation.py --out runs/short --init shared.safetensors
 
 Each row is trained with each seed by ``scripts/train_reconstruction.py``: the same steps, the same
-clips in the same order. Then all rows are measured on the same held-out clips: ``motion`` (fast
-bodies, 16 frames), ``revisit`` (a camera that comes back after 48 frames or more) and ``clutter``
-(a third of the pixels or more move). OUT gets one JSON file a row and seed, and ``table.md``.
+clips in the same order. ``--init`` has all rows start from the same weights, best from those that
+``train_reconstruction.py --variant all`` trained under all rows in turn: few steps will do then.
+Processes with other ``--rows`` may share an OUT (``--resume``), one on each core.
+
+Then all rows are measured on the same held-out clips: ``motion`` (fast bodies, 16 frames),
+``revisit`` (a camera that comes back after 48 frames or more) and ``clutter`` (a third of the
+pixels or more move). OUT gets one JSON file a row and seed, and ``table.md``.
 
 Below the table is what was expected of ``dual`` before anything was trained (specs/mem4d.md 4.3),
 and whether it came true. It is printed whatever it says; rows without results say so.
@@ -52,7 +57,11 @@ def run_row(args: argparse.Namespace, row: str, seed: int, sets: list[tuple[Suit
         "--out",
         str(folder),
         "--cache",
-        str(args.out / "clips"),
+        str(args.cache or args.out / "clips"),
+        "--lr",
+        str(args.lr),
+        "--init",
+        str(args.init or ""),
         "--config",
         args.config,
         "--variant",
@@ -92,7 +101,8 @@ def run_row(args: argparse.Namespace, row: str, seed: int, sets: list[tuple[Suit
     config = plan.network_config()
     network = Mem4DNetwork(config).to(choose_device(args.device)).eval()
     network.load_state_dict(content["average"])
-    found: dict[str, Any] = {suite.name: measure(network, suite, seeds) for suite, seeds in sets}
+    clips = args.out / "suites"
+    found: dict[str, Any] = {s.name: measure(network, s, seeds, clips) for s, seeds in sets}
     ring = config.transient.frames * (config.size // config.patch) ** 2
     held = 0 if config.persistent.kind == "none" else config.persistent.capacity
     found["tokens"] = ring + held
@@ -185,6 +195,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-clips", type=int, nargs=3, default=[8192, 4096, 2048],
                         metavar="N")  # fmt: skip
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--lr", type=float, default=train_reconstruction.Plan.lr)
+    parser.add_argument("--init", type=Path, metavar="FILE", help="all rows start from it")
+    parser.add_argument("--cache", type=Path, help="clips to train on go here [OUT/clips]")
     parser.add_argument("--clips", type=int, default=256, help="of each suite")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
@@ -210,7 +223,8 @@ def _compare(args: argparse.Namespace) -> int:
     if args.threads:
         use_threads(args.threads)
     asked = {"config": args.config, "steps": args.steps, "train_clips": args.train_clips,
-             "batch": args.batch, "clips": args.clips, "trial": args.trial}  # fmt: skip
+             "batch": args.batch, "lr": args.lr, "init": str(args.init or ""),
+             "clips": args.clips, "trial": args.trial}  # fmt: skip
     note = args.out / "asked.json"
     if note.is_file() and not args.resume:
         raise InputError(f"{args.out} has results; add --resume, or give another --out")
@@ -234,8 +248,10 @@ def _compare(args: argparse.Namespace) -> int:
             results[row][seed] = found
             print(f"{row}, seed {seed}: {found['seconds']:.0f} s of training", flush=True)
     told = [table(results, [s.name for s in kinds]), *judged(results)]
-    head = (f"{args.config}, {budget(config)} tokens, {sum(args.steps)} steps of "
-            f"{args.batch} clips, {args.clips} clips a suite, seeds {args.seeds}")  # fmt: skip
+    a, b, c = args.steps
+    start = f"from {args.init.name}" if args.init else "from nothing"
+    head = (f"{args.config}, {budget(config)} tokens, trained {start}: {a} + {b} + {c} steps of "
+            f"{args.batch} clips; {args.clips} clips a suite, seeds {args.seeds}")  # fmt: skip
     text = "\n".join([head, "", *told]) + "\n"
     (args.out / "table.md").write_text(text)
     print(text)

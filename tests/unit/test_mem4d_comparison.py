@@ -66,6 +66,21 @@ class TestVariants:
         others = {n: c for n, c in counts.items() if n not in ("slots", "no motion")}
         assert len(set(others.values())) == 1
 
+    def test_all_rows_share_one_set_of_weights(self, scripts):
+        module = scripts["reconstruction_variants"]
+        torch.manual_seed(0)
+        rows = module.AllRows(small_config())
+        names = {n for row in rows.rows for n, _ in row.named_parameters()}
+        assert len(list(rows.parameters())) == len(names) == len(rows.tensors())
+        count = len(rows.rows)
+        told = [rows.row(3, step).config.fingerprint for step in range(2 * count)]
+        assert len(set(told[:count])) == len(set(told)) == len({c.config.fingerprint
+                                                                for c in rows.rows})  # fmt: skip
+        assert told[:count] != told[count:]
+        with torch.no_grad():
+            rows.dual.pose.token.fill_(7)
+        assert all(float(row.pose.token.detach().min()) == 7 for row in rows.rows)
+
     def test_an_unknown_row(self, scripts):
         with pytest.raises(InputError, match="dual"):
             scripts["reconstruction_variants"].varied_config(small_config(), "both")
@@ -90,8 +105,11 @@ class TestSuites:
             assert len(set(seeds)) == 2
             assert min(seeds) >= 2_000_000
             assert module.suitable_seeds(suite, 2, tmp_path) == seeds
-        clips = module.suite_clips(clutter, seeds)
+        clips = module.suite_clips(clutter, seeds, tmp_path)
         assert clips.dynamic.float().mean() > 0.3
+        again = module.suite_clips(clutter, seeds, tmp_path)  # from the file
+        assert torch.equal(again.images, clips.images)
+        assert module.suite_clips(clutter, [seeds[0], 5], tmp_path).seeds.tolist() == [seeds[0], 5]
 
     def test_too_few_scenes(self, scripts, tmp_path, monkeypatch):
         module = scripts["reconstruction_suites"]
@@ -99,10 +117,10 @@ class TestSuites:
         with pytest.raises(InputError, match="0 of 1 scenes"):
             module.suitable_seeds(module.suites(24)[1], 1, tmp_path)
 
-    def test_ghosts_are_points_off_all_surfaces(self, scripts):
+    def test_ghosts_are_points_off_all_surfaces(self, scripts, tmp_path):
         module = scripts["reconstruction_suites"]
         suite = module.suites(24, short=True)[0]
-        clips = module.suite_clips(suite, [2_000_000])
+        clips = module.suite_clips(suite, [2_000_000], tmp_path)
         truth = clips.truth()
         moving, first = truth.dynamic[0], clips.pose[0, 0]
         true = module._ghosts(truth.points_world[0], moving, suite, 2_000_000, first)
@@ -110,10 +128,10 @@ class TestSuites:
         assert true < 2
         assert off > 50
 
-    def test_all_columns_are_measured(self, scripts):
+    def test_all_columns_are_measured(self, scripts, tmp_path):
         module = scripts["reconstruction_suites"]
         suite = replace(module.suites(32, short=True)[0], batch=2)
-        found = module.measure(small_network(), suite, [2_000_000, 2_000_001])
+        found = module.measure(small_network(), suite, [2_000_000, 2_000_001], tmp_path)
         columns = set(scripts["reconstruction_ablation"].COLUMNS)
         assert columns <= set(found)
         assert all(np.isfinite(found[n]) for n in columns - {"revisit"})

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from mem4d_samples import small_config, small_network
+from safetensors.torch import save_file
 
 from vision_mem.models.mem4d_config import LossConfig, named_config
+from vision_mem.models.mem4d_loading import load_mem4d
 from vision_mem.models.mem4d_losses import (
     Truth,
     clip_loss,
@@ -21,6 +23,7 @@ from vision_mem.models.mem4d_losses import (
     still_loss,
 )
 from vision_mem.models.mem4d_protocols import Decoded
+from vision_mem.models.weights import read_checkpoint
 from vision_mem.ops.pointmaps import moved
 
 
@@ -325,6 +328,66 @@ class TestLearning:
         exported = tmp_path / "w.safetensors"
         assert training.main(["--out", str(whole), *flags, "--export", str(exported)]) == 0
         assert exported.stat().st_size > 10_000
+
+    def test_seeds_begin_at_other_clips(self, scripts, tmp_path, monkeypatch):
+        training, made = scripts["train_reconstruction"], scripts["reconstruction_clips"]
+        monkeypatch.setattr(training, "SHARD", 4)
+        monkeypatch.setattr(made, "SHARD", 4)
+        monkeypatch.setitem(training.KINDS, "A", lambda side: made.Kind("a", 4, side=side))
+        first = []
+        for seed in range(3):
+            plan = training.Plan(steps_a=6, steps_b=0, steps_c=0, clips_a=24, batch=4, seed=seed)
+            lessons = training.Lessons(plan, tmp_path, 16)
+            seen = [s for step in range(6) for s in lessons[step].clips.seeds.tolist()]
+            assert sorted(seen) == list(range(24))
+            first.append(seen[0])
+        assert len(set(first)) == 3
+
+    def test_all_rows_learn_and_each_can_start_from_them(
+        self, scripts, tmp_path, monkeypatch, capsys
+    ):
+        """One run under all memories; then a row with its own tensors, and one that lacks some."""
+        training, made = scripts["train_reconstruction"], scripts["reconstruction_clips"]
+        monkeypatch.setattr(made, "SHARD", 4)
+        monkeypatch.setattr(training, "named_config", lambda name: small_config())
+        monkeypatch.setitem(training.KINDS, "A", lambda side: made.Kind("a", 4, side=side))
+        flags = ["--steps-b", "0", "--steps-c", "0", "--clips-a", "4", "--batch", "1",
+                 "--device", "cpu", "--threads", "1", "--cache", str(tmp_path / "clips"),
+                 "--warm-up", "1", "--past-gate"]  # fmt: skip
+        alike, shared = tmp_path / "rows", tmp_path / "rows" / "shared.safetensors"
+        told = [*flags, "--out", str(alike), "--variant", "all", "--steps-a", "20"]
+        assert training.main([*told, "--check-clips", "2", "--minutes", "0.00001"]) == 0
+        assert training.main([*told, "--check-clips", "2", "--resume"]) == 0
+        assert (alike / "checks.csv").is_file()
+        before = read_checkpoint(shared)
+        trained = training.make_network(training.Plan(variant="all", seed=0)).tensors()
+        assert before.keys() == trained.keys()
+        assert all(not torch.equal(before[n], trained[n]) for n in before
+                   if n.endswith("qkv.weight"))  # fmt: skip
+        load_mem4d(alike / "mem4d.safetensors")  # as dual
+        for row in ("slots", "no motion", "dual"):
+            network = training.make_network(training.Plan(variant=row, init=str(shared), seed=5))
+            assert all(torch.equal(v, before[n]) for n, v in network.state_dict().items()), row
+        flags += ["--steps-a", "1", "--check-clips", "0"]
+        init = ["--init", str(alike / "mem4d.safetensors")]
+        capsys.readouterr()
+        assert (
+            training.main([*flags, *init, "--out", str(tmp_path / "s"), "--variant", "slots"]) == 0
+        )
+        assert "begin at random (psm.slots)" in capsys.readouterr().out
+
+    def test_weights_of_another_model(self, scripts, tmp_path, capsys):
+        training = scripts["train_reconstruction"]
+        flags = ["--out", str(tmp_path / "run"), "--init"]
+        assert training.main([*flags, str(tmp_path / "none.safetensors")]) != 0
+        assert "missing" in capsys.readouterr().err
+        save_file({"pose.token": torch.zeros(1, 1, 7)}, tmp_path / "shape.safetensors")
+        assert training.main([*flags, str(tmp_path / "shape.safetensors")]) == 2
+        assert "pose.token has another shape" in capsys.readouterr().err
+        save_file({f"other.{n}": torch.zeros(1) for n in range(9)}, tmp_path / "x.safetensors")
+        assert training.main([*flags, str(tmp_path / "x.safetensors")]) == 2
+        assert "0 of" in capsys.readouterr().err
+        assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
     def test_the_gate_closes(self, scripts, tmp_path, monkeypatch, capsys):
         training, made = scripts["train_reconstruction"], scripts["reconstruction_clips"]
