@@ -217,8 +217,8 @@ def test_names_that_cannot_be_files(tmp_path: Path, name: str) -> None:
 
 
 def test_prompted_sessions_are_still_what_other_sets_run_on() -> None:
-    assert make_session("cpu").segmenter.traits.model_id == "fake"
-    assert worker().segmenter.traits.model_id == "fake"
+    assert make_session("cpu").model.traits.model_id == "fake"
+    assert worker().model.traits.model_id == "fake"
 
 
 # -- generated crowds -------------------------------------------------------------------------

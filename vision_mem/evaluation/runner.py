@@ -23,17 +23,28 @@ import torch
 
 from vision_mem import __version__
 from vision_mem.errors import VisionMemError
-from vision_mem.models.protocols import Segmenter
 
 _MOST_REMARKS = 50
+
+
+class Model(Protocol):
+    """What a runner asks of any model."""
+
+    @property
+    def traits(self) -> Any:
+        """``model_id`` and ``extra``: results are labelled with them."""
+
+    @property
+    def device(self) -> Any:
+        """Where it runs."""
 
 
 class Loaded(Protocol):
     """What works on sequences: a session, or more, around a model."""
 
     @property
-    def segmenter(self) -> Segmenter:
-        """The model; results are labelled with it."""
+    def model(self) -> Model:
+        """The model."""
 
 
 @dataclass(frozen=True)
@@ -169,11 +180,11 @@ def run_here(
 
 def introduce(session: Loaded) -> Ready:
     """Who is ready to work: the model as its results should be labelled, and where it runs."""
-    traits = session.segmenter.traits
+    traits = session.model.traits
     precision = traits.extra.get("precision")
     model = traits.model_id + (f" {precision}" if precision else "")
     place = f"process {os.getpid()} on {platform.node() or 'this machine'}"
-    return Ready(model, place, str(session.segmenter.device))
+    return Ready(model, place, str(session.model.device))
 
 
 def run_job(job: Job, session: Loaded, tell: Callable[[Advanced], None]) -> Finished | Failed:

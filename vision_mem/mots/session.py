@@ -59,6 +59,11 @@ class MotsSession:
         self._latest: edits.Latest | None = None
 
     @property
+    def model(self) -> Segmenter:
+        """The segmenter, as runners ask for it."""
+        return self.segmenter
+
+    @property
     def track_ids(self) -> tuple[int, ...]:
         """Ids of the tracks followed now, lost ones too, in the order they were born."""
         return tuple(self._state.tracks)

@@ -64,6 +64,11 @@ class TrackingSession:
         self._seen: tuple[Frame, ImageFeatures] | None = None
 
     @property
+    def model(self) -> Segmenter:
+        """The segmenter, as runners ask for it."""
+        return self.segmenter
+
+    @property
     def object_ids(self) -> tuple[int, ...]:
         """Ids of the objects followed now, in the order they were added."""
         return tuple(self._outcomes)

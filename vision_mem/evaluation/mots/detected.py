@@ -66,8 +66,8 @@ class MotsWorker:
     open_detector: OpenDetector
 
     @property
-    def segmenter(self) -> Segmenter:
-        """The model."""
+    def model(self) -> Segmenter:
+        """The segmenter."""
         return self.session.segmenter
 
 

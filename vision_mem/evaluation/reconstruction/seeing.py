@@ -114,11 +114,6 @@ class SceneWorker:
 
     model: SceneModel
 
-    @property
-    def segmenter(self) -> Any:
-        """The model, under the name by which the runner knows models."""
-        return self.model
-
 
 class GeometricModel:
     """The geometric mode behind ``SceneModel``: a depth camera is its eye.

@@ -88,11 +88,6 @@ class VideoQaWorker:
         chosen = replace(config or VideoQaConfig(), fps=None)
         return cls(VideoMemorySession(model, chosen, gate_history), model)
 
-    @property
-    def segmenter(self) -> Any:
-        """The model, under the name by which the runner knows models."""
-        return self.model
-
 
 @dataclass(frozen=True)
 class AskedJob:
