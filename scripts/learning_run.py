@@ -14,7 +14,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +131,21 @@ class Means:
 
 @dataclass
 class Learner:
-    """What changes in a run."""
+    """What changes in a run.
+
+    Attributes:
+        plan: what is computed.
+        network: that learns.
+        average: of its weights.
+        optimizer: of them.
+        more: what else learns, by name in the checkpoint.
+    """
 
     plan: Any
     network: Any
     average: Average
     optimizer: torch.optim.Optimizer
+    more: dict[str, torch.nn.Module] = field(default_factory=dict)
 
     def save(self, out: Path, step: int, seconds: float) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -144,6 +153,7 @@ class Learner:
             "plan": asdict(self.plan), "step": step, "seconds": seconds,
             "network": self.network.state_dict(), "average": self.average.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            **{name: module.state_dict() for name, module in self.more.items()},
         }  # fmt: skip
         partial = out / ".checkpoint.pt"
         torch.save(content, partial)
@@ -167,6 +177,8 @@ class Learner:
         self.network.load_state_dict(content["network"])
         self.average.network.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
+        for name, module in self.more.items():
+            module.load_state_dict(content[name])
         return int(content["step"]), float(content["seconds"])
 
 

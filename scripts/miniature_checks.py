@@ -21,7 +21,7 @@ from miniature_questions import (
     stream_of,
 )
 from miniature_watching import Pool, Reader, memory_config
-from nano_checks import Table
+from learning_run import Table
 
 from vision_mem.evaluation.videoqa.ovobench import GROUPS
 from vision_mem.models.videoqa_options import ByLikelihood

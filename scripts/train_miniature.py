@@ -15,23 +15,27 @@ from __future__ import annotations
 
 import argparse
 import copy
-import math
 import shutil
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
+from learning_run import (
+    Learner,
+    Table,
+    add_plan_flags,
+    add_run_flags,
+    keep_memory,
+    load,
+    plan_from,
+    run,
+    words_of,
+)
 from miniature_checks import check, check_scenes, check_watches, draw_curve
 from miniature_course import Course, Lessons, Plan
 from miniature_seeing import see
-from nano_checks import Table
-from train_nano import keep_memory, words_of
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.interrupt import StopSignals
@@ -41,11 +45,6 @@ from vision_mem.models.weights import choose_device
 
 _JUDGED = 10_000  # number of the first stream for the last judgement; checks take the first ones
 MOST_PARAMETERS, MOST_BYTES = 10_000_000, 20 * 1024 * 1024
-
-
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 def export(network: Any, folder: Path) -> int:
@@ -79,73 +78,6 @@ def export(network: Any, folder: Path) -> int:
     return size
 
 
-# -- files -------------------------------------------------------------------------------------
-
-
-def save(out: Path, course: Course, step: int, seconds: float) -> None:
-    """Write the checkpoint, whole or not at all, and the model."""
-    content = {
-        "plan": asdict(course.plan), "step": step, "seconds": seconds,
-        "network": course.pupil.network.state_dict(),
-        "average": course.average.network.state_dict(),
-        "readers": course.readers.state_dict(), "optimizer": course.optimizer.state_dict(),
-    }  # fmt: skip
-    partial = out / ".checkpoint.pt"
-    torch.save(content, partial)
-    partial.replace(out / "checkpoint.pt")
-    export(course.average.network, out / "model")
-
-
-def load(out: Path) -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain values only."""
-    path = out / "checkpoint.pt"
-    if not path.is_file():
-        raise InputError(f"no checkpoint in {out}; train first, or leave --resume out")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
-
-
-def restore(content: dict[str, Any], course: Course) -> tuple[int, float]:
-    """Put a checkpoint back; returns its step and the seconds spent so far.
-
-    Raises:
-        InputError: when it was made by another plan.
-    """
-    plan = course.plan
-    other = [f.name for f in fields(plan) if content["plan"].get(f.name) != getattr(plan, f.name)]
-    if other:
-        raise InputError(
-            f"the checkpoint was made with other values of {', '.join(other)}; give the same, or "
-            "another --out"
-        )
-    course.pupil.network.load_state_dict(content["network"])
-    course.average.network.load_state_dict(content["average"])
-    course.readers.load_state_dict(content["readers"])
-    course.optimizer.load_state_dict(content["optimizer"])
-    return int(content["step"]), float(content["seconds"])
-
-
-# -- the run -----------------------------------------------------------------------------------
-
-
-class Means:
-    """Means of values that are not there at each step."""
-
-    def __init__(self) -> None:
-        self._values: dict[str, list[float]] = {}
-
-    def add(self, parts: dict[str, float]) -> None:
-        if math.isfinite(parts["loss"]):
-            for name, value in parts.items():
-                self._values.setdefault(name, []).append(value)
-
-    def taken(self) -> dict[str, float]:
-        """The means so far; then it starts anew."""
-        found = {name: float(np.mean(values)) for name, values in self._values.items()}
-        self._values = {}
-        return found
-
-
 def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     """Train until the plan is done, the time is up or a signal came; returns the step reached."""
     device = choose_device(args.device)
@@ -155,56 +87,31 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     out: Path = args.out
     out.mkdir(parents=True, exist_ok=True)
     course = Course(plan, out, device)
-    start, seconds = restore(load(out), course) if args.resume else (0, 0.0)
-    curve, checks = Table(out / "curve.csv", start), Table(out / "checks.csv", start)
-    means = Means()
+    learner = Learner(
+        plan, course.pupil.network, course.average, course.optimizer, {"readers": course.readers}
+    )
+    start, seconds = learner.restore(load(out)) if args.resume else (0, 0.0)
     scenes = check_scenes(args.check_clips)
     watches = check_watches(args.check_clips)
 
-    def look(step: int) -> None:
-        if not watches:
-            return
-        if step <= plan.seeing:
-            with torch.no_grad():
-                scores = see(course.judged, course.readers, scenes)[1]
-        else:
-            scores = check(course.judged, watches, course.checked)
-        checks.add(step=step, **scores)
-        print(f"step {step}: {words_of(scores)}", flush=True)
+    def learn(lesson: Any, step: int) -> dict[str, float]:
+        if step == plan.seeing:
+            course.begin_second()
+        return course.learn(lesson, step, half)
 
-    def keep(step: int, seconds: float) -> None:
-        save(out, course, step, seconds)
+    def look(step: int) -> dict[str, float]:
+        if not watches or not step:
+            return {}
+        if step > plan.seeing:
+            return check(course.judged, watches, course.checked)
+        with torch.no_grad():
+            return see(course.judged, course.readers, scenes)[1]
+
+    def kept(curve: Table, checks: Table) -> None:
+        export(course.average.network, out / "model")
         draw_curve(out, curve, checks)
 
-    began = kept = reported = time.monotonic()
-    checked, step, told = start, start, start
-    for step, lesson in enumerate(batches(args, plan, start), start + 1):
-        if step == plan.seeing + 1:
-            course.begin_second()
-        means.add(course.learn(lesson, step - 1, half))
-        course.average.update(step)
-        now = time.monotonic()
-        if step % args.report_every == 0:
-            pace = (step - told) / (now - reported)
-            row = means.taken()
-            curve.add(step=step, seconds=seconds + now - began, steps_s=pace, **row)
-            left = (plan.steps - step) / pace / 3600
-            print(
-                f"step {step}: {words_of(row)}; {pace:.2f} steps/s, {left:.1f} h left", flush=True
-            )
-            reported, told = now, step
-        if args.check_every and step % args.check_every == 0:
-            look(step)
-            checked, reported, told = step, time.monotonic(), step
-        if signals.received is not None or 0 < 60 * args.minutes < now - began:
-            break
-        if now - kept > 60 * args.save_minutes:
-            keep(step, seconds + now - began)
-            kept = time.monotonic()
-    if checked < step and signals.received is None:
-        look(step)
-    keep(step, seconds + time.monotonic() - began)
-    return step
+    return run(args, signals, learner, Lessons(plan), learn, look, kept, start, seconds)
 
 
 def judge(args: argparse.Namespace, plan: Plan) -> dict[str, float]:
@@ -217,39 +124,13 @@ def judge(args: argparse.Namespace, plan: Plan) -> dict[str, float]:
     return check(course.judged, check_watches(args.judge, _JUDGED), course.checked)
 
 
-def batches(args: argparse.Namespace, plan: Plan, start: int) -> torch.utils.data.DataLoader:
-    """Clips of the steps that are left, made by worker processes or in this one."""
-    return torch.utils.data.DataLoader(
-        Lessons(plan),
-        batch_size=None,
-        sampler=range(start, plan.steps),
-        num_workers=args.workers,
-        worker_init_fn=_one_thread,
-        prefetch_factor=4 if args.workers else None,
-        collate_fn=_as_it_is,
-    )
-
-
-def _as_it_is(made: Any) -> Any:
-    return made
-
-
 def main(words: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
-    parser.add_argument("--save-minutes", type=float, default=5.0)
-    parser.add_argument("--report-every", type=int, default=20, metavar="STEPS")
-    parser.add_argument("--check-every", type=int, default=400, metavar="STEPS")
-    parser.add_argument("--check-clips", type=int, default=16)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--threads", type=int, help="of the network on a CPU")
-    parser.add_argument("--workers", type=int, default=0, help="processes that make clips")
+    add_run_flags(parser, check_clips=16)
+    parser.set_defaults(save_minutes=5.0, check_every=400)
     parser.add_argument(
         "--judge",
         type=int,
@@ -258,12 +139,10 @@ def main(words: Sequence[str] | None = None) -> int:
         help="ask it about fresh streams, and stop",
     )
     parser.add_argument("--export", type=Path, metavar="FOLDER", help="write the model, and stop")
-    for f in fields(Plan):
-        flag = f"--{f.name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(f.default), default=f.default, help="[%(default)s]")
+    add_plan_flags(parser, Plan)
     args = parser.parse_args(words)
     try:
-        plan = Plan(**{f.name: getattr(args, f.name) for f in fields(Plan)})
+        plan = plan_from(args, Plan)
         if args.export is not None:
             content = load(args.out)
             network = miniature_network()
