@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from learning_run import Table
 from miniature_learning import Pupil
 from miniature_pictures import Scene, make_scene
 from miniature_questions import (
@@ -21,7 +22,6 @@ from miniature_questions import (
     stream_of,
 )
 from miniature_watching import Pool, Reader, memory_config
-from learning_run import Table
 
 from vision_mem.evaluation.videoqa.ovobench import GROUPS
 from vision_mem.models.videoqa_options import ByLikelihood

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from learning_run import Average
 from miniature_learning import Pupil, hear
 from miniature_pictures import Scene, make_scene
 from miniature_questions import (
@@ -23,7 +24,6 @@ from miniature_questions import (
 )
 from miniature_seeing import Readers, see
 from miniature_watching import Pool
-from nano_learning import Average
 
 from vision_mem.errors import InputError
 from vision_mem.models.miniature import miniature_network

@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from learning_run import Average as Average  # as the scripts that train ask for it here
 from nano_drawing import log_uniform
 from nano_pictures import Image
 from numpy.typing import NDArray

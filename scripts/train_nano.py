@@ -15,15 +15,26 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from learning_run import Average, Table, half_cosine, keep_memory, one_thread, words_of
+from learning_run import (
+    Average,
+    Learner,
+    Table,
+    add_plan_flags,
+    add_run_flags,
+    half_cosine,
+    keep_memory,
+    load,
+    plan_from,
+    run,
+    use_half,
+)
 from nano_checks import check, check_set, draw_curve
 from nano_clips import render_clip
 from nano_learning import PROMPTS, Batch, clip_loss, collate, run_clip
@@ -197,38 +208,13 @@ def export(network: Any, path: Path) -> None:
     partial.replace(path)
 
 
-# -- files -------------------------------------------------------------------------------------
-
-
-def save(out: Path, plan: Plan, step: int, seconds: float, network: Any, average: Average,
-         optimizer: torch.optim.Optimizer) -> None:  # fmt: skip
-    """Write the checkpoint, whole or not at all, and the weights."""
-    content = {
-        "plan": asdict(plan), "step": step, "seconds": seconds, "network": network.state_dict(),
-        "average": average.network.state_dict(), "optimizer": optimizer.state_dict(),
-    }  # fmt: skip
-    partial = out / ".checkpoint.pt"
-    torch.save(content, partial)
-    partial.replace(out / "checkpoint.pt")
-    export(average.network, out / "nano.safetensors")
-
-
-def load(out: Path) -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain values only."""
-    path = out / "checkpoint.pt"
-    if not path.is_file():
-        raise InputError(f"no checkpoint in {out}; train first, or leave --resume out")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return content
-
-
 # -- the run -----------------------------------------------------------------------------------
 
 
 def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     """Train until the plan is done, the time is up or a signal came; returns the step reached."""
     device = choose_device(args.device)
-    half = device.type == "cuda" if args.precision == "auto" else args.precision == "bf16"
+    half = use_half(args, device)
     use_threads(args.threads)
     keep_memory()
     out: Path = args.out
@@ -236,94 +222,21 @@ def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:
     pictures = pictures_from(args)
     network = make_network(plan).to(device)
     optimizer = make_optimizer(network, plan)
-    average = Average(network, plan.average)
-    start, seconds = 0, 0.0
-    if args.resume:
-        start, seconds = restore(load(out), plan, network, average, optimizer)
+    learner = Learner(plan, network, Average(network, plan.average), optimizer)
+    start, seconds = learner.restore(load(out)) if args.resume else (0, 0.0)
     side = int(network.image_size)
     clips = check_set(pictures, args.check_clips, side)
-    curve, checks = Table(out / "curve.csv", start), Table(out / "checks.csv", start)
+    average = learner.average.network
 
-    def look(step: int) -> None:
-        if clips:
-            scores = check(average.network, clips, device)
-            checks.add(step=step, **scores)
-            print(f"step {step}: {words_of(scores)}", flush=True)
-
-    def keep(step: int, seconds: float) -> None:
-        save(out, plan, step, seconds, network, average, optimizer)
+    def kept(curve: Table, checks: Table) -> None:
+        export(average, out / "nano.safetensors")
         draw_curve(out, curve, checks)
 
-    if start == 0:
-        look(0)
-    began = kept = reported = time.monotonic()
-    checked, step, sums, count = start, start, {}, 0
-    for step, batch in enumerate(batches(args, plan, pictures, start, side), start + 1):
-        parts = learn(network, optimizer, batch.to(device), plan, step - 1, half)
-        average.update(step)
-        if math.isfinite(parts["loss"]):
-            sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
-            count += 1
-        now = time.monotonic()
-        if step % args.report_every == 0:
-            pace = args.report_every / (now - reported)
-            row = {name: value / max(count, 1) for name, value in sums.items()}
-            curve.add(step=step, seconds=seconds + now - began, steps_s=pace, **row)
-            left = (plan.steps - step) / pace / 3600
-            print(
-                f"step {step}: {words_of(row)}; {pace:.2f} steps/s, {left:.1f} h left", flush=True
-            )
-            sums, count, reported = {}, 0, now
-        if args.check_every and step % args.check_every == 0:
-            look(step)
-            checked, reported = step, time.monotonic()
-        if signals.received is not None or 0 < 60 * args.minutes < now - began:
-            break
-        if now - kept > 60 * args.save_minutes:
-            keep(step, seconds + now - began)
-            kept = time.monotonic()
-    if checked < step and signals.received is None:
-        look(step)
-    keep(step, seconds + time.monotonic() - began)
-    return step
-
-
-def batches(
-    args: argparse.Namespace, plan: Plan, pictures: Path, start: int, side: int
-) -> torch.utils.data.DataLoader:
-    """Batches of the steps that are left, made by worker processes or in this one."""
-    return torch.utils.data.DataLoader(
-        Stream(plan, pictures, args.pseudo, side),
-        batch_size=None,
-        sampler=range(start, plan.steps),
-        num_workers=args.workers,
-        worker_init_fn=one_thread,
-        prefetch_factor=4 if args.workers else None,
-    )
-
-
-def restore(
-    content: dict[str, Any],
-    plan: Plan,
-    network: Any,
-    average: Average,
-    optimizer: torch.optim.Optimizer,
-) -> tuple[int, float]:
-    """Put a checkpoint back; returns its step and the seconds spent so far.
-
-    Raises:
-        InputError: when it was made by another plan.
-    """
-    other = [f.name for f in fields(plan) if content["plan"].get(f.name) != getattr(plan, f.name)]
-    if other:
-        raise InputError(
-            f"the checkpoint was made with other values of {', '.join(other)}; give the same, or "
-            "another --out (with --init to start from its weights)"
-        )
-    network.load_state_dict(content["network"])
-    average.network.load_state_dict(content["average"])
-    optimizer.load_state_dict(content["optimizer"])
-    return int(content["step"]), float(content["seconds"])
+    return run(
+        args, signals, learner, Stream(plan, pictures, args.pseudo, side),
+        lambda batch, n: learn(network, optimizer, batch.to(device), plan, n, half),
+        lambda step: check(average, clips, device) if clips else {}, kept, start, seconds,
+    )  # fmt: skip
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -331,25 +244,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    add_run_flags(parser, check_clips=24)
     add_picture_flags(parser)
     parser.add_argument("--pseudo", type=Path, metavar="DIR", help="labelled clips, DAVIS layout")
-    parser.add_argument("--resume", action="store_true", help="go on from OUT/checkpoint.pt")
-    parser.add_argument("--minutes", type=float, default=0.0, help="stop after so long; 0: never")
-    parser.add_argument("--save-minutes", type=float, default=10.0)
-    parser.add_argument("--report-every", type=int, default=20, metavar="STEPS")
-    parser.add_argument("--check-every", type=int, default=1000, metavar="STEPS")
-    parser.add_argument("--check-clips", type=int, default=24)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto")
-    parser.add_argument("--threads", type=int, help="of the network on a CPU")
-    parser.add_argument("--workers", type=int, default=0, help="processes that make clips")
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weights, and stop")
-    for f in fields(Plan):
-        flag = f"--{f.name.replace('_', '-')}"
-        parser.add_argument(flag, type=type(f.default), default=f.default, help="[%(default)s]")
+    add_plan_flags(parser, Plan)
     args = parser.parse_args(words)
-    plan = Plan(**{f.name: getattr(args, f.name) for f in fields(Plan)})
+    plan = plan_from(args, Plan)
     try:
         if args.export is not None:
             content = load(args.out)
