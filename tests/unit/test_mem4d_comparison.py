@@ -155,10 +155,22 @@ class TestVerdicts:
             "none": {},
         }
         told = scripts["reconstruction_ablation"].judged(rows)
-        assert "not measured" in told[0]
+        assert "none: not measured" in told[0]
         assert "yes" in told[1]
         assert "beyond two standard errors" in told[1]
         assert "no (" in told[4]
+
+    def test_a_memory_against_none(self, scripts):
+        rows = {
+            "dual": {s: result(ate=("motion", 0.05), mask_iou=("clutter", 0.6)) for s in range(2)},
+            "none": {s: result(ghost=("clutter", 8.0 + 2 * s)) for s in range(2)},
+        }
+        told = scripts["reconstruction_ablation"].judged(rows)[0]
+        assert "in 2 of 30 beyond two standard errors" in told
+        assert "worse: " not in told  # 8 and 10 against 10: an error of 1
+        assert "clutter ghost" in told and "clutter mask iou" not in told
+        rows["none"] = {s: result(ghost=("clutter", 8.0 + 0.1 * s)) for s in range(2)}
+        assert "worse: clutter ghost" in scripts["reconstruction_ablation"].judged(rows)[0]
 
     def test_one_seed_proves_nothing(self, scripts):
         rows = {"dual": {0: result(ghost=("clutter", 1.0))}, "slots": {0: result()}}
@@ -193,6 +205,7 @@ def test_a_comparison_goes_on_where_it_stopped(scripts, tmp_path, monkeypatch, c
     assert asked == ["dual", "fifo", "fifo"]
     assert json.loads((tmp_path / "fifo-0.json").read_text())["tokens"] == 126
     assert "| fifo | 1 |" in (tmp_path / "table.md").read_text()
+    assert (tmp_path / "table.png").stat().st_size > 5_000
     assert module.main([*flags, "--resume", "--clips", "9", "--batch", "3"]) == 0  # trial decides
     assert module.main(["--out", str(tmp_path), "--resume", "--rows", "dual"]) == 2
     assert module.main(["--out", str(tmp_path / "x"), "--rows", "duel"]) == 2
