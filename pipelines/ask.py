@@ -26,6 +26,7 @@ from vision_mem.io.runfolder import default_folder
 from vision_mem.session import FrameSource
 from vision_mem.types import Frame, SourceInfo
 
+from .options import Changes, Device, End
 from .watching import Notebook, Span, Watcher, clock, spans_of
 
 if TYPE_CHECKING:
@@ -67,14 +68,12 @@ def main(
             "similarity-only, full, or a .yaml."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
-    ] = None,
+    set_: Changes = None,
     fps: Annotated[
         float | None, typer.Option(help="Frames a second that are looked at, as --set fps=.")
     ] = None,
     scope: Annotated[str, typer.Option(help="What is read: auto (default), recent, all.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Device = "auto",
     precision: Annotated[str, typer.Option(help="auto (default), fp32, bf16, fp16.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="On a CPU; all cores but one if unset.")
@@ -86,7 +85,7 @@ def main(
         Path | None, typer.Option(help="Folder for answers and sheets [runs/NAME].")
     ] = None,
     start: Annotated[int, typer.Option(help="First frame, from 0.")] = 0,
-    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
+    end: End = None,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Show a file at its own speed.")
     ] = False,

@@ -15,17 +15,18 @@ from vision_mem.io.export import contact_sheet, write_video
 from vision_mem.io.runfolder import RECORD
 from vision_mem.scenes import demo_clip
 
+from .options import DemoFolder, Quiet
 from .track import main as track
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/demo"),
+    out: DemoFolder = Path("runs/demo"),
     model: Annotated[str, typer.Option(help="As for track.")] = "embedded",
     preset: Annotated[str, typer.Option(help="As for track.")] = "samurai",
     max_frames: Annotated[
         int | None, typer.Option(min=2, help="Frames of the clip, at most.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
 ) -> int:
     """Generate a clip from photographs, follow an object through it, compare with the truth.
 

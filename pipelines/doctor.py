@@ -11,9 +11,11 @@ import typer
 
 from vision_mem.io.checkup import Finding, check_all
 
+from .options import AsJson
+
 
 def main(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
     out: Annotated[Path, typer.Option(help="Folder where results will be written.")] = Path("runs"),
 ) -> int:
     """Try out what tracking needs: versions, devices, codecs, weights, disk.

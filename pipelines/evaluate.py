@@ -16,6 +16,7 @@ from vision_mem.interrupt import StopSignals
 from vision_mem.io.report import count
 
 from .benchmarks import Plan, Request, place_of, plan_detected, plan_prompted, shard_of
+from .options import Changes, Compile, ModelConfig, Quiet
 from .questions import plan_answers
 
 STREETS = ("touchdown", "map2seq")
@@ -42,20 +43,16 @@ def main(
             "motion, official, probabilistic; or a .yaml."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
-    ] = None,
+    set_: Changes = None,
     model: Annotated[
         str, typer.Option(help="embedded, facebook/sam2.1-hiera-tiny, ..., a checkpoint.")
     ] = "embedded",
-    model_config: Annotated[
-        str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
-    ] = None,
+    model_config: ModelConfig = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
     attention: Annotated[
         str, typer.Option(help="SAM 2 in fp32: exact, or folded: fewer sums.")
     ] = "exact",
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
+    compile_: Compile = False,
     resize: Annotated[
         str, typer.Option(help="Frames to SAM 2's size: pil_bicubic, cv2.")
     ] = "pil_bicubic",
@@ -92,7 +89,7 @@ def main(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Remove the results in --out and start anew.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
     detect: Annotated[
         str | None,
         typer.Option(

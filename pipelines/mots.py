@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,7 +33,30 @@ from .detecting import (
     usual_preset,
 )
 from .follow import Shifted, follow, nothing_left
-from .options import take_options
+from .options import (
+    Attention,
+    Changes,
+    Compile,
+    Decoder,
+    Device,
+    Drop,
+    End,
+    MaxFrames,
+    ModelConfig,
+    Overwrite,
+    Precision,
+    Quiet,
+    ResultsFolder,
+    Resume,
+    SegmenterName,
+    Show,
+    SnapshotEvery,
+    Source,
+    Start,
+    Strict,
+    Stride,
+    take_options,
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +84,7 @@ class Options:
 
 
 def main(
-    source: Annotated[
-        str, typer.Argument(help="Video file, folder of images, camera number, or address.")
-    ],
+    source: Source,
     detect: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,32 +112,21 @@ def main(
             help="default, motion (for motion detectors), official, probabilistic, or a .yaml."
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint."),
-    ] = None,
-    model_config: Annotated[
-        str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    set_: Changes = None,
+    model: SegmenterName = None,
+    model_config: ModelConfig = None,
+    device: Device = "auto",
     threads: Annotated[
         int | None,
         typer.Option(
             min=1, help="On a CPU; if unset all cores for objects, all but one for networks."
         ),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
-    attention: Annotated[
-        str | None, typer.Option(help="SAM 2 in fp32: exact (default), or folded: fewer sums.")
-    ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
-    decoder: Annotated[
-        str | None, typer.Option(help="Of video files: auto (default), pyav, decord, opencv.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
+    precision: Precision = None,
+    attention: Attention = None,
+    compile_: Compile = False,
+    decoder: Decoder = None,
+    out: ResultsFolder = None,
     save: Annotated[
         str | None,
         typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [video,mot,events,tracks]."),
@@ -126,23 +135,17 @@ def main(
         bool | None,
         typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
     ] = None,
-    show: Annotated[bool, typer.Option(help="Show a window; q stops.")] = False,
-    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
-    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Every how many frames.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Frames in all, at most.")] = None,
-    drop: Annotated[str, typer.Option(help="Live sources: latest (only), or none.")] = "latest",
-    strict: Annotated[
-        bool | None, typer.Option("--strict", help="Stop at a damaged frame.")
-    ] = None,
-    snapshot_every: Annotated[
-        int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
-    ] = 300,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results in --out.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    show: Show = False,
+    start: Start = None,
+    end: End = None,
+    stride: Stride = None,
+    max_frames: MaxFrames = None,
+    drop: Drop = "latest",
+    strict: Strict = None,
+    snapshot_every: SnapshotEvery = 300,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> int:
     """Find, segment and follow everything in a video, image folder, camera or network stream.
 

@@ -12,6 +12,7 @@ from vision_mem.errors import InputError, SourceError
 
 from . import following, mapanswers, streets
 from .mapanswers import MapOption, PictureOption, SetOption, draw_map, open_to_read, parse_numbers
+from .options import DemoFolder, DepthScale, End, Intrinsics
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -72,12 +73,8 @@ def build(
     layout: Annotated[
         str | None, typer.Option(help="tum, 7scenes, scannet, folder; found out if unset.")
     ] = None,
-    intrinsics: Annotated[
-        str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
-    ] = None,
-    depth_scale: Annotated[
-        float | None, typer.Option(help="Metres of one unit of a depth map.")
-    ] = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
     poses: Annotated[
         Path | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
     ] = None,
@@ -88,7 +85,7 @@ def build(
         int | None, typer.Option(min=1, help="Pixels from one point to the next [about 20,000].")
     ] = None,
     start: Annotated[int, typer.Option(min=0, help="First frame, from 0.")] = 0,
-    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
+    end: End = None,
     stride: Annotated[int, typer.Option(min=1, help="Every how many frames.")] = 1,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames at most.")] = None,
     strict: Annotated[
@@ -200,7 +197,7 @@ def _refuse(options: dict[str, Any], why: str) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("runs/navigate-demo"),
+    out: DemoFolder = Path("runs/navigate-demo"),
     frames: Annotated[int, typer.Option(min=8, help="Frames of the recording.")] = 72,
     streets: Annotated[
         bool, typer.Option("--streets", help="A generated city instead: walk, ask, follow.")

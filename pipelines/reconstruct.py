@@ -19,7 +19,22 @@ from vision_mem.io.scenetally import SceneTally, moving_table
 
 from .follow import follow, nothing_left
 from .mapanswers import parse_numbers
-from .options import take_options
+from .options import (
+    Changes,
+    DepthScale,
+    End,
+    Intrinsics,
+    MaxFrames,
+    Overwrite,
+    Quiet,
+    ResultsFolder,
+    Resume,
+    SnapshotEvery,
+    Start,
+    Strict,
+    Stride,
+    take_options,
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +88,7 @@ def main(
         str | None,
         typer.Option(help="default, dense (small voxels), fuse-everything, or a .yaml."),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
-    ] = None,
+    set_: Changes = None,
     track_poses: Annotated[
         bool | None,
         typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
@@ -83,17 +96,13 @@ def main(
     poses: Annotated[
         str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
     ] = None,
-    intrinsics: Annotated[
-        str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
-    ] = None,
-    depth_scale: Annotated[
-        float | None, typer.Option(help="Metres of one unit of a depth map.")
-    ] = None,
+    intrinsics: Intrinsics = None,
+    depth_scale: DepthScale = None,
     dynamic_masks: Annotated[
         str | None,
         typer.Option(help="What moves: a folder of PNG, or masks.jsonl of track or mots."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
+    out: ResultsFolder = None,
     save: Annotated[
         str | None,
         typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{Options.save}]."),
@@ -101,21 +110,15 @@ def main(
     save_memory: Annotated[
         Path | None, typer.Option(help="Keep both memories in this file at the end.")
     ] = None,
-    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
-    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Every how many frames.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Frames in all, at most.")] = None,
-    strict: Annotated[
-        bool | None, typer.Option("--strict", help="Stop at a damaged frame.")
-    ] = None,
-    snapshot_every: Annotated[
-        int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
-    ] = 300,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results in --out.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    start: Start = None,
+    end: End = None,
+    stride: Stride = None,
+    max_frames: MaxFrames = None,
+    strict: Strict = None,
+    snapshot_every: SnapshotEvery = 300,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> int:
     """Rebuild a moving scene in 3D from colour and depth.
 

@@ -38,6 +38,7 @@ from vision_mem.evaluation.videoqa import (
 )
 from vision_mem.io.report import count
 
+from .options import AsJson
 from .scenes import SceneFamily, is_scene_key
 
 _DATASETS = (*BENCHMARKS, *MOT_BENCHMARKS, *VIDEOQA_SETS, *SCENE_KEYS)
@@ -88,7 +89,7 @@ def main(
     out: Annotated[
         Path | None, typer.Option(help="Write CSV, JSON and plots to this folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    as_json: AsJson = False,
 ) -> int:
     """Score result files of any tracker or model, by the rules of the benchmark's official scorer.
 

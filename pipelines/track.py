@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,30 @@ from vision_mem.models import load_segmenter, use_threads
 from vision_mem.session import FrameSource
 
 from .follow import Prompted, Shifted, check_frames, follow, nothing_left
-from .options import take_options
+from .options import (
+    Attention,
+    Changes,
+    Compile,
+    Decoder,
+    Device,
+    Drop,
+    End,
+    MaxFrames,
+    ModelConfig,
+    Overwrite,
+    Precision,
+    Quiet,
+    ResultsFolder,
+    Resume,
+    SegmenterName,
+    Show,
+    SnapshotEvery,
+    Source,
+    Start,
+    Strict,
+    Stride,
+    take_options,
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +70,7 @@ class Options:
 
 
 def main(
-    source: Annotated[
-        str, typer.Argument(help="Video file, folder of images, camera number, or address.")
-    ],
+    source: Source,
     box: Annotated[
         list[str] | None,
         typer.Option(help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels."),
@@ -71,54 +91,37 @@ def main(
         str | None,
         typer.Option(help="samurai (default), sam2, dam4sam, samurai-official, none, or a .yaml."),
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint."),
-    ] = None,
-    model_config: Annotated[
-        str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    set_: Changes = None,
+    model: SegmenterName = None,
+    model_config: ModelConfig = None,
+    device: Device = "auto",
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="For the network on a CPU; all cores but one if unset."),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")] = None,
-    attention: Annotated[
-        str | None, typer.Option(help="SAM 2 in fp32: exact (default), or folded: fewer sums.")
-    ] = None,
-    compile_: Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")] = False,
+    precision: Precision = None,
+    attention: Attention = None,
+    compile_: Compile = False,
     resize: Annotated[
         str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
     ] = None,
-    decoder: Annotated[
-        str | None, typer.Option(help="Of video files: auto (default), pyav, decord, opencv.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")] = None,
+    decoder: Decoder = None,
+    out: ResultsFolder = None,
     save: Annotated[
         str | None,
         typer.Option(help="Of video,lasot,otb,got10k,mot,rle,png,diary [video,lasot,diary]."),
     ] = None,
-    show: Annotated[bool, typer.Option(help="Show a window; q stops.")] = False,
-    start: Annotated[int | None, typer.Option(help="First frame, from 0.")] = None,
-    end: Annotated[int | None, typer.Option(help="First frame no longer wanted.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Every how many frames.")] = None,
-    max_frames: Annotated[int | None, typer.Option(help="Frames in all, at most.")] = None,
-    drop: Annotated[str, typer.Option(help="Live sources: latest (only), or none.")] = "latest",
-    strict: Annotated[
-        bool | None, typer.Option("--strict", help="Stop at a damaged frame.")
-    ] = None,
-    snapshot_every: Annotated[
-        int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
-    ] = 300,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the results in --out.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")] = False,
+    show: Show = False,
+    start: Start = None,
+    end: End = None,
+    stride: Stride = None,
+    max_frames: MaxFrames = None,
+    drop: Drop = "latest",
+    strict: Strict = None,
+    snapshot_every: SnapshotEvery = 300,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> int:
     """Follow objects through a video, image folder, camera or network stream.
 
