@@ -53,43 +53,19 @@ def run_row(args: argparse.Namespace, row: str, seed: int, sets: list[tuple[Suit
             ) -> dict[str, Any]:  # fmt: skip
     """Train one row with one seed as far as it is not, and measure it."""
     folder = args.out / "runs" / f"{row.replace(' ', '-').replace('/', '')}-{seed}"
-    words = [
-        "--out",
-        str(folder),
-        "--cache",
-        str(args.cache or args.out / "clips"),
-        "--lr",
-        str(args.lr),
-        "--init",
-        str(args.init or ""),
-        "--config",
-        args.config,
-        "--variant",
-        row,
-        "--seed",
-        str(seed),
-        "--past-gate",
-        "--check-clips",
-        "0",
-        "--device",
-        args.device,
-        "--steps-a",
-        str(args.steps[0]),
-        "--steps-b",
-        str(args.steps[1]),
-        "--steps-c",
-        str(args.steps[2]),
-        "--batch",
-        str(args.batch),
-        "--save-minutes",
-        "5",
-        "--warm-up",
-        str(min(500, sum(args.steps) // 10 + 1)),
-    ]
-    for name, count in zip("abc", args.train_clips, strict=True):
-        words += [f"--clips-{name}", str(count)]
+    a, b, c = args.steps
+    clips_a, clips_b, clips_c = args.train_clips
+    flags = {
+        "out": folder, "cache": args.cache or args.out / "clips", "init": args.init or "",
+        "config": args.config, "variant": row, "seed": seed, "batch": args.batch, "lr": args.lr,
+        "steps-a": a, "steps-b": b, "steps-c": c, "warm-up": min(500, sum(args.steps) // 10 + 1),
+        "clips-a": clips_a, "clips-b": clips_b, "clips-c": clips_c,
+        "device": args.device, "check-clips": 0, "save-minutes": 5,
+    }  # fmt: skip
     if args.threads:
-        words += ["--threads", str(args.threads)]
+        flags["threads"] = args.threads
+    words = [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    words.append("--past-gate")
     if (folder / "checkpoint.pt").is_file():
         words.append("--resume")
     if train_reconstruction.main(words):
