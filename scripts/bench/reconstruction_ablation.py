@@ -163,7 +163,9 @@ def _against_none(results: Results) -> str:
                 worse.append(f"{suite} {name}")
     if not better and not unsure and not worse:
         return "not measured"
-    told = f"in {better} of {better + len(unsure) + len(worse)} beyond two standard errors"
+    seeds = min(len(results[row]) for row in ("dual", "none"))
+    sure = "beyond two standard errors" if seeds > 1 else "(one seed says nothing about errors)"
+    told = f"in {better} of {better + len(unsure) + len(worse)} {sure}"
     told += f"; within them: {', '.join(unsure)}" if unsure else ""
     return told + (f"; worse: {', '.join(worse)}" if worse else "")
 

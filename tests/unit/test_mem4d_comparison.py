@@ -174,7 +174,9 @@ class TestVerdicts:
 
     def test_one_seed_proves_nothing(self, scripts):
         rows = {"dual": {0: result(ghost=("clutter", 1.0))}, "slots": {0: result()}}
-        assert "one seed" in scripts["reconstruction_ablation"].judged(rows)[4]
+        rows["none"] = {s: result(ghost=("clutter", 2.0 + s)) for s in range(2)}
+        told = scripts["reconstruction_ablation"].judged(rows)
+        assert "one seed" in told[0] and "one seed" in told[4]
 
     def test_the_table_names_what_is_missing(self, scripts):
         text = scripts["reconstruction_ablation"].table(
