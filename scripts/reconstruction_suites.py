@@ -125,8 +125,11 @@ def suite_clips(suite: Suite, seeds: Sequence[int], folder: Path) -> Clips:
 
 
 @torch.no_grad()
-def measure(network: Any, suite: Suite, seeds: Sequence[int], folder: Path) -> dict[str, float]:
-    """All columns of the table for one suite: means over clips, which are kept in the folder."""
+def measure(network: Any, suite: Suite, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+    """All columns of the table for one suite: means over clips, which are kept in the folder.
+
+    ``each`` has the columns of every clip, NaN where a clip has nothing to measure.
+    """
     rows: list[dict[str, float]] = []
     for first in range(0, len(seeds), suite.batch):
         some = list(seeds[first : first + suite.batch])
@@ -137,9 +140,12 @@ def measure(network: Any, suite: Suite, seeds: Sequence[int], folder: Path) -> d
         spent = 1e3 * (time.perf_counter() - began) / (len(some) * len(frames))
         for n, seed in enumerate(some):
             rows.append({**_clip_scores(frames, truth, n, suite, seed, clips), "ms": spent})
-    names = rows[0]
-    return {n: float(np.nanmean([row[n] for row in rows] + [np.nan])) if
-            any(np.isfinite(row[n]) for row in rows) else float("nan") for n in names}  # fmt: skip
+    each = {name: [row[name] for row in rows] for name in rows[0]}
+    means = {
+        name: float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        for name, values in each.items()
+    }
+    return {**means, "each": each}
 
 
 def _clip_scores(

@@ -133,7 +133,7 @@ def judged(results: Results) -> list[str]:
             continue
         best = min(theirs, key=lambda row: float(np.mean(theirs[row])))
         gap = share * np.mean(theirs[best]) - np.mean(ours)
-        error = np.sqrt(_error(ours) ** 2 + (share * _error(theirs[best])) ** 2)
+        error = _gap_error(results, best, suite, name, share)
         sure = "beyond two standard errors" if abs(gap) > 2 * error else "within two errors"
         if len(ours) < 2:
             sure = "one seed says nothing about errors"
@@ -155,7 +155,7 @@ def _against_none(results: Results) -> str:
                 continue
             gap = float(np.mean(theirs) - np.mean(ours))
             gap = -gap if name in MORE_IS_BETTER else gap
-            if abs(gap) <= 2 * np.hypot(_error(ours), _error(theirs)):
+            if abs(gap) <= 2 * _gap_error(results, "none", suite, name):
                 unsure.append(f"{suite} {name}")
             elif gap > 0:
                 better += 1
@@ -210,6 +210,21 @@ def _values(results: Results, row: str, suite: str, name: str) -> np.ndarray:
 
 def _error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _gap_error(results: Results, other: str, suite: str, name: str, share: float = 1.0) -> float:
+    """Standard error of ``share * other - dual``: over seeds and over the clips both saw."""
+    ours, theirs = (_values(results, row, suite, name) for row in ("dual", other))
+    found = [_error(ours), share * _error(theirs)]
+    each = [
+        [seed[suite].get("each", {}).get(name) for seed in results[row].values()]
+        for row in ("dual", other)
+    ]
+    if all(None not in seeds for seeds in each):
+        clips = [np.mean(np.array(seeds, float), axis=0) for seeds in each]
+        gaps = share * clips[1] - clips[0]
+        found.append(_error(gaps[np.isfinite(gaps)]))
+    return float(np.linalg.norm(found))
 
 
 def main(words: Sequence[str] | None = None) -> int:

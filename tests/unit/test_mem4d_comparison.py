@@ -135,6 +135,8 @@ class TestSuites:
         columns = set(scripts["reconstruction_ablation"].COLUMNS)
         assert columns <= set(found)
         assert all(np.isfinite(found[n]) for n in columns - {"revisit"})
+        assert found["ate"] == pytest.approx(np.mean(found["each"]["ate"]))
+        assert len(found["each"]["revisit"]) == 2
 
 
 def result(**changed):
@@ -159,6 +161,19 @@ class TestVerdicts:
         assert "yes" in told[1]
         assert "beyond two standard errors" in told[1]
         assert "no (" in told[4]
+
+    def test_clips_that_disagree_leave_it_open(self, scripts):
+        rows = {
+            "dual": {s: result(revisit=("revisit", 0.3)) for s in range(3)},
+            "fifo": {s: result(revisit=("revisit", 0.5)) for s in range(3)},
+        }
+        for seed in range(3):
+            rows["dual"][seed]["revisit"]["each"] = {"revisit": [0.1, 0.5, np.nan, 0.3]}
+            rows["fifo"][seed]["revisit"]["each"] = {"revisit": [0.9, 0.1, np.nan, 0.5]}
+        assert "within two errors" in scripts["reconstruction_ablation"].judged(rows)[1]
+        for seed in range(3):  # as different from each other, but all to the same side
+            rows["fifo"][seed]["revisit"]["each"] = {"revisit": [0.3, 0.7, np.nan, 0.5]}
+        assert "beyond two" in scripts["reconstruction_ablation"].judged(rows)[1]
 
     def test_a_memory_against_none(self, scripts):
         rows = {
