@@ -15,7 +15,8 @@ Then all rows are measured on the same held-out clips: ``motion`` (fast bodies, 
 pixels or more move). OUT gets one JSON file a row and seed, ``table.md`` and ``table.png``.
 
 Below the table is what was expected of ``dual`` before anything was trained (specs/mem4d.md 4.3),
-and whether it came true. It is printed whatever it says; rows without results say so.
+and whether it came true, and what each row does better or worse than ``dual``. It is printed
+whatever it says; rows without results say so.
 """
 
 from __future__ import annotations
@@ -133,9 +134,9 @@ def judged(results: Results) -> list[str]:
             continue
         best = min(theirs, key=lambda row: float(np.mean(theirs[row])))
         gap = share * np.mean(theirs[best]) - np.mean(ours)
-        error = _gap_error(results, best, suite, name, share)
+        error = _gap_error(results, "dual", best, suite, name, share)
         sure = "beyond two standard errors" if abs(gap) > 2 * error else "within two errors"
-        if len(ours) < 2:
+        if _few(results, "dual", best):
             sure = "one seed says nothing about errors"
         word = "yes" if gap > 0 else "no"
         out.append(
@@ -147,27 +148,44 @@ def judged(results: Results) -> list[str]:
 
 def _against_none(results: Results) -> str:
     """In which columns a memory helps at all."""
-    better, unsure, worse = 0, [], []
-    for suite in next(iter(results.get("dual", {}).values()), {}):
+    better, unsure, worse = compared(results, "dual", "none")
+    if not better and not unsure and not worse:
+        return "not measured"
+    few = _few(results, "dual", "none")
+    sure = "(one seed says nothing about errors)" if few else "beyond two standard errors"
+    told = f"in {len(better)} of {len(better + unsure + worse)} {sure}"
+    told += f"; within them: {', '.join(unsure)}" if unsure else ""
+    return told + (f"; worse: {', '.join(worse)}" if worse else "")
+
+
+def beside_dual(results: Results) -> list[str]:
+    """What each other row does better or worse than ``dual``, where that is sure."""
+    out = ["What differs from dual by more than two standard errors:", ""]
+    for row in results:
+        if row == "dual" or _few(results, row, "dual"):
+            continue
+        better, _, worse = compared(results, row, "dual")
+        told = [f"{word}: {', '.join(columns)}"
+                for word, columns in (("better", better), ("worse", worse)) if columns]  # fmt: skip
+        out.append(f"* {row}: {'; '.join(told) or 'nothing'}")
+    return out if len(out) > 2 else []
+
+
+def compared(results: Results, row: str, other: str) -> tuple[list[str], list[str], list[str]]:
+    """Columns in which a row is better than another, within two standard errors, and worse."""
+    better, unsure, worse = [], [], []
+    for suite in next(iter(results.get(row, {}).values()), {}):
         for name in COLUMNS:
-            ours, theirs = (_values(results, row, suite, name) for row in ("dual", "none"))
+            ours, theirs = (_values(results, r, suite, name) for r in (row, other))
             if not len(ours) or not len(theirs):
                 continue
             gap = float(np.mean(theirs) - np.mean(ours))
             gap = -gap if name in MORE_IS_BETTER else gap
-            if abs(gap) <= 2 * _gap_error(results, "none", suite, name):
-                unsure.append(f"{suite} {name}")
-            elif gap > 0:
-                better += 1
-            else:
-                worse.append(f"{suite} {name}")
-    if not better and not unsure and not worse:
-        return "not measured"
-    seeds = min(len(results[row]) for row in ("dual", "none"))
-    sure = "beyond two standard errors" if seeds > 1 else "(one seed says nothing about errors)"
-    told = f"in {better} of {better + len(unsure) + len(worse)} {sure}"
-    told += f"; within them: {', '.join(unsure)}" if unsure else ""
-    return told + (f"; worse: {', '.join(worse)}" if worse else "")
+            found = better if gap > 0 else worse
+            if abs(gap) <= 2 * _gap_error(results, row, other, suite, name):
+                found = unsure
+            found.append(f"{suite} {name}")
+    return better, unsure, worse
 
 
 def draw(results: Results, path: Path) -> None:
@@ -212,19 +230,22 @@ def _error(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _gap_error(results: Results, other: str, suite: str, name: str, share: float = 1.0) -> float:
-    """Standard error of ``share * other - dual``: over seeds and over the clips both saw."""
-    ours, theirs = (_values(results, row, suite, name) for row in ("dual", other))
-    found = [_error(ours), share * _error(theirs)]
-    each = [
-        [seed[suite].get("each", {}).get(name) for seed in results[row].values()]
-        for row in ("dual", other)
+def _few(results: Results, *rows: str) -> bool:
+    return min(len(results.get(row, {})) for row in rows) < 2
+
+
+def _gap_error(
+    results: Results, row: str, other: str, suite: str, name: str, share: float = 1.0
+) -> float:
+    """Standard error of ``share * other - row``: over seeds, and over the clips both saw."""
+    ours, theirs = (_values(results, r, suite, name) for r in (row, other))
+    clips = [
+        np.mean([seed[suite]["each"][name] for seed in results[r].values()], axis=0)
+        for r in (row, other)
     ]
-    if all(None not in seeds for seeds in each):
-        clips = [np.mean(np.array(seeds, float), axis=0) for seeds in each]
-        gaps = share * clips[1] - clips[0]
-        found.append(_error(gaps[np.isfinite(gaps)]))
-    return float(np.linalg.norm(found))
+    gaps = share * clips[1] - clips[0]
+    clip_error = _error(gaps[np.isfinite(gaps)])
+    return float(np.linalg.norm([_error(ours), share * _error(theirs), clip_error]))
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -294,7 +315,7 @@ def _compare(args: argparse.Namespace) -> int:
             partial.replace(path)
             results[row][seed] = found
             print(f"{row}, seed {seed}: {found['seconds']:.0f} s of training", flush=True)
-    told = [table(results, [s.name for s in kinds]), *judged(results)]
+    told = [table(results, [s.name for s in kinds]), *judged(results), "", *beside_dual(results)]
     a, b, c = args.steps
     start = f"from {args.init.name}" if args.init else "from nothing"
     head = (f"{args.config}, {budget(config)} tokens, trained {start}: {a} + {b} + {c} steps of "

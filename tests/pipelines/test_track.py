@@ -1,4 +1,4 @@
-"""``vision-mem track`` and ``demo`` as users run them, on small generated clips."""
+"""``vision-mem track`` as users run it, on small generated clips."""
 
 from __future__ import annotations
 
@@ -380,20 +380,6 @@ def test_one_broken_image_is_skipped_or_stops_a_strict_run(tmp_path: Path) -> No
     assert _track(folder, tmp_path / "strict", *words, "--strict") == 1
 
 
-def test_the_demo_runs_and_scores_itself(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for _ in range(2):  # twice in a row: the second replaces the first
-        words = ["demo", "--out", str(tmp_path / "demo"), "--max-frames", "6", "--model", MODEL]
-        assert main(words) == 0
-    shown = capsys.readouterr().out
-    score = json.loads((tmp_path / "demo" / "score.json").read_text())
-    assert score["frames"] == 6
-    assert 0 <= score["mean_iou_where_visible"] <= 1
-    assert (tmp_path / "demo" / "contact-sheet.png").stat().st_size > 1000
-    assert "look at the video" in shown
-
-
 def test_the_decoder_is_recorded_and_kept_when_resuming(
     small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -406,9 +392,3 @@ def test_the_decoder_is_recorded_and_kept_when_resuming(
     capsys.readouterr()
     assert _track(small_clip, out, "--resume", "--max-frames", "4", "--decoder", "pyav") == 2
     assert "--decoder is 'pyav' but was 'opencv'" in capsys.readouterr().err
-
-
-def test_the_demo_of_the_default_model_follows_the_cup(tmp_path: Path) -> None:
-    assert main(["demo", "--out", str(tmp_path), "--max-frames", "8", "--quiet"]) == 0
-    score = json.loads((tmp_path / "score.json").read_text())
-    assert score["mean_iou_where_visible"] > 0.8

@@ -16,6 +16,7 @@ from vision_mem.models.mem4d_config import (
     TransientConfig,
     named_config,
 )
+from vision_mem.models.mem4d_losses import Truth
 from vision_mem.models.mem4d_protocols import Decoded, Entry
 from vision_mem.types import Frame
 
@@ -78,3 +79,17 @@ def nothing_read(batch: int = 1) -> Decoded:
     """A decoded frame that looked at nothing."""
     none = torch.zeros(batch, 1, 1)
     return Decoded(*[none] * 9)
+
+
+def perfect(truth: Truth) -> list[Decoded]:
+    """What a network without errors would say."""
+    out = []
+    for t in range(truth.pose.shape[1]):
+        sure = torch.full_like(truth.points_self[:, t, ..., 0], 1.2)
+        none = torch.zeros(len(sure), 1, 1)
+        logit = torch.where(truth.dynamic[:, t], 20.0, -20.0)
+        out.append(
+            Decoded(truth.points_self[:, t], truth.points_world[:, t], sure, sure, logit,
+                    truth.pose[:, t], none, none, none)
+        )  # fmt: skip
+    return out

@@ -14,9 +14,8 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.models import load_segmenter
 from vision_mem.models.embedded import EmbeddedSegmenter
 from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.embedded_state import ObjectState, remembered
-from vision_mem.models.propagation import Window
-from vision_mem.models.protocols import MemoryEntry, MemoryRead
+from vision_mem.models.embedded_state import remembered
+from vision_mem.models.protocols import MemoryRead
 from vision_mem.scenes import Difficulty, random_scene
 from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
@@ -339,65 +338,6 @@ class TestLoading:
     def test_impossible_constants(self, wrong):
         with pytest.raises(InputError, match=next(iter(wrong))):
             EmbeddedConfig(**wrong)
-
-
-class TestState:
-    STATE = ObjectState(
-        Window(-3, 7, 64), np.array([20.0, 10.0]), 150.0, 2, 0.75, np.array([1.0, 2, 21, 12]), 0.5
-    )
-
-    def test_array_and_back(self):
-        values = self.STATE.to_array()
-        assert values.shape == (13,) and values.dtype == np.float32
-        back = ObjectState.from_array(values)
-        np.testing.assert_array_equal(back.to_array(), values)
-        assert back.window == self.STATE.window and back.missing == 2
-
-    def test_another_video_size(self):
-        there = self.STATE.at(0.25)  # twice the pixels a side
-        assert there.window == Window(-6, 14, 128) and there.area == 600
-        np.testing.assert_allclose(there.size, [40, 20])
-        np.testing.assert_allclose(there.box, [2, 4, 42, 24])
-        assert self.STATE.at(0.5).window == self.STATE.window
-
-    def test_grows_quickly_and_shrinks_slowly(self):
-        config = EmbeddedConfig(grow=0.4, shrink=0.1, area_rate=0.5)
-        mask = np.zeros((40, 40), bool)
-        mask[10:15, 2:22] = True  # 40 x 10 video pixels after 20 x 10
-        after = self.STATE.seen(mask, config, from_prompt=False)
-        np.testing.assert_allclose(after.size, [20 * 0.7 + 40 * 0.3, 10])
-        assert after.area == pytest.approx(0.5 * 150 + 0.5 * 400) and after.missing == 0
-        np.testing.assert_allclose(after.box, [4, 20, 44, 30])
-        mask[:, 6:] = False  # 8 x 10
-        slower = self.STATE.seen(mask, config, from_prompt=False)
-        np.testing.assert_allclose(slower.size, [20 - 12 * 0.075, 10])
-
-    def test_a_users_mask_is_believed_at_once(self):
-        mask = np.zeros((40, 40), bool)
-        mask[10:15, 2:4] = True
-        after = self.STATE.seen(mask, EmbeddedConfig(), from_prompt=True)
-        np.testing.assert_allclose(after.size, [4, 10])
-        assert after.area == 40
-        assert after.lost().missing == 1
-
-    def test_shares_of_the_vote(self):
-        entries = [
-            MemoryEntry(
-                n,
-                {
-                    "tokens": torch.zeros(1),
-                    "mask": torch.zeros(1),
-                    "seen": torch.tensor([float(n != 2)]),
-                },
-                torch.zeros(13),
-            )
-            for n in range(4)
-        ]
-        config = EmbeddedConfig(prompt_share=0.6)
-        read = MemoryRead(entries[:1], [(e, n) for n, e in enumerate(entries[1:])], [], 4)
-        assert [m.share for m in remembered(read, config)] == pytest.approx([0.6, 0.2, 0.2])
-        alone = MemoryRead(entries[:2], [(entries[2], 1)], [], 4)
-        assert [m.share for m in remembered(alone, config)] == pytest.approx([0.5, 0.5])
 
 
 def test_policies_that_keep_nothing_recent_still_follow(segmenter):

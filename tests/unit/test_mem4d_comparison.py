@@ -146,6 +146,8 @@ def result(**changed):
     told = {suite: dict(columns) for suite in ("motion", "revisit", "clutter")}
     for name, (suite, value) in changed.items():
         told[suite][name.replace("_", " ")] = value
+    for columns in told.values():
+        columns["each"] = {name: [value] * 4 for name, value in columns.items()}
     return {**told, "tokens": 126, "kib": 94.0, "seconds": 1.0}
 
 
@@ -186,6 +188,22 @@ class TestVerdicts:
         assert "clutter ghost" in told and "clutter mask iou" not in told
         rows["none"] = {s: result(ghost=("clutter", 8.0 + 0.1 * s)) for s in range(2)}
         assert "worse: clutter ghost" in scripts["reconstruction_ablation"].judged(rows)[0]
+
+    def test_what_other_rows_do_better_and_worse(self, scripts):
+        module = scripts["reconstruction_ablation"]
+        rows = {
+            "dual": {s: result() for s in range(2)},
+            "no gate": {
+                s: result(ate=("motion", 0.05), mask_iou=("clutter", 0.4)) for s in range(2)
+            },
+            "average": {s: result(ate=("motion", 0.09 + 0.02 * s)) for s in range(2)},
+            "fifo": {0: result(ate=("motion", 0.3))},
+        }
+        told = module.beside_dual(rows)[2:]
+        assert told == [
+            "* no gate: better: motion ate; worse: clutter mask iou", "* average: nothing",
+        ]  # fmt: skip
+        assert module.beside_dual({"none": rows["fifo"]}) == []
 
     def test_one_seed_proves_nothing(self, scripts):
         rows = {"dual": {0: result(ghost=("clutter", 1.0))}, "slots": {0: result()}}

@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mem4d_samples import small_config, small_network
+from mem4d_samples import perfect, small_config, small_network
 from safetensors.torch import save_file
 
 from vision_mem.models.mem4d_config import LossConfig, named_config
 from vision_mem.models.mem4d_loading import load_mem4d
 from vision_mem.models.mem4d_losses import (
-    Truth,
     clip_loss,
     mask_loss,
     match_loss,
@@ -56,20 +55,6 @@ def clips(scripts):
 @pytest.fixture(scope="module")
 def truth(clips):
     return clips.truth()
-
-
-def perfect(truth: Truth) -> list[Decoded]:
-    """What a network without errors would say."""
-    out = []
-    for t in range(truth.pose.shape[1]):
-        sure = torch.full_like(truth.points_self[:, t, ..., 0], 1.2)
-        none = torch.zeros(len(sure), 1, 1)
-        logit = torch.where(truth.dynamic[:, t], 20.0, -20.0)
-        out.append(
-            Decoded(truth.points_self[:, t], truth.points_world[:, t], sure, sure, logit,
-                    truth.pose[:, t], none, none, none)
-        )  # fmt: skip
-    return out
 
 
 def agreement(clips) -> float:
