@@ -17,20 +17,20 @@ import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
-from vision_mem.io import open_source
-from vision_mem.io.memoryfile import SUFFIX, MemoryFile
-from vision_mem.io.progress import WatchProgress, megabytes
-from vision_mem.io.readers import is_url, without_password
-from vision_mem.io.runfolder import default_folder
+from vision_mem.runs.folder import default_folder
+from vision_mem.runs.progress import WatchProgress, megabytes
+from vision_mem.runs.signals import StopSignals
 from vision_mem.session import FrameSource
+from vision_mem.sources.open import open_source
+from vision_mem.sources.selection import is_url, without_password
 from vision_mem.types import Frame, SourceInfo
+from vision_mem.videoqa.store import SUFFIX, MemoryFile
 
 from .options import Changes, Device, End
 from .watching import Notebook, Span, Watcher, clock, spans_of
 
 if TYPE_CHECKING:
-    from vision_mem.models.videoqa_protocols import VideoLanguageModel
+    from vision_mem.models.vlm.protocol import VideoLanguageModel
     from vision_mem.videoqa import Conversation, VideoMemorySession
 
 _HOW = "type a question and press Enter; an empty line or Ctrl-D ends"
@@ -106,7 +106,7 @@ def main(
         raise InputError("--at is before the beginning; expected seconds")
     # torch takes seconds to import; help and misspelled options should not wait for it.
     from vision_mem.models import use_threads
-    from vision_mem.models.videoqa_loading import load_video_model
+    from vision_mem.models.vlm.load import load_video_model
     from vision_mem.videoqa import Conversation, VideoMemorySession, VideoQaConfig
 
     use_threads(threads)

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.io.report import count
 from vision_mem.models import load_segmenter, use_threads
+from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
-    from vision_mem.evaluation.evaluate import Place
-    from vision_mem.evaluation.folder import EvaluationFolder
-    from vision_mem.evaluation.mots.detected import FramesOf, MotsWorker
-    from vision_mem.evaluation.runner import Job, MakeSession
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
+    from vision_mem.evaluation.engine.run import Place
+    from vision_mem.evaluation.engine.runner import Job, MakeSession
+    from vision_mem.evaluation.mots.job import FramesOf, MotsWorker
     from vision_mem.models.detectors import Detector
-    from vision_mem.models.protocols import Segmenter
+    from vision_mem.models.segmenters.protocol import Segmenter
     from vision_mem.mots import MotsConfig
     from vision_mem.tracking import TrackingConfig, TrackingSession
 
@@ -152,7 +152,7 @@ class MakeMots:
 
     def __call__(self, device: str) -> MotsWorker:
         """A session with the model on ``device``, and what opens detectors there."""
-        from vision_mem.evaluation.mots.detected import MotsWorker
+        from vision_mem.evaluation.mots.job import MotsWorker
         from vision_mem.mots import MotsSession
 
         segmenter = self.request.model_on(device)
@@ -202,7 +202,7 @@ def shard_of(request: Request) -> tuple[int, int] | None:
 
 def place_of(request: Request) -> Place:
     """Where to run."""
-    from vision_mem.evaluation.evaluate import Place
+    from vision_mem.evaluation.engine.run import Place
 
     devices = tuple(name.strip() for name in request.devices.split(","))
     return Place(devices, request.workers, request.ray)
@@ -211,11 +211,11 @@ def place_of(request: Request) -> Place:
 def plan_prompted(request: Request) -> Plan:
     """Benchmarks of one object, or given masks, followed from the first frame."""
     # torch takes seconds to import; help and misspelled options should not wait for it.
-    from vision_mem.evaluation.evaluate import sum_up
-    from vision_mem.evaluation.prompted import PromptedJob
-    from vision_mem.evaluation.resultfiles import layout_of
+    from vision_mem.evaluation.engine.run import sum_up
     from vision_mem.evaluation.selection import choose_sequences
-    from vision_mem.evaluation.sets import open_benchmark
+    from vision_mem.evaluation.sot.datasets.open import open_benchmark
+    from vision_mem.evaluation.sot.job import PromptedJob
+    from vision_mem.evaluation.sot.result_files import layout_of
     from vision_mem.tracking import TrackingConfig
 
     request.refuse(
@@ -246,11 +246,11 @@ def plan_prompted(request: Request) -> Plan:
 def plan_detected(request: Request) -> Plan:
     """Benchmarks of many objects that a detector finds."""
     from vision_mem.evaluation.mots import open_mot_benchmark
-    from vision_mem.evaluation.mots.detected import DetectedJob
-    from vision_mem.evaluation.mots.given import PUBLIC, TRUTH, detector_word
+    from vision_mem.evaluation.mots.detections import PUBLIC, TRUTH, detector_word
+    from vision_mem.evaluation.mots.job import DetectedJob
     from vision_mem.evaluation.mots.summary import sum_up_tracks
     from vision_mem.evaluation.selection import choose_sequences
-    from vision_mem.io.classnames import parse_classes
+    from vision_mem.formats.class_names import parse_classes
     from vision_mem.mots import MotsConfig
 
     from .detecting import usual_preset
@@ -300,7 +300,7 @@ def _pairs(words: Sequence[str]) -> list[str]:
 
 def _prepare(request: Request) -> dict[str, object]:
     """Generated crowds on disk, written where there are none."""
-    from vision_mem.crowdfiles import CrowdSeries, prepare_crowd
+    from vision_mem.synthetic.crowd_sets import CrowdSeries, prepare_crowd
 
     series = load_config(CrowdSeries, None, _pairs(request.crowd), folder="crowds")
     root = request.root or CROWDS

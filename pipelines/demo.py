@@ -10,10 +10,10 @@ import numpy as np
 import typer
 
 from vision_mem.geometry.boxes import box_iou, box_to_xywh, xywh_to_box
-from vision_mem.io import open_source
-from vision_mem.io.export import contact_sheet, write_video
-from vision_mem.io.runfolder import RECORD
-from vision_mem.scenes import demo_clip
+from vision_mem.runs.folder import RECORD
+from vision_mem.sources.open import open_source
+from vision_mem.synthetic.clip_scenes import demo_clip
+from vision_mem.visualization.contact_sheet import contact_sheet, write_video
 
 from .options import DemoFolder, Quiet
 from .track import main as track

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vision_mem.io.checkup import Finding, check_all
+from vision_mem.runs.doctor import Finding, check_all
 
 from .options import AsJson
 

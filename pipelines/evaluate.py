@@ -12,8 +12,8 @@ import typer
 from vision_mem import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
-from vision_mem.interrupt import StopSignals
-from vision_mem.io.report import count
+from vision_mem.runs.signals import StopSignals
+from vision_mem.runs.tally import count
 
 from .benchmarks import Plan, Request, place_of, plan_detected, plan_prompted, shard_of
 from .options import Changes, Compile, ModelConfig, Quiet
@@ -164,7 +164,7 @@ def main(
 def _family(dataset: str) -> Callable[[Request], Plan]:
     """What plans a benchmark; other kinds of benchmark bring their keys here."""
     from vision_mem.evaluation.mots import MOT_BENCHMARKS
-    from vision_mem.evaluation.sets import BENCHMARKS
+    from vision_mem.evaluation.sot.datasets.open import BENCHMARKS
     from vision_mem.evaluation.videoqa import VIDEOQA_SETS
 
     families: dict[str, Callable[[Request], Plan]] = dict.fromkeys(BENCHMARKS, plan_prompted)
@@ -183,8 +183,8 @@ def _family(dataset: str) -> Callable[[Request], Plan]:
 
 def carry_out(request: Request, plan: Plan) -> int:
     """Run what is left, and sum up what is there."""
-    from vision_mem.evaluation.evaluate import evaluate
-    from vision_mem.evaluation.folder import EvaluationFolder
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
+    from vision_mem.evaluation.engine.run import evaluate
 
     identity = {
         "benchmark": plan.key, "version": __version__, "model_name": Path(request.model).name,

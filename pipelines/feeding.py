@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.io.posedlines import PosedRow, count_lines, read_posed_lines
-from vision_mem.io.rgbd import RgbdSource, open_rgbd
-from vision_mem.io.runfolder import RECORD
+from vision_mem.runs.folder import RECORD
+from vision_mem.sources.posed_jsonl import PosedRow, count_lines, read_posed_lines
+from vision_mem.sources.rgbd import RgbdSource, open_rgbd
 from vision_mem.types import SourceInfo
 
 STDIN = "-"

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
-from vision_mem.io import StopRun
-from vision_mem.io.progress import Progress, megabytes
-from vision_mem.io.prompts import PromptPlan
-from vision_mem.io.report import count, machine
-from vision_mem.io.runfolder import RunFolder
-from vision_mem.io.shown import Shown
+from vision_mem.formats.prompts import PromptPlan
+from vision_mem.results import Shown
+from vision_mem.runs.folder import RunFolder
+from vision_mem.runs.progress import Progress, megabytes
+from vision_mem.runs.signals import StopSignals
+from vision_mem.runs.tally import count, machine
 from vision_mem.session import FrameSource, Sink, run
+from vision_mem.sources.live import StopRun
 from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
 
 if TYPE_CHECKING:

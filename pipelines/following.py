@@ -19,12 +19,12 @@ import typer
 from vision_mem.errors import InputError
 
 if TYPE_CHECKING:
-    from vision_mem.navigation.episodes import StreetWorld
-    from vision_mem.navigation.follower import Encode
-    from vision_mem.navigation.navigators import StreetState
-    from vision_mem.navigation.sights import Visit
-    from vision_mem.navigation.street import StreetGraph
-    from vision_mem.navigation.streetmemory import LongMemory
+    from vision_mem.vln.action_spaces import StreetState
+    from vision_mem.vln.environment import StreetWorld
+    from vision_mem.vln.graph import StreetGraph
+    from vision_mem.vln.memory import LongMemory
+    from vision_mem.vln.observations import Visit
+    from vision_mem.vln.rule_agent import Encode
 
 FollowMap = Annotated[
     Path | None,
@@ -66,10 +66,10 @@ def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> Seen:
     Raises:
         InputError: for a file that is neither.
     """
-    from vision_mem.io.streetwords import read_panorama_features, read_sight_words
-    from vision_mem.navigation.citysights import ENCODER
-    from vision_mem.navigation.episodes import FeatureWorld, WordWorld
-    from vision_mem.navigation.words import word_vector
+    from vision_mem.formats.street_words import read_panorama_features, read_sight_words
+    from vision_mem.synthetic.city_sights import ENCODER
+    from vision_mem.vln.environment import FeatureWorld, WordWorld
+    from vision_mem.vln.word_vectors import word_vector
 
     if path is None or path.suffix.lower() != ".npz":
         words = None if path is None else read_sight_words(path)
@@ -134,10 +134,10 @@ class StreetBuild:
         seed: int,
         overwrite: bool,
     ) -> None:
-        from vision_mem.navigation.mapfile import discard_map
-        from vision_mem.navigation.overview import count_taken
-        from vision_mem.navigation.street import StreetGraph
-        from vision_mem.navigation.streetmemory import LongMemory
+        from vision_mem.navigation.export import count_taken
+        from vision_mem.navigation.storage import discard_map
+        from vision_mem.vln.graph import StreetGraph
+        from vision_mem.vln.memory import LongMemory
 
         self._graph = StreetGraph.read(source)
         self._seen = open_sights(self._graph, sights, around=tour is None)
@@ -182,8 +182,8 @@ class StreetBuild:
         return done
 
     def _visits(self) -> Iterator[Visit]:
-        from vision_mem.navigation.citytour import tour
-        from vision_mem.navigation.sights import Visit
+        from vision_mem.vln.exploration import tour
+        from vision_mem.vln.observations import Visit
 
         graph, world = self._graph, self._seen.world
         if self._tour is not None:
@@ -218,8 +218,8 @@ def build_streets(
     """Run a build of streets with progress, and say what came of it; returns the exit code."""
     from dataclasses import asdict
 
-    from vision_mem.interrupt import StopSignals
-    from vision_mem.io.report import count
+    from vision_mem.runs.signals import StopSignals
+    from vision_mem.runs.tally import count
     from vision_mem.types import SourceInfo
 
     from .mapanswers import draw_map
@@ -276,14 +276,14 @@ def follow_instruction(
     seed: Annotated[int, typer.Option(help="Of choices where nothing tells the way.")] = 0,
 ) -> int:
     """Follow one street instruction by rules; one JSON line for each step, then the score."""
-    from vision_mem.evaluation.navigation import Family
-    from vision_mem.evaluation.navigation.evaluate import find_routes
-    from vision_mem.io.streetfiles import read_routes
-    from vision_mem.navigation.episodes import StreetTask, run_episode
-    from vision_mem.navigation.follower import FollowerConfig, RuleFollower
-    from vision_mem.navigation.navigators import make_navigator
-    from vision_mem.navigation.street import StreetGraph, nearest_heading
-    from vision_mem.navigation.streetmemory import LongMemory
+    from vision_mem.evaluation.vln.job import find_routes
+    from vision_mem.evaluation.vln.metric_families import Family
+    from vision_mem.formats.touchdown import read_routes
+    from vision_mem.vln.action_spaces import make_navigator
+    from vision_mem.vln.environment import StreetTask, run_episode
+    from vision_mem.vln.graph import StreetGraph, nearest_heading
+    from vision_mem.vln.memory import LongMemory
+    from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
 
     streets = StreetGraph.read(graph)
     known = read_routes(find_routes(graph, routes))
@@ -346,8 +346,8 @@ def follow_instruction(
 
 def show_streets(out: Path, seed: int, quiet: bool) -> int:
     """Generate a city, walk through it, ask, and follow an instruction blindly, by memory only."""
-    from vision_mem.navigation.city import make_city
-    from vision_mem.navigation.cityroutes import make_routes, write_city
+    from vision_mem.synthetic.city import make_city
+    from vision_mem.synthetic.city_routes import make_routes, write_city
 
     from . import mapanswers
 

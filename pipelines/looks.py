@@ -21,7 +21,7 @@ class WordLooks:
     """
 
     def __init__(self) -> None:
-        from vision_mem.models.wordsearch import WordSearch
+        from vision_mem.models.vlm.word_search import WordSearch
 
         self._model = WordSearch()
         self.encoder: str = self._model.traits.model_id

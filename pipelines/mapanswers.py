@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vision_mem.errors import InputError
-from vision_mem.io.report import count
+from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
     from vision_mem.navigation import Hit, NavigationSession
@@ -45,7 +45,7 @@ def where(
 
     Exit code 3 when nothing remembered answers.
     """
-    from vision_mem.navigation.overview import direction_words, latest_pose
+    from vision_mem.navigation.export import direction_words, latest_pose
 
     with open_to_read(map_) as session:
         near = None if from_ is None else _spot(session, from_)
@@ -221,8 +221,8 @@ def export(
     picture: PictureOption = None,
 ) -> int:
     """Write a map for other programs."""
-    from vision_mem.io.geojson import Origin
-    from vision_mem.navigation import overview
+    from vision_mem.formats.geojson import Origin
+    from vision_mem.navigation import export
 
     if not any((ply, geojson, graphml, rerun, picture)):
         raise InputError("nothing to write; give --ply, --geojson, --graphml, --rerun or --picture")
@@ -232,14 +232,14 @@ def export(
         earth = Origin(*(parse_numbers(with_heading, 3, "--origin") or ()))
     with open_to_read(map_) as session:
         if ply is not None:
-            points = overview.write_points(session, ply)
+            points = export.write_points(session, ply)
             print(f"{ply}: {points} points" + ("" if points else "; this map holds no space"))
         if geojson is not None:
-            print(f"{geojson}: {overview.write_features(session, geojson, earth)} features")
+            print(f"{geojson}: {export.write_features(session, geojson, earth)} features")
         if graphml is not None:
-            print(f"{graphml}: {overview.write_graph(session, graphml)} nodes")
+            print(f"{graphml}: {export.write_graph(session, graphml)} nodes")
         if rerun is not None:
-            print(f"{rerun}: {overview.write_recording(session, rerun)} points")
+            print(f"{rerun}: {export.write_recording(session, rerun)} points")
         if picture is not None:
             draw_map(session, picture, title=str(map_))
             print(f"{picture}: seen from above")
@@ -276,8 +276,8 @@ def _by_meaning(
 
 def draw_map(session: NavigationSession, path: Path, **shown: Any) -> None:
     """Draw a map from above; ``shown`` as ``view_from_above``."""
-    from vision_mem.io.topdown import write_topdown
-    from vision_mem.navigation.overview import view_from_above
+    from vision_mem.navigation.export import view_from_above
+    from vision_mem.visualization.bev import write_topdown
 
     write_topdown(path, view_from_above(session, **shown))
 

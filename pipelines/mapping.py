@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from vision_mem.config import load_config, read_preset
 from vision_mem.errors import InputError, SourceError
-from vision_mem.io.posedlines import PosedRow
-from vision_mem.io.report import count
 from vision_mem.navigation import NavigationConfig, NavigationResult, NavigationSession
-from vision_mem.navigation.mapfile import discard_map
-from vision_mem.navigation.overview import last_taken
+from vision_mem.navigation.export import last_taken
+from vision_mem.navigation.storage import discard_map
+from vision_mem.runs.tally import count
+from vision_mem.sources.posed_jsonl import PosedRow
 
 from .feeding import STDIN, Feed
 from .navigating import (
@@ -33,7 +33,7 @@ from .navigating import (
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
-    from vision_mem.navigation.rooms import Room
+    from vision_mem.synthetic.furnished_room import Room
 
     from .looks import WordLooks
 
@@ -295,9 +295,9 @@ def _record(result: NavigationResult, row: PosedRow) -> dict[str, Any]:
 
 def film_room(out: Path, frames: int, seed: int) -> tuple[Room, Path]:
     """Film a generated room to ``out/room``, its detections beside it; returns room and file."""
-    from vision_mem.io.lines import LineFile, make_folder
-    from vision_mem.io.rgbdwriting import write_seven_scenes
-    from vision_mem.navigation.rooms import Room
+    from vision_mem.formats.rgbd_folders import write_seven_scenes
+    from vision_mem.formats.text import LineFile, make_folder
+    from vision_mem.synthetic.furnished_room import Room
 
     room = Room(frames=frames, seed=seed)
     folder, path = out / "room", out / "room.detections.jsonl"

@@ -11,16 +11,16 @@ import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.io import open_source
-from vision_mem.io.classnames import parse_classes
-from vision_mem.io.motsinks import MOTS_SINKS, check_names, make_mots_sinks
-from vision_mem.io.readers import is_url, without_password
-from vision_mem.io.report import count
-from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
-from vision_mem.io.tracktable import MotsTally, track_table
+from vision_mem.formats.class_names import parse_classes
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.detectors import Recorder
+from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.tally import count
 from vision_mem.session import FrameSource
+from vision_mem.sinks.mots import MOTS_SINKS, check_names, make_mots_sinks
+from vision_mem.sinks.table import MotsTally, track_table
+from vision_mem.sources.open import open_source
+from vision_mem.sources.selection import is_url, without_password
 from vision_mem.types import Frame, SourceInfo
 
 from .detecting import (

@@ -114,8 +114,8 @@ def build(
     Each frame is in the file when the next one begins; the same command goes on where it was cut
     off, and another source is added to what is known.
     """
-    from vision_mem.interrupt import StopSignals
-    from vision_mem.io.report import count
+    from vision_mem.runs.signals import StopSignals
+    from vision_mem.runs.tally import count
 
     from .feeding import Feed, of_reconstruction
     from .mapping import Build, open_for_writing

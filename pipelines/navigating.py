@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.poses import inverse, is_rigid, transform
-from vision_mem.io.posedlines import PosedRow
-from vision_mem.io.progress import Progress
 from vision_mem.navigation import Key, NavigationSession, Observation, Sighting
-from vision_mem.navigation.levelling import find_up, levelled, turned
-from vision_mem.navigation.lifting import cloud, lift, lift_pixel
+from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
+from vision_mem.navigation.gravity import find_up, levelled, turned
+from vision_mem.runs.progress import Progress
+from vision_mem.sources.posed_jsonl import PosedRow
 from vision_mem.types import Detections, Frame
 
 from .feeding import Feed
@@ -145,7 +145,7 @@ class Observer:
             return row.pose
         if row.depth is None or row.image is None or row.camera is None:
             raise InputError("a pose can only be found for a frame with colour and depth")
-        from vision_mem.io.rgbdframe import RgbdFrame
+        from vision_mem.sources.rgbd_frame import RgbdFrame
 
         result = self._poses.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)

@@ -12,13 +12,7 @@ import numpy as np
 
 from vision_mem.errors import InputError, ModelError, SourceError
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.movingmasks import MovingMasks
-from vision_mem.io.rgbd import open_rgbd
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.rgbdlayouts import find_layout
-from vision_mem.io.scenesinks import Scene
-from vision_mem.io.sources import open_source
-from vision_mem.models.mem4d_checkpoints import load_network
+from vision_mem.models.mem4d.load import load_network
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.reconstruction.learned import (
     LearnedResult,
@@ -26,8 +20,14 @@ from vision_mem.reconstruction.learned import (
     SegmentConfig,
     SegmentedSession,
 )
-from vision_mem.reconstruction.learned.pictures import Placing
+from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.records import LOST, MOVING, STATIC
+from vision_mem.sinks.scene import Scene
+from vision_mem.sources.motion_masks import MovingMasks
+from vision_mem.sources.open import open_source
+from vision_mem.sources.rgbd import open_rgbd
+from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.sources.rgbd_layouts import find_layout
 from vision_mem.types import Frame, MemoryUsage
 
 _LEARNED, _CAMERA = "pictures.safetensors", "camera.json"

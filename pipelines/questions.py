@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from vision_mem.config import load_config, nearest
 from vision_mem.errors import InputError
-from vision_mem.io.report import count
 from vision_mem.models import use_threads
+from vision_mem.runs.tally import count
 
 from .benchmarks import Plan, Request, shard_of
 
 if TYPE_CHECKING:
-    from vision_mem.evaluation.videoqa.clips import Protocol
-    from vision_mem.evaluation.videoqa.running import VideoQaWorker
+    from vision_mem.evaluation.videoqa.frame_protocol import Protocol
+    from vision_mem.evaluation.videoqa.job import VideoQaWorker
     from vision_mem.videoqa import VideoQaConfig
 
 STREAMS = Path("runs/streams")
@@ -33,8 +33,8 @@ class MakeWatcher:
 
     def __call__(self, device: str) -> VideoQaWorker:
         """A session with the model on ``device``."""
-        from vision_mem.evaluation.videoqa.running import VideoQaWorker
-        from vision_mem.models.videoqa_loading import load_video_model
+        from vision_mem.evaluation.videoqa.job import VideoQaWorker
+        from vision_mem.models.vlm.load import load_video_model
 
         use_threads(self.request.threads)
         model = load_video_model(
@@ -46,7 +46,7 @@ class MakeWatcher:
 def plan_answers(request: Request) -> Plan:
     """Sets of questions about videos."""
     # torch takes seconds to import; help and misspelled options should not wait for it.
-    from vision_mem.evaluation.videoqa.running import plan_questions, usual_protocol
+    from vision_mem.evaluation.videoqa.job import plan_questions, usual_protocol
     from vision_mem.videoqa import VideoQaConfig
 
     request.refuse(
@@ -115,7 +115,7 @@ def _value(name: str, text: str, usual: object) -> object:
 
 def _prepare(request: Request) -> Mapping[str, Any]:
     """Generated streams on disk, written where there are none."""
-    from vision_mem.streamfiles import StreamSeries, prepare_streams
+    from vision_mem.synthetic.qa_sets import StreamSeries, prepare_streams
 
     pairs = [pair.strip() for word in request.stream for pair in word.split(",") if pair.strip()]
     series = load_config(StreamSeries, None, pairs, folder="streams")

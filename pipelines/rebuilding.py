@@ -14,25 +14,25 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.reconstruction import PathErrors, path_errors
+from vision_mem.formats.ply import write_ply
+from vision_mem.formats.rgbd_folders import write_tum
 from vision_mem.geometry.poses import inverse, transform
-from vision_mem.io.export import write_video
-from vision_mem.io.movingmasks import MovingMasks
-from vision_mem.io.ply import write_ply
-from vision_mem.io.progress import megabytes
-from vision_mem.io.rerunscene import RerunScene
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.rgbdwriting import write_tum
-from vision_mem.io.scenepainter import ScenePainter
-from vision_mem.io.scenereport import write_png, write_report
-from vision_mem.io.scenesinks import Scene
-from vision_mem.io.scenetally import COLUMNS, FOLLOWED, SceneTally
-from vision_mem.io.sceneviews import CameraPath, around, flight, from_above
-from vision_mem.io.topdown import write_topdown
 from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.runs.progress import megabytes
+from vision_mem.sinks.rerun import RerunScene
+from vision_mem.sinks.scene import Scene
+from vision_mem.sinks.scene_table import COLUMNS, FOLLOWED, SceneTally
+from vision_mem.sources.motion_masks import MovingMasks
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
+from vision_mem.visualization.bev import write_topdown
+from vision_mem.visualization.contact_sheet import write_video
+from vision_mem.visualization.html_report import write_png, write_report
+from vision_mem.visualization.scene_overlay import ScenePainter
+from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above
 
 if TYPE_CHECKING:
-    from vision_mem.reconstruction.synthetic import SyntheticStream
+    from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
 GENERATED = "generated"
 _FRAMES, _WIDTH, _HEIGHT, _SEED = 72, 160, 120, 2_000_108
@@ -275,7 +275,7 @@ class Truth:
     """
 
     def __init__(self, seed: int) -> None:
-        from vision_mem.reconstruction.synthetic import SyntheticStream
+        from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
         self.stream: SyntheticStream = SyntheticStream(seed, _FRAMES, _WIDTH, _HEIGHT)
         self.tally = SceneTally()

@@ -12,10 +12,10 @@ import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.io.rgbd import LAYOUTS, RgbdSource, open_rgbd
-from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
-from vision_mem.io.scenesinks import SCENE_SINKS, check_scene_names, make_scene_sinks
-from vision_mem.io.scenetally import SceneTally, moving_table
+from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.sinks.scene import SCENE_SINKS, check_scene_names, make_scene_sinks
+from vision_mem.sinks.scene_table import SceneTally, moving_table
+from vision_mem.sources.rgbd import LAYOUTS, RgbdSource, open_rgbd
 
 from .follow import follow, nothing_left
 from .mapanswers import parse_numbers
@@ -127,9 +127,9 @@ def main(
     """
     given = dict(locals(), set=set_)
     # torch and numba take seconds to import; help and misspelled options should not wait.
-    from vision_mem.io.movingmasks import MovingMasks
-    from vision_mem.io.rerunscene import RerunScene
     from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
+    from vision_mem.sinks.rerun import RerunScene
+    from vision_mem.sources.motion_masks import MovingMasks
 
     from .rebuilding import Products, Rebuilding, Samples, Truth, choose_samples, generated_seed
 

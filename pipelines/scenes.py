@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.evaluation.protocols import Rules
-from vision_mem.evaluation.reconstruction.opening import (
+from vision_mem.evaluation.reconstruction.datasets.open import (
     ROOMS,
     is_scene_key,
     open_scene_set,
     split_key,
 )
+from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
 from vision_mem.evaluation.reconstruction.records import DEPTH, POINTS, POSE, TASKS, Cut, SceneSet
-from vision_mem.evaluation.reconstruction.rooms import RoomSeries, prepare_rooms
 from vision_mem.evaluation.reconstruction.rules import SceneRules
 from vision_mem.evaluation.selection import choose_sequences
-from vision_mem.io.progress import megabytes
-from vision_mem.io.report import count
+from vision_mem.evaluation.sot.scoring import Rules
+from vision_mem.runs.progress import megabytes
+from vision_mem.runs.tally import count
 
 from .benchmarks import Plan, Request, shard_of
 
 if TYPE_CHECKING:
-    from vision_mem.evaluation.folder import EvaluationFolder
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
     from vision_mem.evaluation.reconstruction.results import SceneResults
+    from vision_mem.evaluation.reconstruction.scene_models import SceneModel, SceneWorker
     from vision_mem.evaluation.reconstruction.scores import SceneScore
-    from vision_mem.evaluation.reconstruction.seeing import SceneModel, SceneWorker
 
 __all__ = ["TASKS", "SceneFamily", "is_scene_key", "plan_scenes"]
 
@@ -94,7 +94,7 @@ class MakeScene:
 
     def __call__(self, device: str) -> SceneWorker:
         """A worker with the model on ``device``."""
-        from vision_mem.evaluation.reconstruction.seeing import SceneWorker
+        from vision_mem.evaluation.reconstruction.scene_models import SceneWorker
         from vision_mem.models import use_threads
 
         use_threads(self.request.threads)
@@ -109,12 +109,12 @@ def open_model(word: str, config: Any, device: str) -> SceneModel:
         ModelError: for a file that is damaged, or of another network.
     """
     if word == _GEOMETRIC:
-        from vision_mem.evaluation.reconstruction.seeing import GeometricModel
+        from vision_mem.evaluation.reconstruction.scene_models import GeometricModel
 
         return GeometricModel(config)
     _check_word(word)
-    from vision_mem.evaluation.reconstruction.learned import LearnedModel
-    from vision_mem.models.mem4d_checkpoints import load_network
+    from vision_mem.evaluation.reconstruction.learned_model import LearnedModel
+    from vision_mem.models.mem4d.load import load_network
 
     return LearnedModel(load_network(word, device=device))
 
@@ -130,7 +130,7 @@ def _check_word(word: str) -> None:
 
 def plan_scenes(request: Request) -> Plan:
     """Depth, camera paths or points."""
-    from vision_mem.evaluation.reconstruction.running import SceneJob
+    from vision_mem.evaluation.reconstruction.job import SceneJob
     from vision_mem.reconstruction import ReconstructionConfig
 
     request.refuse(
@@ -239,7 +239,7 @@ def _sum_up(
     rules: SceneRules,
 ) -> list[str]:
     """Score all that is there, and say what was held."""
-    from vision_mem.evaluation.evaluate import write_scores
+    from vision_mem.evaluation.engine.run import write_scores
     from vision_mem.evaluation.reconstruction.scores import score_scenes
 
     shown = Rules(strict=rules.strict, partial=True)

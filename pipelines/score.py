@@ -22,13 +22,13 @@ from vision_mem.evaluation.mots import (
     open_mot_benchmark,
     score_tracks,
 )
-from vision_mem.evaluation.protocols import Rules
-from vision_mem.evaluation.reconstruction.opening import SCENE_KEYS
-from vision_mem.evaluation.records import Benchmark
-from vision_mem.evaluation.results import ResultSet
+from vision_mem.evaluation.reconstruction.datasets.open import SCENE_KEYS
 from vision_mem.evaluation.scores import BenchmarkScore, score_benchmark
 from vision_mem.evaluation.selection import choose_sequences
-from vision_mem.evaluation.sets import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.sot.datasets.open import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.sot.records import Benchmark
+from vision_mem.evaluation.sot.results import ResultSet
+from vision_mem.evaluation.sot.scoring import Rules
 from vision_mem.evaluation.videoqa import (
     VIDEOQA_SETS,
     VideoQaBenchmark,
@@ -36,7 +36,7 @@ from vision_mem.evaluation.videoqa import (
     open_videoqa_benchmark,
     score_answers,
 )
-from vision_mem.io.report import count
+from vision_mem.runs.tally import count
 
 from .options import AsJson
 from .scenes import SceneFamily, is_scene_key

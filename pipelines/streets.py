@@ -49,8 +49,8 @@ class StreetOptions:
 
 def evaluate_streets(request: Request, street: Sequence[str]) -> int:
     """Run an agent on Touchdown or Map2Seq, resumable; prints one table a family of measures."""
-    from vision_mem.evaluation.navigation import StreetRequest, evaluate_street
-    from vision_mem.interrupt import StopSignals
+    from vision_mem.evaluation.vln.job import StreetRequest, evaluate_street
+    from vision_mem.runs.signals import StopSignals
 
     request.refuse(
         "instructions to follow",
@@ -112,10 +112,10 @@ def evaluate_cities(
     The same follower everywhere; only what it remembers differs. Generated cities are easier than
     real ones. How it was set up, and what was tried: docs/navigation.md.
     """
-    from vision_mem.evaluation.navigation import CityExperiment, run_city_experiment
-    from vision_mem.interrupt import StopSignals
-    from vision_mem.io.lines import make_folder, write_file
-    from vision_mem.navigation.city import DetectorConfig
+    from vision_mem.evaluation.vln.city_experiment import CityExperiment, run_city_experiment
+    from vision_mem.formats.text import make_folder, write_file
+    from vision_mem.runs.signals import StopSignals
+    from vision_mem.synthetic.city import DetectorConfig
 
     experiment = CityExperiment(
         cities=cities, episodes=episodes, seeds=seeds, tour=tour, navigator=navigator,

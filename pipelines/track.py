@@ -11,13 +11,14 @@ import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.io import make_sinks, open_source
-from vision_mem.io.prompts import HOW, describe, plan_prompts
-from vision_mem.io.readers import is_url, without_password
-from vision_mem.io.report import Tally
-from vision_mem.io.runfolder import SESSION, RunFolder, default_folder
+from vision_mem.formats.prompts import HOW, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
+from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.tally import Tally
 from vision_mem.session import FrameSource
+from vision_mem.sinks.registry import make_sinks
+from vision_mem.sources.open import open_source
+from vision_mem.sources.selection import is_url, without_password
 
 from .follow import Prompted, Shifted, check_frames, follow, nothing_left
 from .options import (

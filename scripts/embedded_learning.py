@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_mem.geometry.masks import ellipse_in, mask_to_box
-from vision_mem.models.cutting import mask_from_box
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.mask_decoder import MaskDecoder
-from vision_mem.models.propagation import Window
-from vision_mem.models.voting import nearness, unit_tokens
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
+from vision_mem.models.segmenters.embedded.label_propagation import nearness, unit_tokens
+from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
+from vision_mem.models.segmenters.embedded.windows import Window
 
 PROMPTS = {"mask": 0.5, "box": 0.3, "ellipse": 0.2}
 """Where the first mask comes from, and how often: the truth; GrabCut in the box; an ellipse."""

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.interrupt import StopSignals
+from vision_mem.runs.signals import StopSignals
 
 
 def keep_memory() -> None:

@@ -23,10 +23,10 @@ from miniature_questions import (
 )
 from miniature_watching import Pool, Reader, memory_config
 
-from vision_mem.evaluation.videoqa.ovobench import GROUPS
-from vision_mem.models.videoqa_options import ByLikelihood
-from vision_mem.models.videoqa_protocols import Question
-from vision_mem.streamquestions import CHOICES, StreamQuestion
+from vision_mem.evaluation.videoqa.datasets.ovobench import GROUPS
+from vision_mem.models.vlm.option_scores import ByLikelihood
+from vision_mem.models.vlm.protocol import Question
+from vision_mem.synthetic.qa_questions import CHOICES, StreamQuestion
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
 

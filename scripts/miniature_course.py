@@ -26,7 +26,7 @@ from miniature_seeing import Readers, see
 from miniature_watching import Pool
 
 from vision_mem.errors import InputError
-from vision_mem.models.miniature import miniature_network
+from vision_mem.models.vlm.miniature import miniature_network
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from miniature_seeing import Eyes, Readers
 from miniature_watching import Pool, read_watch
 from torch import Tensor
 
-from vision_mem.models.videoqa_chat import Prompt
-from vision_mem.models.videoqa_protocols import Question, VisualContext
-from vision_mem.streamquestions import StreamQuestion
-from vision_mem.streams import GeneratedStream, Visit
+from vision_mem.models.vlm.chat import Prompt
+from vision_mem.models.vlm.protocol import Question, VisualContext
+from vision_mem.synthetic.qa_questions import StreamQuestion
+from vision_mem.synthetic.qa_streams import GeneratedStream, Visit
 
 IGNORED = -100
 _PLACED = 0  # layer whose outcome must tell places

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.streams import (
+from vision_mem.synthetic.qa_streams import (
     BACKGROUNDS,
     CARD,
     COLOURS,

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vision_mem.evaluation.videoqa.ovobench import GROUPS
-from vision_mem.models.videoqa_options import in_words
-from vision_mem.models.videoqa_protocols import Question
-from vision_mem.streamquestions import CHOICES, StreamQuestion, ask_at
-from vision_mem.streams import GeneratedStream, StreamSettings, Visit
+from vision_mem.evaluation.videoqa.datasets.ovobench import GROUPS
+from vision_mem.models.vlm.option_scores import in_words
+from vision_mem.models.vlm.protocol import Question
+from vision_mem.synthetic.qa_questions import CHOICES, StreamQuestion, ask_at
+from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings, Visit
 
 CHECK_SEEDS, TRAIN_SEEDS = 5_000_000, 10_000_000
 CROWDED = 10_000_000

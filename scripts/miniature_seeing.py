@@ -20,9 +20,9 @@ from miniature_pictures import PARTS, UNKNOWN, Scene
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vision_mem.models.miniature import NAME, miniature_tokenizer
-from vision_mem.models.qwen_vl import QwenVideoModel
-from vision_mem.streams import BACKGROUNDS
+from vision_mem.models.vlm.miniature import NAME, miniature_tokenizer
+from vision_mem.models.vlm.qwen import QwenVideoModel
+from vision_mem.synthetic.qa_streams import BACKGROUNDS
 
 _SHARP = 0.1  # temperature of ``align``
 _LENGTH, _LENGTH_WEIGHT = 1.5, 0.02  # of visual tokens, about; words have 0.7 at first

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_mem.config import load_config
-from vision_mem.models.videoqa_protocols import EncodedGrid, Question, VisualContext
-from vision_mem.streams import GeneratedStream
+from vision_mem.models.vlm.protocol import EncodedGrid, Question, VisualContext
+from vision_mem.synthetic.qa_streams import GeneratedStream
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
 

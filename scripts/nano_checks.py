@@ -13,7 +13,7 @@ from nano_clips import Clip, render_clip
 from nano_pictures import Pictures
 
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.models.sam2 import Sam2Segmenter
+from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.tracking import TrackingSession
 from vision_mem.types import Frame, Prompt
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vision_mem.models.mem4d_losses import Truth
-from vision_mem.ops.pointmaps import moved, rigid_inverse
-from vision_mem.reconstruction.scenery import Scenery, SceneryConfig, make_scenery
-from vision_mem.reconstruction.synthetic import render
+from vision_mem.geometry.pointmaps import moved, rigid_inverse
+from vision_mem.models.mem4d.losses import Truth
+from vision_mem.synthetic.rgbd_bodies import Scenery, SceneryConfig, make_scenery
+from vision_mem.synthetic.rgbd_scene import render
 
 SHARD = 32
 SEEDS = {"train": 0, "check": 1_000_000, "test": 2_000_000}

@@ -11,8 +11,8 @@ import torch
 from reconstruction_clips import Clips, Kind
 from torch import Tensor
 
-from vision_mem.models.mem4d_losses import Truth, clip_loss, match_loss
-from vision_mem.models.mem4d_protocols import Decoded
+from vision_mem.models.mem4d.losses import Truth, clip_loss, match_loss
+from vision_mem.models.mem4d.protocol import Decoded
 from vision_mem.reconstruction.learned.stream import (
     Look,
     StreamState,

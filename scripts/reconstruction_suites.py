@@ -18,9 +18,9 @@ from reconstruction_clips import SEEDS, Clips, Kind, kept_clips, make_clips
 from reconstruction_learning import run_clip
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.trajectory import path_errors
-from vision_mem.models.mem4d_losses import Truth
-from vision_mem.models.mem4d_protocols import Decoded
+from vision_mem.evaluation.reconstruction.metrics.trajectory import path_errors
+from vision_mem.models.mem4d.losses import Truth
+from vision_mem.models.mem4d.protocol import Decoded
 
 AWAY = 48
 """Frames that a camera must be away for what it sees again to count as a revisit."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from vision_mem.errors import InputError
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import Mem4DConfig
+from vision_mem.models.mem4d.config import Mem4DConfig
+from vision_mem.models.mem4d.network import Mem4DNetwork
 
 Change = Callable[[Mem4DConfig], Mem4DConfig]
 

@@ -3,8 +3,9 @@
     python scripts/train_embedded.py --out runs/embedded --pictures runs/nano/pictures.zip
     python scripts/train_embedded.py --out runs/embedded ... --resume --minutes 60
 
-The trunk stays frozen. Pictures come as for ``train_nano.py``; those that ``vision_mem.scenes``
-makes its clips of are left out, so that these can judge what was learned (``bench/sweep.py``).
+The trunk stays frozen. Pictures come as for ``train_nano.py``; those that
+``vision_mem.synthetic.clip_scenes`` makes its clips of are left out, so that these can judge what
+was learned (``bench/sweep.py``).
 ``OUT`` gets ``checkpoint.pt``, ``curve.csv``, ``checks.csv`` and ``mask_decoder.safetensors``.
 """
 
@@ -38,12 +39,12 @@ from nano_pictures import PACKAGED, Pictures
 from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
 from vision_mem.models import use_threads
+from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.mask_decoder import MaskDecoder
-from vision_mem.models.weights import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
+from vision_mem.runs.signals import StopSignals
 
 
 @dataclass(frozen=True)

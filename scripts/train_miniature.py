@@ -38,10 +38,10 @@ from miniature_course import Course, Lessons, Plan
 from miniature_seeing import see
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
 from vision_mem.models import use_threads
-from vision_mem.models.miniature import miniature_network, miniature_tokenizer
-from vision_mem.models.weights import choose_device
+from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.vlm.miniature import miniature_network, miniature_tokenizer
+from vision_mem.runs.signals import StopSignals
 
 _JUDGED = 10_000  # number of the first stream for the last judgement; checks take the first ones
 MOST_PARAMETERS, MOST_BYTES = 10_000_000, 20 * 1024 * 1024

@@ -43,11 +43,11 @@ from nano_pictures import Pictures
 from nano_pseudo import PseudoClips
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
 from vision_mem.models import use_threads
-from vision_mem.models.nano_trunk import NanoTrunk
-from vision_mem.models.sam2_config import build_network, read_config
-from vision_mem.models.weights import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
+from vision_mem.runs.signals import StopSignals
 
 MOST_PARAMETERS, MOST_BYTES = 8_000_000, 16 * 1024 * 1024
 

@@ -45,12 +45,12 @@ from reconstruction_learning import KINDS, Lesson, check, draw_lesson, lesson_lo
 from reconstruction_variants import ALL, AllRows, varied_config
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.interrupt import StopSignals
 from vision_mem.models import use_threads
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import Mem4DConfig, config_to_text, named_config
-from vision_mem.models.mem4d_loading import SETTINGS
-from vision_mem.models.weights import choose_device, read_checkpoint
+from vision_mem.models.checkpoint import choose_device, read_checkpoint
+from vision_mem.models.mem4d.config import Mem4DConfig, config_to_text, named_config
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.own_weights import SETTINGS
+from vision_mem.runs.signals import StopSignals
 
 MOST_BYTES = 14 * 1000 * 1000
 _GOLDEN = (math.sqrt(5) - 1) / 2

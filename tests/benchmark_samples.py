@@ -234,7 +234,7 @@ def _many_boxes(number: int) -> Iterator[tuple[int, list[float]]]:
 
 
 def _run_lengths(number: int, frame: int) -> str:
-    from vision_mem.io.runlength import encode_mask
+    from vision_mem.formats.rle import encode_mask
 
     return f"{HEIGHT} {WIDTH} {encode_mask(mask(number, frame).astype(bool))}"
 

@@ -39,8 +39,8 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MP4 of 32 frames, 160x96: a cup that moves in front of a photograph."""
-    from vision_mem.io.export import write_video
-    from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
+    from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+    from vision_mem.visualization.contact_sheet import write_video
 
     scene = Scene(
         name="cup",

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vision_mem.evaluation.evaluate import Place, evaluate
-from vision_mem.evaluation.folder import EvaluationFolder
-from vision_mem.evaluation.prompted import PromptedJob
-from vision_mem.evaluation.records import Benchmark, Sequence
-from vision_mem.evaluation.resultfiles import layout_of
-from vision_mem.evaluation.runner import Failed, MakeSession
-from vision_mem.models.fakes import FakeSegmenter
-from vision_mem.models.protocols import ImageFeatures
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.runner import Failed, MakeSession
+from vision_mem.evaluation.sot.job import PromptedJob
+from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.result_files import layout_of
+from vision_mem.models.segmenters.fake import FakeSegmenter
+from vision_mem.models.segmenters.protocol import ImageFeatures
 from vision_mem.tracking import TrackingSession
 from vision_mem.types import Frame
 

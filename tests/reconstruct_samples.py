@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from vision_mem.cli import main
-from vision_mem.reconstruction.synthetic import SyntheticStream, TrueFrame
+from vision_mem.synthetic.rgbd_scene import SyntheticStream, TrueFrame
 
 FRAMES = 60
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vision_mem.formats.sintel import write_cam, write_dpt
+from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse
-from vision_mem.io.sintelfiles import write_cam, write_dpt
-from vision_mem.io.trajectories import write_trajectory
 
 WIDTH, HEIGHT = 32, 24
 CAMERA = Pinhole.from_centres(30.0, 30.0, 15.5, 11.5, WIDTH, HEIGHT)

@@ -6,11 +6,11 @@ import hashlib
 
 import torch
 
-from vision_mem.models.videoqa_protocols import EncodedGrid
+from vision_mem.models.vlm.protocol import EncodedGrid
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.records import GridEntry
-from vision_mem.videoqa.similarity import unit
+from vision_mem.videoqa.token_similarity import unit
 
 GRIDS, ROWS, COLS, WIDTH = 24, 6, 8, 16
 _D = torch.arange(WIDTH, dtype=torch.float64)

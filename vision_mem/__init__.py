@@ -37,7 +37,7 @@ _HOME = {
     "NavigationSession": "vision_mem.navigation",
     "load_config": "vision_mem.config",
     "load_segmenter": "vision_mem.models",
-    "load_video_model": "vision_mem.models.videoqa_loading",
+    "load_video_model": "vision_mem.models.vlm.load",
     "make_sinks": "vision_mem.io",
     "open_detector": "vision_mem.models.detectors",
     "open_source": "vision_mem.io",
@@ -55,11 +55,9 @@ if TYPE_CHECKING:
     from vision_mem.errors import SinkError as SinkError
     from vision_mem.errors import SourceError as SourceError
     from vision_mem.errors import VisionMemError as VisionMemError
-    from vision_mem.io import make_sinks as make_sinks
-    from vision_mem.io import open_source as open_source
     from vision_mem.models import load_segmenter as load_segmenter
     from vision_mem.models.detectors import open_detector as open_detector
-    from vision_mem.models.videoqa_loading import load_video_model as load_video_model
+    from vision_mem.models.vlm.load import load_video_model as load_video_model
     from vision_mem.mots import MotsConfig as MotsConfig
     from vision_mem.mots import MotsSession as MotsSession
     from vision_mem.navigation import NavigationConfig as NavigationConfig
@@ -68,6 +66,8 @@ if TYPE_CHECKING:
     from vision_mem.reconstruction import ReconstructionSession as ReconstructionSession
     from vision_mem.session import run as run
     from vision_mem.session import stream as stream
+    from vision_mem.sinks.registry import make_sinks as make_sinks
+    from vision_mem.sources.open import open_source as open_source
     from vision_mem.tracking import TrackingConfig as TrackingConfig
     from vision_mem.tracking import TrackingSession as TrackingSession
     from vision_mem.types import Detections as Detections

@@ -43,7 +43,7 @@ class Frame:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise InputError(
                 f"frame {self.index} has shape {self.image.shape} and type {self.image.dtype}; "
-                "expected (H, W, 3) uint8 RGB; convert it with vision_mem.io.to_rgb"
+                "expected (H, W, 3) uint8 RGB; convert it with vision_mem.sources.pixels.to_rgb"
             )
         if self.image.shape[0] == 0 or self.image.shape[1] == 0:
             raise InputError(f"frame {self.index} has no pixels: shape {self.image.shape}")

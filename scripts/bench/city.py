@@ -21,9 +21,9 @@ import json
 import sys
 from pathlib import Path
 
-from vision_mem.evaluation.navigation import CityExperiment, run_city_experiment
-from vision_mem.io.report import machine
-from vision_mem.navigation.city import DetectorConfig
+from vision_mem.evaluation.vln.city_experiment import CityExperiment, run_city_experiment
+from vision_mem.runs.tally import machine
+from vision_mem.synthetic.city import DetectorConfig
 
 
 def main() -> None:

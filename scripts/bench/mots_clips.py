@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vision_mem.crowds import CROWD_CLASSES, CrowdClip, CrowdSettings
 from vision_mem.evaluation.mots.records import RULES
+from vision_mem.formats.mot import MOT15, read_mot_text
+from vision_mem.formats.rle import runs_of_masks
+from vision_mem.formats.track_rows import TrackRecord, TrackRows, track_rows
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.io.mottext import MOT15, read_mot_text
-from vision_mem.io.runlength import runs_of_masks
-from vision_mem.io.trackrows import TrackRecord, TrackRows, track_rows
 from vision_mem.models.detectors import MotionConfig, MotionDetector
+from vision_mem.synthetic.crowds import CROWD_CLASSES, CrowdClip, CrowdSettings
 from vision_mem.types import Detections, Frame
 
 DETECTORS = ("truth", "faulty", "motion", "people")

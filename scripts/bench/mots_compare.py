@@ -26,11 +26,11 @@ from mots_clips import DETECTORS, Crowd, Folder, detections_of, rows_of
 from vision_mem.config import load_config
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.scores import count
+from vision_mem.formats.track_rows import TrackRecord
+from vision_mem.geometry.assignment import assign
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.io.trackrows import TrackRecord
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.mots import MotsConfig, MotsSession
-from vision_mem.ops.assignment import assign
 from vision_mem.types import Detections, Frame
 
 SHOWN = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDS", "FP", "FN")

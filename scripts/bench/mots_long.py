@@ -18,7 +18,7 @@ import numpy as np
 
 from vision_mem.config import load_config
 from vision_mem.models import use_threads
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.types import Detections, Frame
 

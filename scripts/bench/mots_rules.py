@@ -25,10 +25,10 @@ from mots_clips import Crowd, detections_of, rows_of
 from vision_mem.config import load_config
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.scores import count
-from vision_mem.io.trackrows import TrackRecord
+from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.models import load_segmenter, use_threads
-from vision_mem.models.embedded import EmbeddedSegmenter
-from vision_mem.models.embedded_config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.mots import MotsConfig, MotsSession
 
 RULES_OFF: dict[str, tuple[str, str]] = {

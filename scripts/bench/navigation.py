@@ -32,13 +32,13 @@ import numpy as np
 import psutil
 
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
+from vision_mem.navigation.ann_index import Neighbours
 from vision_mem.navigation.config import OctreeConfig, StoreConfig
-from vision_mem.navigation.kernels import choose
+from vision_mem.navigation.graph.topology import Place, Topology, Way
 from vision_mem.navigation.landmarks import LandmarkConfig
-from vision_mem.navigation.neighbours import Neighbours
-from vision_mem.navigation.octree import Octree
-from vision_mem.navigation.topology import Place, Topology, Way
-from vision_mem.navigation.vectors import UnitSums
+from vision_mem.navigation.mean_directions import UnitSums
+from vision_mem.navigation.space.kernels import choose
+from vision_mem.navigation.space.octree import Octree
 
 
 def have(name):

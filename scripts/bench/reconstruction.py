@@ -30,10 +30,10 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.geometry.poses import aligned, inverse, transform
-from vision_mem.io.rgbd import open_rgbd
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
-from vision_mem.reconstruction.scenery import SceneryConfig
-from vision_mem.reconstruction.synthetic import SyntheticStream
+from vision_mem.sources.rgbd import open_rgbd
+from vision_mem.synthetic.rgbd_bodies import SceneryConfig
+from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
 GHOST_M = 0.1
 

@@ -40,9 +40,9 @@ from reconstruction_variants import SHARED, VARIANTS, budget
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import named_config
-from vision_mem.models.weights import choose_device
+from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.mem4d.config import named_config
+from vision_mem.models.mem4d.network import Mem4DNetwork
 
 COLUMNS = ("abs rel", "abs rel static", "abs rel moving", "world static", "world moving", "ate",
            "rpe r", "mask iou", "revisit", "ghost")  # fmt: skip

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vision_mem.config import load_config
-from vision_mem.io import open_source
 from vision_mem.models import use_threads
-from vision_mem.models.videoqa_loading import load_video_model
+from vision_mem.models.vlm.load import load_video_model
+from vision_mem.sources.open import open_source
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
 

@@ -30,13 +30,13 @@ import torch
 from quality import Clip, clip_of, follow, generated_clips
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.overlap import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import ellipse_in
-from vision_mem.models.cutting import mask_from_box
-from vision_mem.models.embedded import EmbeddedSegmenter
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.embedded_estimate import candidate_evidence
-from vision_mem.scenes import Difficulty, random_scene
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
+from vision_mem.models.segmenters.embedded.mask_quality import candidate_evidence
+from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
+from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
@@ -133,7 +133,7 @@ class _Recorder:
 def fit(clips: Iterable[Clip], config: EmbeddedConfig) -> None:
     """Logistic regression of the true IoU on the evidence; good and bad masks weigh the same."""
     segmenter, recorder = EmbeddedSegmenter.load(device="cpu", config=config), _Recorder()
-    with patch("vision_mem.models.embedded_reading.candidate_evidence", recorder):
+    with patch("vision_mem.models.segmenters.embedded.candidates.candidate_evidence", recorder):
         for clip in clips:
             assert clip.masks is not None
             for preset in ("sam2", "none"):

@@ -261,7 +261,7 @@ def table(args: argparse.Namespace) -> None:
 
 def long_run(args: argparse.Namespace) -> None:
     if args.model == "fake":
-        from vision_mem.models.fakes import FakeSegmenter
+        from vision_mem.models.segmenters.fake import FakeSegmenter
 
         segmenter: Any = FakeSegmenter()
     elif args.model == "random":

@@ -36,9 +36,9 @@ import psutil
 import torch
 
 from vision_mem.config import load_config
-from vision_mem.models.videoqa_loading import load_video_model
-from vision_mem.models.videoqa_options import ByLikelihood
-from vision_mem.models.videoqa_protocols import Question
+from vision_mem.models.vlm.load import load_video_model
+from vision_mem.models.vlm.option_scores import ByLikelihood
+from vision_mem.models.vlm.protocol import Question
 from vision_mem.types import Frame
 from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.session import VideoMemorySession

@@ -33,16 +33,16 @@ import numpy as np
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.evaluation.runner import Failed, run_job
-from vision_mem.evaluation.videoqa.opening import open_videoqa_benchmark
-from vision_mem.evaluation.videoqa.ovobench import GROUPS
+from vision_mem.evaluation.engine.runner import Failed, run_job
+from vision_mem.evaluation.videoqa.datasets.open import open_videoqa_benchmark
+from vision_mem.evaluation.videoqa.datasets.ovobench import GROUPS
+from vision_mem.evaluation.videoqa.job import QuestionRun, VideoQaWorker, plan_questions
 from vision_mem.evaluation.videoqa.results import VideoQaResults
-from vision_mem.evaluation.videoqa.running import QuestionRun, VideoQaWorker, plan_questions
 from vision_mem.evaluation.videoqa.scores import score_answers
 from vision_mem.models import use_threads
-from vision_mem.models.videoqa_loading import load_video_model
-from vision_mem.models.videoqa_options import ByLikelihood
-from vision_mem.streamfiles import StreamSeries, prepare_streams
+from vision_mem.models.vlm.load import load_video_model
+from vision_mem.models.vlm.option_scores import ByLikelihood
+from vision_mem.synthetic.qa_sets import StreamSeries, prepare_streams
 from vision_mem.videoqa import VideoQaConfig
 
 PRESETS = ("default", "fifo", "uniform", "recent-only", "similarity-only", "full")

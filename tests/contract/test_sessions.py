@@ -12,22 +12,22 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.models.embedded import EmbeddedSegmenter
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.fakes import FakeSegmenter
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import (
+from vision_mem.models.mem4d.config import (
     DecoderConfig,
     EncoderConfig,
     PersistentConfig,
     named_config,
 )
-from vision_mem.models.videoqa_fakes import FakeVideoModel
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
+from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedSession, SegmentConfig, SegmentedSession
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig

@@ -7,13 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from vision_mem.evaluation.sets import (
-    FileTree,
-    boxes_around,
-    open_benchmark,
-    read_rows,
-)
-from vision_mem.evaluation.sets.lasot import test_names as lasot_test_names
+from vision_mem.evaluation.file_tree import FileTree
+from vision_mem.evaluation.number_rows import read_rows
+from vision_mem.evaluation.sot.datasets.lasot import test_names as lasot_test_names
+from vision_mem.evaluation.sot.datasets.mask_truth import boxes_around
+from vision_mem.evaluation.sot.datasets.open import open_benchmark
 
 pytestmark = pytest.mark.data
 

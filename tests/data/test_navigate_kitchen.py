@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from vision_mem.geometry.poses import transform
-from vision_mem.io.rgbd import open_rgbd
 from vision_mem.navigation import NavigationSession
-from vision_mem.navigation.levelling import turned
-from vision_mem.navigation.lifting import lift_pixel
-from vision_mem.navigation.planning import floor_plan
+from vision_mem.navigation.backprojection import lift_pixel
+from vision_mem.navigation.graph.path_planning import floor_plan
+from vision_mem.navigation.gravity import turned
 from vision_mem.pipelines.navigating import turn_of
+from vision_mem.sources.rgbd import open_rgbd
 
 pytestmark = pytest.mark.data
 

@@ -10,8 +10,8 @@ import pytest
 
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.navigation.config import OctreeConfig
-from vision_mem.navigation.octree import OCCUPIED, Octree
-from vision_mem.navigation.planning import PlanningConfig
+from vision_mem.navigation.graph.path_planning import PlanningConfig
+from vision_mem.navigation.space.octree import OCCUPIED, Octree
 
 pytestmark = pytest.mark.data
 

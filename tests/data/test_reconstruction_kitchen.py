@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vision_mem.geometry.poses import aligned, inverse, transform
-from vision_mem.io.rgbd import open_rgbd
 from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.sources.rgbd import open_rgbd
 
 pytestmark = pytest.mark.data
 

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from vision_mem.evaluation.navigation import Family, StreetRequest, average, evaluate_street
-from vision_mem.io.streetfiles import read_routes
-from vision_mem.navigation.navigators import follow_path, make_navigator
-from vision_mem.navigation.street import StreetGraph, bearing_of, nearest_heading, turn_between
+from vision_mem.evaluation.vln.job import StreetRequest, evaluate_street
+from vision_mem.evaluation.vln.metric_families import Family, average
+from vision_mem.formats.touchdown import read_routes
+from vision_mem.vln.action_spaces import follow_path, make_navigator
+from vision_mem.vln.graph import StreetGraph, bearing_of, nearest_heading, turn_between
 
 pytestmark = pytest.mark.data
 

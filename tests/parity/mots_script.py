@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from vision_mem.models.protocols import Candidates, ImageFeatures, SegmenterTraits
+from vision_mem.models.segmenters.protocol import Candidates, ImageFeatures, SegmenterTraits
 from vision_mem.types import Detections, Frame
 
 SIZE = (48, 96)

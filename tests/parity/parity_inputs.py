@@ -15,7 +15,7 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.models import load_segmenter
-from vision_mem.models.sam2 import Sam2Segmenter
+from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.tracking import TrackingConfig
 from vision_mem.types import Frame
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vision_mem.evaluation.mots import open_mot_benchmark, read_mot_results, score_tracks
-from vision_mem.evaluation.mots.comparison import make_comparison
+from vision_mem.evaluation.mots.metrics.comparison import make_comparison
 from vision_mem.evaluation.mots.scores import count
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "mots"

@@ -9,9 +9,9 @@ import pytest
 from parity_inputs import GOLDENS, golden
 
 from vision_mem.config import load_config
-from vision_mem.models.protocols import SegmenterTraits
-from vision_mem.tracking import TrackingConfig, motion
-from vision_mem.tracking.choice import CandidateScores, ChoiceState, choose_candidate
+from vision_mem.models.segmenters.protocol import SegmenterTraits
+from vision_mem.tracking import TrackingConfig, kalman
+from vision_mem.tracking.mask_selection import CandidateScores, ChoiceState, choose_candidate
 from vision_mem.tracking.policy import (
     FrameRecord,
     MemoryLimits,
@@ -40,17 +40,17 @@ def test_box_filter_over_five_hundred_steps():
     g = golden("kalman.npz")
     state = None
     for i in range(500):
-        np.testing.assert_array_equal(motion.measure(g["boxes"][i]), g["z"][i])
+        np.testing.assert_array_equal(kalman.measure(g["boxes"][i]), g["z"][i])
         if g["op"][i] == 0:
-            state = motion.start(g["boxes"][i])
+            state = kalman.start(g["boxes"][i])
         else:
-            ahead = motion.predict(state)
+            ahead = kalman.predict(state)
             close(ahead.mean, g["pred_mean"][i], 1e-10)
             close(ahead.covariance, g["pred_cov"][i], 1e-10)
             close(ahead.box, g["pred_box"][i], 1e-10)
-            overlaps = motion.motion_ious(ahead, g["cand"][i])
+            overlaps = kalman.motion_ious(ahead, g["cand"][i])
             np.testing.assert_allclose(overlaps, g["cand_iou"][i], rtol=0, atol=1e-9)
-            state = motion.update(ahead, g["boxes"][i]) if g["op"][i] == 1 else ahead
+            state = kalman.update(ahead, g["boxes"][i]) if g["op"][i] == 1 else ahead
         close(state.mean, g["mean"][i], 1e-10)
         close(state.covariance, g["cov"][i], 1e-10)
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import scorer_inputs as inputs
 
-from vision_mem.evaluation import davis, success, vot
-from vision_mem.evaluation.got10k import SUCCESS_THRESHOLDS
-from vision_mem.evaluation.regions import parse_region
-from vision_mem.evaluation.results import ResultSet
 from vision_mem.evaluation.scores import score_benchmark
-from vision_mem.evaluation.sets import open_benchmark
+from vision_mem.evaluation.sot.datasets.open import open_benchmark
+from vision_mem.evaluation.sot.metrics import davis, success, vot
+from vision_mem.evaluation.sot.metrics.got10k import SUCCESS_THRESHOLDS
+from vision_mem.evaluation.sot.results import ResultSet
+from vision_mem.evaluation.sot.vot_regions import parse_region
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "scorers"
 EXACT = 1e-12  # sums in another order

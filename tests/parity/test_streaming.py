@@ -12,9 +12,9 @@ import pytest
 import torch
 from parity_inputs import BOX, Perturbation, config, frame, segmenter
 
-from vision_mem.models.protocols import MemoryRead
+from vision_mem.models.segmenters.protocol import MemoryRead
 from vision_mem.tracking import TrackingSession, engine
-from vision_mem.tracking.memory import MaskMemory, Pointer, Remembered
+from vision_mem.tracking.memory_bank import MaskMemory, Pointer, Remembered
 from vision_mem.tracking.policy import FrameRecord
 from vision_mem.types import Prompt
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from vision_mem.cli import main
-from vision_mem.io.memoryfile import MemoryFile
+from vision_mem.videoqa.store import MemoryFile
 
 FPS, SECONDS = 8.0, 12
 ORDER = ("grey", "red", "grey", "blue", "grey", "green")
@@ -25,7 +25,7 @@ RGB = {"grey": (115, 115, 115), "red": (220, 40, 40), "blue": (40, 60, 220), "gr
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve seconds: a grey wall, and a coloured square on it for two seconds at a time."""
-    from vision_mem.io.export import write_video
+    from vision_mem.visualization.contact_sheet import write_video
 
     def image(t: int) -> np.ndarray:
         picture = np.full((80, 120, 3), RGB["grey"], np.uint8)
@@ -218,8 +218,8 @@ def test_the_miniature_talks_about_generated_streams(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("transformers")
-    from vision_mem.io.export import write_video
-    from vision_mem.streams import GeneratedStream, StreamSettings
+    from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings
+    from vision_mem.visualization.contact_sheet import write_video
 
     stream = GeneratedStream(StreamSettings(seed=4242, seconds=40, scene_beats=3))
     path = tmp_path / "stream.mp4"

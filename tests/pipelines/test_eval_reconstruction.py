@@ -16,11 +16,11 @@ import scene_samples as samples
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.reconstruction.opening import SCENE_SETS
+from vision_mem.evaluation.reconstruction.datasets.open import SCENE_SETS
 from vision_mem.evaluation.reconstruction.records import TASKS
+from vision_mem.formats.ply import write_ply
+from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, quaternion_from, transform
-from vision_mem.io.ply import write_ply
-from vision_mem.io.trajectories import write_trajectory
 
 ROOMS = "rooms=2,frames=12,width=64,height=48,seed=2000101"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from vision_mem.cli import main
-from vision_mem.navigation.city import CityConfig, make_city
-from vision_mem.navigation.cityroutes import make_routes, write_city
+from vision_mem.synthetic.city import CityConfig, make_city
+from vision_mem.synthetic.city_routes import make_routes, write_city
 
 
 @pytest.fixture(scope="module")

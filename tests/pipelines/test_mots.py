@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vision_mem.cli import main
-from vision_mem.io.motsfiles import KITTI_MOTS, MOTS_CHALLENGE, check_mots_pngs, check_mots_text
-from vision_mem.io.mottext import check_kitti_labels, check_mot_text
+from vision_mem.formats.mot import check_kitti_labels, check_mot_text
+from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, check_mots_pngs, check_mots_text
 
 FRAMES, EMPTY, HEIGHT, WIDTH = 48, 12, 96, 160
 COLOURS = ((220, 60, 40), (40, 90, 230), (240, 220, 60))
@@ -36,7 +36,7 @@ def _box(number: int, t: int) -> tuple[int, int, int, int] | None:
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MP4: a still background, empty at first, then blocks that cross it."""
-    from vision_mem.io.export import write_video
+    from vision_mem.visualization.contact_sheet import write_video
 
     rng = np.random.default_rng(3)
     background = rng.integers(90, 140, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)

@@ -18,11 +18,11 @@ import pytest
 
 from vision_mem.cli import main
 from vision_mem.geometry.poses import make_pose
-from vision_mem.io.images import read_image
-from vision_mem.io.topdown import OBSTACLE, PATH, THING
 from vision_mem.navigation import NavigationSession
-from vision_mem.navigation.rooms import Room
 from vision_mem.pipelines.mapping import film_room
+from vision_mem.sources.images import read_image
+from vision_mem.synthetic.furnished_room import Room
+from vision_mem.visualization.bev import OBSTACLE, PATH, THING
 
 FAST = ("--set", "octree.kernels=numpy", "--pixels", "2")
 SOFA = ("--landmark", "red sofa=0.6,2.1,0.5")

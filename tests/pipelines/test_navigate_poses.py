@@ -7,12 +7,12 @@ import json
 import numpy as np
 
 from vision_mem.cli import main
+from vision_mem.formats.rgbd_folders import write_seven_scenes
 from vision_mem.geometry.poses import make_pose, rotation_from
-from vision_mem.io.rgbdwriting import write_seven_scenes
 from vision_mem.navigation import Key, NavigationSession, Observation
-from vision_mem.navigation.lifting import cloud, lift
-from vision_mem.navigation.rooms import FURNITURE, Furniture, Room
+from vision_mem.navigation.backprojection import cloud, lift
 from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.synthetic.furnished_room import FURNITURE, Furniture, Room
 
 FAST = ("--set", "octree.kernels=numpy", "--pixels", "2")
 SOFA = ("--landmark", "red sofa=0.6,2.1,0.5")

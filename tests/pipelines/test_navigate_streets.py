@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from vision_mem.cli import main
-from vision_mem.navigation.city import CityConfig, make_city
-from vision_mem.navigation.cityroutes import make_routes, write_city
-from vision_mem.navigation.streetmemory import LongMemory
+from vision_mem.synthetic.city import CityConfig, make_city
+from vision_mem.synthetic.city_routes import make_routes, write_city
+from vision_mem.vln.memory import LongMemory
 
 
 @pytest.fixture(scope="module")

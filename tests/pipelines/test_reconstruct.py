@@ -17,11 +17,11 @@ import pytest
 from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 
 from vision_mem.cli import main
+from vision_mem.formats.rgbd_folders import write_tum
+from vision_mem.formats.trajectory import read_trajectory
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.rgbdwriting import write_tum
-from vision_mem.io.trajectories import read_trajectory
 from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.sources.rgbd_frame import RgbdFrame
 
 SAVES = "trajectory,kitti,depth,depth-npz,dynamic,video,events,tracks,map,mesh,topdown,report"
 
@@ -65,7 +65,7 @@ def _decoded(path: Path) -> list[np.ndarray]:
 
 
 def test_the_recording_is_read_back_as_it_was_written(room: Path) -> None:
-    from vision_mem.io.rgbd import open_rgbd
+    from vision_mem.sources.rgbd import open_rgbd
 
     for true, read in zip(film(), open_rgbd(room), strict=True):
         assert np.array_equal(read.image, true.frame.image)
@@ -76,7 +76,7 @@ def test_the_recording_is_read_back_as_it_was_written(room: Path) -> None:
 
 
 def test_every_output_says_what_the_session_said(room: Path, whole: Path) -> None:
-    from vision_mem.io.rgbd import open_rgbd
+    from vision_mem.sources.rgbd import open_rgbd
 
     session = ReconstructionSession()
     events, moving = [], []

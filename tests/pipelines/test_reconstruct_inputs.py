@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.rgbdwriting import write_tum
-from vision_mem.io.trajectories import read_trajectory
+from vision_mem.formats.rgbd_folders import write_tum
+from vision_mem.formats.trajectory import read_trajectory
+from vision_mem.sources.rgbd_frame import RgbdFrame
 
 
 @pytest.fixture(scope="module")

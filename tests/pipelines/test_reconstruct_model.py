@@ -13,14 +13,14 @@ import torch
 from mem4d_checkpoint_samples import peer_state, write_peer
 from reconstruct_samples import film, ply, reconstruct
 
-from vision_mem.io.export import write_video
-from vision_mem.io.rgbdwriting import write_tum
-from vision_mem.io.sources import open_source
-from vision_mem.io.trajectories import read_trajectory
-from vision_mem.models.mem4d_checkpoints import from_checkpoint
+from vision_mem.formats.rgbd_folders import write_tum
+from vision_mem.formats.trajectory import read_trajectory
+from vision_mem.models.mem4d.load import from_checkpoint
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedSession
 from vision_mem.reconstruction.records import MOVING
+from vision_mem.sources.open import open_source
+from vision_mem.visualization.contact_sheet import write_video
 
 SAVES = "trajectory,depth-npz,events,map"
 FRAMES = 14

@@ -126,8 +126,8 @@ def test_scoring_needs_no_torch(vision_mem):
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
     """A generated set of many objects, its truth as results, and a copy with a hole."""
-    from vision_mem.crowdfiles import write_crowd
-    from vision_mem.crowds import CrowdSettings
+    from vision_mem.synthetic.crowd_sets import write_crowd
+    from vision_mem.synthetic.crowds import CrowdSettings
 
     root = tmp_path_factory.mktemp("crowd")
     write_crowd(root, [CrowdSettings(frames=12, width=160, height=96, objects=3, ignored=False)])

@@ -246,7 +246,7 @@ def test_an_error_half_way_leaves_a_run_to_continue(
     small_clip: Path, tmp_path: Path, whole_run: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from vision_mem.errors import SinkError
-    from vision_mem.io.masks import Diary
+    from vision_mem.sinks.masks import Diary
 
     write = Diary.write
 

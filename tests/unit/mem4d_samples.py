@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import (
+from vision_mem.models.mem4d.config import (
     DecoderConfig,
     EncoderConfig,
     Mem4DConfig,
@@ -16,8 +15,9 @@ from vision_mem.models.mem4d_config import (
     TransientConfig,
     named_config,
 )
-from vision_mem.models.mem4d_losses import Truth
-from vision_mem.models.mem4d_protocols import Decoded, Entry
+from vision_mem.models.mem4d.losses import Truth
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.protocol import Decoded, Entry
 from vision_mem.types import Frame
 
 SIDE = 32

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from vision_mem.models import miniature
+from vision_mem.models.vlm import miniature
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,8 +10,8 @@ import pytest
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.navigation.config import OctreeConfig
-from vision_mem.navigation.sights import Sight, Visit
-from vision_mem.navigation.streetmemory import LongMemory
+from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.observations import Sight, Visit
 
 LOW, HIGH = np.array([-3.0, -1.6, -1.0]), np.array([3.0, 1.0, 4.0])
 THINGS = {"red door": (2.9, 0.0, 2.0), "blue box": (-1.0, 0.5, 3.0), "lamp": (0.0, -1.0, 3.8)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.rgbdframe import RgbdFrame
+from vision_mem.sources.rgbd_frame import RgbdFrame
 
 CAMERA = Pinhole.from_field_of_view(60, 96, 72)
 

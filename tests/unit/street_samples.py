@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vision_mem.io.streetfiles import StreetFiles
-from vision_mem.navigation.street import StreetGraph, bearing_of, to_degrees
+from vision_mem.formats.touchdown import StreetFiles
+from vision_mem.vln.graph import StreetGraph, bearing_of, to_degrees
 
 
 def graph_of(

@@ -6,11 +6,11 @@ import itertools
 
 from street_samples import graph_of, walk
 
-from vision_mem.navigation.episodes import Episode, StreetTask, WordWorld, run_episode
-from vision_mem.navigation.navigators import make_navigator
-from vision_mem.navigation.sights import Visit
-from vision_mem.navigation.street import StreetGraph
-from vision_mem.navigation.streetmemory import LongMemory
+from vision_mem.vln.action_spaces import make_navigator
+from vision_mem.vln.environment import Episode, StreetTask, WordWorld, run_episode
+from vision_mem.vln.graph import StreetGraph
+from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.observations import Visit
 
 # Two crossings, 40 m apart; a pharmacy at the corner of the second, a bank up its north arm.
 #

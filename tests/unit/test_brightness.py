@@ -10,13 +10,13 @@ import pytest
 
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse, rotation_angle
-from vision_mem.io.rgbdframe import RgbdFrame
 from vision_mem.reconstruction import ReconstructionSession
-from vision_mem.reconstruction.brightness import left_over, likeness, motion_of_brightness
 from vision_mem.reconstruction.config import ReconstructionConfig
-from vision_mem.reconstruction.scenery import SceneryConfig
-from vision_mem.reconstruction.synthetic import SyntheticStream
-from vision_mem.reconstruction.thinned import thin
+from vision_mem.reconstruction.photometric import left_over, likeness, motion_of_brightness
+from vision_mem.reconstruction.working_size import thin
+from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.synthetic.rgbd_bodies import SceneryConfig
+from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
 CAMERA = Pinhole.from_field_of_view(60, 160, 120)
 DEPTH = np.full((120, 160), 2.0, np.float32)

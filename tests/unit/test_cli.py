@@ -126,12 +126,12 @@ def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str], tmp_p
 def test_doctor_says_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vision_mem.io import checkup
+    from vision_mem.runs import doctor
 
     def broken(path: Path, frames: object) -> None:
         raise OSError("no such encoder")
 
-    monkeypatch.setattr(checkup, "_write_h264", broken)
+    monkeypatch.setattr(doctor, "_write_h264", broken)
     assert cli.main(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "FAILS   no such encoder" in shown

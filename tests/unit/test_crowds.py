@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_mem.crowdfiles import write_crowd
-from vision_mem.crowds import IGNORED, CrowdClip, CrowdSettings
 from vision_mem.errors import InputError, SinkError
 from vision_mem.evaluation.mots import open_mot_benchmark, read_mot_results, score_tracks
 from vision_mem.evaluation.mots.records import read_truth
+from vision_mem.formats.mot import check_kitti_labels
+from vision_mem.formats.mots import check_mots_text
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.io.motsfiles import check_mots_text
-from vision_mem.io.mottext import check_kitti_labels
+from vision_mem.synthetic.crowd_sets import write_crowd
+from vision_mem.synthetic.crowds import IGNORED, CrowdClip, CrowdSettings
 
 SMALL = CrowdSettings(seed=4, frames=90, width=160, height=96, objects=5)
 

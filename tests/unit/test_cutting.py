@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_mem.models.cutting import click_score, mask_from_box, masks_from_points
-from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
+from vision_mem.models.segmenters.embedded.grabcut import (
+    click_score,
+    mask_from_box,
+    masks_from_points,
+)
+from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
 
 
 def iou(one, two):

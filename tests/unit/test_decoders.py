@@ -11,7 +11,7 @@ import pytest
 from media_samples import encode, index_of, picture
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.io import open_source
+from vision_mem.sources.open import open_source
 
 OTHERS = ("decord", "opencv")
 

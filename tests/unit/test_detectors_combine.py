@@ -19,7 +19,7 @@ from vision_mem.models.detectors import (
     Within,
     non_maximum,
 )
-from vision_mem.models.detectors.combine import renamed
+from vision_mem.models.detectors.filters import renamed
 from vision_mem.models.detectors.region import points_inside
 from vision_mem.types import Detections, Frame
 

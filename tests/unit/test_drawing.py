@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from media_samples import absent, picture, result, seen
 
-from vision_mem.io import Painter, colour_of
-from vision_mem.io.drawing import davis_palette
 from vision_mem.types import ObjectResult
+from vision_mem.visualization.draw import Painter, colour_of, davis_palette
 
 SIZE = (96, 128)
 PLAIN = {"labels": False, "counter": False}

@@ -12,12 +12,12 @@ import torch
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models import load_segmenter
-from vision_mem.models.embedded import EmbeddedSegmenter
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.embedded_state import remembered
-from vision_mem.models.protocols import MemoryRead
-from vision_mem.scenes import Difficulty, random_scene
-from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.object_state import remembered
+from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
+from vision_mem.models.segmenters.protocol import MemoryRead
+from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
+from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.tracking.policy import PolicyConfig
 from vision_mem.types import Frame, Prompt

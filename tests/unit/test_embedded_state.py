@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.embedded_state import ObjectState, remembered
-from vision_mem.models.propagation import Window
-from vision_mem.models.protocols import MemoryEntry, MemoryRead
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.object_state import ObjectState, remembered
+from vision_mem.models.segmenters.embedded.windows import Window
+from vision_mem.models.segmenters.protocol import MemoryEntry, MemoryRead
 
 STATE = ObjectState(
     Window(-3, 7, 64), np.array([20.0, 10.0]), 150.0, 2, 0.75, np.array([1.0, 2, 21, 12]), 0.5

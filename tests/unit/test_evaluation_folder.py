@@ -22,13 +22,13 @@ from evaluation_samples import (
 )
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.evaluation.evaluate import Place, evaluate
-from vision_mem.evaluation.folder import EvaluationFolder
-from vision_mem.evaluation.progress import EvaluationProgress, clock
-from vision_mem.evaluation.records import Sequence
-from vision_mem.evaluation.resultfiles import is_whole
-from vision_mem.evaluation.runner import Advanced, Failed, Finished, WorkerLost
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.progress import EvaluationProgress, clock
+from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.runner import Advanced, Failed, Finished, WorkerLost
 from vision_mem.evaluation.selection import choose_sequences, parse_shard
+from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.result_files import is_whole
 from vision_mem.evaluation.submission import write_submission
 
 NOBODY = np.zeros((0, 4))
@@ -91,7 +91,7 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    from vision_mem.models.fakes import FakeSegmenter
+    from vision_mem.models.segmenters.fake import FakeSegmenter
     from vision_mem.tracking import TrackingSession
 
     benchmark = box_set(tmp_path / "set", 2)
@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half(tmp_path: Path, monkeypatch)
 
     folder = EvaluationFolder(tmp_path / "out", {})
     folder.begin()
-    monkeypatch.setattr("vision_mem.evaluation.folder.os.fsync", full)
+    monkeypatch.setattr("vision_mem.evaluation.engine.folder.os.fsync", full)
     done = Finished("dog", {"dog/1.png": b"x"}, {})
     for each in (done, replace(done, files={"dog.txt": b"1"})):
         with pytest.raises(VisionMemError, match="no space left"):
@@ -216,7 +216,7 @@ def test_places_are_checked(wrong: dict) -> None:
 def test_progress_counts_every_frame_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vision_mem.evaluation.progress._PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("vision_mem.evaluation.engine.progress._PLAIN_EVERY_S", 0.0)
     jobs = jobs_of(box_set(tmp_path, 3))
     with EvaluationProgress(jobs, done=2) as progress:
         for message, frames in [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.filetree import (
+from vision_mem.evaluation.file_tree import (
     MAX_BYTES,
     FileTree,
     TrackerFiles,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.interrupt import StopSignals
-from vision_mem.io.progress import Progress, some
-from vision_mem.io.prompts import plan_prompts
-from vision_mem.io.report import Tally
+from vision_mem.formats.prompts import plan_prompts
+from vision_mem.runs.progress import Progress, some
+from vision_mem.runs.signals import StopSignals
+from vision_mem.runs.tally import Tally
 from vision_mem.types import Event, Frame, MemoryUsage, ObjectResult, SourceInfo, TrackingResult
 
 follow = importlib.import_module("vision_mem.pipelines.follow")
@@ -137,7 +137,7 @@ def test_counts_and_words() -> None:
 def test_progress_is_plain_lines_where_nobody_watches(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vision_mem.io.progress._PLAIN_EVERY_S", 0.0)
+    monkeypatch.setattr("vision_mem.runs.progress._PLAIN_EVERY_S", 0.0)
     with Progress(INFO, done=5) as progress:
         progress.update(_result(0), MemoryUsage(3, 2_500_000))
         progress.update(_result(1, False), MemoryUsage(3, 2_500_000))

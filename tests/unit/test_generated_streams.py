@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.streamquestions import (
+from vision_mem.synthetic.qa_questions import (
     CHOICES,
     FORWARD,
     StreamMoments,
@@ -17,7 +17,7 @@ from vision_mem.streamquestions import (
     ask_at,
     ask_stream,
 )
-from vision_mem.streams import (
+from vision_mem.synthetic.qa_streams import (
     CARD,
     COLOURS,
     MOTIONS,
@@ -27,7 +27,7 @@ from vision_mem.streams import (
     GeneratedStream,
     StreamSettings,
 )
-from vision_mem.streamtemplates import UNABLE
+from vision_mem.synthetic.qa_templates import UNABLE
 
 STREAMS = [GeneratedStream(StreamSettings(seed=seed, noise=0)) for seed in range(12)]
 NAMES = list(COLOURS)

@@ -115,7 +115,7 @@ def test_every_file_keeps_to_its_layer(root: Path) -> None:
     ("layer", "line"),
     [
         ("geometry", "from vision_mem.tracking import TrackingSession"),
-        ("tracking", "from vision_mem.models.sam2 import Sam2Segmenter"),
+        ("tracking", "from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter"),
         ("tracking", "import cv2"),
         ("types", "import torchvision"),
         ("cli", "from vision_mem.tracking.session import TrackingSession"),

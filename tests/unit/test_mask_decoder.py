@@ -14,16 +14,16 @@ from safetensors.torch import load_file, save_file
 
 from vision_mem.errors import ModelError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.models import mask_decoder
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.embedded import EmbeddedSegmenter
-from vision_mem.models.embedded_config import EmbeddedConfig
-from vision_mem.models.embedded_frame import EncodedFrame
-from vision_mem.models.embedded_networks import EmbeddedNetworks
-from vision_mem.models.mask_decoder import MaskDecoder
-from vision_mem.models.voting import Remembered, vote
-from vision_mem.scenes import Difficulty, random_scene
-from vision_mem.synthetic import SyntheticClip
+from vision_mem.models.segmenters.embedded import mask_decoder
+from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.frame import EncodedFrame
+from vision_mem.models.segmenters.embedded.label_propagation import Remembered, vote
+from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
+from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
+from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
+from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
+from vision_mem.synthetic.clips import SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.davis import (
+from vision_mem.evaluation.sot.metrics.davis import (
     ObjectScore,
     boundary_f,
     davis_measures,
@@ -14,8 +14,9 @@ from vision_mem.evaluation.davis import (
     statistics,
     true_labels,
 )
-from vision_mem.evaluation.got10k import clipped_iou, counted_iou, got10k_measures
-from vision_mem.evaluation.regions import (
+from vision_mem.evaluation.sot.metrics.got10k import clipped_iou, counted_iou, got10k_measures
+from vision_mem.evaluation.sot.metrics.vot import RunScore, run_measures, score_anchors, score_run
+from vision_mem.evaluation.sot.vot_regions import (
     Region,
     code,
     mask,
@@ -24,7 +25,6 @@ from vision_mem.evaluation.regions import (
     rectangle,
     region_overlap,
 )
-from vision_mem.evaluation.vot import RunScore, run_measures, score_anchors, score_run
 
 
 def square(top, left, side, size=(60, 80)):

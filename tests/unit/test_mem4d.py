@@ -13,19 +13,7 @@ from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import (
-    DecoderConfig,
-    Mem4DConfig,
-    MotionConfig,
-    PersistentConfig,
-    config_to_text,
-    named_config,
-)
-from vision_mem.models.mem4d_encoder import MotionEncoder
-from vision_mem.models.mem4d_layers import grid_positions, rotate
-from vision_mem.models.mem4d_loading import SETTINGS, load_mem4d
-from vision_mem.ops.pointmaps import (
+from vision_mem.geometry.pointmaps import (
     assemble,
     focal_of,
     matrix_to_quaternion,
@@ -35,6 +23,18 @@ from vision_mem.ops.pointmaps import (
     weighted_resection,
     weighted_rigid,
 )
+from vision_mem.models.mem4d.config import (
+    DecoderConfig,
+    Mem4DConfig,
+    MotionConfig,
+    PersistentConfig,
+    config_to_text,
+    named_config,
+)
+from vision_mem.models.mem4d.encoder import MotionEncoder
+from vision_mem.models.mem4d.layers import grid_positions, rotate
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.own_weights import SETTINGS, load_mem4d
 from vision_mem.reconstruction.learned import LearnedSession
 from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
 

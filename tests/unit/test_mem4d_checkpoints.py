@@ -14,23 +14,17 @@ from peer_shapes import MINI, MINI_LINEAR, REAL, cut3r_shapes, dust3r_shapes, me
 from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_checkpoints import (
-    MEMORIES,
-    fill,
-    from_checkpoint,
-    inspect,
-    load_network,
-)
-from vision_mem.models.mem4d_config import config_to_text, named_config
-from vision_mem.models.mem4d_dpt import ConditionBlock, DptHead
-from vision_mem.models.mem4d_heads import points_and_confidence
-from vision_mem.models.mem4d_layers import grid_positions
-from vision_mem.models.mem4d_loading import SETTINGS
-from vision_mem.models.mem4d_protocols import Entry, Read
-from vision_mem.models.mem4d_slots import slot_positions
-from vision_mem.models.mem4d_weightfile import WeightFile
-from vision_mem.reconstruction.learned.slots import SlotStore, gate
+from vision_mem.models.mem4d.config import config_to_text, named_config
+from vision_mem.models.mem4d.dpt import ConditionBlock, DptHead
+from vision_mem.models.mem4d.heads import points_and_confidence
+from vision_mem.models.mem4d.layers import grid_positions
+from vision_mem.models.mem4d.load import MEMORIES, fill, from_checkpoint, inspect, load_network
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.own_weights import SETTINGS
+from vision_mem.models.mem4d.protocol import Entry, Read
+from vision_mem.models.mem4d.state_tokens import slot_positions
+from vision_mem.models.mem4d.weight_file import WeightFile
+from vision_mem.reconstruction.learned.recurrent_state import SlotStore, gate
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 EYE = torch.eye(4)[None]

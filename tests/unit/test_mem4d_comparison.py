@@ -12,8 +12,8 @@ import torch
 from mem4d_samples import small_config, small_network
 
 from vision_mem.errors import InputError
-from vision_mem.models.mem4d import Mem4DNetwork
-from vision_mem.models.mem4d_config import named_config
+from vision_mem.models.mem4d.config import named_config
+from vision_mem.models.mem4d.network import Mem4DNetwork
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,17 +11,17 @@ from mem4d_samples import SIDE, frames, small_config, small_network
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.models.mem4d_config import (
+from vision_mem.models.mem4d.config import (
     DecoderConfig,
     MotionConfig,
     PersistentConfig,
     TransientConfig,
 )
 from vision_mem.reconstruction.learned import LearnedConfig, LearnedSession
-from vision_mem.reconstruction.learned.pictures import Placing
+from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.stream import StreamState, advance, prepare
 from vision_mem.reconstruction.records import LOST, MOVING, UNKNOWN
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame
 
 

@@ -14,10 +14,10 @@ from peer_shapes import MINI, MINI_LINEAR
 from torch import Tensor
 
 from vision_mem.errors import ModelError
-from vision_mem.io.snapshots import pack_state, unpack_state
-from vision_mem.models.mem4d_checkpoints import from_checkpoint
+from vision_mem.formats.snapshot import pack_state, unpack_state
+from vision_mem.models.mem4d.load import from_checkpoint
 from vision_mem.reconstruction.learned import LearnedSession
-from vision_mem.reconstruction.learned.slots import SlotStore
+from vision_mem.reconstruction.learned.recurrent_state import SlotStore
 from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
 from vision_mem.types import Frame
 

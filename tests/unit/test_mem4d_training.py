@@ -11,9 +11,10 @@ import torch
 from mem4d_samples import perfect, small_config, small_network
 from safetensors.torch import save_file
 
-from vision_mem.models.mem4d_config import LossConfig, named_config
-from vision_mem.models.mem4d_loading import load_mem4d
-from vision_mem.models.mem4d_losses import (
+from vision_mem.geometry.pointmaps import moved
+from vision_mem.models.checkpoint import read_checkpoint
+from vision_mem.models.mem4d.config import LossConfig, named_config
+from vision_mem.models.mem4d.losses import (
     clip_loss,
     mask_loss,
     match_loss,
@@ -21,9 +22,8 @@ from vision_mem.models.mem4d_losses import (
     scale_of,
     still_loss,
 )
-from vision_mem.models.mem4d_protocols import Decoded
-from vision_mem.models.weights import read_checkpoint
-from vision_mem.ops.pointmaps import moved
+from vision_mem.models.mem4d.own_weights import load_mem4d
+from vision_mem.models.mem4d.protocol import Decoded
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,9 +19,9 @@ from peer_shapes import MINI
 from safetensors.torch import load_file, save_file
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.mem4d_checkpoints import from_checkpoint
-from vision_mem.models.mem4d_keys import DUST3R, family_of, plan
-from vision_mem.models.mem4d_weightfile import (
+from vision_mem.models.mem4d.convert import DUST3R, family_of, plan
+from vision_mem.models.mem4d.load import from_checkpoint
+from vision_mem.models.mem4d.weight_file import (
     COMMAND,
     convert,
     main,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vision_mem.models.protocols import MemoryEntry
-from vision_mem.tracking.memory import MaskMemory, count_usage
+from vision_mem.models.segmenters.protocol import MemoryEntry
+from vision_mem.tracking.memory_bank import MaskMemory, count_usage
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
 
 LIMITS = MemoryLimits(slots=6, pointers=15, prompts=2)

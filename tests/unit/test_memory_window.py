@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.models.fakes import FakeSegmenter
-from vision_mem.models.protocols import MemoryEntry
+from vision_mem.models.segmenters.fake import FakeSegmenter
+from vision_mem.models.segmenters.protocol import MemoryEntry
 from vision_mem.tracking import PolicyConfig, TrackingConfig
 from vision_mem.tracking.engine import Engine
-from vision_mem.tracking.memory import MaskMemory
+from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits
 from vision_mem.types import Frame, Prompt
 

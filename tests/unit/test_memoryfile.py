@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError, ModelError, SinkError
-from vision_mem.io.memoryfile import MemoryFile
+from vision_mem.videoqa.store import MemoryFile
 
 ABOUT = {"model_id": "toy", "config": {"budget": 5}}
 
@@ -108,7 +108,7 @@ def test_a_reader_sees_the_latest_whole_state_while_another_writes(
 def test_a_second_writer_is_told_in_one_line(
     tmp_path: Path, opened: Callable[..., MemoryFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vision_mem.io.memoryfile._WAIT_S", 0.05)
+    monkeypatch.setattr("vision_mem.videoqa.store._WAIT_S", 0.05)
     first = opened(tmp_path / "m.vmem", ABOUT)
     second = opened(tmp_path / "m.vmem", ABOUT)
     with first._transaction(), pytest.raises(SinkError, match="another program writes"):

@@ -12,13 +12,13 @@ import torch
 from miniature_parts import learning, network, one_thread, scripts, watching
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.evaluation.videoqa.ovobench import queries_of
-from vision_mem.models import miniature
-from vision_mem.models.videoqa_chat import SYSTEM, Chat
-from vision_mem.models.videoqa_protocols import AnswerPiece, Question
-from vision_mem.streamfiles import entries_of
-from vision_mem.streamquestions import ask_stream
-from vision_mem.streams import GeneratedStream, StreamSettings
+from vision_mem.evaluation.videoqa.datasets.ovobench import queries_of
+from vision_mem.models.vlm import miniature
+from vision_mem.models.vlm.chat import SYSTEM, Chat
+from vision_mem.models.vlm.protocol import AnswerPiece, Question
+from vision_mem.synthetic.qa_questions import ask_stream
+from vision_mem.synthetic.qa_sets import entries_of
+from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
 from vision_mem.videoqa.salience import QUESTIONS
@@ -118,7 +118,7 @@ def test_a_run_in_pieces_gives_the_same_bits(scripts, whole_run, tmp_path, capsy
 
 
 def test_an_exported_model_opens_and_answers(scripts, whole_run, tmp_path, monkeypatch, capsys):
-    from vision_mem.models.videoqa_loading import load_video_model
+    from vision_mem.models.vlm.load import load_video_model
 
     folder = tmp_path / "model"
     words = ["--out", str(whole_run), "--export", str(folder)]
@@ -152,7 +152,7 @@ def test_what_is_too_large_is_not_exported(scripts, tmp_path):
 
 
 def test_without_weights_one_line_says_how_to_get_them(monkeypatch, tmp_path):
-    from vision_mem.models.videoqa_loading import load_video_model
+    from vision_mem.models.vlm.load import load_video_model
 
     monkeypatch.setattr(miniature, "FOLDER", tmp_path)
     with pytest.raises(ModelError) as caught:
@@ -194,7 +194,7 @@ def test_checks_ask_a_session_and_know_right_from_wrong(
 
 @pytest.fixture(scope="module")
 def shipped():
-    from vision_mem.models.videoqa_loading import load_video_model
+    from vision_mem.models.vlm.load import load_video_model
 
     return load_video_model("miniature", device="cpu")
 

@@ -17,10 +17,16 @@ from miniature_parts import (
     watching,
 )
 
-from vision_mem.models import miniature
-from vision_mem.models.videoqa_options import ByLikelihood, in_words
-from vision_mem.models.videoqa_protocols import Question
-from vision_mem.streams import BACKGROUNDS, COLOURS, SHAPES, GeneratedStream, StreamSettings
+from vision_mem.models.vlm import miniature
+from vision_mem.models.vlm.option_scores import ByLikelihood, in_words
+from vision_mem.models.vlm.protocol import Question
+from vision_mem.synthetic.qa_streams import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    GeneratedStream,
+    StreamSettings,
+)
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
 

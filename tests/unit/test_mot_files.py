@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from vision_mem.errors import InputError, SinkError
-from vision_mem.io.motsfiles import (
+from vision_mem.formats.mot import (
+    MOT15,
+    check_kitti_labels,
+    check_mot_text,
+    read_kitti_labels,
+    read_mot_text,
+)
+from vision_mem.formats.mots import (
     MOTS_CHALLENGE,
     check_mots_pngs,
     check_mots_text,
@@ -15,16 +22,9 @@ from vision_mem.io.motsfiles import (
     read_mots_pngs,
     read_mots_text,
 )
-from vision_mem.io.mottext import (
-    MOT15,
-    check_kitti_labels,
-    check_mot_text,
-    read_kitti_labels,
-    read_mot_text,
-)
-from vision_mem.io.runlength import encode_mask
-from vision_mem.io.trackrows import TrackRecord
-from vision_mem.io.tracksinks import KittiLabels, MotsPng, MotsText, MotText
+from vision_mem.formats.rle import encode_mask
+from vision_mem.formats.track_rows import TrackRecord
+from vision_mem.sinks.tracks import KittiLabels, MotsPng, MotsText, MotText
 from vision_mem.types import SourceInfo
 
 SIZE = (20, 30)

@@ -15,15 +15,15 @@ from vision_mem.evaluation.mots import (
     read_mot_results,
     score_tracks,
 )
-from vision_mem.evaluation.mots.clear import count_clear
-from vision_mem.evaluation.mots.comparison import make_comparison
+from vision_mem.evaluation.mots.metrics.clear import count_clear
+from vision_mem.evaluation.mots.metrics.comparison import make_comparison
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.records import RULES
 from vision_mem.evaluation.mots.scores import averaged, count
-from vision_mem.evaluation.protocols import Rules
-from vision_mem.io.motsfiles import read_mots_text
-from vision_mem.io.mottext import read_kitti_labels, read_mot_text
-from vision_mem.io.runlength import encode_mask
+from vision_mem.evaluation.sot.scoring import Rules
+from vision_mem.formats.mot import read_kitti_labels, read_mot_text
+from vision_mem.formats.mots import read_mots_text
+from vision_mem.formats.rle import encode_mask
 
 SIZE = (60, 100)
 

@@ -16,7 +16,7 @@ from vision_mem.evaluation.mots import (
     read_truth,
     score_tracks,
 )
-from vision_mem.io.runlength import encode_mask
+from vision_mem.formats.rle import encode_mask
 
 HEIGHT, WIDTH = 12, 20
 MASK = np.zeros((HEIGHT, WIDTH), bool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_mem.tracking import motion
+from vision_mem.tracking import kalman
 
 BOXES = [
     (100, 200, 180, 320),
@@ -17,15 +17,15 @@ BOXES = [
 
 
 def test_trajectory():
-    state = motion.start(BOXES[0])
+    state = kalman.start(BOXES[0])
     np.testing.assert_allclose(state.mean, (140, 260, 2 / 3, 120, 0, 0, 0, 0))
     variances = (144, 144, 1e-4, 144, 56.25, 56.25, 1e-10, 56.25)
     np.testing.assert_allclose(np.diag(state.covariance), variances)
     overlaps = []
     for number, box in enumerate(BOXES[1:], start=1):
-        ahead = motion.predict(state)
-        overlaps.append(float(motion.motion_ious(ahead, [box])[0]))
-        state = motion.update(ahead, box)
+        ahead = kalman.predict(state)
+        overlaps.append(float(kalman.motion_ious(ahead, [box])[0]))
+        state = kalman.update(ahead, box)
         if number == 1:
             expected = (143.471074, 261.735537, 0.666667, 120, 0.826446, 0.413223, 0, 0)
             np.testing.assert_allclose(state.mean, expected, atol=5e-7)
@@ -35,20 +35,20 @@ def test_trajectory():
 
 
 def test_states_are_values():
-    state = motion.start(BOXES[0])
+    state = kalman.start(BOXES[0])
     mean, covariance = state.mean.copy(), state.covariance.copy()
-    ahead = motion.predict(state)
+    ahead = kalman.predict(state)
     before = ahead.mean.copy()
-    motion.update(ahead, BOXES[1])
+    kalman.update(ahead, BOXES[1])
     np.testing.assert_array_equal(state.mean, mean)
     np.testing.assert_array_equal(state.covariance, covariance)
     np.testing.assert_array_equal(ahead.mean, before)
-    assert motion.predict(ahead).spread > ahead.spread > state.spread
+    assert kalman.predict(ahead).spread > ahead.spread > state.spread
 
 
 def test_odd_boxes():
-    np.testing.assert_array_equal(motion.measure((0, 0, 0, 0)), (0, 0, 0, 1))
-    np.testing.assert_array_equal(motion.measure((4, 7, 9, 7)), (6.5, 7, 5, 1))
-    ahead = motion.predict(motion.start(BOXES[0]))
-    assert motion.motion_ious(ahead, [(0, 0, 0, 0)])[0] == 0.0
-    assert motion.start(BOXES[0]).box == pytest.approx(BOXES[0])
+    np.testing.assert_array_equal(kalman.measure((0, 0, 0, 0)), (0, 0, 0, 1))
+    np.testing.assert_array_equal(kalman.measure((4, 7, 9, 7)), (6.5, 7, 5, 1))
+    ahead = kalman.predict(kalman.start(BOXES[0]))
+    assert kalman.motion_ious(ahead, [(0, 0, 0, 0)])[0] == 0.0
+    assert kalman.start(BOXES[0]).box == pytest.approx(BOXES[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
+from vision_mem.geometry.assignment import assign
 from vision_mem.mots.association import (
     AssociationConfig,
     affinity,
@@ -15,7 +16,7 @@ from vision_mem.mots.association import (
     middle_distances,
     modulated_cost,
 )
-from vision_mem.mots.births import BirthConfig, is_new, worth_a_look
+from vision_mem.mots.birth import BirthConfig, is_new, worth_a_look
 from vision_mem.mots.overlap import front_to_back, owned, owners
 from vision_mem.mots.regions import (
     bounds_ious,
@@ -25,7 +26,6 @@ from vision_mem.mots.regions import (
     region_of_box,
     share_inside,
 )
-from vision_mem.ops.assignment import assign
 
 C = AssociationConfig(min_iou=0.3)
 SIZE = (40, 60)

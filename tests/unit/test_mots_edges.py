@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_mem.mots.association import AssociationConfig, match_parts
-from vision_mem.mots.edges import at_edge, edge_fit
+from vision_mem.mots.truncation import at_edge, edge_fit
 
 SIZE = (100, 200)
 

@@ -7,7 +7,7 @@ import pytest
 from mots_samples import COLOURS, config, kinds, run, scene, two
 
 from vision_mem.errors import InputError
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsSession
 from vision_mem.types import Detections, Prompt
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError
+from vision_mem.mots.eviction import Holder, Ledger, MemoryConfig, forgetting_order, withheld
 from vision_mem.mots.existence import ExistenceConfig, after_hit, after_miss, survived
 from vision_mem.mots.gallery import (
     GalleryConfig,
@@ -37,13 +38,6 @@ from vision_mem.mots.lifecycle import (
     should_reprompt,
 )
 from vision_mem.mots.regions import region_of, region_of_box
-from vision_mem.mots.remembering import (
-    Holder,
-    Ledger,
-    MemoryConfig,
-    forgetting_order,
-    withheld,
-)
 
 C, E, G = LifecycleConfig(), ExistenceConfig(), GalleryConfig()
 HIT = Sighting(0.0, score=0.9, area=100, matched=True, detector_score=0.9)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mots_samples import COLOURS, config, kinds, run, scene
 
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsSession
 
 STAYS = (100, 70, 126, 96)

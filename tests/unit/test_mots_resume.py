@@ -6,7 +6,7 @@ import pytest
 from mots_samples import answer, config, run, same, two
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsSession
 
 

@@ -13,22 +13,22 @@ from benchmark_samples import FRAMES, true_boxes, write_sample
 from evaluation_samples import log_of, make_session
 from evaluation_samples import write_images as write_pictures
 
-from vision_mem.crowdfiles import RECORD, CrowdSeries, prepare_crowd, write_crowd
-from vision_mem.crowds import CrowdSettings
 from vision_mem.errors import InputError, SinkError
-from vision_mem.evaluation.evaluate import Place, evaluate
-from vision_mem.evaluation.folder import EvaluationFolder
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
 from vision_mem.evaluation.mots import MotBenchmark, MotSequence, open_mot_benchmark
-from vision_mem.evaluation.mots.detected import DetectedJob, MotsWorker, of_the_set
-from vision_mem.evaluation.mots.given import NUMBERS, TruthDetections, detector_word
+from vision_mem.evaluation.mots.detections import NUMBERS, TruthDetections, detector_word
+from vision_mem.evaluation.mots.job import DetectedJob, MotsWorker, of_the_set
 from vision_mem.evaluation.mots.records import RULES
 from vision_mem.evaluation.mots.summary import sum_up_tracks
-from vision_mem.evaluation.runner import Failed, Finished, run_job
+from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.io.classnames import ClassNumbers
 from vision_mem.models.detectors import open_detector
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsSession
+from vision_mem.synthetic.crowd_sets import RECORD, CrowdSeries, prepare_crowd, write_crowd
+from vision_mem.synthetic.crowds import CrowdSettings
 from vision_mem.types import Detections, Frame
 
 BLANK = np.zeros((64, 96, 3), np.uint8)

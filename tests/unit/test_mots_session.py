@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from mots_samples import COLOURS, NOTHING, config, kinds, run, scene, two
 
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.mots import MotsSession
-from vision_mem.mots.own_rules import OwnRules
+from vision_mem.mots.rules import OwnRules
 from vision_mem.types import Detections, Prompt
 
 

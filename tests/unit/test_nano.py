@@ -12,11 +12,11 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models import load_segmenter, weights
+from vision_mem.models import checkpoint, load_segmenter
+from vision_mem.models.checkpoint import fill_random, fingerprint, guess_config
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.nano_trunk import NanoTrunk
-from vision_mem.models.sam2_config import build_network, read_config
-from vision_mem.models.weights import fill_random, fingerprint, guess_config
+from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
@@ -136,7 +136,10 @@ def test_sam_2s_own_predictor_runs_it_with_the_same_result(network, scripts, tmp
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split() == ["SAM2VideoPredictor", "vision_mem.models.nano_trunk"]
+    assert run.stdout.split() == [
+        "SAM2VideoPredictor",
+        "vision_mem.models.segmenters.sam2.nano_trunk",
+    ]
     theirs = np.load(tmp_path / "logits.npy")
     assert theirs.shape == (5, 1, 96, 128)
     segmenter = load_segmenter(words[0], device="cpu")
@@ -166,7 +169,7 @@ def test_our_engine_runs_it_by_name():
 
 
 def test_without_shipped_weights_one_line_says_how_to_get_some(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights, "NANO_FILE", tmp_path / "nano.safetensors")
+    monkeypatch.setattr(checkpoint, "NANO_FILE", tmp_path / "nano.safetensors")
     with pytest.raises(ModelError, match=r"no weights.*train_nano\.py.*--model") as caught:
         load_segmenter("nano", device="cpu")
     assert "\n" not in str(caught.value)
@@ -181,7 +184,7 @@ def test_exported_weights_come_back(network, scripts, monkeypatch, tmp_path):
     for name, value in network.state_dict().items():
         torch.testing.assert_close(loaded.network.state_dict()[name], value.half().float())
     assert guess_config(network.state_dict(), path) == "nano"
-    monkeypatch.setattr(weights, "NANO_FILE", path)  # as if it came with the package
+    monkeypatch.setattr(checkpoint, "NANO_FILE", path)  # as if it came with the package
     assert load_segmenter("nano", device="cpu").traits.model_id.startswith("nano#")
 
 

@@ -10,12 +10,12 @@ import pytest
 from navigation_scenes import pose
 
 from vision_mem.errors import InputError
+from vision_mem.navigation.ann_index import Neighbours
+from vision_mem.navigation.graph.topology import Topology, TopologyConfig
 from vision_mem.navigation.landmarks import LandmarkConfig, Landmarks, Seen
-from vision_mem.navigation.neighbours import Neighbours
+from vision_mem.navigation.mean_directions import UnitSums, unit
 from vision_mem.navigation.retrieval import Query, RetrievalConfig, Retriever, fuse
-from vision_mem.navigation.shortterm import ShortConfig, ShortMemory, keep_score
-from vision_mem.navigation.topology import Topology, TopologyConfig
-from vision_mem.navigation.vectors import UnitSums, unit
+from vision_mem.navigation.working_memory import ShortConfig, ShortMemory, keep_score
 
 # -- places ------------------------------------------------------------------------------------
 
@@ -343,7 +343,7 @@ def test_approximate_search_is_used_only_when_it_is_good(engine):
 
 
 def test_a_bad_index_is_not_used(monkeypatch):
-    monkeypatch.setattr("vision_mem.navigation.neighbours.LEAST_RECALL", 1.1)
+    monkeypatch.setattr("vision_mem.navigation.ann_index.LEAST_RECALL", 1.1)
     store = store_of(400)
     index = Neighbours(store, exact_up_to=100)
     query = unit(store.sums[7])

@@ -10,10 +10,10 @@ import pytest
 from vision_mem.errors import InputError, SourceError
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import make_pose, rotation_from
-from vision_mem.io.posedlines import PosedRow, read_posed_lines
-from vision_mem.navigation.levelling import find_up, levelled, turned
-from vision_mem.navigation.lifting import cloud, lift, lift_pixel
-from vision_mem.navigation.rooms import Room
+from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
+from vision_mem.navigation.gravity import find_up, levelled, turned
+from vision_mem.sources.posed_jsonl import PosedRow, read_posed_lines
+from vision_mem.synthetic.furnished_room import Room
 from vision_mem.types import Detections
 
 CAMERA = Pinhole(100.0, 100.0, 50.0, 40.0, 100, 80)

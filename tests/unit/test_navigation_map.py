@@ -26,8 +26,8 @@ from vision_mem.navigation import (
     Sighting,
 )
 from vision_mem.navigation.config import OctreeConfig, StoreConfig
-from vision_mem.navigation.octree import OCCUPIED
-from vision_mem.navigation.planning import directions
+from vision_mem.navigation.graph.path_planning import directions
+from vision_mem.navigation.space.octree import OCCUPIED
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, MissingExtra, ModelError
-from vision_mem.navigation import kernels, morton
-from vision_mem.navigation.carving import FrameUpdate
-from vision_mem.navigation.octree import FREE, OCCUPIED, UNKNOWN, Octree, OctreeConfig
+from vision_mem.navigation.space import kernels, morton
+from vision_mem.navigation.space.octree import FREE, OCCUPIED, UNKNOWN, Octree, OctreeConfig
+from vision_mem.navigation.space.raycasting import FrameUpdate
 
 HAVE_NUMBA = kernels.choose("auto").name == "numba"
 NAMES = ["numpy", pytest.param("numba", marks=pytest.mark.skipif(not HAVE_NUMBA, reason="[nav]"))]
@@ -153,8 +153,8 @@ def test_dense_and_sorted_carving_agree(monkeypatch, kernel):
     dense = octree.look((0.1, 0.2, 0.3), points, labels=random.integers(0, 3, 300))
     random = np.random.default_rng(3)
     random.standard_normal((300, 3))
-    monkeypatch.setattr("vision_mem.navigation.carving._DENSEST", 0)
-    monkeypatch.setattr("vision_mem.navigation.kernels._ROOM", 500)
+    monkeypatch.setattr("vision_mem.navigation.space.raycasting._DENSEST", 0)
+    monkeypatch.setattr("vision_mem.navigation.space.kernels._ROOM", 500)
     apart = octree.look((0.1, 0.2, 0.3), points, labels=random.integers(0, 3, 300))
     for name in ("bricks", "state", "hits", "labels"):
         assert (getattr(dense, name) == getattr(apart, name)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.io import to_rgb
+from vision_mem.sources.pixels import to_rgb
 
 GREY = np.array([[0, 128, 255]], dtype=np.uint8)
 

@@ -13,15 +13,15 @@ from vision_mem.errors import InputError
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import inverse
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
-from vision_mem.reconstruction.places import (
+from vision_mem.reconstruction.relocalization import (
     BYTES_A_PLACE,
     Places,
     distance,
     features,
     redundant,
 )
-from vision_mem.reconstruction.scenery import SceneryConfig
-from vision_mem.reconstruction.synthetic import SyntheticStream
+from vision_mem.synthetic.rgbd_bodies import SceneryConfig
+from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
 CAMERA = Pinhole.from_field_of_view(60, 160, 120)
 FIRST, AGAIN = 30, slice(2, 14)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_mem.tracking import motion
-from vision_mem.tracking.choice import (
+from vision_mem.tracking import kalman
+from vision_mem.tracking.mask_selection import (
     CandidateScores,
     ChoiceState,
     choose_candidate,
@@ -213,7 +213,7 @@ def test_prompts_and_the_filter():
     assert choose_prompted(OFFICIAL, ChoiceState(), one).after.motion is None
     clicked = choose_prompted(OFFICIAL, ChoiceState(), three)
     assert clicked.chosen == 1 and clicked.state == "A" and clicked.after.stable == 1
-    moved = ChoiceState(motion.start((50, 50, 60, 60)), stable=15)
+    moved = ChoiceState(kalman.start((50, 50, 60, 60)), stable=15)
     corrected = choose_prompted(OURS, moved, one).after
     assert corrected.stable == 1 and corrected.motion.box[0] == 10
     nothing = scores([0.9], [(0, 0, 0, 0)])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vision_mem.io.prefetch import Prefetch
+from vision_mem.sources.prefetch import Prefetch
 
 
 def wait_until(condition, seconds: float = 5.0) -> bool:

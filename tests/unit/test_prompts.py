@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.io.prompts import FIRST, describe, plan_prompts, read_init, read_mask
+from vision_mem.formats.prompts import FIRST, describe, plan_prompts, read_init, read_mask
 
 
 def test_a_box_becomes_corners_on_the_first_frame() -> None:

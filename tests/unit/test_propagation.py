@@ -10,14 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vision_mem.models.propagation import (
-    PropagationConfig,
-    Window,
-    keep_parts,
-    likely_place,
-    to_logit,
-)
-from vision_mem.models.voting import (
+from vision_mem.models.segmenters.embedded.label_propagation import (
     FEATURES,
     Remembered,
     find_again,
@@ -25,6 +18,13 @@ from vision_mem.models.voting import (
     similarity,
     unit_tokens,
     vote,
+)
+from vision_mem.models.segmenters.embedded.windows import (
+    PropagationConfig,
+    Window,
+    keep_parts,
+    likely_place,
+    to_logit,
 )
 
 # Windows on a video of 200 x 120: inside, over each edge, and around everything.

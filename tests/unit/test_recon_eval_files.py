@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import SourceError
+from vision_mem.formats.ply import write_ply
+from vision_mem.formats.points import read_arrays, read_points
+from vision_mem.formats.sintel import read_cam, read_dpt, write_cam, write_dpt
 from vision_mem.geometry.poses import exponential, inverse
-from vision_mem.io.ply import write_ply
-from vision_mem.io.pointfiles import read_arrays, read_points
-from vision_mem.io.sintelfiles import read_cam, read_dpt, write_cam, write_dpt
 
 TAG = struct.pack("<f", 202021.25)
 

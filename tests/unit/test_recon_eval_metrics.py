@@ -9,14 +9,14 @@ from scipy.optimize import linprog
 from scipy.spatial.transform import Rotation
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.depth import (
+from vision_mem.evaluation.reconstruction.metrics.depth import (
     depth_errors,
     fit_depth,
     pixel_errors,
     ratio_curve,
 )
-from vision_mem.evaluation.reconstruction.dynamic import MaskCounts, ghost_share, seen_again
-from vision_mem.evaluation.reconstruction.points import (
+from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts, ghost_share, seen_again
+from vision_mem.evaluation.reconstruction.metrics.points import (
     cloud_errors,
     fit_points,
     settle,
@@ -61,7 +61,7 @@ def test_scale_and_shift_are_those_of_linear_programming():
 
 
 def test_adam_walks_as_torch_does(monkeypatch):
-    from vision_mem.evaluation.reconstruction import depth
+    from vision_mem.evaluation.reconstruction.metrics import depth
 
     monkeypatch.setattr(depth, "_STEPS", 300)
     p, g = depths(200)
@@ -105,7 +105,7 @@ def test_what_lies_beyond_is_cut_off_unless_strict():
 
 
 def test_slices_add_up(monkeypatch):
-    from vision_mem.evaluation.reconstruction import depth
+    from vision_mem.evaluation.reconstruction.metrics import depth
 
     p, g = depths(1001)
     whole = [fit_depth(p, g, "scale&shift"), pixel_errors(p, g, 2, 0.1), ratio_curve(p, g, 2, 0.1)]

@@ -12,20 +12,20 @@ import scene_samples as samples
 import torch
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets.open import open_scene_set
 from vision_mem.evaluation.reconstruction.grids import nearest_grid, resized_depth
-from vision_mem.evaluation.reconstruction.opening import open_scene_set
+from vision_mem.evaluation.reconstruction.job import SceneJob
 from vision_mem.evaluation.reconstruction.records import TASKS, Cut
 from vision_mem.evaluation.reconstruction.results import SceneResults
 from vision_mem.evaluation.reconstruction.rules import SceneRules
-from vision_mem.evaluation.reconstruction.running import SceneJob
-from vision_mem.evaluation.reconstruction.scores import score_scenes
-from vision_mem.evaluation.reconstruction.seeing import (
+from vision_mem.evaluation.reconstruction.scene_models import (
     GeometricModel,
     SceneInput,
     SceneOutput,
     SceneWorker,
     Traits,
 )
+from vision_mem.evaluation.reconstruction.scores import score_scenes
 from vision_mem.geometry.poses import inverse
 
 
@@ -81,12 +81,12 @@ def test_a_model_of_ones_own_is_right_up_to_its_scale(tmp_path, scale) -> None:
 
 
 def test_a_learned_network_runs_through_all_three(tmp_path) -> None:
-    config = pytest.importorskip("vision_mem.models.mem4d_config")
-    network = pytest.importorskip("vision_mem.models.mem4d").Mem4DNetwork(
+    config = pytest.importorskip("vision_mem.models.mem4d.network.config")
+    network = pytest.importorskip("vision_mem.models.mem4d.network").Mem4DNetwork(
         config.named_config("nano-48")
     )
-    from vision_mem.evaluation.reconstruction.learned import LearnedModel
-    from vision_mem.evaluation.reconstruction.rooms import RoomSeries, prepare_rooms
+    from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
+    from vision_mem.evaluation.reconstruction.learned_model import LearnedModel
 
     prepare_rooms(tmp_path / "rooms", RoomSeries(rooms=1, frames=5, width=64, height=48))
     model = LearnedModel(network.eval(), name="untrained")

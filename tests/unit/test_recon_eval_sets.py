@@ -9,9 +9,9 @@ import pytest
 import scene_samples as samples
 
 from vision_mem.errors import VisionMemError
-from vision_mem.evaluation.reconstruction.opening import SCENE_KEYS, open_scene_set, split_key
+from vision_mem.evaluation.reconstruction.datasets.open import SCENE_KEYS, open_scene_set, split_key
+from vision_mem.evaluation.reconstruction.datasets.point_sets import read_gl_poses
 from vision_mem.evaluation.reconstruction.records import Cut
-from vision_mem.evaluation.reconstruction.scans import read_gl_poses
 
 WRITERS = {
     "sintel": samples.write_sintel, "bonn": samples.write_bonn, "kitti": samples.write_kitti,

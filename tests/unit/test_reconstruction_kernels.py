@@ -8,12 +8,12 @@ import pytest
 from vision_mem.errors import InputError, MissingExtra
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse
-from vision_mem.reconstruction import kernels
-from vision_mem.reconstruction.odometry import solve
-from vision_mem.reconstruction.structure import StructureMemory
-from vision_mem.reconstruction.synthetic import SyntheticStream
-from vision_mem.reconstruction.thinned import smoothed
-from vision_mem.reconstruction.voxels import StructureConfig
+from vision_mem.reconstruction.icp import solve
+from vision_mem.reconstruction.kernels import dispatch
+from vision_mem.reconstruction.surfel_map import StructureMemory
+from vision_mem.reconstruction.voxel_grid import StructureConfig
+from vision_mem.reconstruction.working_size import smoothed
+from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
 CAMERA = Pinhole.from_field_of_view(62, 48, 36)
 SIZE = (36, 48)
@@ -22,7 +22,7 @@ SIZE = (36, 48)
 @pytest.fixture(scope="module")
 def sets():
     pytest.importorskip("numba")
-    return kernels.choose("numba"), kernels.choose("numpy")
+    return dispatch.choose("numba"), dispatch.choose("numpy")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def write(memory, frame, points):
 
 @pytest.mark.parametrize("name", ["numpy", "auto"])
 def test_probation_and_carving(name):
-    memory = box_memory(kernels.choose(name))
+    memory = box_memory(dispatch.choose(name))
     write(memory, 0, [(0.05, 0.05, 2.05)])
     assert not len(memory.read().points)
     write(memory, 1, [(0.05, 0.05, 2.07)])
@@ -172,7 +172,7 @@ def test_probation_and_carving(name):
 
 @pytest.mark.parametrize("name", ["numpy", "auto"])
 def test_what_is_out_of_view_makes_room_first(name):
-    memory = box_memory(kernels.choose(name), capacity=2_000)
+    memory = box_memory(dispatch.choose(name), capacity=2_000)
     grid = np.stack(np.meshgrid(np.arange(30), np.arange(30)), -1).reshape(-1, 2) * 0.1
     behind = np.column_stack([grid, np.full(len(grid), -3.0)]) + 0.05
     often = behind[:300]
@@ -191,19 +191,19 @@ def test_what_is_out_of_view_makes_room_first(name):
 
 
 def test_far_away_points_are_refused_without_harm():
-    memory = box_memory(kernels.choose("auto"))
+    memory = box_memory(dispatch.choose("auto"))
     assert write(memory, 0, [(1e9, 0, 0), (0.05, 0.05, 1.0)]) == 1
     assert memory.count == 1
 
 
 def test_choosing(monkeypatch):
     with pytest.raises(InputError, match="kernels"):
-        kernels.choose("cuda")
+        dispatch.choose("cuda")
 
     def missing():
         raise ImportError("no numba")
 
-    monkeypatch.setattr(kernels, "_compiled", missing)
-    assert kernels.choose("auto").name == "numpy"
+    monkeypatch.setattr(dispatch, "_compiled", missing)
+    assert dispatch.choose("auto").name == "numpy"
     with pytest.raises(MissingExtra, match=r"vision-mem\[recon\]"):
-        kernels.choose("numba")
+        dispatch.choose("numba")

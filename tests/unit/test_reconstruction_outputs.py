@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.depth import read_depth, write_depth
+from vision_mem.formats.ply import write_ply
+from vision_mem.formats.trajectory import TrajectoryFile, read_trajectory, write_trajectory
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import (
     aligned,
@@ -17,13 +20,10 @@ from vision_mem.geometry.poses import (
     rotation_of,
     transform,
 )
-from vision_mem.io.depthmaps import read_depth, write_depth
-from vision_mem.io.ply import write_ply
-from vision_mem.io.trajectories import TrajectoryFile, read_trajectory, write_trajectory
-from vision_mem.reconstruction.scenery import SceneryConfig, make_scenery
-from vision_mem.reconstruction.surfacing import mesh_of, smoothed_map
-from vision_mem.reconstruction.synthetic import SyntheticStream, render
-from vision_mem.reconstruction.voxels import StaticMap
+from vision_mem.reconstruction.meshing import mesh_of, smoothed_map
+from vision_mem.reconstruction.voxel_grid import StaticMap
+from vision_mem.synthetic.rgbd_bodies import SceneryConfig, make_scenery
+from vision_mem.synthetic.rgbd_scene import SyntheticStream, render
 
 
 def ball(radius=1.0, count=20_000, noise=0.0, voxel=0.05):

@@ -13,8 +13,8 @@ from vision_mem.evaluation.reconstruction import (
     path_errors,
     score_path_files,
 )
+from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, make_pose
-from vision_mem.io.trajectories import write_trajectory
 
 
 def path(points, turns=None):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential
-from vision_mem.io.export import write_video
-from vision_mem.io.rgbd import open_rgbd
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.trajectories import write_trajectory
+from vision_mem.sources.rgbd import open_rgbd
+from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.visualization.contact_sheet import write_video
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48
 MATRIX = "60 0 32\n0 60 24\n0 0 1\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vision_mem.errors import InputError, SinkError
-from vision_mem.io.runfolder import RECORD, SESSION, RunFolder, default_folder
+from vision_mem.runs.folder import RECORD, SESSION, RunFolder, default_folder
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from vision_mem.geometry.masks import mask_to_box
-from vision_mem.io.runlength import (
+from vision_mem.formats.rle import (
     MAX_PIXELS,
     encode_mask,
     overlapping,
@@ -18,6 +17,7 @@ from vision_mem.io.runlength import (
     shared_pixels,
     united,
 )
+from vision_mem.geometry.masks import mask_to_box
 
 SIZE = (37, 53)
 
@@ -60,7 +60,7 @@ def test_strings_become_the_masks_they_were_made_of():
 
 
 def test_many_strings_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr("vision_mem.io.runlength._CHUNK", 100)
+    monkeypatch.setattr("vision_mem.formats.rle._CHUNK", 100)
     parts, wrong = parse_runs([*TEXTS, "~", *TEXTS], SIZE)
     assert list(wrong) == [len(TEXTS)]
     for row in (0, 1, 30, 61, 90, 120):

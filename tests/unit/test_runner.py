@@ -21,12 +21,12 @@ from evaluation_samples import (
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.evaluate import Place
-from vision_mem.evaluation.prompted import PromptedJob
-from vision_mem.evaluation.records import Sequence
-from vision_mem.evaluation.resultfiles import result_path
-from vision_mem.evaluation.runner import Failed, run_job
-from vision_mem.evaluation.starting import first_prompts
+from vision_mem.evaluation.engine.run import Place
+from vision_mem.evaluation.engine.runner import Failed, run_job
+from vision_mem.evaluation.sot.first_frame import first_prompts
+from vision_mem.evaluation.sot.job import PromptedJob
+from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.result_files import result_path
 
 NOBODY = np.zeros((0, 4))
 

@@ -9,10 +9,10 @@ import pytest
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.io.scenepainter import coloured_depth
-from vision_mem.io.scenetally import SceneTally
-from vision_mem.io.sceneviews import CameraPath, around, flight, from_above, upright
-from vision_mem.io.splatting import BACKGROUND, look_at, splat
+from vision_mem.sinks.scene_table import SceneTally
+from vision_mem.visualization.scene_overlay import coloured_depth
+from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above, upright
+from vision_mem.visualization.splatting import BACKGROUND, look_at, splat
 
 CAMERA = Pinhole(10.0, 10.0, 8.0, 8.0, 16, 16)
 RED, BLUE = (200, 0, 0), (0, 0, 200)

@@ -28,8 +28,8 @@ from evaluation_samples import (
 )
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.evaluation.evaluate import Place, evaluate
-from vision_mem.evaluation.folder import EvaluationFolder
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.run import Place, evaluate
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(5, marks=pytest.mark.slow)])

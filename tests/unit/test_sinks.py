@@ -9,21 +9,15 @@ import pytest
 from media_samples import absent, decode, picture, result, seen
 
 from vision_mem.errors import InputError, MissingExtra, SinkError
-from vision_mem.io import (
-    SINKS,
-    AnnotatedVideo,
-    Diary,
-    LiveWindow,
-    MaskPng,
-    MaskRle,
-    MotBoxes,
-    Painter,
-    SingleObjectBoxes,
-    StopRun,
-    make_sinks,
-)
 from vision_mem.session import Sink
+from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
+from vision_mem.sinks.registry import SINKS, make_sinks
+from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sinks.window import LiveWindow
+from vision_mem.sources.live import StopRun
 from vision_mem.types import Frame, SourceInfo
+from vision_mem.visualization.draw import Painter
 
 INFO = SourceInfo("street", 128, 96, 25.0, 10)
 SIZE = (96, 128)

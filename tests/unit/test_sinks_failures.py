@@ -15,8 +15,8 @@ import pytest
 from media_samples import decode, picture, result, seen
 
 from vision_mem.errors import SinkError
-from vision_mem.io import SINKS, make_sinks
-from vision_mem.io.lines import LineFile
+from vision_mem.formats.text import LineFile
+from vision_mem.sinks.registry import SINKS, make_sinks
 from vision_mem.types import Frame, SourceInfo
 
 INFO = SourceInfo("street", 128, 96, 10.0)

@@ -16,7 +16,7 @@ from PIL import Image
 from test_prefetch import readers, wait_until
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.io import open_source
+from vision_mem.sources.open import open_source
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_start_end_stride_and_maximum_count_source_frames(clip, options, expecte
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".mov"])
 def test_a_far_start_seeks_and_still_gives_exactly_that_frame(tmp_path, suffix):
     path = encode(tmp_path / f"long{suffix}", 127, gop=10)
-    from vision_mem.io import video
+    from vision_mem.sources import video
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video, "_SEEK_MARGIN", 8)
@@ -92,7 +92,7 @@ def test_a_far_start_seeks_and_still_gives_exactly_that_frame(tmp_path, suffix):
     not hasattr(av.video.stream.VideoStream, "index_entries"), reason="needs PyAV 17"
 )
 def test_a_seek_really_happens(tmp_path, monkeypatch):
-    from vision_mem.io import video
+    from vision_mem.sources import video
 
     path = encode(tmp_path / "long.mp4", 127, gop=10)
     monkeypatch.setattr(video, "_SEEK_MARGIN", 8)

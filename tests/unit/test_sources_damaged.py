@@ -9,7 +9,7 @@ import pytest
 from media_samples import encode, encode_audio, index_of
 
 from vision_mem.errors import SourceError
-from vision_mem.io import open_source
+from vision_mem.sources.open import open_source
 
 
 @pytest.fixture(scope="module")

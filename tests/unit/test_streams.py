@@ -18,10 +18,9 @@ from PIL import Image
 from test_prefetch import readers, wait_until
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.io import Reconnect, open_source
-from vision_mem.io.live import Camera, LiveReader
-from vision_mem.io.readers import Selection, file_name, without_password
-from vision_mem.io.sources import StreamSource
+from vision_mem.sources.live import Camera, LiveReader, Reconnect
+from vision_mem.sources.open import StreamSource, open_source
+from vision_mem.sources.selection import Selection, file_name, without_password
 
 QUICK = Reconnect(limit=3, first_delay_s=0.02, longest_delay_s=0.1)
 

@@ -11,15 +11,15 @@ from street_samples import cross, graph_of, walk
 from street_town import GOAL, PLACES, SIGHTS, TEXT, go, names, toured, town
 
 from vision_mem.errors import InputError
-from vision_mem.navigation.agents import ForwardAgent, RandomAgent
-from vision_mem.navigation.episodes import StreetTask, WordWorld, run_episode
-from vision_mem.navigation.follower import FollowerConfig, RuleFollower
-from vision_mem.navigation.instructions import Step, read_instruction, write_instruction
-from vision_mem.navigation.language import LanguageConfig
-from vision_mem.navigation.navigators import make_navigator
-from vision_mem.navigation.sights import Hit, Visit
-from vision_mem.navigation.street import StreetGraph
-from vision_mem.navigation.streetmemory import LongMemory
+from vision_mem.vln.action_spaces import make_navigator
+from vision_mem.vln.baselines import ForwardAgent, RandomAgent
+from vision_mem.vln.environment import StreetTask, WordWorld, run_episode
+from vision_mem.vln.graph import StreetGraph
+from vision_mem.vln.instructions import Step, read_instruction, write_instruction
+from vision_mem.vln.llm_agent import LanguageConfig
+from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.observations import Hit, Visit
+from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
 
 STEPS = [
     Step("left", "red pharmacy"), Step("right", "blue bank", 2), Step("straight", "", 1),

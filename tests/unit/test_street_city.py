@@ -7,20 +7,20 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.navigation.city import (
+from vision_mem.evaluation.vln.city_experiment import (
     AGENTS,
     CityExperiment,
     bootstrap_interval,
     run_city_experiment,
 )
-from vision_mem.io.streetfiles import read_routes
-from vision_mem.navigation.city import CityConfig, CityWorld, DetectorConfig, make_city
-from vision_mem.navigation.cityroutes import make_goals, make_routes, write_city
-from vision_mem.navigation.citytour import explore
-from vision_mem.navigation.instructions import read_instruction
-from vision_mem.navigation.navigators import follow_path, make_navigator
-from vision_mem.navigation.street import StreetGraph, along, turn_between
-from vision_mem.navigation.words import word_vector
+from vision_mem.formats.touchdown import read_routes
+from vision_mem.synthetic.city import CityConfig, CityWorld, DetectorConfig, make_city
+from vision_mem.synthetic.city_routes import make_goals, make_routes, write_city
+from vision_mem.vln.action_spaces import follow_path, make_navigator
+from vision_mem.vln.exploration import explore
+from vision_mem.vln.graph import StreetGraph, along, turn_between
+from vision_mem.vln.instructions import read_instruction
+from vision_mem.vln.word_vectors import word_vector
 
 
 @pytest.fixture(scope="module")

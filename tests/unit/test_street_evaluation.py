@@ -10,19 +10,18 @@ import pytest
 from navigation_scenes import same
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.navigation import StreetRequest, evaluate_street
-from vision_mem.evaluation.navigation.evaluate import AGENTS, find_routes
-from vision_mem.io.streetfiles import read_routes
-from vision_mem.io.streetwords import read_panorama_features, read_sight_words
-from vision_mem.navigation.agents import ReplayAgent
-from vision_mem.navigation.city import CityConfig, make_city
-from vision_mem.navigation.cityroutes import make_routes, write_city
-from vision_mem.navigation.episodes import FeatureWorld, StreetTask, run_episode
-from vision_mem.navigation.follower import FollowerConfig, RuleFollower
-from vision_mem.navigation.navigators import make_navigator
-from vision_mem.navigation.street import StreetGraph
-from vision_mem.navigation.streetmemory import LongMemory
-from vision_mem.navigation.words import word_vector
+from vision_mem.evaluation.vln.job import AGENTS, StreetRequest, evaluate_street, find_routes
+from vision_mem.formats.street_words import read_panorama_features, read_sight_words
+from vision_mem.formats.touchdown import read_routes
+from vision_mem.synthetic.city import CityConfig, make_city
+from vision_mem.synthetic.city_routes import make_routes, write_city
+from vision_mem.vln.action_spaces import make_navigator
+from vision_mem.vln.baselines import ReplayAgent
+from vision_mem.vln.environment import FeatureWorld, StreetTask, run_episode
+from vision_mem.vln.graph import StreetGraph
+from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
+from vision_mem.vln.word_vectors import word_vector
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def streets(tmp_path_factory) -> Path:
 
 
 def bearing(offset) -> float:
-    from vision_mem.navigation.street import bearing_of
+    from vision_mem.vln.graph import bearing_of
 
     return bearing_of(offset)
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.io.streetfiles import (
+from vision_mem.formats.street_words import read_route_landmarks, read_sight_words
+from vision_mem.formats.touchdown import (
     find_street_files,
     read_routes,
     read_street_files,
     write_street_files,
 )
-from vision_mem.io.streetwords import read_route_landmarks, read_sight_words
 
 NODES = "a,117,40.7,-73.9\nb,0,40.8,-73.8\nc,359,40.9,-73.7\n"
 LINKS = "a,10,b\nb,190.5,a\nb,360,c\n"

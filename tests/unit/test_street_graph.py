@@ -7,9 +7,9 @@ import pytest
 from street_samples import cross, graph_of, walk
 
 from vision_mem.errors import InputError
-from vision_mem.io.streetfiles import StreetRoute
-from vision_mem.navigation.navigators import follow_path, make_navigator
-from vision_mem.navigation.street import (
+from vision_mem.formats.touchdown import StreetRoute
+from vision_mem.vln.action_spaces import follow_path, make_navigator
+from vision_mem.vln.graph import (
     StreetGraph,
     centre_heading,
     nearest_heading,

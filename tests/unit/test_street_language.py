@@ -8,7 +8,7 @@ import pytest
 from street_town import GOAL, SIGHTS, TEXT, go, names, toured
 
 from vision_mem.errors import ModelError
-from vision_mem.navigation.language import LanguageAgent, LanguageConfig, read_action
+from vision_mem.vln.llm_agent import LanguageAgent, LanguageConfig, read_action
 
 
 def scripted(prompts: list[str]):

@@ -13,9 +13,9 @@ from navigation_scenes import same, write_streets_until_killed
 
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import Key, NavigationSession
-from vision_mem.navigation.sights import Landmarks, Sight, Visit
-from vision_mem.navigation.streetmemory import LongMemory, ShortMemory
-from vision_mem.navigation.words import word_vector, words_of
+from vision_mem.vln.memory import LongMemory, ShortMemory
+from vision_mem.vln.observations import Landmarks, Sight, Visit
+from vision_mem.vln.word_vectors import word_vector, words_of
 
 
 def sight(name: str, east: float = 0.0, north: float = 0.0) -> Sight:
@@ -233,7 +233,7 @@ def test_corrections_turn_the_ways_with_their_places() -> None:
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vision_mem.navigation.streetmemory"])
+    context.set_forkserver_preload(["vision_mem.vln.memory"])
     return context
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.navigation.city import COLOURS, KINDS, City, CityConfig, Landmark, make_city
-from vision_mem.navigation.citypictures import PictureWorld, paint_panorama, read_panorama
-from vision_mem.navigation.cityroutes import make_routes
-from vision_mem.navigation.citytour import explore
-from vision_mem.navigation.episodes import StreetTask, WordWorld, run_episode
-from vision_mem.navigation.follower import FollowerConfig, RuleFollower
-from vision_mem.navigation.navigators import make_navigator
-from vision_mem.navigation.street import centre_heading, turn_between
+from vision_mem.synthetic.city import COLOURS, KINDS, City, CityConfig, Landmark, make_city
+from vision_mem.synthetic.city_panoramas import PictureWorld, paint_panorama, read_panorama
+from vision_mem.synthetic.city_routes import make_routes
+from vision_mem.vln.action_spaces import make_navigator
+from vision_mem.vln.environment import StreetTask, WordWorld, run_episode
+from vision_mem.vln.exploration import explore
+from vision_mem.vln.graph import centre_heading, turn_between
+from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.success import (
+from vision_mem.evaluation.sot.metrics.success import (
     carry_forward,
     frame_errors,
     mean_curves,

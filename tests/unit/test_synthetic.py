@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vision_mem.cutouts import cutout, cutout_names
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.scenes import Difficulty, demo_clip, random_scene
-from vision_mem.synthetic import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.clip_scenes import Difficulty, demo_clip, random_scene
+from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.cutouts import cutout, cutout_names
 
 PLAIN = Scene(
     name="plain",

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sets import read_rows, read_text
+from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.number_rows import read_rows
 
 NAN = float("nan")
 ONE = [[1, 2, 3, 4]]

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.io.geojson import Origin, Shape, write_geojson
-from vision_mem.io.graphml import write_graphml
-from vision_mem.io.images import read_image
-from vision_mem.io.topdown import (
+from vision_mem.formats.geojson import Origin, Shape, write_geojson
+from vision_mem.formats.graphs import write_graphml
+from vision_mem.navigation.export import Above, direction_words
+from vision_mem.sources.images import read_image
+from vision_mem.visualization.bev import (
     GONE,
     OBSTACLE,
     PATH,
@@ -24,7 +25,6 @@ from vision_mem.io.topdown import (
     draw_topdown,
     write_topdown,
 )
-from vision_mem.navigation.overview import Above, direction_words
 
 
 def scene(**more) -> TopDown:

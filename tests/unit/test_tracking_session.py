@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from vision_mem.config import load_config, preset_names, read_preset
 from vision_mem.errors import InputError, ModelError, SinkError
-from vision_mem.models.fakes import FakeSegmenter
+from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.tracking import PolicyConfig, TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 

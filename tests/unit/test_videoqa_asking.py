@@ -9,8 +9,8 @@ from videoqa_streams import config, frame, plain, same, session, watch
 
 from vision_mem.config import preset_names
 from vision_mem.errors import InputError
-from vision_mem.models.videoqa_fakes import FakeVideoModel
-from vision_mem.models.videoqa_protocols import Question
+from vision_mem.models.vlm.fake import FakeVideoModel
+from vision_mem.models.vlm.protocol import Question
 from vision_mem.videoqa import Conversation, GateHistory, VideoMemorySession
 
 # -- asking ----------------------------------------------------------------------------------------

@@ -26,10 +26,10 @@ from videoqa_backbone_samples import (
 )
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.videoqa_chat import Prompt
-from vision_mem.models.videoqa_protocols import Question, Turn
-from vision_mem.models.videoqa_random import byte_tokenizer
-from vision_mem.models.videoqa_speaking import Sampling, _Text
+from vision_mem.models.vlm.chat import Prompt
+from vision_mem.models.vlm.generation import Sampling, _Text
+from vision_mem.models.vlm.protocol import Question, Turn
+from vision_mem.models.vlm.random import byte_tokenizer
 from vision_mem.types import Frame
 from vision_mem.videoqa.session import VideoMemorySession
 
@@ -337,7 +337,7 @@ def test_a_camera_by_the_clock_on_the_wall(kind) -> None:
 
 
 def test_half_precision() -> None:
-    from vision_mem.models.videoqa_loading import load_video_model
+    from vision_mem.models.vlm.load import load_video_model
 
     model = load_video_model("random:qwen3-vl-tiny", device="cpu", precision="bf16")
     given = context(model, clip(4))

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError, MissingExtra, ModelError
-from vision_mem.models import videoqa_loading
-from vision_mem.models.videoqa_fakes import FakeVideoModel
-from vision_mem.models.videoqa_loading import load_video_model
-from vision_mem.models.videoqa_random import random_network
+from vision_mem.models.vlm import load
+from vision_mem.models.vlm.fake import FakeVideoModel
+from vision_mem.models.vlm.load import load_video_model
+from vision_mem.models.vlm.random import random_network
 
 
 @pytest.fixture(scope="module")
@@ -294,9 +294,9 @@ def test_other_weights_have_another_name(folders, tmp_path) -> None:
 
     place = tmp_path / "copy"
     shutil.copytree(folders["qwen2.5-vl"], place)
-    same = videoqa_loading._folder_hash(place)
-    assert same == videoqa_loading._folder_hash(folders["qwen2.5-vl"])
+    same = load._folder_hash(place)
+    assert same == load._folder_hash(folders["qwen2.5-vl"])
     state = load_file(place / "model.safetensors")
     state["lm_head.weight"] = state["lm_head.weight"] + 1
     save_file(state, place / "model.safetensors", metadata={"format": "pt"})
-    assert videoqa_loading._folder_hash(place) != same
+    assert load._folder_hash(place) != same

@@ -14,7 +14,7 @@ from vision_mem.errors import InputError
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.records import GridEntry
-from vision_mem.videoqa.similarity import unit
+from vision_mem.videoqa.token_similarity import unit
 
 RULES = ("tiers", "recent", "fifo", "uniform", "full")
 OFFICIAL = MemoryConfig(

@@ -10,7 +10,7 @@ import videoqa_samples as samples
 
 from vision_mem.errors import InputError
 from vision_mem.videoqa.config import PositionConfig, RetrievalConfig
-from vision_mem.videoqa.positions import Watched, ids_by_index, ids_by_time, place, text_start
+from vision_mem.videoqa.mrope import Watched, ids_by_index, ids_by_time, place, text_start
 from vision_mem.videoqa.retrieval import (
     choose_count,
     needs_history,

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.evaluation.evaluate import Place, evaluate
-from vision_mem.evaluation.folder import EvaluationFolder
-from vision_mem.evaluation.runner import Failed, Finished, run_job
-from vision_mem.evaluation.videoqa.clips import Protocol, chosen_frames
-from vision_mem.evaluation.videoqa.ovobench import queries_of
-from vision_mem.evaluation.videoqa.running import VideoQaWorker, plan_questions, usual_protocol
-from vision_mem.io.export import write_video
-from vision_mem.models.videoqa_fakes import FakeVideoModel
-from vision_mem.streamfiles import StreamSeries, entries_of, prepare_streams, write_streams
-from vision_mem.streamquestions import StreamQuestion, ask_stream
-from vision_mem.streams import GeneratedStream, StreamSettings
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
+from vision_mem.evaluation.videoqa.datasets.ovobench import queries_of
+from vision_mem.evaluation.videoqa.frame_protocol import Protocol, chosen_frames
+from vision_mem.evaluation.videoqa.job import VideoQaWorker, plan_questions, usual_protocol
+from vision_mem.models.vlm.fake import FakeVideoModel
+from vision_mem.synthetic.qa_questions import StreamQuestion, ask_stream
+from vision_mem.synthetic.qa_sets import StreamSeries, entries_of, prepare_streams, write_streams
+from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings
 from vision_mem.videoqa import Answer
+from vision_mem.visualization.contact_sheet import write_video
 
 SMALL = StreamSettings(seconds=20, width=64, height=64, noise=0)
 STREAM = Protocol(mode="stream")

@@ -13,8 +13,8 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa import (
     Reply,
     VideoQaResults,
+    answer_rules,
     open_videoqa_benchmark,
-    rules,
     score_answers,
 )
 
@@ -128,11 +128,11 @@ RULES = [
 @pytest.mark.parametrize(("kind", "truth", "said", "ovo", "streaming", "odv", "strict"), RULES)
 def test_what_is_right(kind, truth, said, ovo, streaming, odv, strict):
     reply = Reply("1", "1", "T", "g", kind, truth, said)
-    assert rules.ovo_official(reply) is ovo
-    assert rules.strict(reply) is strict
+    assert answer_rules.ovo_official(reply) is ovo
+    assert answer_rules.strict(reply) is strict
     if kind == "choice":
-        assert rules.streaming_official(reply) is streaming
-        assert rules.odv_official(reply) is odv
+        assert answer_rules.streaming_official(reply) is streaming
+        assert answer_rules.odv_official(reply) is odv
 
 
 @pytest.fixture

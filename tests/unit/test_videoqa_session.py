@@ -11,7 +11,7 @@ from videoqa_streams import GREEN, frame, plain, same, session, watch
 
 from vision_mem.config import load_config, preset_names, read_preset
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.videoqa_fakes import FakeVideoModel
+from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
 

@@ -7,11 +7,11 @@ import functools
 import numpy as np
 import torch
 
-from vision_mem.models.videoqa_chat import SYSTEM
-from vision_mem.models.videoqa_loading import load_video_model
-from vision_mem.models.videoqa_protocols import GridSpan, Question, VisualContext
+from vision_mem.models.vlm.chat import SYSTEM
+from vision_mem.models.vlm.load import load_video_model
+from vision_mem.models.vlm.protocol import GridSpan, Question, VisualContext
 from vision_mem.types import Frame
-from vision_mem.videoqa.positions import ids_by_index, text_start
+from vision_mem.videoqa.mrope import ids_by_index, text_start
 
 KINDS = ("qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-onevision")
 QUESTION = Question("Where is the cup?", ("left", "right"), "Answer with the letter.")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vision_mem.config import load_config
-from vision_mem.models.videoqa_fakes import FakeVideoModel
+from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from vision_mem.evaluation.protocols import Curve
+from vision_mem.evaluation.sot.scoring import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

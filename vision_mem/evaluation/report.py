@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vision_mem.evaluation.plots import draw_plot
-from vision_mem.evaluation.protocols import Rules
 from vision_mem.evaluation.scores import BenchmarkScore
-from vision_mem.io.lines import make_folder, write_file
-from vision_mem.io.masks import strict_json
-from vision_mem.io.report import count
+from vision_mem.evaluation.sot.scoring import Rules
+from vision_mem.formats.text import make_folder, write_file
+from vision_mem.runs.tally import count
+from vision_mem.sinks.masks import strict_json
 
 _MOST_ATTRIBUTES = 30  # more than this are kept in the CSV only (GOT-10k has hundreds of classes)
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.protocols import PROTOCOLS, Curve, Rules
-from vision_mem.evaluation.records import Benchmark, Sequence
-from vision_mem.evaluation.results import ResultSet
-from vision_mem.evaluation.success import ABSENT
+from vision_mem.evaluation.sot.metrics.success import ABSENT
+from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.results import ResultSet
+from vision_mem.evaluation.sot.scoring import PROTOCOLS, Curve, Rules
 
 _NAMED = 5  # missing sequences in a message
 _EXPECTED = {

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.records import Benchmark
-from vision_mem.evaluation.resultfiles import is_whole, layout_of, result_path
-from vision_mem.io.lines import write_file
+from vision_mem.evaluation.sot.records import Benchmark
+from vision_mem.evaluation.sot.result_files import is_whole, layout_of, result_path
+from vision_mem.formats.text import write_file
 
 SERVERS = {
     "got10k-test": ("http://got-10k.aitestunion.com", 180),

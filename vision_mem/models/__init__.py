@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vision_mem.models.protocols import Segmenter
+    from vision_mem.models.segmenters.protocol import Segmenter
 
 __all__ = ["load_segmenter", "use_threads"]
 
@@ -47,11 +47,11 @@ def load_segmenter(
         InputError: for unknown option values.
     """
     if model == "embedded":
-        from vision_mem.models.embedded import EmbeddedSegmenter
+        from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
         segmenter: Segmenter = EmbeddedSegmenter.load(device, precision)
         return segmenter
-    from vision_mem.models.weights import load_sam2
+    from vision_mem.models.checkpoint import load_sam2
 
     return load_sam2(
         model,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vision_mem.errors import MissingExtra, ModelError
-from vision_mem.models.weights import fingerprint
+from vision_mem.models.checkpoint import fingerprint
 
 # (kernel, stride, expansion, output channels, repeats) up to the last stage at stride 16.
 _STAGES = (

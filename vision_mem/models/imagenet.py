@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vision_mem.errors import ModelError
-from vision_mem.models.nano_trunk import NanoTrunk
+from vision_mem.models.checkpoint import fingerprint
+from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.weights import fingerprint
 
 STRIDE = 32
 _BATCH_NORM_EPS = 1e-3

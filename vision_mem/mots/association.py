@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.ops.assignment import assign
+from vision_mem.geometry.assignment import assign
 
 COSTS = ("overlap", "modulated")
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.models.protocols import ImageFeatures
+from vision_mem.models.segmenters.protocol import ImageFeatures
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.gallery import Known, looks_of
 from vision_mem.mots.lifecycle import CONFIRMED, SHOWN, Life

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vision_mem.mots.gallery import Known, Looks
 from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
-from vision_mem.tracking.motion import BoxMotion
+from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.objects import TrackedObject, UsedIds
 from vision_mem.tracking.policy import MemoryLimits, PolicyConfig
 from vision_mem.types import Event, MemoryUsage

@@ -18,14 +18,14 @@ from numpy.typing import ArrayLike
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.io.snapshots import load_session, save_snapshot
-from vision_mem.models.protocols import ImageFeatures, Segmenter
+from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
-from vision_mem.mots.forgetting import usage_of, within_budget
-from vision_mem.mots.official_rules import OfficialRules
-from vision_mem.mots.own_rules import OwnRules
+from vision_mem.mots.memory_budget import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
+from vision_mem.mots.rules import OwnRules
+from vision_mem.mots.seg2track_step import OfficialRules
 from vision_mem.tracking.engine import Engine
 from vision_mem.types import Detections, Event, Frame, Prompt
 

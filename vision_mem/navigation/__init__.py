@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vision_mem.navigation.config import NavigationConfig
-from vision_mem.navigation.longterm import Key, Memory
+from vision_mem.navigation.journal import Key, Memory
 from vision_mem.navigation.records import (
     NavigationResult,
     NavigationUsage,

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.navigation.graph.path_planning import PlanningConfig
+from vision_mem.navigation.graph.topology import TopologyConfig
+from vision_mem.navigation.journal import DTYPES
 from vision_mem.navigation.landmarks import LandmarkConfig
-from vision_mem.navigation.longterm import DTYPES
-from vision_mem.navigation.octree import OctreeConfig
-from vision_mem.navigation.planning import PlanningConfig
 from vision_mem.navigation.retrieval import RetrievalConfig
-from vision_mem.navigation.shortterm import ShortConfig
-from vision_mem.navigation.topology import TopologyConfig
+from vision_mem.navigation.space.octree import OctreeConfig
+from vision_mem.navigation.working_memory import ShortConfig
 
 
 @dataclass(frozen=True)

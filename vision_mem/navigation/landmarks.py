@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.navigation.nearby import Nearby
-from vision_mem.navigation.topology import Pose, Topology
-from vision_mem.navigation.vectors import UnitSums
+from vision_mem.navigation.graph.topology import Pose, Topology
+from vision_mem.navigation.mean_directions import UnitSums
+from vision_mem.navigation.spatial_hash import Nearby
 
 Matrix = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.poses import is_rigid
-from vision_mem.navigation.vectors import unit
+from vision_mem.navigation.mean_directions import unit
 from vision_mem.types import MemoryUsage
 
 

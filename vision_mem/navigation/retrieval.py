@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.navigation.ann_index import ENGINES, Neighbours
 from vision_mem.navigation.landmarks import Landmark, Landmarks, words
-from vision_mem.navigation.neighbours import ENGINES, Neighbours
-from vision_mem.navigation.shortterm import ShortMemory
+from vision_mem.navigation.working_memory import ShortMemory
 
 CHANNELS = ("short", "spatial", "semantic", "text")
 _RANK = 60

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.navigation import asking, changing
-from vision_mem.navigation.bricks import NO_CODES
+from vision_mem.navigation import edits, queries
 from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
-from vision_mem.navigation.longterm import Key, Memory
-from vision_mem.navigation.mapfile import MEMORY, MapFile, get_meta, put_meta
-from vision_mem.navigation.observing import observe
+from vision_mem.navigation.journal import Key, Memory
 from vision_mem.navigation.records import NavigationResult, NavigationUsage, Observation, Route
 from vision_mem.navigation.retrieval import Hit
+from vision_mem.navigation.space.blocks import NO_CODES
 from vision_mem.navigation.state import SpatialState
+from vision_mem.navigation.storage import MEMORY, MapFile, get_meta, put_meta
+from vision_mem.navigation.update import observe
 
 
 class NavigationSession:
@@ -185,13 +185,13 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return asking.where(self, query, near, at, k, write)
+            return queries.where(self, query, near, at, k, write)
 
     def nearest_words(self, text: str, k: int = 5) -> list[str]:
         """Words of remembered names that are spelled much like those of a question."""
         with self._lock:
             self._refresh()
-            return asking.nearest_words(self.state, text, k)
+            return queries.nearest_words(self.state, text, k)
 
     def recall(
         self, key: Key | str, *, at: float | None = None, limit: int | None = None
@@ -229,7 +229,7 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return asking.plan(self, goal, start)
+            return queries.plan(self, goal, start)
 
     def route(self, goal: Any, start: Any = None) -> Route:
         """The shortest way over the floor where space is mapped, else along places.
@@ -243,7 +243,7 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return asking.route(self, goal, start)
+            return queries.route(self, goal, start)
 
     def correct(self, poses: Mapping[int, ArrayLike]) -> int:
         """Move places, and everything that was seen from them, after a closed loop.
@@ -257,7 +257,7 @@ class NavigationSession:
         """
         with self._lock:
             self._must_write()
-            moved = changing.correct(self.state, poses)
+            moved = edits.correct(self.state, poses)
             self.commit(fold=True)
             return moved
 
@@ -285,7 +285,7 @@ class NavigationSession:
             self.commit()
             with self._file.writing() as sql:
                 sql.execute("PRAGMA secure_delete=ON")
-                gone = changing.forget(self.state, sql, region, landmark, before)
+                gone = edits.forget(self.state, sql, region, landmark, before)
                 self.state.events.append((self.state.now_s, "forget", dict(gone)))
                 self.state.save(sql, fold=True)
             self.state.saved()
@@ -301,7 +301,7 @@ class NavigationSession:
             self._must_write()
             self.commit()
             with self._file.reading() as sql:
-                changing.rebuild(self.state, sql)
+                edits.rebuild(self.state, sql)
             self.commit(fold=True)
             return len(self.state.landmarks)
 

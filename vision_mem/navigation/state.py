@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import ModelError
-from vision_mem.navigation.carving import FrameUpdate
 from vision_mem.navigation.config import NavigationConfig
-from vision_mem.navigation.exits import Exits
+from vision_mem.navigation.graph.frontiers import Exits
+from vision_mem.navigation.graph.topology import Changes, Place, Topology, Way
+from vision_mem.navigation.journal import Journal, Memory
 from vision_mem.navigation.landmarks import Landmark, Landmarks, View
-from vision_mem.navigation.longterm import Journal, Memory
-from vision_mem.navigation.mapfile import get_meta, put_meta
-from vision_mem.navigation.octree import Octree, OctreeStats
 from vision_mem.navigation.retrieval import Retriever
-from vision_mem.navigation.shortterm import ShortMemory
-from vision_mem.navigation.topology import Changes, Place, Topology, Way
+from vision_mem.navigation.space.octree import Octree, OctreeStats
+from vision_mem.navigation.space.raycasting import FrameUpdate
+from vision_mem.navigation.storage import get_meta, put_meta
+from vision_mem.navigation.working_memory import ShortMemory
 
 _FIELDS = "row votes count existence first_s last_s best best_seq last track"
 

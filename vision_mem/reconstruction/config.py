@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vision_mem.errors import InputError
-from vision_mem.reconstruction.dynamics import DynamicsConfig
-from vision_mem.reconstruction.kernels import CHOICES
-from vision_mem.reconstruction.odometry import OdometryConfig
-from vision_mem.reconstruction.places import BYTES_A_PLACE
-from vision_mem.reconstruction.voxels import StructureConfig, capacity_for
+from vision_mem.reconstruction.dynamic_objects import DynamicsConfig
+from vision_mem.reconstruction.icp import OdometryConfig
+from vision_mem.reconstruction.kernels.dispatch import CHOICES
+from vision_mem.reconstruction.relocalization import BYTES_A_PLACE
+from vision_mem.reconstruction.voxel_grid import StructureConfig, capacity_for
 
 
 @dataclass(frozen=True)

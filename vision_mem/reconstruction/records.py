@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.reconstruction.dynamics import MovingPoints, Track
+from vision_mem.reconstruction.dynamic_objects import MovingPoints, Track
 from vision_mem.types import Event
 
 UNKNOWN, STATIC, MOVING, PARKED = 0, 1, 2, 3

@@ -17,15 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
+from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.poses import inverse
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.snapshots import load_session, save_snapshot
-from vision_mem.reconstruction import dynamics
+from vision_mem.reconstruction import dynamic_objects
+from vision_mem.reconstruction.camera_tracking import Location, Locator
 from vision_mem.reconstruction.config import ReconstructionConfig
-from vision_mem.reconstruction.dynamics import DynamicsState, MovingPoints, find_components
-from vision_mem.reconstruction.evidence import KeyFrames, grown, nearest_depth, where_seen
-from vision_mem.reconstruction.kernels import choose
-from vision_mem.reconstruction.locating import Location, Locator
+from vision_mem.reconstruction.dynamic_objects import DynamicsState, MovingPoints, find_components
+from vision_mem.reconstruction.kernels.dispatch import choose
+from vision_mem.reconstruction.meshing import Mesh, mesh_of, smoothed_map
+from vision_mem.reconstruction.motion_segmentation import (
+    KeyFrames,
+    grown,
+    nearest_depth,
+    where_seen,
+)
 from vision_mem.reconstruction.records import (
     LOST,
     MOVING,
@@ -35,10 +40,10 @@ from vision_mem.reconstruction.records import (
     ReconstructionResult,
 )
 from vision_mem.reconstruction.stages import Clock
-from vision_mem.reconstruction.structure import StructureMemory
-from vision_mem.reconstruction.surfacing import Mesh, mesh_of, smoothed_map
-from vision_mem.reconstruction.thinned import Thinned, smoothed, thin, thin_masks
-from vision_mem.reconstruction.voxels import StaticMap
+from vision_mem.reconstruction.surfel_map import StructureMemory
+from vision_mem.reconstruction.voxel_grid import StaticMap
+from vision_mem.reconstruction.working_size import Thinned, smoothed, thin, thin_masks
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, MemoryUsage
 
 _MODEL_ID = "geometric"
@@ -115,7 +120,7 @@ class ReconstructionSession:
         if told is not None:
             moving |= told & (small.depth > 0)
         seconds = min(frame.time_s - self._time_s, 1.0) if self._steps else 0.0
-        awaited = dynamics.expected_points(self._dynamics, seconds, self.config.dynamics)
+        awaited = dynamic_objects.expected_points(self._dynamics, seconds, self.config.dynamics)
         expected = where_seen(awaited, small, view, self.config.evidence)
         moving = grown(
             moving, expected, np.asarray(normals.any(axis=-1)), small.depth, self.config.evidence
@@ -123,7 +128,9 @@ class ReconstructionSession:
         clock.lap("evidence")
         labels, ids, events = self._take_apart(frame, seconds, small, moving, world, agreed, told)
         moving_points = self._moving_points(frame, small, world, labels, ids)
-        self._dynamics = dynamics.remember(self._dynamics, moving_points, self.config.dynamics)
+        self._dynamics = dynamic_objects.remember(
+            self._dynamics, moving_points, self.config.dynamics
+        )
         self._locator.learn(small, at, labels >= MOVING)
         clock.lap("dynamics")
         sight = (view, small.camera.numbers, small.size)
@@ -316,14 +323,14 @@ class ReconstructionSession:
         """Labels and track ids of all pixels, and what happened to the tracks."""
         config = self.config.dynamics
         components = find_components(moving, world, small.depth, agreed, config)
-        self._dynamics, ids, happened = dynamics.follow(
+        self._dynamics, ids, happened = dynamic_objects.follow(
             self._dynamics, components, frame.index, seconds, config
         )
         labels = np.where(small.depth > 0, STATIC, UNKNOWN).astype(np.uint8)
         numbers = np.zeros(labels.shape, np.int32)
         tracks = {t.track_id: t for t in self._dynamics.tracks}
         for component, track_id in zip(components, ids, strict=True):
-            still = track_id in tracks and tracks[track_id].state == dynamics.PARKED
+            still = track_id in tracks and tracks[track_id].state == dynamic_objects.PARKED
             labels.ravel()[component.pixels] = PARKED if still else MOVING
             numbers.ravel()[component.pixels] = max(track_id, 0)
         if told is not None:

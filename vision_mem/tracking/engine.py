@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import alternative_overlaps, fill_holes, mask_to_box
-from vision_mem.models.protocols import (
+from vision_mem.models.segmenters.protocol import (
     Candidates,
     ImageFeatures,
     MemoryEntry,
     MemoryRead,
     Segmenter,
 )
-from vision_mem.tracking.choice import (
+from vision_mem.tracking.mask_selection import (
     CandidateScores,
     Choice,
     ChoiceState,
     choose_candidate,
     choose_prompted,
 )
-from vision_mem.tracking.memory import MaskMemory, describe_read
+from vision_mem.tracking.memory_bank import MaskMemory, describe_read
 from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.parallel import cores, mapped
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig

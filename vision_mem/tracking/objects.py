@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vision_mem.models.protocols import SearchHint
-from vision_mem.tracking.choice import ChoiceState
-from vision_mem.tracking.memory import MaskMemory
-from vision_mem.tracking.motion import BoxMotion, predict
+from vision_mem.models.segmenters.protocol import SearchHint
+from vision_mem.tracking.kalman import BoxMotion, predict
+from vision_mem.tracking.mask_selection import ChoiceState
+from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
 
 _LOST_SPREAD = 1.0 / 20.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from vision_mem.errors import InputError
-from vision_mem.models.protocols import SegmenterTraits
+from vision_mem.models.segmenters.protocol import SegmenterTraits
 
 CHOICES = ("iou", "motion")
 MEMORIES = ("recent", "scored", "distractor", "prompt")

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from vision_mem.geometry.masks import mask_extents, mask_to_box
-from vision_mem.models.protocols import Candidates
-from vision_mem.tracking.choice import CandidateScores
+from vision_mem.models.segmenters.protocol import Candidates
+from vision_mem.tracking.mask_selection import CandidateScores
 
 
 def scores_to_host(made: Candidates, grid: torch.Tensor) -> list[CandidateScores]:

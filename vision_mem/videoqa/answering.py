@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
-from vision_mem.models.videoqa_protocols import AnswerPiece, Question, Turn
+from vision_mem.models.vlm.protocol import AnswerPiece, Question, Turn
 from vision_mem.videoqa.records import Answer
 
 

@@ -20,11 +20,11 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.videoqa import tiers
+from vision_mem.videoqa.baselines import WHOLE
+from vision_mem.videoqa.compression import is_scene_change
 from vision_mem.videoqa.config import MemoryConfig
-from vision_mem.videoqa.pruning import is_scene_change
 from vision_mem.videoqa.records import LONG, MID, SHORT, GridEntry, VideoUsage
 from vision_mem.videoqa.salience import token_salience
-from vision_mem.videoqa.whole import WHOLE
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from vision_mem.models.videoqa_protocols import EncodedGrid
+from vision_mem.models.vlm.protocol import EncodedGrid
 from vision_mem.types import MemoryUsage
-from vision_mem.videoqa.similarity import unit
+from vision_mem.videoqa.token_similarity import unit
 
 SHORT, MID, LONG = TIERS = ("short", "mid", "long")
 _PLAIN = ("index", "segment", "start_s", "end_s", "original", "tier", "scene_change")

@@ -21,23 +21,18 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.io.snapshots import load_session, save_snapshot
-from vision_mem.models.videoqa_protocols import (
-    GridSpan,
-    Question,
-    VideoLanguageModel,
-    VisualContext,
-)
+from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
 from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.memory import TokenMemory
-from vision_mem.videoqa.positions import Watched, place
+from vision_mem.videoqa.mrope import Watched, place
 from vision_mem.videoqa.records import SHORT, Answer, GridEntry, Moment, VideoUsage, WatchResult
 from vision_mem.videoqa.retrieval import Retrieved, retrieve
 from vision_mem.videoqa.salience import build_bank
-from vision_mem.videoqa.similarity import unit
-from vision_mem.videoqa.watching import StreamState, next_due, steady_time
+from vision_mem.videoqa.stream_state import StreamState, next_due, steady_time
+from vision_mem.videoqa.token_similarity import unit
 
 
 class VideoMemorySession:

@@ -13,16 +13,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.evaluation.mots.comparison import (
+from vision_mem.evaluation.mots.metrics.comparison import (
     EPSILON,
     Comparison,
     Ids,
     Similarity,
     make_comparison,
 )
+from vision_mem.evaluation.mots.metrics.similarity import overlaps, share_ignored
 from vision_mem.evaluation.mots.records import MotRules
-from vision_mem.evaluation.mots.similarity import overlaps, share_ignored
-from vision_mem.io.trackrows import TrackRows
+from vision_mem.formats.track_rows import TrackRows
 
 _MATCH = 0.5
 _INSIDE = 0.5

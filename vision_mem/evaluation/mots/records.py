@@ -7,16 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.filetree import read_text
-from vision_mem.io.motsfiles import (
-    IGNORED_CLASS,
-    KITTI_MOTS,
-    MOTS_CHALLENGE,
-    MotsLayout,
-    read_mots_pngs,
-    read_mots_text,
-)
-from vision_mem.io.mottext import (
+from vision_mem.evaluation.file_tree import read_text
+from vision_mem.formats.mot import (
     DONT_CARE,
     MOT15,
     MOT17,
@@ -24,7 +16,15 @@ from vision_mem.io.mottext import (
     read_kitti_labels,
     read_mot_text,
 )
-from vision_mem.io.trackrows import TrackRows
+from vision_mem.formats.mots import (
+    IGNORED_CLASS,
+    KITTI_MOTS,
+    MOTS_CHALLENGE,
+    MotsLayout,
+    read_mots_pngs,
+    read_mots_text,
+)
+from vision_mem.formats.track_rows import TrackRows
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.filetree import TrackerFiles
+from vision_mem.evaluation.file_tree import TrackerFiles
 from vision_mem.evaluation.mots.records import (
     MotBenchmark,
     MotRules,
@@ -13,9 +13,9 @@ from vision_mem.evaluation.mots.records import (
     numbered_pngs,
     parse_rows,
 )
-from vision_mem.io.motsfiles import MotsLayout, check_mots_pngs, check_mots_text, read_mots_pngs
-from vision_mem.io.mottext import MotLayout, check_kitti_labels, check_mot_text
-from vision_mem.io.trackrows import Problem, TrackRows
+from vision_mem.formats.mot import MotLayout, check_kitti_labels, check_mot_text
+from vision_mem.formats.mots import MotsLayout, check_mots_pngs, check_mots_text, read_mots_pngs
+from vision_mem.formats.track_rows import Problem, TrackRows
 
 _INSIDE = ("", "data", "results")
 """Where text files lie below the folder given: ``data`` as TrackEval has it, ``results`` as

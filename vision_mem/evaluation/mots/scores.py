@@ -10,15 +10,15 @@ from operator import add
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.mots.clear import ClearCounts, count_clear
-from vision_mem.evaluation.mots.comparison import Comparison
-from vision_mem.evaluation.mots.hota import ALPHAS, HotaCounts, count_hota
-from vision_mem.evaluation.mots.identity import IdentityCounts, count_identity
+from vision_mem.evaluation.mots.metrics.clear import ClearCounts, count_clear
+from vision_mem.evaluation.mots.metrics.comparison import Comparison
+from vision_mem.evaluation.mots.metrics.hota import ALPHAS, HotaCounts, count_hota
+from vision_mem.evaluation.mots.metrics.identity import IdentityCounts, count_identity
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.records import MotBenchmark, read_truth
 from vision_mem.evaluation.mots.results import MotResults
-from vision_mem.evaluation.protocols import Curve
 from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
+from vision_mem.evaluation.sot.scoring import Curve
 
 COUNTED = ("IDS", "FP", "FN", "GT", "MT", "PT", "ML", "Frag")
 """Measures that are numbers of things; all others lie in [0, 1], MOTA and its kin below too."""

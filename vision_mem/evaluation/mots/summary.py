@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vision_mem.evaluation.evaluate import write_scores
-from vision_mem.evaluation.folder import EvaluationFolder
-from vision_mem.evaluation.mots.detected import DetectedJob
+from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem.evaluation.engine.run import write_scores
+from vision_mem.evaluation.mots.job import DetectedJob
 from vision_mem.evaluation.mots.records import MotBenchmark
 from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import score_tracks
-from vision_mem.evaluation.protocols import Rules
+from vision_mem.evaluation.sot.scoring import Rules
 from vision_mem.evaluation.submission import write_zip
 
 SERVERS: Mapping[str, str] = {

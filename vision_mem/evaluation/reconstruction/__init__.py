@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from vision_mem.evaluation.reconstruction.depth import ALIGNMENTS, DepthErrors, depth_errors
-from vision_mem.evaluation.reconstruction.opening import SCENE_KEYS, open_scene_set
-from vision_mem.evaluation.reconstruction.points import (
+from vision_mem.evaluation.reconstruction.datasets.open import SCENE_KEYS, open_scene_set
+from vision_mem.evaluation.reconstruction.metrics.depth import ALIGNMENTS, DepthErrors, depth_errors
+from vision_mem.evaluation.reconstruction.metrics.points import (
     CloudErrors,
     cloud_errors,
     fit_points,
     settle,
 )
-from vision_mem.evaluation.reconstruction.trajectory import (
+from vision_mem.evaluation.reconstruction.metrics.trajectory import (
     PathErrors,
     associate,
     path_errors,

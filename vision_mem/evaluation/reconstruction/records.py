@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.formats.depth import read_depth
+from vision_mem.formats.sintel import read_dpt
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid, made_rigid
-from vision_mem.io.depthmaps import read_depth
-from vision_mem.io.sintelfiles import read_dpt
 
 DEPTH, POSE, POINTS = "video-depth", "pose", "reconstruction"
 TASKS = (DEPTH, POSE, POINTS)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.evaluation.filetree import tracker_name
+from vision_mem.evaluation.file_tree import tracker_name
+from vision_mem.evaluation.reconstruction.metrics.trajectory import MOST_APART_S, associate
 from vision_mem.evaluation.reconstruction.records import (
     DEPTH,
     POSE,
@@ -24,12 +25,11 @@ from vision_mem.evaluation.reconstruction.records import (
     View,
     pictures,
 )
-from vision_mem.evaluation.reconstruction.trajectory import MOST_APART_S, associate
+from vision_mem.formats.depth import read_depth
+from vision_mem.formats.points import read_arrays, read_points
+from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import make_pose, rotation_of
-from vision_mem.io.depthmaps import read_depth
-from vision_mem.io.images import read_image
-from vision_mem.io.pointfiles import read_arrays, read_points
-from vision_mem.io.trajectories import Trajectory, read_numbers, read_trajectory
+from vision_mem.sources.images import read_image
 
 MAP = "map.ply"
 """Behind the name of a sequence: what a model keeps of what stays."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.depth import ALIGNMENTS, SOLVERS
+from vision_mem.evaluation.reconstruction.metrics.depth import ALIGNMENTS, SOLVERS
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.protocols import Curve
-from vision_mem.evaluation.reconstruction.dynamic import MaskCounts
+from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
 from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSet
 from vision_mem.evaluation.reconstruction.results import SceneResults, expected
 from vision_mem.evaluation.reconstruction.rules import SceneRules
-from vision_mem.evaluation.reconstruction.scoring import (
+from vision_mem.evaluation.reconstruction.sequence_scores import (
     DepthPart,
     PathPart,
     PointsPart,
@@ -23,7 +22,8 @@ from vision_mem.evaluation.reconstruction.scoring import (
     score_points,
 )
 from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
-from vision_mem.io.report import count
+from vision_mem.evaluation.sot.scoring import Curve
+from vision_mem.runs.tally import count
 
 _NAN = float("nan")
 _NAMED = 5

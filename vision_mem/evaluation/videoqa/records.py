@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError
-from vision_mem.models.videoqa_protocols import Question
+from vision_mem.models.vlm.protocol import Question
 
 CHOICE, COUNT, YES_NO, OUTPUT = "choice", "count", "yes-no", "output"
 

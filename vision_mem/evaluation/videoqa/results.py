@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.filetree import TrackerFiles
-from vision_mem.evaluation.videoqa.opening import set_of
+from vision_mem.evaluation.file_tree import TrackerFiles
+from vision_mem.evaluation.videoqa.datasets.open import set_of
 from vision_mem.evaluation.videoqa.records import Reply, VideoQaBenchmark
 
 _SUFFIXES = (".json", ".jsonl")

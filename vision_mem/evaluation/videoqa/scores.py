@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.protocols import Curve
 from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
-from vision_mem.evaluation.videoqa import rules
-from vision_mem.evaluation.videoqa.opening import set_of
+from vision_mem.evaluation.sot.scoring import Curve
+from vision_mem.evaluation.videoqa import answer_rules
+from vision_mem.evaluation.videoqa.datasets.open import set_of
 from vision_mem.evaluation.videoqa.records import OUTPUT, Query, Reply, VideoQaBenchmark
 from vision_mem.evaluation.videoqa.results import VideoQaResults
-from vision_mem.io.report import count
+from vision_mem.runs.tally import count
 
 OFFICIAL, STRICT = "official", "strict"
 _PER_ITEM = "per item"
@@ -199,7 +199,7 @@ def score_answers(
         truth = reply if query is None else replace(reply, truth=query.truth)
         mark = Mark(
             reply.task, reply.group, reply.item, kind.official(reply),
-            rules.strict(truth) if counts else None, reply.response is None,
+            answer_rules.strict(truth) if counts else None, reply.response is None,
             None if query is None else query.time_s,
         )  # fmt: skip
         named.append((reply.name, mark))
@@ -274,7 +274,7 @@ def _notes(
         notes.append(f"{count(nulls, 'question')} without an answer: {how}")
     spoken = [reply for reply in replies if reply.kind == OUTPUT and reply.response is not None]
     if spoken:
-        in_time = sum(rules.is_in_time(reply) for reply in spoken)
+        in_time = sum(answer_rules.is_in_time(reply) for reply in spoken)
         notes.append(f"{in_time} of {count(len(spoken), 'output')} came in time, right or wrong")
     twice = len(replies) - len({reply.name for reply in replies})
     if twice:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from dataclasses import replace
 
-from vision_mem.models.detectors.combine import Around, Guarded
+from vision_mem.models.detectors.filters import Around, Guarded
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.formats.rle import MaskRuns
 from vision_mem.geometry.masks import draw_outlines
-from vision_mem.io.runlength import MaskRuns
-from vision_mem.models.detectors import jsonformats, textformats
+from vision_mem.models.detectors import json_formats, text_formats
 from vision_mem.models.detectors.coercion import Vocabulary, told
-from vision_mem.models.detectors.recording import Recorded, from_line
-from vision_mem.models.detectors.records import (
+from vision_mem.models.detectors.file_records import (
     BOX_FORMATS,
     SCORES,
     Found,
@@ -25,6 +24,7 @@ from vision_mem.models.detectors.records import (
     lines_of,
     shown,
 )
+from vision_mem.models.detectors.recording import Recorded, from_line
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,11 @@ FORMATS = {
 ``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too)."""
 
 _READERS = {
-    "kitti": textformats.read_kitti,
-    "label": textformats.read_kitti_label,
-    "mot": textformats.read_mot,
-    "mots": textformats.read_mots,
-    "mots-challenge": textformats.read_mots,
+    "kitti": text_formats.read_kitti,
+    "label": text_formats.read_kitti_label,
+    "mot": text_formats.read_mot,
+    "mots": text_formats.read_mots,
+    "mots-challenge": text_formats.read_mots,
 }
 
 
@@ -113,7 +113,7 @@ class FileDetector:
         self._reading = Reading(
             self.path, box_format or FORMATS[format].box_format, first, scores, strict
         )
-        self._vocabulary = Vocabulary(textformats.NAMES.get(format))
+        self._vocabulary = Vocabulary(text_formats.NAMES.get(format))
         self._found: dict[int, list[Found]] = {}
         self._recorded: dict[int, Recorded] = {}
         self._read(frame_count, size)
@@ -158,11 +158,11 @@ class FileDetector:
             for found in _READERS[self.format](reading):
                 yield found.frame, found.line, found
         elif self.format == "coco":
-            for found in jsonformats.read_coco(reading, self._vocabulary):
+            for found in json_formats.read_coco(reading, self._vocabulary):
                 yield found.frame, found.line, found
         else:
             known: dict[int, str] = {}
-            for frame, line, content, objects in jsonformats.read_jsonl(reading, self._vocabulary):
+            for frame, line, content, objects in json_formats.read_jsonl(reading, self._vocabulary):
                 if "boxes" in content or "answer" in content:
                     recorded = self._from_recording(content, known, line)
                     known = known if recorded.found is None else dict(recorded.found.names)

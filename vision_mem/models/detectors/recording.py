@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from vision_mem.io.lines import LineFile
-from vision_mem.io.runlength import MaskRuns, encode_mask, read_mask
-from vision_mem.models.detectors.combine import Around
+from vision_mem.formats.rle import MaskRuns, encode_mask, read_mask
+from vision_mem.formats.text import LineFile
+from vision_mem.models.detectors.filters import Around
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 

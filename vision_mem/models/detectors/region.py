@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.models.detectors.combine import Around
+from vision_mem.models.detectors.filters import Around
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 

@@ -14,15 +14,9 @@ from typing import Any
 import torch
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.models.checkpoint import choose_device, choose_precision
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
-from vision_mem.models.huggingface import (
-    LOCAL,
-    check_complete,
-    fetched,
-    quiet,
-    transformers_library,
-)
-from vision_mem.models.weights import choose_device, choose_precision
+from vision_mem.models.hub import LOCAL, check_complete, fetched, quiet, transformers_library
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)

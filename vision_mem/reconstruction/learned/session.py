@@ -19,22 +19,22 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.pointmaps import focal_of, weighted_rigid
 from vision_mem.geometry.poses import made_rigid
-from vision_mem.io.rgbdframe import RgbdFrame
-from vision_mem.io.snapshots import load_session, save_snapshot
-from vision_mem.models.mem4d_protocols import Decoded, PointNetwork
-from vision_mem.ops.pointmaps import focal_of, weighted_rigid
-from vision_mem.reconstruction.dynamics import MovingPoints
-from vision_mem.reconstruction.learned.persistent import Bank
-from vision_mem.reconstruction.learned.pictures import Placing
+from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
+from vision_mem.reconstruction.dynamic_objects import MovingPoints
+from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.records import HEAD, PROCRUSTES, LearnedResult
-from vision_mem.reconstruction.learned.stored import stream_from_state, stream_state
 from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
+from vision_mem.reconstruction.learned.stream_state import stream_from_state, stream_state
+from vision_mem.reconstruction.learned.structure_bank import Bank
 from vision_mem.reconstruction.records import FIRST, GIVEN, LOST, MOVING, STATIC, UNKNOWN
 from vision_mem.reconstruction.stages import Clock
-from vision_mem.reconstruction.thinned import thin_masks
-from vision_mem.reconstruction.voxels import StaticMap
+from vision_mem.reconstruction.voxel_grid import StaticMap
+from vision_mem.reconstruction.working_size import thin_masks
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, MemoryUsage
 
 POSES = ("auto", "head", "procrustes")

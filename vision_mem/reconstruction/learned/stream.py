@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vision_mem.models.mem4d_config import Mem4DConfig
-from vision_mem.models.mem4d_protocols import Decoded, Encoded, Entry, PersistentStore, Tokens
-from vision_mem.ops.pointmaps import moved
-from vision_mem.reconstruction.learned.persistent import Bank
-from vision_mem.reconstruction.learned.slots import SlotStore
-from vision_mem.reconstruction.learned.transient import Ring
+from vision_mem.geometry.pointmaps import moved
+from vision_mem.models.mem4d.config import Mem4DConfig
+from vision_mem.models.mem4d.protocol import Decoded, Encoded, Entry, PersistentStore, Tokens
+from vision_mem.reconstruction.learned.frame_ring import Ring
+from vision_mem.reconstruction.learned.recurrent_state import SlotStore
+from vision_mem.reconstruction.learned.structure_bank import Bank
 
 PERSISTENT, TRANSIENT = "persistent", "transient"
 _SURE = 20.0

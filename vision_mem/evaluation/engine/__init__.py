@@ -1,0 +1,1 @@
+"""Jobs of any benchmark: here, on processes, GPUs or a Ray cluster; resumable."""

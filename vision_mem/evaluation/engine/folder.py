@@ -1,0 +1,249 @@
+"""The folder of an evaluation: what it was made with, result files that appear whole, logs.
+
+``run.json`` says which set, model and settings the results belong to; ``results/`` holds what the
+benchmark's own tools read; ``logs/<sequence>.json`` says how each sequence went; ``scores/`` and
+``submission.zip`` are made from the results. A sequence is done when its results are whole, of
+which its job is the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.engine.runner import Failed, Finished, Job
+from vision_mem.formats.text import make_folder, sink_error, write_file
+from vision_mem.sinks.masks import strict_json
+
+RECORD = "run.json"
+RESULTS, LOGS, SCORES, SUBMISSION = "results", "logs", "scores", "submission.zip"
+_KIND = "evaluation"
+_MODEL = "model"
+_MOST_DIFFERENCES = 4
+
+
+class EvaluationFolder:
+    """Results of one set, model and settings. Shards of one run may share it.
+
+    Args:
+        path: the folder; made by ``begin``.
+        identity: JSON-ready values that all results here have in common.
+        remarks: JSON-ready values for people, for the record and the logs; they may differ.
+        overwrite: remove the results that lie there.
+
+    Raises:
+        InputError: when it holds other things, or results made with another identity.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any],
+        remarks: Mapping[str, Any] | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = path
+        self._remarks = dict(remarks or {})
+        self._identity = _flat(strict_json(identity))
+        self._overwrite = overwrite
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--out {path} is a file; expected a folder")
+        recorded = self._recorded()
+        if recorded is None:
+            # A record cut off while it was written is ours.
+            if path.is_dir() and any(not e.name.startswith(f".{RECORD}") for e in path.iterdir()):
+                raise InputError(
+                    f"{path} holds other things than an evaluation; give another --out"
+                )
+        elif not overwrite and self._has_results():
+            self._compare(recorded)
+
+    @property
+    def results(self) -> Path:
+        """Where the result files are."""
+        return self.path / RESULTS
+
+    @property
+    def scores(self) -> Path:
+        """Where tables and plots go."""
+        return self.path / SCORES
+
+    @property
+    def submission(self) -> Path:
+        """What is sent to the set's server."""
+        return self.path / SUBMISSION
+
+    def begin(self) -> None:
+        """Make the folder and its record; remove what is to be overwritten.
+
+        Raises:
+            SinkError: when it cannot be written to.
+            InputError: when another shard began meanwhile with another identity.
+        """
+        try:
+            if self._overwrite and self.path.is_dir():
+                # The record goes last: cut off before, this folder is still known as ours.
+                for name in (RESULTS, LOGS, SCORES):
+                    if (self.path / name).is_dir():
+                        shutil.rmtree(self.path / name)
+                (self.path / SUBMISSION).unlink(missing_ok=True)
+                (self.path / RECORD).unlink(missing_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            recorded = self._recorded()
+            # A run that failed before its first result (a slip in a model's name) is no obstacle.
+            if recorded is None or not self._has_results():
+                self._record()
+            else:
+                self._compare(recorded)
+            for name in (RESULTS, LOGS):
+                (self.path / name).mkdir(exist_ok=True)
+        except OSError as error:
+            raise sink_error(self.path, error) from None
+
+    def settle_model(self, model: str) -> None:
+        """Compare the model that was loaded with the one the results are of, or record it.
+
+        Raises:
+            InputError: when it is another one.
+        """
+        self._identity[_MODEL] = model
+        recorded = self._recorded()
+        if recorded is not None and _MODEL in recorded and self._has_results():
+            self._compare(recorded)
+        else:
+            self._record()
+
+    def undone(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those without whole results, in their order."""
+        return [job for job in jobs if not job.is_whole(self.results, self._log(job.name))]
+
+    def speed(self, jobs: Iterable[Job]) -> tuple[float, float] | None:
+        """Frames a second over all sequences that are done, from their logs.
+
+        Returns:
+            Without reading files, as the field counts it, and end to end in one worker; None
+            when there is no log.
+        """
+        frames, tracking, whole = 0, 0.0, 0.0
+        for job in jobs:
+            try:
+                log = json.loads(self._log(job.name).read_text(encoding="utf-8"))
+                tracking += log["tracking_seconds"]
+                whole += log["seconds"]
+                frames += log["frames"]
+            except (OSError, ValueError, LookupError, TypeError):
+                continue
+        return (frames / tracking, frames / whole) if tracking > 0 and whole > 0 else None
+
+    def write(self, done: Finished | Failed) -> None:
+        """Write the log of a sequence, then its results, each whole or not at all.
+
+        Raises:
+            SinkError: when they cannot be written.
+            InputError: when the folder was taken for other settings meanwhile.
+        """
+        recorded = self._recorded()
+        if recorded is not None:
+            self._compare(recorded)
+        log = self._remarks | done.log
+        if isinstance(done, Failed):
+            log |= {"sequence": done.sequence, "status": "failed", "error": done.reason}
+        write_file(self._log(done.sequence), _json(log))
+        if isinstance(done, Failed):
+            return
+        try:
+            if all(Path(name).suffix == ".png" for name in done.files):
+                self._write_masks(done)
+                return
+            for name, content in done.files.items():
+                path = self.results / name
+                make_folder(path.parent)
+                write_file(path, content)
+        except OSError as error:
+            raise sink_error(self.results, error) from None
+
+    def _write_masks(self, done: Finished) -> None:
+        """A folder of pictures appears under its name when all of them are in it."""
+        place = self.results / done.sequence
+        partial = self.results / f".{done.sequence}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for name, content in done.files.items():
+            with (partial / Path(name).name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        if place.is_dir():
+            shutil.rmtree(place)
+        partial.rename(place)
+
+    def _log(self, sequence: str) -> Path:
+        return self.path / LOGS / f"{sequence}.json"
+
+    def _record(self) -> None:
+        content = {"kind": _KIND, "identity": self._identity, **self._remarks}
+        # Shards may begin at the same time: each has its own partial file.
+        write_file(self.path / RECORD, _json(content), mark=str(os.getpid()))
+
+    def _has_results(self) -> bool:
+        place = self.results
+        return place.is_dir() and any(not each.name.startswith(".") for each in place.iterdir())
+
+    def _recorded(self) -> dict[str, Any] | None:
+        """The identity in the record; None when there is no evaluation here."""
+        try:
+            content = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path / RECORD} cannot be read ({error}); give another --out"
+            ) from None
+        if not isinstance(content, dict) or content.get("kind") != _KIND:
+            return None
+        identity = content.get("identity")
+        return identity if isinstance(identity, dict) else {}
+
+    def _compare(self, recorded: Mapping[str, Any]) -> None:
+        mine = self._identity
+        keys = list(dict.fromkeys([*mine, *recorded]))
+        if not (_MODEL in mine and _MODEL in recorded):  # known once it is loaded
+            keys = [key for key in keys if key != _MODEL]
+        other = [key for key in keys if recorded.get(key) != mine.get(key)]
+        if other:
+            said = [
+                f"{key} {_short(recorded.get(key))} there, {_short(mine.get(key))} now"
+                for key in other[:_MOST_DIFFERENCES]
+            ]
+            more = len(other) - len(said)
+            raise InputError(
+                f"the results in {self.path} were made with other settings: {'; '.join(said)}"
+                f"{f'; and {more} more' if more else ''}; give another --out, or --overwrite to "
+                "remove them and start anew"
+            )
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(strict_json(content), indent=2) + "\n").encode()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``{"policy.choice": "motion", ...}``, to name each by one word."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Readers of copies of KITTI MOTS, KITTI tracking and MOTChallenge."""

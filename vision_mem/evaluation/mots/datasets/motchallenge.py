@@ -1,0 +1,151 @@
+"""MOTChallenge: MOTS20 (masks), MOT15 to MOT20 (boxes); one folder a sequence.
+
+A folder has ``img1/000001.jpg`` ..., ``gt/gt.txt`` and ``seqinfo.ini``. MOT17 has each sequence
+three times, with the detections of three detectors; images and truth are the same.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import folders_in, image_size, images_in, no_sequences
+from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence, numbered_pngs
+from vision_mem.formats.rle import MAX_SIDE
+from vision_mem.formats.track_rows import whole
+
+TITLES: Mapping[str, str] = {
+    "mots-challenge": "MOTS Challenge",
+    "mot15": "MOT15",
+    "mot17": "MOT17",
+    "mot20": "MOT20",
+}
+
+DETECTORS = ("FRCNN", "DPM", "SDP")
+"""What the copies of a MOT17 sequence are called after; the first there is taken."""
+
+_EXPECTED = "[train/]NAME/{img1/000001.jpg,gt/gt.txt,seqinfo.ini}"
+_COPY = re.compile(rf"(.+)-({'|'.join(DETECTORS)})")
+_MOST_FRAMES = 10_000_000
+
+
+def open_motchallenge(
+    key: str, root: Path, *, split: str | None, need_frames: bool
+) -> MotBenchmark:
+    """A set of MOTChallenge.
+
+    Args:
+        key: one of ``TITLES``.
+        root: the copy's folder, a split in it, or a single sequence.
+        split: the folder of the split, ``train`` when left out; ``all`` for every copy of MOT17.
+        need_frames: images must be there.
+
+    Raises:
+        InputError: when nothing like it is there, or a ``seqinfo.ini`` is damaged.
+    """
+    every = split == "all"
+    wanted = "train" if split is None or every else split
+    place = root / wanted if (root / wanted).is_dir() else root
+    if split not in (None, "all") and place == root and root.name != split:
+        raise InputError(f"{root} has no folder {split}; expected {_EXPECTED}")
+    found = {place.resolve().name: place} if _is_sequence(place) else {}
+    if not found and place.is_dir():
+        found = {name: path for name, path in folders_in(place).items() if _is_sequence(path)}
+    if not found:
+        raise no_sequences(root, _EXPECTED)
+    notes: list[str] = []
+    if not every:
+        found = _one_copy(found, notes)
+    sequences = [_sequence(name, path, key, need_frames, notes) for name, path in found.items()]
+    title = TITLES[key] if place == root else f"{TITLES[key]} {wanted}"
+    return MotBenchmark(key, title, RULES[key], tuple(sequences), tuple(notes))
+
+
+def _is_sequence(path: Path) -> bool:
+    return _truth(path) is not None or (path / "img1").is_dir()
+
+
+def _truth(path: Path) -> Path | None:
+    return next((p for p in (path / "gt" / "gt.txt", path / "gt.txt") if p.is_file()), None)
+
+
+def _one_copy(found: Mapping[str, Path], notes: list[str]) -> dict[str, Path]:
+    """Of sequences that are there several times the one of the first detector."""
+    copies: dict[str, dict[str, str]] = {}
+    for name in found:
+        match = _COPY.fullmatch(name)
+        copies.setdefault(match[1] if match else name, {})[match[2] if match else ""] = name
+    kept = {
+        min(some.items(), key=lambda item: (*DETECTORS, "").index(item[0]))[1]
+        for some in copies.values()
+    }
+    if len(kept) < len(found):
+        notes.append(
+            f"{len(found) - len(kept)} copies for other detectors are left out: images and truth "
+            "are the same; split all takes them too"
+        )
+    return {name: path for name, path in found.items() if name in kept}
+
+
+def _sequence(name: str, path: Path, key: str, need_frames: bool, notes: list[str]) -> MotSequence:
+    info = _seqinfo(path / "seqinfo.ini")
+    frames = images_in(path / info.get("imdir", "img1"))
+    if need_frames and not frames:
+        raise InputError(f"{path} holds no images; expected img1/000001.jpg and so on")
+    truth = _truth(path)
+    length = _count(info, "seqlength") or len(frames)
+    if not length and truth is not None:
+        length = _last_frame(truth, name, notes)
+    if frames and len(frames) != length:
+        notes.append(f"{name}: {len(frames)} images, seqinfo.ini says {length}")
+    height, width = _count(info, "imheight"), _count(info, "imwidth")
+    size = (height, width) if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE else None
+    if size is None and frames:
+        size = image_size(frames[0])
+    aliases = (match[1],) if (match := _COPY.fullmatch(name)) else ()
+    said = info.get("name", "")
+    if said and said != name and re.fullmatch(r"[\w.-]+", said):
+        aliases = (*aliases, said)
+    rate = _count(info, "framerate") or 30
+    if key == "mots-challenge" and truth is None:
+        pictures = path / "instances"
+        truth = pictures if pictures.is_dir() and numbered_pngs(pictures) else None
+    return MotSequence(name, length, frames, truth, size, float(rate), aliases)
+
+
+def _seqinfo(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(read_text(path))
+        found = dict(parser["Sequence"])
+    except (configparser.Error, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is no seqinfo.ini: {reason}; expected [Sequence]") from None
+    folder = found.get("imdir", "img1").strip()
+    if folder in ("..", ".") or "/" in folder or "\\" in folder or not folder:
+        raise InputError(f"{path}: imDir is {folder!r}; expected the name of a folder, as img1")
+    length = whole(found.get("seqlength", "0").strip())
+    if length is None or not 0 <= length <= _MOST_FRAMES:
+        raise InputError(f"{path}: seqLength is {found['seqlength']!r}; expected a whole number")
+    return found | {"imdir": folder}
+
+
+def _count(info: Mapping[str, str], key: str) -> int:
+    value = whole(info.get(key, "").strip())
+    return value if value is not None and value > 0 else 0
+
+
+def _last_frame(truth: Path, name: str, notes: list[str]) -> int:
+    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
+    heads = (re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in _lines(truth))
+    return max((value for head in heads if (value := whole(head)) is not None), default=0)
+
+
+def _lines(path: Path) -> list[str]:
+    return read_text(path).splitlines()

@@ -1,0 +1,1 @@
+"""HOTA, CLEAR MOT, IDF1, and the overlaps that they share."""

@@ -1,0 +1,1 @@
+"""Readers of sets with depth, camera paths and points."""

@@ -1,0 +1,229 @@
+"""Readers of the sets whose camera paths are compared: TUM-dynamics and ScanNet.
+
+Source: specs/mem4d.md section 3.2; the layouts that the preparing scripts of MonST3R leave.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.metrics.trajectory import MOST_APART_S, associate
+from vision_mem.evaluation.reconstruction.records import (
+    Cut,
+    Numbers,
+    SceneSequence,
+    View,
+    known_pose,
+    pictures,
+    safe_name,
+)
+from vision_mem.formats.intrinsics import find_intrinsics, read_matrix
+from vision_mem.formats.trajectory import read_numbers, read_trajectory
+
+TUM = tuple(
+    f"rgbd_dataset_freiburg3_{who}_{how}"
+    for who in ("sitting", "walking")
+    for how in ("static", "xyz", "halfsphere", "rpy")
+)
+_FRAMES, _STRIDE = 90, 3
+_TUM_CAMERA: Numbers = (535.4, 539.2, 320.1, 247.6)
+
+Read = tuple[list[SceneSequence], list[str]]
+
+
+def open_tum(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
+    """Folders of TUM RGB-D: ``rgb_90`` with ``groundtruth_90.txt``, or whole recordings.
+
+    Raises:
+        InputError: for a folder without them.
+        SourceError: for a file that is damaged.
+    """
+    place = next((p for p in (root / "tum", root) if _recordings(p)), None)
+    if place is None:
+        raise InputError(
+            f"{root} has no recordings of TUM RGB-D; expected folders with rgb_90/ and "
+            "groundtruth_90.txt, or with rgb.txt and groundtruth.txt"
+        )
+    folders = _recordings(place)
+    known = [each for each in folders if each.name in TUM]
+    notes = []
+    if known and len(known) < len(TUM):
+        missing = [name for name in TUM if name not in {each.name for each in known}]
+        notes.append(f"{len(missing)} of {len(TUM)} sequences are not here: {', '.join(missing)}")
+    return [_tum(folder, cut, need_frames) for folder in known or folders], notes
+
+
+def _recordings(place: Path) -> list[Path]:
+    if _is_tum(place):
+        return [place]
+    if not place.is_dir():
+        return []
+    return sorted(each for each in place.iterdir() if each.is_dir() and _is_tum(each))
+
+
+def _is_tum(folder: Path) -> bool:
+    truths = ("groundtruth_90.txt", "groundtruth.txt")
+    return any((folder / name).is_file() for name in truths)
+
+
+def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
+    listed = (folder / "rgb.txt").is_file() and (folder / "groundtruth.txt").is_file()
+    prepared = cut.usual and (folder / "groundtruth_90.txt").is_file()
+    if not prepared and not listed:
+        raise InputError(
+            f"{folder} lacks rgb.txt or groundtruth.txt; other frames than the 90 prepared ones "
+            "need the whole recording"
+        )
+    known = read_trajectory(folder / ("groundtruth_90.txt" if prepared else "groundtruth.txt"))
+    if prepared:
+        images = pictures(folder / "rgb_90")
+        if need_frames and len(images) != len(known):
+            raise InputError(
+                f"{folder} has {len(images)} images in rgb_90/ and {len(known)} poses in "
+                "groundtruth_90.txt; expected as many"
+            )
+        # Image k belongs to pose k: that is how the 90 were prepared.
+        pairs = [(k, k) for k in range(len(known))]
+        times = [_stamp(image, known.times[k]) for k, image in enumerate(images)]
+        times = times or known.times.tolist()
+    else:
+        rows = _listed(folder / "rgb.txt")
+        times, images = [t for t, _ in rows], [path for _, path in rows]
+        every = associate(times, known.times)
+        pairs = [every[k] for k in cut.of(len(every), _FRAMES, _STRIDE)]
+    if not pairs:
+        raise InputError(f"{folder}: no image has a pose within {MOST_APART_S} s")
+    sensors = _near(folder, [times[k] for k, _ in pairs])
+    numbers = find_intrinsics(folder) or _TUM_CAMERA
+    views = tuple(
+        View(
+            f"{place:06d}", float(times[k]), images[k] if images else folder / f"{k}.png",
+            sensors[place], sensors[place], known.poses[m], numbers, None, k,
+        )
+        for place, (k, m) in enumerate(pairs)
+    )  # fmt: skip
+    return SceneSequence(safe_name(folder.name), views, 1 / 5000)
+
+
+def _stamp(image: Path, otherwise: float) -> float:
+    """Seconds in the name of an image of TUM RGB-D."""
+    try:
+        return float(image.stem)
+    except ValueError:
+        return float(otherwise)
+
+
+def _listed(path: Path) -> list[tuple[float, Path]]:
+    """Rows ``time file``, sorted by time."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{path} cannot be read; expected rows of time and file name") from None
+    for number, line in enumerate(lines, start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            stamp = float(words[0])
+        except ValueError:
+            stamp = np.nan
+        if len(words) != 2 or not np.isfinite(stamp):
+            raise InputError(f"{path} line {number} is {line[:60]!r}; expected time and file name")
+        rows.append((stamp, path.parent / words[1].strip()))
+    return sorted(rows, key=lambda row: row[0])
+
+
+def _near(folder: Path, times: list[float]) -> list[Path | None]:
+    """Depth maps of the same moments, None where there is none."""
+    if (folder / "depth.txt").is_file():
+        rows = _listed(folder / "depth.txt")
+    else:
+        inside = next((n for n in ("depth_90", "depth") if (folder / n).is_dir()), "depth")
+        rows = [(_stamp(each, np.nan), each) for each in pictures(folder / inside, (".png",))]
+        rows = [row for row in rows if np.isfinite(row[0])]
+    found: list[Path | None] = [None] * len(times)
+    order = np.argsort(times, kind="stable")
+    for k, m in associate([times[i] for i in order], [t for t, _ in rows]):
+        found[int(order[k])] = rows[m][1]
+    return found
+
+
+def open_scannet(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
+    """``scene0707_00/{color_90,pose_90.txt}``, or ``color``, ``depth`` and ``pose``.
+
+    Raises:
+        InputError: for a folder without them.
+        SourceError: for a file that is damaged.
+    """
+    place = next((p for p in (root / "scannetv2", root / "scannet", root) if _scans(p)), None)
+    if place is None:
+        raise InputError(
+            f"{root} has no scenes of ScanNet; expected folders with color_90/ and pose_90.txt, "
+            "or with color/ and pose/"
+        )
+    return [_scannet(folder, cut, need_frames) for folder in _scans(place)], []
+
+
+def _scans(place: Path) -> list[Path]:
+    def is_scan(folder: Path) -> bool:
+        return (folder / "pose_90.txt").is_file() or (folder / "pose").is_dir()
+
+    if is_scan(place):
+        return [place]
+    if not place.is_dir():
+        return []
+    return sorted(each for each in place.iterdir() if each.is_dir() and is_scan(each))
+
+
+def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
+    prepared = cut.usual and (folder / "pose_90.txt").is_file()
+    mark = "_90" if prepared else ""
+    images = pictures(folder / f"color{mark}")
+    depths = {each.stem: each for each in pictures(folder / f"depth{mark}", (".png",))}
+    if prepared:
+        rows = [np.array(row) for _, row in read_numbers(folder / "pose_90.txt", 16)]
+        matrices = [row.reshape(4, 4) for row in rows]
+        if need_frames and len(images) != len(matrices):
+            raise InputError(
+                f"{folder} has {len(images)} images in color_90/ and {len(matrices)} poses in "
+                "pose_90.txt; expected as many"
+            )
+        chosen = list(range(len(matrices)))
+    else:
+        files = pictures(folder / "pose", (".txt",))
+        if need_frames and not images:
+            raise InputError(f"{folder} has no color/ or color_90/ with images")
+        by_stem = {each.stem: each for each in images}
+        files = [each for each in files if each.stem in by_stem or not need_frames]
+        images = [by_stem.get(each.stem, each) for each in files]
+        chosen = cut.of(len(files), _FRAMES, _STRIDE)
+        matrices = [read_matrix(files[k], [(4, 4)]) for k in chosen]
+        images = [images[k] for k in chosen]
+    if not matrices:
+        raise InputError(f"{folder} has no frame with a pose")
+    numbers = find_intrinsics(folder)
+    views = tuple(
+        _scan_view(place, k, images, matrices, depths, numbers)
+        for place, k in enumerate(chosen)
+    )  # fmt: skip
+    return SceneSequence(safe_name(folder.name), views, 0.001)
+
+
+def _scan_view(
+    place: int,
+    number: int,
+    images: list[Path],
+    matrices: list[NDArray[np.float64]],
+    depths: dict[str, Path],
+    numbers: Numbers | None,
+) -> View:
+    image = images[place] if place < len(images) else Path(f"{number}.jpg")
+    depth = depths.get(image.stem)
+    # ScanNet writes poses of -inf where its own tracking was lost.
+    pose = known_pose(matrices[place])
+    return View(f"{place:06d}", float(number), image, depth, depth, pose, numbers, None, number)

@@ -1,0 +1,1 @@
+"""Errors of depth, camera paths and points."""

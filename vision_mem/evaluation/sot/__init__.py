@@ -1,0 +1,1 @@
+"""One object, or a few given on the first frame: sets, measures, scores."""

@@ -1,0 +1,117 @@
+"""DAVIS 2016 and 2017, validation split, at 480p (Perazzi et al., CVPR 2016; Pont-Tuset et al.).
+
+Truth is an indexed PNG a frame: the value of a pixel is the number of the object there. In 2016
+there is one object, marked by whatever is not 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import (
+    first_folder,
+    first_list,
+    folders_in,
+    has_images,
+    images_in,
+    missing_note,
+    no_sequences,
+)
+from vision_mem.evaluation.sot.datasets.mask_truth import mask_sequence
+from vision_mem.evaluation.sot.records import Benchmark
+
+_EXPECTED = (
+    "JPEGImages/480p/NAME/, Annotations/480p/NAME/ and ImageSets/YEAR/val.txt; or NAME/JPEGImages/ "
+    "and NAME/Annotations/"
+)
+_SIZES = ("480p", "Full-Resolution", "1080p", "")
+
+_VALIDATION: Mapping[str, str] = {
+    "2016": """
+    blackswan bmx-trees breakdance camel car-roundabout car-shadow cows dance-twirl dog
+    drift-chicane drift-straight goat horsejump-high kite-surf libby motocross-jump
+    paragliding-launch parkour scooter-black soapbox
+    """,
+    "2017": """
+    bike-packing blackswan bmx-trees breakdance camel car-roundabout car-shadow cows dance-twirl
+    dog dogs-jump drift-chicane drift-straight goat gold-fish horsejump-high india judo kite-surf
+    lab-coat libby loading mbike-trick motocross-jump paragliding-launch parkour pigs
+    scooter-black shooting soapbox
+    """,
+}
+
+
+def open_davis2016(root: Path, *, need_frames: bool) -> Benchmark:
+    """The 20 validation sequences, one object each."""
+    return _open(root, "2016", need_frames)
+
+
+def open_davis2017(root: Path, *, need_frames: bool) -> Benchmark:
+    """The 30 validation sequences, one object or more each."""
+    return _open(root, "2017", need_frames)
+
+
+def _open(root: Path, year: str, need_frames: bool) -> Benchmark:
+    notes: list[str] = []
+    place = first_folder(root / "DAVIS") or root
+    if not place.is_dir():
+        raise no_sequences(root, _EXPECTED)
+    found = paired_folders(place)
+    if not found:
+        raise no_sequences(place, _EXPECTED)
+    names = _chosen(list(found), place, year, notes)
+    sequences = []
+    for name in names:
+        images, truth = found[name]
+        frames, masks = images_in(images), images_in(truth, {".png"})
+        if need_frames and not frames:
+            raise InputError(f"{images} holds no images; unpack DAVIS's images there")
+        sequence = mask_sequence(name, frames, masks, merge=year == "2016", notes=notes)
+        sequences.append(sequence)
+    title = f"DAVIS {year}"
+    return Benchmark(f"davis{year}", title, "davis", f"davis{year}", tuple(sequences), tuple(notes))
+
+
+def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:
+    """Folder of images and folder of masks by sequence, for sequences that have masks.
+
+    Args:
+        place: holds ``JPEGImages/480p/NAME`` and ``Annotations/480p/NAME``, the same without
+            ``480p``, or ``NAME/JPEGImages`` and ``NAME/Annotations``.
+    """
+    for size in _SIZES:
+        inside = place / "Annotations" / size
+        if inside.is_dir():
+            found = {
+                name: (place / "JPEGImages" / size / name, folder)
+                for name, folder in folders_in(inside).items()
+                if has_images(folder, {".png"})
+            }
+            if found:
+                return found
+    return {
+        name: (folder / "JPEGImages", folder / "Annotations")
+        for name, folder in folders_in(place).items()
+        if has_images(folder / "Annotations", {".png"})
+    }
+
+
+def _chosen(found: list[str], place: Path, year: str, notes: list[str]) -> list[str]:
+    """Which sequences are evaluated, in the order of the list."""
+    listed = first_list(place / "ImageSets" / year / "val.txt")
+    if listed is None:
+        official = _VALIDATION[year].split()
+        if not set(official) & set(found):
+            notes.append(f"no ImageSets/{year}/val.txt: took all {len(found)} sequences found")
+            return found
+        notes.append(f"no ImageSets/{year}/val.txt: took the official list of {len(official)}")
+        listed = official
+    notes += missing_note(listed, found, "validation sequences")
+    names = [name for name in listed if name in set(found)]
+    if not names:
+        raise InputError(
+            f"{place} holds none of the {len(listed)} sequences of ImageSets/{year}/val.txt"
+        )
+    return names

@@ -1,0 +1,1 @@
+"""Success and precision, average overlap, J and F, VOT's measures."""

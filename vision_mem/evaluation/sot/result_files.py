@@ -1,0 +1,179 @@
+"""Result files as the benchmarks' own tools read them: their content, and whether one is whole.
+
+Three layouts. ``boxes``: ``<sequence>.txt``, one ``x,y,w,h`` row a frame. ``got10k``:
+``<sequence>/<sequence>_001.txt`` with such rows and ``<sequence>/<sequence>_time.txt`` with the
+seconds each frame took. ``masks``: ``<sequence>/<frame>.png``, indexed, in the DAVIS colours.
+Rows are in the pixels of the set (its origin added back), the first one is the box the tracker
+was given, and ``0,0,0,0`` says absent.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.geometry.boxes import box_to_xywh
+from vision_mem.sinks.masks import label_image
+from vision_mem.types import TrackingResult
+from vision_mem.visualization.draw import davis_palette
+
+LAYOUTS = ("boxes", "got10k", "masks")
+_ABSENT = "0,0,0,0"
+
+
+def layout_of(benchmark: Benchmark, sequence: Sequence) -> str:
+    """Which of ``LAYOUTS`` a sequence's results have."""
+    if sequence.masks:
+        return "masks"
+    return "got10k" if benchmark.key.startswith("got10k") else "boxes"
+
+
+def result_path(sequence: Sequence, layout: str) -> Path:
+    """What says that a sequence is done, below the results folder: a file, or a folder of masks.
+
+    Raises:
+        InputError: for a name that would lead out of the folder.
+    """
+    name = sequence.name
+    if not name or name.startswith(".") or any(bad in name for bad in '/\\\0:*?"<>|\n'):
+        raise InputError(f"a sequence is called {name!r}, which cannot be the name of a file")
+    if layout == "boxes":
+        return Path(f"{name}.txt")
+    return Path(name, f"{name}_001.txt") if layout == "got10k" else Path(name)
+
+
+def is_whole(folder: Path, sequence: Sequence, layout: str) -> bool:
+    """Say whether a sequence's results are there with one entry a frame.
+
+    Args:
+        folder: the results folder.
+        sequence: its frames are counted.
+        layout: one of ``LAYOUTS``.
+    """
+    path = folder / result_path(sequence, layout)
+    if layout == "masks":
+        return all(_has_content(path / name) for name in _mask_names(sequence))
+    if layout == "got10k":
+        times = path.with_name(f"{sequence.name}_time.txt")
+        if _count_rows(times, 1) != len(sequence.frames):
+            return False
+    return _count_rows(path, 4) == len(sequence.frames)
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
+
+
+def _count_rows(path: Path, fields: int) -> int:
+    """Rows of so many finite numbers; -1 when there is any other row, or no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [[float(value) for value in line.split(",")] for line in lines]
+    except (OSError, ValueError):
+        return -1
+    good = all(len(row) == fields and all(map(math.isfinite, row)) for row in rows)
+    return len(rows) if good else -1
+
+
+def _mask_names(sequence: Sequence) -> list[str]:
+    names = [f"{path.stem}.png" for path in sequence.frames]
+    if len(set(names)) < len(names):
+        raise InputError(
+            "two of its images have one name, so that their masks cannot be told apart"
+        )
+    return names
+
+
+class ResultRows:
+    """Collects what a tracker says of a sequence, frame by frame.
+
+    Args:
+        sequence: what is tracked.
+        layout: one of ``LAYOUTS``.
+
+    Raises:
+        InputError: for names that cannot be those of result files.
+    """
+
+    def __init__(self, sequence: Sequence, layout: str) -> None:
+        self._sequence, self._layout = sequence, layout
+        self._path = result_path(sequence, layout)
+        self._rows: list[str] = []
+        self._times: list[str] = []
+        self._pictures: list[bytes] = []
+        self._names = _mask_names(sequence) if layout == "masks" else []
+        self._size: tuple[int, int] = (0, 0)
+
+    def add(self, result: TrackingResult, seconds: float) -> None:
+        """Add a frame.
+
+        Args:
+            result: of the tracker.
+            seconds: it took the tracker.
+        """
+        if self._layout == "masks":
+            self._size = result.size
+            # Where objects overlap, the one the model is surer of is on top.
+            ordered = sorted(result.objects, key=lambda each: each.score)
+            labels = label_image(replace(result, objects=tuple(ordered)))
+            self._pictures.append(_png(labels))
+            return
+        self._times.append(f"{seconds:.6f}")
+        if not self._rows:
+            self._rows.append(",".join(map(_number, self._sequence.boxes[0])))
+            return
+        found = result.objects[0]
+        if not found.present:
+            self._rows.append(_ABSENT)
+            return
+        x, y, width, height = (float(value) for value in box_to_xywh(found.box))
+        origin = self._sequence.origin
+        self._rows.append(",".join(map(_number, (x + origin, y + origin, width, height))))
+
+    def add_absent(self) -> None:
+        """Add a frame nobody could look at."""
+        self._rows.append(_ABSENT)
+        self._times.append(f"{0:.6f}")
+        if self._layout == "masks":
+            self._pictures.append(_png(np.zeros(self._size, np.uint8)))
+
+    def files(self) -> dict[str, bytes]:
+        """Path below the results folder to content; the one that says "done" is the last."""
+        if self._layout == "masks":
+            paths = [(self._path / name).as_posix() for name in self._names]
+            return dict(zip(paths, self._pictures, strict=True))
+        files = {}
+        if self._layout == "got10k":
+            times = self._path.with_name(f"{self._sequence.name}_time.txt")
+            files[times.as_posix()] = _lines(self._times)
+        return files | {self._path.as_posix(): _lines(self._rows)}
+
+
+def _lines(rows: list[str]) -> bytes:
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def _number(value: float) -> str:
+    """Whole numbers without a point, others with up to four decimals, as GOT-10k's truth."""
+    text = f"{float(value):.4f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _png(labels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(labels)
+    image.putpalette(davis_palette().reshape(-1).tolist())
+    held = io.BytesIO()
+    image.save(held, format="PNG", compress_level=3)
+    return held.getvalue()

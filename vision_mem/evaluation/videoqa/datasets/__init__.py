@@ -1,0 +1,1 @@
+"""Readers of OVO-Bench, StreamingBench and ODV-Bench."""

@@ -1,0 +1,1 @@
+"""Walks on street graphs: benchmarks, measures, a controlled experiment."""

@@ -1,0 +1,191 @@
+"""One door for every detector: a word of the command line, a folder, a file, a callable."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vision_mem.errors import InputError
+from vision_mem.models.detectors.callable import as_detector
+from vision_mem.models.detectors.ensemble import Union
+from vision_mem.models.detectors.filters import Guarded
+from vision_mem.models.detectors.protocol import Detector
+
+_MOTION = ("mog2", "knn", "upright")
+_NETWORKS = ("dfine", "rtdetr", "rtdetrv2")
+_WORD_NETWORKS = ("grounding-dino", "owlv2")
+_TORCHVISION = ("maskrcnn", "fasterrcnn", "fasterrcnn-320")
+_FILE_OPTIONS = {"box": "box_format", "first": "first_frame", "scores": "scores"}
+
+HOW = (
+    'motion (a camera that stands still), file:PATH[:FORMAT], dfine, rtdetr, rtdetrv2, "red car, '
+    'person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, or a network '
+    "of transformers: its folder or its id on Hugging Face"
+)
+
+
+def open_detector(
+    spec: Any,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    frame_count: int | None = None,
+    size: tuple[int, int] | None = None,
+    guarded: bool = True,
+) -> Detector:
+    """Open a detector.
+
+    Args:
+        spec: a word:
+
+            * ``motion``, ``motion:knn``, ``motion:upright``: what moves, for a camera that stands
+              still; needs no weights;
+            * ``file:PATH[:FORMAT[,box=xywh][,first=1][,scores=percent]]``: detections made before;
+              formats are in ``files.FORMATS``;
+            * ``dfine``, ``rtdetr``, ``rtdetrv2``: COCO's classes, with weights of Hugging Face; or
+              an id there, or a folder;
+            * ``red car, person``: whatever words name, with Grounding DINO; with
+              ``red car@owlv2``, or a folder after the ``@``, another network; ``words:motion``
+              where a word is also a name above;
+            * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with
+              ``maskrcnn:FILE`` weights of one's own.
+
+            Or anything ``as_detector`` takes; or a list of all this, for a ``Union``.
+        device: ``auto`` or a torch device, for networks.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, for networks of transformers.
+        frame_count: frames of the whole video, to refuse detections of another one.
+        size: ``(height, width)`` of the video, likewise.
+        guarded: errors on single frames are logged and count as "no answer" (``Guarded``).
+
+    Raises:
+        InputError: for what cannot be understood, and for damaged or foreign files.
+        MissingExtra: for libraries that are not installed.
+        ModelError: for weights that are missing or damaged.
+    """
+    options = {"device": device, "precision": precision}
+    if isinstance(spec, (list, tuple)):
+        parts = [
+            open_detector(each, frame_count=frame_count, size=size, guarded=guarded, **options)
+            for each in spec
+        ]
+        return parts[0] if len(parts) == 1 else Union(parts)
+    if isinstance(spec, str):
+        detector = _from_word(spec.strip(), options, frame_count, size)
+    else:
+        detector = as_detector(spec)
+    return Guarded(detector) if guarded and not isinstance(detector, Guarded) else detector
+
+
+def _from_word(
+    spec: str, options: Mapping[str, Any], frame_count: int | None, size: tuple[int, int] | None
+) -> Detector:
+    kind, _, rest = spec.partition(":")
+    if spec == "motion" or kind == "motion":
+        return _motion(rest or "mog2")
+    if kind == "file":
+        return _file(rest, frame_count, size)
+    if kind == "words":
+        return _words(rest, options)
+    if kind in _TORCHVISION:
+        from vision_mem.models.detectors.torchvision import TorchvisionDetector
+
+        return TorchvisionDetector(kind, weights=rest or None, device=options["device"])
+    if not spec or Path(spec).suffix.lower() in (".txt", ".json", ".jsonl", ".csv"):
+        known = f"file:{spec}" if spec else "one of: " + HOW
+        raise InputError(f"no detector {spec!r}; expected {known}")
+    if Path(spec).suffix.lower() in (".pt", ".onnx", ".pth", ".engine"):
+        raise InputError(
+            f"{spec} cannot be opened as a detector; from Python, give its model as a callable: "
+            f"open_detector(model). Otherwise choose {HOW}"
+        )
+    if spec in _NETWORKS or _is_network(spec):
+        from vision_mem.models.detectors.transformers import TransformersDetector
+
+        return TransformersDetector(spec, **options)
+    _check_typing(spec)
+    return _words(spec, options)
+
+
+def _is_network(spec: str) -> bool:
+    """Whether this is a folder, or looks like an id on Hugging Face."""
+    if "@" in spec:
+        return False
+    if (Path(spec).expanduser() / "config.json").is_file() or spec.startswith(("/", ".", "~")):
+        return True
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", spec) is not None
+
+
+def _motion(method: str) -> Detector:
+    from vision_mem.models.detectors.motion import MotionConfig, MotionDetector
+
+    if method not in _MOTION:
+        raise InputError(
+            f"motion:{method} is not known; expected motion:{' or motion:'.join(_MOTION)}"
+        )
+    config = MotionConfig.upright() if method == "upright" else MotionConfig(method)
+    return MotionDetector(config)
+
+
+def _check_typing(spec: str) -> None:
+    """Refuse words that are probably meant to be one of the names."""
+    known = ("motion", *_NETWORKS, *_TORCHVISION, *_WORD_NETWORKS)
+    for word in _listed(spec):
+        close = difflib.get_close_matches(word.lower(), known, 1, 0.8)
+        if close and close[0] in _WORD_NETWORKS:
+            raise InputError(f'{close[0]} looks for words: give some, as in "red car@{close[0]}"')
+        if close:
+            raise InputError(
+                f"no detector {word!r}; did you mean {close[0]}? To look for things of that name "
+                f"say words:{word}"
+            )
+
+
+def _listed(spec: str) -> list[str]:
+    words = spec.partition("@")[0].split(",")
+    return [word.strip() for word in words if word.strip()]
+
+
+def _words(spec: str, options: Mapping[str, Any]) -> Detector:
+    from vision_mem.models.detectors.transformers import WordsDetector
+
+    network = spec.partition("@")[2].strip()
+    return WordsDetector(_listed(spec), network or _WORD_NETWORKS[0], **options)
+
+
+def _file(rest: str, frame_count: int | None, size: tuple[int, int] | None) -> Detector:
+    from vision_mem.models.detectors.files import FORMATS, FileDetector
+
+    path, _, tail = rest.rpartition(":")
+    format, *pairs = tail.split(",")
+    if not path or (format not in (*FORMATS, "auto") and not _is_option(format)):
+        # A colon of the path itself; or a format that is none, which has no separator in it.
+        if path and not Path(rest).exists() and re.fullmatch(r"[\w-]+", format):
+            raise InputError(
+                f"no format {format!r} of detections; expected one of {', '.join(FORMATS)}"
+            )
+        path, format, pairs = rest, "auto", []
+    if _is_option(format):
+        format, pairs = "auto", [format, *pairs]
+    if not path:
+        raise InputError("file: without a path; expected file:PATH or file:PATH:FORMAT")
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if name not in _FILE_OPTIONS or not value:
+            raise InputError(
+                f"option {pair!r} of {path} is not known; expected box=xywh, first=1 or "
+                "scores=percent"
+            )
+        given[_FILE_OPTIONS[name]] = value
+    if "first_frame" in given:
+        if not given["first_frame"].isdecimal():
+            raise InputError(f"first={given['first_frame']} is not a frame number from 0")
+        given["first_frame"] = int(given["first_frame"])
+    return FileDetector(path, format, frame_count=frame_count, size=size, **given)
+
+
+def _is_option(text: str) -> bool:
+    return text.partition("=")[0] in _FILE_OPTIONS and "=" in text

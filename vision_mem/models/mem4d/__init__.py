@@ -1,0 +1,1 @@
+"""The learned reconstruction network, its layers, losses and weights."""

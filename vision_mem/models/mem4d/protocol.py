@@ -1,0 +1,261 @@
+"""What passes between the learned reconstruction model and its memories.
+
+The network holds weights and nothing about any stream. Memories hold what a stream left behind
+and no weights; they live in ``vision_mem.reconstruction.learned``. All tensors carry a batch of B
+streams in front.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vision_mem.models.mem4d.config import Mem4DConfig
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a memory of tokens holds, as the network wants it.
+
+    Attributes:
+        keys, values: ``(B, N, D)``.
+        match: ``(B, N, d)`` descriptors of length 1; d is 0 without matching.
+        centroids: ``(B, N, 3)`` in the world.
+        static: ``(B, N)`` 1 for what surely stays, 0 for what surely moves.
+        valid: ``(B, N)`` bool: there is a token here.
+        positions: ``(B, N, 2)`` row and column of their patches, or None.
+        ages: ``(B, N)`` frames since they were written, 1 and up, or None.
+    """
+
+    keys: Tensor
+    values: Tensor
+    match: Tensor
+    centroids: Tensor
+    static: Tensor
+    valid: Tensor
+    positions: Tensor | None = None
+    ages: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one frame has to write, one token a patch, P in all.
+
+    Attributes:
+        keys, values: ``(B, P, D)``.
+        match: ``(B, P, d)``.
+        centroids: ``(B, P, 3)`` in the world.
+        directions: ``(B, P, 3)`` from the camera to them, length 1, in the world.
+        depth: ``(B, P)`` z in the camera.
+        dynamic: ``(B, P)`` share that moves, in [0, 1].
+        confidence: ``(B, P)`` >= 1.
+        grid: ``(h, w)`` patches.
+        truth: ``(B, P)`` true share that moves, for comparisons, or None.
+    """
+
+    keys: Tensor
+    values: Tensor
+    match: Tensor
+    centroids: Tensor
+    directions: Tensor
+    depth: Tensor
+    dynamic: Tensor
+    confidence: Tensor
+    grid: tuple[int, int]
+    truth: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """A memory as one decoder layer sees it.
+
+    Attributes:
+        keys, values: ``(B, N, D)``, before the layer's norm; the same tensor where a memory does
+            not tell them apart.
+        positions: ``(B or 1, N, 2)`` for rotary embedding, or None for none.
+        bias: ``(B, N)`` added to scores, -inf for what is not there; or None.
+        floor: weights below it count as 0.
+        centroids: ``(B, N, 3)`` in the camera of the frame before, or None.
+    """
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor | None = None
+    bias: Tensor | None = None
+    floor: float = 0.0
+    centroids: Tensor | None = None
+
+
+class Reader(Protocol):
+    """How a decoder reads one memory, layer by layer."""
+
+    def read(self, layer: int, tokens: Tensor, positions: Tensor) -> Read:
+        """What decoder layer ``layer`` (from 0) sees.
+
+        Called once for each layer, in order, also for those that do not read this memory, with
+        the decoder tokens ``(B, 1 + P, D)`` before that layer (the pose token first) and their
+        positions. Memories that follow the decoder (slots) take their own step here.
+        """
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One frame after the encoder.
+
+    Attributes:
+        features: ``(B, P, C)``, after the encoder's norm.
+        tokens: ``(B, P, D)``, embedded for the decoder.
+        rays: ``(B, H, W, 2)`` x/z and y/z of pixels, as given, or None.
+        given: ``(B,)`` bool: where rays are given; None when they are nowhere.
+        first: ``(B,)`` bool: frames that define their world.
+        grid: ``(h, w)`` patches.
+    """
+
+    features: Tensor
+    tokens: Tensor
+    rays: Tensor | None
+    given: Tensor | None
+    first: Tensor
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One frame as the model sees it.
+
+    Attributes:
+        points_self, points_world: ``(B, H, W, 3)`` of this moment.
+        conf_self, conf_world: ``(B, H, W)`` >= 1.
+        dynamic_logit: ``(B, H, W)``; -30 where no mask is predicted.
+        pose: ``(B, 4, 4)`` camera-to-world.
+        prior: ``(B, 4, 4)`` the closed-form pose, and ``(B,)`` bool ``aligned`` where there was
+            enough to align; None without matching.
+        tokens: ``(B, P, D)`` of the last layer.
+        pose_token: ``(B, 1, D)`` of the last layer.
+        match: ``(B, P, d)`` descriptors of this frame.
+        match_logits: ``(B, P, N)`` over the tokens of both memories, -inf where there is none;
+            None without matching.
+        match_centroids: ``(B, N, 3)`` of those tokens, in the world.
+        match_places: ``(B, P, 3)`` where in the world the patches are by matching and decoding; or
+            None.
+        match_weights: ``(B, P)`` how far those are believed, in (0, 1); or None.
+        patch_points: ``(B, P, 3)`` first guess of the patches' points in the camera, or None.
+        mass: attention that went to each token, ``(B, N)``, by memory.
+        rgb: ``(B, H, W, 3)`` in [-1, 1], or None.
+    """
+
+    points_self: Tensor
+    points_world: Tensor
+    conf_self: Tensor
+    conf_world: Tensor
+    dynamic_logit: Tensor
+    pose: Tensor
+    tokens: Tensor
+    pose_token: Tensor
+    match: Tensor
+    prior: Tensor | None = None
+    aligned: Tensor | None = None
+    match_logits: Tensor | None = None
+    match_centroids: Tensor | None = None
+    match_places: Tensor | None = None
+    match_weights: Tensor | None = None
+    patch_points: Tensor | None = None
+    mass: dict[str, Tensor] = field(default_factory=dict)
+    rgb: Tensor | None = None
+
+
+class PersistentStore(Protocol):
+    """A memory of what stays; ``bank`` and ``slots`` are two. A value: writing makes another."""
+
+    def reader(self, network: Any, encoded: Encoded, pose: Tensor, floor: float) -> Reader:
+        """How the decoder reads it.
+
+        Args:
+            network: whose weights turn tokens into keys.
+            encoded: the frame that asks.
+            pose: ``(B, 4, 4)`` of the frame before.
+            floor: attention below which a token is not read; 0 in training.
+        """
+
+    def tokens(self) -> Tokens | None:
+        """What matching may use; None for memories without places."""
+
+    def write(self, entry: Entry, decoded: Decoded, reader: Reader) -> PersistentStore:
+        """The memory after a frame that was read with ``reader``."""
+
+    def emptied(self, rows: Tensor) -> PersistentStore:
+        """Without what rows ``(B,)`` bool hold."""
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values; ``from_state`` of the class takes them back."""
+
+    @property
+    def nbytes(self) -> int:
+        """Held between frames."""
+
+    @property
+    def count(self) -> int:
+        """Tokens in use, of the fullest stream."""
+
+
+class PoseCarry(Protocol):
+    """What the pose token starts from: a module with state that the stream keeps."""
+
+    def start(self, batch: int) -> Tensor:
+        """The state of a new stream, ``(B, ...)``."""
+
+    def ask(self, state: Tensor, encoded: Encoded) -> Tensor:
+        """``(B, 1, D)`` for frames after the first."""
+
+    def write(self, state: Tensor, encoded: Encoded, pose_token: Tensor) -> Tensor:
+        """The state after a frame whose decoded pose token is ``(B, 1, D)``."""
+
+
+class PointNetwork(Protocol):
+    """A network cut at its seams. All calls are pure functions of their arguments.
+
+    Attributes:
+        config: its settings.
+        model_id: name and, where weights were read, a short hash of them; snapshots record it.
+        pose: with the first pose ``token (1, 1, D)`` and ``memory``, a ``PoseCarry``.
+    """
+
+    config: Mem4DConfig
+    model_id: str
+    pose: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    def encode(
+        self, images: Tensor, first: Tensor, rays: Tensor | None = None,
+        given: Tensor | None = None,
+    ) -> Encoded:  # fmt: skip
+        """``(B, 3, H, W)`` in [-1, 1] to tokens."""
+
+    def move(
+        self, encoded: Encoded, previous: Tensor | None, known: Tensor | None,
+        flow: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """``(B, P, D)`` what moved since ``previous`` features, where ``known (B,)``."""
+
+    def read_transient(self, tokens: Tokens | None, encoded: Encoded, pose: Tensor) -> Reader:
+        """A reader of the ring; None for an empty one."""
+
+    def read_bank(
+        self, tokens: Tokens | None, encoded: Encoded, pose: Tensor, floor: float = 0.0
+    ) -> Reader:
+        """A reader of the bank; None for an empty one."""
+
+    def decode(
+        self, encoded: Encoded, motion: Tensor, readers: dict[str, Reader],
+        memories: list[Tokens], pose_token: Tensor, previous: Tensor,
+    ) -> Decoded:  # fmt: skip
+        """A frame with what is remembered."""
+
+    def entries(self, encoded: Encoded, motion: Tensor, decoded: Decoded) -> dict[str, Entry]:
+        """What a frame has to write, by memory."""

@@ -1,0 +1,1 @@
+"""Promptable video segmenters: networks that follow what they are shown."""

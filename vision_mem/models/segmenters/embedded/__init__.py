@@ -1,0 +1,1 @@
+"""The embedded segmenter: follows real objects, weights come with the package."""

@@ -1,0 +1,1 @@
+"""SAM 2, unpatched, called at its seams only."""

@@ -1,0 +1,200 @@
+"""Build SAM 2 networks from configurations, trusting none of them.
+
+The YAML files of ``sam2`` name Python classes (``_target_``). Handed to a general instantiator
+such a file can call anything that can be imported, also through a harmless looking prefix
+(``sam2.modeling.sam2_base.torch.save``). Here a name must be a network class that is defined in
+the very module it is named by, inside ``sam2.modeling``, or the trunk of our own ``nano``; nothing
+else is ever called, and the process-wide state of hydra is not used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.errors import MissingExtra, ModelError
+from vision_mem.models.torchvision_shim import ensure_torchvision
+
+_LARGEST_FILE = 1_000_000  # bytes; the published configurations have 4,000
+_NETWORK = "sam2.modeling.sam2_base.SAM2Base"
+_PREDICTOR = "sam2.sam2_video_predictor.SAM2VideoPredictor"
+OWN_NAMES = ("nano",)
+"""Configurations that come with this package (``configs/models``)."""
+_OWN_TRUNK = "vision_mem.models.segmenters.sam2.nano_trunk.NanoTrunk"
+_OWN_TRUNK_BEFORE = "vision_mem.models.nano_trunk.NanoTrunk"  # in files written with 0.1
+_PREDICTOR_ONLY = (
+    "fill_hole_area",
+    "non_overlap_masks",
+    "clear_non_cond_mem_around_input",
+    "add_all_frames_to_correct_as_cond",
+)
+# What SAM 2's own video builder adds to its files ("apply_postprocessing").
+_STABILITY = {
+    "dynamic_multimask_via_stability": True,
+    "dynamic_multimask_stability_delta": 0.05,
+    "dynamic_multimask_stability_thresh": 0.98,
+}
+
+
+def builtin_names() -> list[str]:
+    """Configurations that come with ``sam2``, as ``sam2.1_hiera_t``."""
+    _import_sam2()
+    found = []
+    for folder in ("sam2.1", "sam2"):
+        place = files("sam2").joinpath("configs", folder)
+        found += sorted(f.name[:-5] for f in place.iterdir() if f.name.endswith(".yaml"))
+    return found
+
+
+def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
+    """Read a configuration by name or path.
+
+    Args:
+        config: ``sam2.1_hiera_t`` and the like, ``nano``, or the path of a YAML file.
+
+    Returns:
+        Its name for messages, and its ``model`` part as plain nested values.
+
+    Raises:
+        ModelError: when it is missing, too large, not YAML, or has no ``model`` part.
+    """
+    _import_sam2()
+    text_name = str(config)
+    path = Path(config).expanduser()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ModelError(f"configuration {path} is larger than a megabyte; not a SAM 2 file")
+        text = path.read_text(encoding="utf-8", errors="replace")
+    else:
+        short = Path(text_name).name.removesuffix(".yaml")
+        known = [*builtin_names(), *OWN_NAMES]
+        if short not in known:
+            raise ModelError(
+                f"no configuration {text_name!r}; expected a YAML file or one of {', '.join(known)}"
+            )
+        if short in OWN_NAMES:
+            place = files("vision_mem.configs").joinpath("models")
+        else:
+            place = files("sam2").joinpath("configs", short.partition("_")[0])
+        text = place.joinpath(f"{short}.yaml").read_text("utf-8")
+    return text_name, _parse(text, text_name)
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if "${" in text:
+        raise ModelError(f"configuration {where} uses interpolation (${{...}}); write values out")
+    if re.search(r"^[^#\n]*[:\-\[,]\s*[&*]\w", text, re.MULTILINE):
+        raise ModelError(f"configuration {where} uses YAML anchors or aliases; write values out")
+    try:
+        # OmegaConf's loader, because plain YAML 1.1 reads 1e-6 as text.
+        content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
+        raise ModelError(f"configuration {where} is not valid YAML") from error
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        raise ModelError(f"configuration {where} has no 'model' part; expected a SAM 2 YAML file")
+    return model
+
+
+def build_network(config: tuple[str, dict[str, Any]], image_size: int | None = None) -> Any:
+    """Build the network a configuration describes, with untrained weights, for evaluation.
+
+    Args:
+        config: from ``read_config``.
+        image_size: side of the network's image in pixels; None keeps the configured one.
+
+    Returns:
+        A ``SAM2Base`` with the options of SAM 2's video predictor on.
+
+    Raises:
+        ModelError: for classes that are not SAM 2's, and arguments that do not fit.
+    """
+    where, model = config
+    top = dict(model)
+    if top.get("_target_") not in (_NETWORK, _PREDICTOR):
+        raise ModelError(
+            f"configuration {where} builds {top.get('_target_')!r}; expected {_NETWORK}"
+        )
+    top["_target_"] = _NETWORK
+    for name in _PREDICTOR_ONLY:
+        top.pop(name, None)
+    top["sam_mask_decoder_extra_args"] = {
+        **_STABILITY,
+        **(top.get("sam_mask_decoder_extra_args") or {}),
+    }
+    top["binarize_mask_from_pts_for_mem_enc"] = True
+    top["compile_image_encoder"] = False
+    if image_size is not None:
+        top["image_size"] = image_size
+    try:
+        network = _build(top, where, depth=0)
+    except ModelError:
+        raise
+    except Exception as error:  # network constructors fail in any way they like
+        text = " ".join(str(error).split())[:120]
+        raise ModelError(
+            f"configuration {where} does not describe a network that can be built: {text}"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
+def _build(node: Any, where: str, depth: int) -> Any:
+    if depth > 20:
+        raise ModelError(f"configuration {where} is nested too deeply")
+    if isinstance(node, list):
+        return [_build(item, where, depth + 1) for item in node]
+    if not isinstance(node, dict):
+        return node
+    given = {str(key): value for key, value in node.items()}
+    target = given.pop("_target_", None)
+    odd = [key for key in given if key.startswith("_")]
+    if odd:
+        raise ModelError(f"configuration {where} has the key {odd[0]!r}, which is not allowed")
+    # The name is judged before anything inside is built.
+    made = None if target is None else _network_class(target, where)
+    arguments = {key: _build(value, where, depth + 1) for key, value in given.items()}
+    return arguments if made is None else made(**arguments)
+
+
+def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
+    module_name, _, class_name = str(target).rpartition(".")
+    if target in (_OWN_TRUNK, _OWN_TRUNK_BEFORE):
+        from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
+
+        return NanoTrunk
+    if re.fullmatch(r"sam2\.modeling(\.[a-z_0-9]+)+", module_name):
+        try:
+            found = getattr(importlib.import_module(module_name), class_name, None)
+        except ImportError:
+            found = None
+        if (
+            inspect.isclass(found)
+            and issubclass(found, torch.nn.Module)
+            and found.__module__ == module_name
+        ):
+            return found
+    raise ModelError(
+        f"configuration {where} names {str(target)[:80]!r}; only network classes of "
+        "sam2.modeling may be built"
+    )
+
+
+def _import_sam2() -> None:
+    try:
+        ensure_torchvision()
+        importlib.import_module("sam2.modeling.sam2_base")
+    except ImportError as error:
+        raise MissingExtra(
+            f"SAM 2 needs a package that is not installed ({error.name}): pip install "
+            "--no-build-isolation sam2==1.1.0"
+        ) from error

@@ -1,0 +1,405 @@
+"""SAM 2 cut at its seams: encode an image, read memory and decode, encode a memory.
+
+The network is an unpatched ``SAM2Base`` of the ``sam2`` package; what it remembers and which
+candidate wins are decided elsewhere. Sizes (image, channels, memory slots, pointers) are read
+from the network, so SAM 2.0, SAM 2.1 and smaller networks of their shape all work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.models.segmenters.protocol import (
+    Candidates,
+    ImageFeatures,
+    MemoryRead,
+    SegmenterTraits,
+)
+from vision_mem.models.segmenters.sam2.groups import equal_shapes, in_order
+from vision_mem.models.segmenters.sam2.image_encoder import Encoded, ImageSide, to_image
+from vision_mem.models.segmenters.sam2.memory_attention import MemorySide
+from vision_mem.models.segmenters.sam2.prompts import (
+    boxes_of,
+    points_of,
+    square_mask,
+    square_picture,
+)
+from vision_mem.types import Frame, Prompt
+
+RESIZES = ("pil_bicubic", "decord", "cv2")
+ATTENTIONS = ("exact", "folded")
+ABSENT_LOGIT = -1024.0
+"""Mask logit everywhere when the object is judged absent (SAM 2: NO_OBJ_SCORE)."""
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class Sam2Segmenter:
+    """A SAM 2 network behind the ``Segmenter`` protocol.
+
+    Args:
+        network: a ``sam2.modeling.sam2_base.SAM2Base`` with weights, in evaluation mode.
+        model_id: name and short hash of the weights; snapshots record it.
+        device: where to run.
+        precision: ``fp32``, ``bf16`` or ``fp16``; the last two as autocast.
+        resize: how frames are brought to the network's square: ``pil_bicubic`` equals the
+            reference on image folders and is the default; ``decord`` takes what the decoder
+            resized (``Frame.model_image``) and equals the reference on MP4 files; ``cv2`` is the
+            fastest (area when shrinking, linear when growing).
+        compile_encoder: compile the image encoder with ``torch.compile``.
+        fill_hole_area: holes up to this many low-resolution pixels are filled in results.
+        attention: ``exact`` looks into memories by the reference's own sums; ``folded`` gets by
+            with fewer (``sam2_folded``): faster on a CPU, equal within rounding. It needs
+            ``fp32``.
+
+    Raises:
+        InputError: for an unknown ``resize``, ``precision`` or ``attention``.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        model_id: str,
+        device: torch.device,
+        precision: str = "fp32",
+        resize: str = "pil_bicubic",
+        compile_encoder: bool = False,
+        fill_hole_area: int = 8,
+        attention: str = "exact",
+    ) -> None:
+        if resize not in RESIZES:
+            raise InputError(f"resize is {resize!r}; expected one of {', '.join(RESIZES)}")
+        kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+        if precision not in kinds:
+            raise InputError(f"precision is {precision!r}; expected one of {', '.join(kinds)}")
+        if attention not in ATTENTIONS:
+            raise InputError(f"attention is {attention!r}; expected one of {', '.join(ATTENTIONS)}")
+        if attention == "folded" and precision != "fp32":
+            raise InputError(
+                f"attention 'folded' needs precision fp32, not {precision}; leave one of them out"
+            )
+        self.network = network.to(device).eval()
+        self.device = device
+        self.resize = resize
+        self._autocast_type = kinds[precision]
+        limit = int(network.max_cond_frames_in_attn)
+        pointers = int(network.max_obj_ptrs_in_encoder) if network.use_obj_ptrs_in_encoder else 1
+        self.traits = SegmenterTraits(
+            model_id=model_id,
+            image_size=int(network.image_size),
+            num_maskmem=int(network.num_maskmem),
+            max_pointers=pointers,
+            max_prompts=limit if limit > 0 else None,
+            memory_stride=int(network.memory_temporal_stride_for_eval),
+            fill_hole_area=fill_hole_area,
+            extra={"precision": precision, "resize": resize, "attention": attention},
+        )
+        self._images = ImageSide(network, compiled=compile_encoder)
+        code_type = self._autocast_type or torch.float32
+        self._memories = MemorySide(network, device, code_type, folded=attention == "folded")
+        shape = (3, 1, 1)
+        self._mean = torch.tensor(_MEAN, dtype=torch.float32, device=device).view(shape)
+        self._std = torch.tensor(_STD, dtype=torch.float32, device=device).view(shape)
+        self._image_code: torch.Tensor | None = None
+        self._no_prompt: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    # -- seam 1: the image ---------------------------------------------------------------------
+
+    def encode_image(self, frame: Frame) -> ImageFeatures:
+        """Encode a frame, once for all objects. See ``Segmenter.encode_image``."""
+        square = square_picture(frame, self.network.image_size, self.resize)
+        pixels = torch.from_numpy(square).to(self.device)
+        with self._running():
+            # Same order of roundings as the reference: to [0, 1], minus mean, over deviation.
+            image = pixels.permute(2, 0, 1).to(torch.float32) / 255.0
+            image = (image - self._mean) / self._std
+            encoded = self._images(image.unsqueeze(0))
+        side = self.network.image_size
+        return ImageFeatures(frame.size, (side, side), encoded)
+
+    # -- seam 2: memory and masks --------------------------------------------------------------
+
+    def decode_prompt(
+        self,
+        features: ImageFeatures,
+        prompt: Prompt,
+        *,
+        read: MemoryRead | None = None,
+        previous_logits: torch.Tensor | None = None,
+        appear_threshold: float = 0.0,
+    ) -> Candidates:
+        """Segment what a prompt points at. See ``Segmenter.decode_prompt``."""
+        encoded: Encoded = features.payload
+        net = self.network
+        with self._running():
+            if prompt.mask is not None and net.use_mask_input_as_output_without_sam:
+                return self._mask_as_output(encoded, prompt.mask, appear_threshold)
+            if read is None:
+                context = self._memories.first_prompt(encoded)
+            else:
+                context = self._memories.recall(encoded, [read])
+            points = points_of(prompt, features.video_size, net.image_size)
+            if points is not None:
+                points = points[0].to(self.device), points[1].to(self.device)
+            dense = previous_logits
+            if prompt.mask is not None:
+                dense = square_mask(prompt.mask, net.image_size).to(self.device)
+            elif dense is not None:
+                dense = dense.to(self.device).clamp(-32.0, 32.0)
+            multiple = net._use_multimask(
+                read is None, None if points is None else {"point_labels": points[1]}
+            )
+            return self._heads(encoded, context, points, dense, multiple, appear_threshold)
+
+    def decode_boxes(
+        self,
+        features: ImageFeatures,
+        prompts: Sequence[Prompt],
+        *,
+        reads: Sequence[MemoryRead] | None = None,
+        previous: torch.Tensor | None = None,
+        appear_threshold: float = 0.0,
+    ) -> Candidates:
+        """``decode_prompt`` for B boxes together, one mask each.
+
+        Args:
+            features: the encoded frame.
+            prompts: boxes without points.
+            reads: memories of objects that are corrected; None when all are new.
+            previous: ``(B, 1, h, w)`` of those.
+            appear_threshold: object logits above it count as present.
+        """
+        side = self.network.image_size
+        points = boxes_of(prompts, features.video_size, side, self.device)
+        multiple = self.network._use_multimask(reads is None, {"point_labels": points[1]})
+        dense = None if previous is None else previous.to(self.device).clamp(-32.0, 32.0)
+        return self._grouped(
+            features, len(prompts), reads, points, dense, multiple, appear_threshold
+        )
+
+    def decode(
+        self,
+        features: ImageFeatures,
+        reads: Sequence[MemoryRead],
+        *,
+        appear_threshold: float = 0.0,
+    ) -> Candidates:
+        """Segment tracked objects from what they remember. See ``Segmenter.decode``.
+
+        Objects whose memories have equal shapes go through the network together.
+        """
+        if not reads:
+            raise InputError("nothing to decode: no memories were given")
+        multiple = self.network._use_multimask(False, None)
+        return self._grouped(features, len(reads), reads, None, None, multiple, appear_threshold)
+
+    def to_grid(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
+        """Low-resolution logits to the network's own resolution. See ``Segmenter.to_grid``."""
+        return _resize(logits, features.grid_size)
+
+    def to_video(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
+        """Low-resolution logits to the frame's size. See ``Segmenter.to_video``."""
+        return _resize(logits, features.video_size)
+
+    # -- seam 3: the memory --------------------------------------------------------------------
+
+    def encode_memory(
+        self,
+        features: ImageFeatures,
+        grid_logits: torch.Tensor,
+        object_logit: torch.Tensor,
+        *,
+        from_prompt: bool,
+        no_object_threshold: float = 0.0,
+        pointers: torch.Tensor | None = None,
+    ) -> list[dict[str, torch.Tensor]]:
+        """Turn chosen masks into memory maps. See ``Segmenter.encode_memory``.
+
+        Maps are kept as bfloat16 on every device, as the reference does.
+        """
+        encoded: Encoded = features.payload
+        if self.network.num_maskmem == 0:
+            return [{} for _ in object_logit]
+        # The network compares with 0; shifting the logit compares with the threshold.
+        logit = (object_logit - no_object_threshold).view(-1, 1)
+        with self._running():
+            maps = self._memories.write(encoded, grid_logits, logit, from_prompt=from_prompt)
+            # Clones, so that one object's memory does not keep the whole batch alive.
+            return [{"map": m.clone()} for m in maps.to(torch.bfloat16).split(1)]
+
+    # -- inside --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        half = self._autocast_type
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, dtype=half, enabled=half is not None),
+        ):
+            yield
+
+    def _grouped(
+        self,
+        features: ImageFeatures,
+        count: int,
+        reads: Sequence[MemoryRead] | None,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        dense: torch.Tensor | None,
+        multiple: bool,
+        appear_threshold: float,
+    ) -> Candidates:
+        """Decode objects, those whose memories have equal shapes together."""
+        encoded: Encoded = features.payload
+        parts: list[tuple[list[int], Candidates]] = []
+        with self._running():
+            for some in equal_shapes(reads, count):
+                if reads is None:
+                    context = self._memories.first_prompt(encoded).expand(len(some), -1, -1, -1)
+                else:
+                    context = self._memories.recall(encoded, [reads[n] for n in some])
+                own = None if points is None else (points[0][some], points[1][some])
+                before = None if dense is None else dense[some]
+                made = self._heads(encoded, context, own, before, multiple, appear_threshold)
+                parts.append((some, made))
+        return in_order(parts, count)
+
+    def _heads(
+        self,
+        encoded: Encoded,
+        context: torch.Tensor,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        dense: torch.Tensor | None,
+        multiple: bool,
+        appear_threshold: float,
+    ) -> Candidates:
+        """Decode masks from features that know the memory.
+
+        Source:
+            SAM 2, ``sam2_base.py: _forward_sam_heads``.
+        """
+        net, objects = self.network, context.shape[0]
+        sparse, dense = self._prompt_codes(objects, points, dense)
+        if self._image_code is None:
+            self._image_code = net.sam_prompt_encoder.get_dense_pe()
+        masks, iou, tokens, appearing = net.sam_mask_decoder(
+            image_embeddings=context,
+            image_pe=self._image_code,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multiple,
+            repeat_image=False,
+            high_res_features=[m.expand(objects, -1, -1, -1) for m in encoded.fine] or None,
+        )
+        appears = appearing > appear_threshold  # (B, 1)
+        if net.pred_obj_scores:
+            masks = torch.where(appears[:, None, None], masks, ABSENT_LOGIT)
+        pointers = torch.stack(
+            [
+                self._pointer(net.obj_ptr_proj(tokens[:, m]), appears, appearing)
+                for m in range(tokens.shape[1])
+            ],
+            dim=1,
+        )
+        return Candidates(
+            logits=masks.float(),
+            iou=iou.float(),
+            object_logit=appearing[:, 0].float(),
+            pointers=pointers.expand(-1, masks.shape[1], -1),
+        )
+
+    def _prompt_codes(
+        self,
+        objects: int,
+        points: tuple[torch.Tensor, torch.Tensor] | None,
+        dense: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        encoder = self.network.sam_prompt_encoder
+        if points is None and dense is None:
+            if self._no_prompt is None:
+                self._no_prompt = encoder(points=self._no_points(1), boxes=None, masks=None)
+            sparse, everywhere = self._no_prompt
+            return sparse.expand(objects, -1, -1), everywhere.expand(objects, -1, -1, -1)
+        if dense is not None and dense.shape[-2:] != encoder.mask_input_size:
+            dense = F.interpolate(
+                dense.float(),
+                size=encoder.mask_input_size,
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )
+        points = self._no_points(objects) if points is None else points
+        sparse, everywhere = encoder(points=points, boxes=None, masks=dense)
+        return sparse, everywhere
+
+    def _no_points(self, objects: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What SAM 2 shows its prompt encoder where there is no point: one padding point."""
+        places = torch.zeros(objects, 1, 2, device=self.device)
+        return places, -torch.ones(objects, 1, dtype=torch.int32, device=self.device)
+
+    def _pointer(
+        self, vector: torch.Tensor, appears: torch.Tensor, logit: torch.Tensor
+    ) -> torch.Tensor:
+        net = self.network
+        if not net.pred_obj_scores or not net.use_obj_ptrs_in_encoder:
+            return vector
+        present = logit.sigmoid() if net.soft_no_obj_ptr else appears.float()
+        if net.fixed_no_obj_ptr:
+            vector = present * vector
+        return vector + (1 - present) * net.no_obj_ptr
+
+    def _mask_as_output(
+        self, encoded: Encoded, mask: NDArray[np.bool_], appear_threshold: float
+    ) -> Candidates:
+        """Take a mask prompt as it is; the network only makes its pointer.
+
+        Source:
+            SAM 2, ``sam2_base.py: _use_mask_as_output``.
+        """
+        net = self.network
+        square = square_mask(mask, net.image_size).to(self.device)
+        logits = square * 20.0 - 10.0
+        low = F.interpolate(
+            logits,
+            size=(logits.shape[-2] // 4, logits.shape[-1] // 4),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )
+        appears = (square.flatten(1) > 0).any(dim=1, keepdim=True)
+        pointer = torch.zeros(1, net.hidden_dim, device=self.device)
+        if net.use_obj_ptrs_in_encoder:
+            made = self._heads(
+                encoded,
+                to_image(encoded.maps[-1], encoded.sizes[-1]),
+                None,
+                net.mask_downsample(square),
+                False,
+                appear_threshold,
+            )
+            pointer = made.pointers[:, 0]
+        object_logit = appears.float() * 20.0 - 10.0
+        if net.pred_obj_scores and net.use_obj_ptrs_in_encoder:
+            present = appears.float()
+            pointer = present * pointer if net.fixed_no_obj_ptr else pointer
+            pointer = pointer + (1 - present) * net.no_obj_ptr
+        return Candidates(
+            logits=low,
+            iou=torch.ones(1, 1, device=self.device),
+            object_logit=object_logit[:, 0],
+            pointers=pointer.unsqueeze(1),
+        )
+
+
+def _resize(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    if logits.shape[-2:] == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

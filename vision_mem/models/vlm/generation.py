@@ -1,0 +1,165 @@
+"""An answer word by word: one look at the prompt, then a token at a time with a cache of its own.
+
+Nothing is kept on the network between two calls, so any number of answers may be under way on one
+network at the same time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.models.vlm.protocol import AnswerPiece
+
+_BROKEN = "�"  # what a decoder writes for a letter whose bytes have not all come
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: 0 takes the likeliest token; above, one is drawn.
+        seed: of the draws; the same for each answer, so that answers can be repeated.
+    """
+
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise InputError(f"temperature is {self.temperature}; expected 0 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where an answer starts.
+
+    Attributes:
+        inputs: what the network is given first: ``inputs_embeds`` ``(1, L, D)`` or ``input_ids``
+            ``(1, L)``, and whatever else it needs once.
+        positions: int64 ``(..., 1, L)`` position ids of the prompt.
+        goes_on: position id of the first token of the answer.
+    """
+
+    inputs: Mapping[str, Any]
+    positions: torch.Tensor
+    goes_on: int
+
+
+def speak(
+    network: Any,
+    tokenizer: Any,
+    start: Start,
+    *,
+    stops: frozenset[int],
+    max_tokens: int,
+    sampling: Sampling,
+) -> Iterator[AnswerPiece]:
+    """Pieces of an answer, as they are made.
+
+    Args:
+        network: a causal language model of the transformers library.
+        tokenizer: its tokenizer.
+        start: the prompt.
+        stops: tokens that end an answer; they are no part of it.
+        max_tokens: of the answer, at most.
+        sampling: how tokens are chosen.
+
+    Raises:
+        ModelError: when the device has not enough memory for the prompt.
+    """
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=network.config)
+    generator = torch.Generator(device=network.device).manual_seed(sampling.seed)
+    text = _Text(tokenizer)
+    inputs, positions, goes_on = dict(start.inputs), start.positions, start.goes_on
+    seen = positions.shape[-1]
+    del start  # the prompt is not needed once it was looked at
+    for count in range(1, max_tokens + 1):
+        logits = _looked(network, inputs, positions, seen, cache)
+        token = _chosen(logits, sampling, generator)
+        if token in stops:
+            yield AnswerPiece(text.rest(), "stop")
+            return
+        piece = text.with_token(token)
+        if count == max_tokens:
+            yield AnswerPiece(piece + text.rest(), "length")
+            return
+        if piece:
+            yield AnswerPiece(piece)
+        inputs = {"input_ids": torch.tensor([[token]], device=network.device)}
+        positions = positions.new_full((*positions.shape[:-1], 1), goes_on)
+        goes_on, seen = goes_on + 1, seen + 1
+
+
+@torch.inference_mode()
+def _looked(
+    network: Any, inputs: dict[str, Any], positions: torch.Tensor, seen: int, cache: Any
+) -> torch.Tensor:
+    """``(vocabulary,)`` float32 logits of the next token."""
+    # Without a mask, the library takes a gap between position ids for the start of another text.
+    mask = torch.ones((1, seen), dtype=torch.long, device=network.device)
+    try:
+        found = network(
+            **inputs,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"there is not enough memory on {network.device} for a prompt of {seen} tokens; lower "
+            "the memory's budget, or use a smaller model or precision"
+        ) from error
+    return found.logits[0, -1].float()
+
+
+def _chosen(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    likely = (logits / sampling.temperature).softmax(dim=-1)
+    return int(torch.multinomial(likely, 1, generator=generator))
+
+
+class _Text:
+    """Turns tokens into text as they come; letters of several tokens wait until they are whole."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._tokens: list[int] = []  # the last piece that was given out, and what came since
+        self._told = 0
+
+    def with_token(self, token: int) -> str:
+        """What can be read now that could not be read before."""
+        self._tokens.append(token)
+        whole = self._read(len(self._tokens))
+        if whole.endswith(_BROKEN) and len(self._tokens) - self._told < 16:
+            return ""
+        return self._given_out(whole)
+
+    def rest(self) -> str:
+        """Whatever still waits."""
+        return self._given_out(self._read(len(self._tokens)))
+
+    def _given_out(self, whole: str) -> str:
+        # Tokens are read together with the piece before: some begin with a blank only there.
+        piece = whole[len(self._read(self._told)) :]
+        self._tokens = self._tokens[self._told :]
+        self._told = len(self._tokens)
+        return piece
+
+    def _read(self, count: int) -> str:
+        return str(
+            self._tokenizer.decode(
+                self._tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )

@@ -1,0 +1,254 @@
+"""Open a video model by name, id or folder; what is refused, in one line each."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vision_mem.errors import InputError, ModelError
+from vision_mem.models.checkpoint import choose_device, choose_precision, fingerprint
+from vision_mem.models.hub import (
+    LOCAL,
+    check_complete,
+    fetched,
+    quiet,
+    transformers_library,
+    weight_files,
+)
+from vision_mem.models.vlm.network import NetworkVideoModel
+from vision_mem.models.vlm.option_scores import ByLikelihood
+from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
+
+if TYPE_CHECKING:
+    from vision_mem.models.vlm.protocol import VideoLanguageModel
+
+log = logging.getLogger(__name__)
+
+KNOWN = {
+    "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
+    "qwen2-vl-7b": "Qwen/Qwen2-VL-7B-Instruct",
+    "qwen2.5-vl-3b": "Qwen/Qwen2.5-VL-3B-Instruct",
+    "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3-vl-2b": "Qwen/Qwen3-VL-2B-Instruct",
+    "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "llava-onevision-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+    "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
+}
+"""Short names for repositories on Hugging Face."""
+
+# The configuration's model_type: class of the library, our module, our class.
+_FAMILIES = {
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
+    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
+    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "qwen3_vl", "Qwen3VideoModel"),
+    "llava_onevision": (
+        "LlavaOnevisionForConditionalGeneration",
+        "llava_onevision",
+        "LlavaVideoModel",
+    ),
+}
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
+_BLOCK, _BLOCKS = 4096, 256
+
+
+def load_video_model(
+    model: str, *, device: str = "auto", precision: str = "auto", **settings: Any
+) -> VideoLanguageModel:
+    """Open a video model.
+
+    Args:
+        model: one of
+
+            * ``words``, which finds moments with packaged weights and does not talk (extra
+              ``[offline]``);
+            * ``fake``, which knows colours and needs nothing;
+            * ``miniature``, which was taught on generated streams, where its weights came with
+              the package;
+            * a short name in ``KNOWN``, or an id on Hugging Face;
+            * a folder made by ``save_pretrained`` with its tokenizer;
+            * ``random:NAME`` or ``random:NAME@SEED`` with a name in ``videoqa_random.RANDOM``, for
+              tests and benchmarks.
+
+            Folders and ids of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and LLaVA-OneVision are told apart
+            by their config.json.
+        device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
+        precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
+        **settings: of the adapter: ``system``, ``sampling``, ``min_tokens`` and ``max_tokens`` of
+            a grid (Qwen), ``places`` (LLaVA-OneVision).
+
+    Returns:
+        The model. It holds weights only and serves any number of sessions.
+
+    Raises:
+        InputError: for unknown names, devices and settings.
+        MissingExtra: when the transformers library is not installed.
+        ModelError: for weights that are not here and cannot be fetched, damaged, or of another
+            kind of network.
+    """
+    if model == "fake":
+        from vision_mem.models.vlm.fake import FakeVideoModel
+
+        return FakeVideoModel()
+    place = choose_device(device)
+    if model == "words":
+        from vision_mem.models.vlm.word_search import WordSearch
+
+        return WordSearch(device=place)
+    dtype = _PRECISIONS[choose_precision(precision, place)]
+    if model.startswith("random:"):
+        return _random(model, place, dtype, settings)
+    if model == "miniature":
+        from vision_mem.models.vlm.miniature import shipped_miniature
+
+        shipped = shipped_miniature()
+        return _open(_library(), shipped, model, model, place, dtype, settings)
+    name = KNOWN.get(model, model)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _open(_library(), folder, str(folder), folder.resolve().name, place, dtype, settings)
+    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
+        raise ModelError(
+            f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, an id "
+            "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
+            "safetensors, or random:qwen2.5-vl-tiny"
+        )
+    library = _library()  # before anything is downloaded for it
+    return _open(library, fetched(name, _WITHOUT_FILES), name, name, place, dtype, settings)
+
+
+def _library() -> Any:
+    return transformers_library("video models", "vlm")
+
+
+def _random(
+    model: str, place: torch.device, dtype: torch.dtype, settings: dict[str, Any]
+) -> VideoLanguageModel:
+    name, _, seed = model.removeprefix("random:").partition("@")
+    if seed and not (seed.isdecimal() and int(seed) < 2**32):
+        raise InputError(f"model {model!r}: {seed!r} is not a seed; expected a number after @")
+    if name not in RANDOM:
+        raise InputError(f"no random model {name!r}; expected one of {', '.join(sorted(RANDOM))}")
+    _library()
+    network = random_network(name, place, dtype, int(seed) if seed else None)
+    label = f"{model}#{fingerprint(network)}" if RANDOM[name][2] else model
+    return _adapted(network, byte_tokenizer(), label, settings)
+
+
+def _open(
+    library: Any,
+    folder: Path,
+    name: str,
+    label: str,
+    place: torch.device,
+    dtype: torch.dtype,
+    settings: dict[str, Any],
+) -> VideoLanguageModel:
+    family = _family(folder, name)
+    if not weight_files(folder):
+        raise ModelError(
+            f"{name} has no whole set of .safetensors files; other kinds of weights are not "
+            "opened. Download it again, or ask its author for safetensors"
+        )
+    try:
+        with quiet(library):
+            network, notes = getattr(library, family[0]).from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **LOCAL
+            )
+        tokenizer = library.AutoTokenizer.from_pretrained(folder, **LOCAL)
+        given = _read_json(folder / "preprocessor_config.json")
+    except Exception as error:  # a damaged or hostile file can provoke any kind
+        log.debug("loading failed", exc_info=True)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json says"
+        raise ModelError(
+            f"{name} cannot be loaded as a video model: {reason}; expected "
+            "config.json, tokenizer.json and whole .safetensors files; download it again"
+        ) from error
+    check_complete(notes, name)
+    if "image_mean" in given and "image_std" in given:
+        settings = {"normal": _colours(given, name), **settings}
+    label = f"{label}#{_folder_hash(folder)}"
+    log.info("loaded %s on %s in %s", label, place, dtype)
+    made = _adapted(network.to(place), tokenizer, label, settings)
+    if getattr(network.config, "options_by", None) == "likelihood":
+        return ByLikelihood(made)
+    return made
+
+
+def _adapted(
+    network: Any, tokenizer: Any, label: str, settings: dict[str, Any]
+) -> NetworkVideoModel:
+    _, module, name = _FAMILIES[network.config.model_type]
+    adapter = getattr(importlib.import_module(f"vision_mem.models.{module}"), name)
+    try:
+        made: NetworkVideoModel = adapter(network, tokenizer, model_id=label, **settings)
+    except TypeError as error:
+        raise InputError(f"{label} cannot take the settings {sorted(settings)}: {error}") from error
+    return made
+
+
+def _family(folder: Path, name: str) -> tuple[str, str, str]:
+    path = folder / "config.json"
+    try:
+        kind = _read_json(path).get("model_type")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{name} has a config.json that is not JSON; download it again") from error
+    if kind is None:
+        raise ModelError(
+            f"{name} is not a folder of a video model: expected config.json with a model_type, "
+            "tokenizer.json and .safetensors files"
+        )
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        raise ModelError(
+            f"{name} is a network of kind {str(kind)[:60]!r}; expected one of "
+            f"{', '.join(_FAMILIES)}"
+        )
+    return _FAMILIES[kind]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """An object of a JSON file; empty when there is no such file."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name} is not a JSON object")
+    return found
+
+
+def _colours(given: dict[str, Any], name: str) -> tuple[list[float], list[float]]:
+    try:
+        mean, spread = ([float(v) for v in given[k]] for k in ("image_mean", "image_std"))
+        if len(mean) == len(spread) == 3 and min(spread) > 0:
+            return mean, spread
+    except (TypeError, ValueError):
+        pass
+    raise ModelError(
+        f"{name} has a preprocessor_config.json with image_mean or image_std that are not three "
+        "numbers; download it again"
+    )
+
+
+def _folder_hash(folder: Path) -> str:
+    """Eight hexadecimal digits of the configuration and of blocks spread over the weights.
+
+    Reading all of it would take longer than loading.
+    """
+    digest = hashlib.blake2b((folder / "config.json").read_bytes(), digest_size=4)
+    for path in weight_files(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as stream:
+            for k in range(_BLOCKS):
+                stream.seek(k * max(_BLOCK, size // _BLOCKS))
+                digest.update(stream.read(_BLOCK))
+    return digest.hexdigest()

@@ -1,0 +1,132 @@
+"""Qwen2-VL and Qwen2.5-VL: two frames a grid, time, row and column ids for each token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from vision_mem.errors import InputError
+from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.models.vlm.chat import Prompt
+from vision_mem.models.vlm.generation import Start
+from vision_mem.models.vlm.network import NetworkVideoModel
+from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
+from vision_mem.types import Frame
+
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+class QwenVideoModel(NetworkVideoModel):
+    """Qwen2-VL or Qwen2.5-VL behind the protocol ``VideoLanguageModel``.
+
+    Each grid goes through the vision tower alone, at a size that depends on nothing but the size
+    of its frames: between ``min_tokens`` and ``max_tokens``, the aspect kept.
+
+    Args:
+        network: ``Qwen2VLForConditionalGeneration`` or ``Qwen2_5_VLForConditionalGeneration``.
+        tokenizer: its tokenizer.
+        min_tokens: of a grid, about.
+        max_tokens: of a grid, at most.
+        normal: mean and spread of the colours that the vision tower was taught with.
+        **words: as for ``NetworkVideoModel``.
+
+    Source:
+        specs/savemem.md 1.2 (sizes), 1.8 (positions), 6.1.
+    """
+
+    _normal = _CLIP
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        *,
+        min_tokens: int = 16,
+        max_tokens: int = 512,
+        normal: tuple[Sequence[float], Sequence[float]] | None = None,
+        **words: Any,
+    ) -> None:
+        if not 1 <= min_tokens <= max_tokens:
+            raise InputError(
+                f"min_tokens is {min_tokens} and max_tokens {max_tokens}; expected 1 or more, "
+                "the smaller one first"
+            )
+        super().__init__(network, tokenizer, **words)
+        vision = network.config.vision_config
+        self._merge = int(vision.spatial_merge_size)
+        area = (int(vision.patch_size) * self._merge) ** 2
+        mean, spread = normal or self._normal
+        ensure_torchvision()
+        from transformers import Qwen2VLVideoProcessor
+
+        self._processor = Qwen2VLVideoProcessor(
+            size={"shortest_edge": min_tokens * area, "longest_edge": max_tokens * area},
+            patch_size=int(vision.patch_size),
+            merge_size=self._merge,
+            temporal_patch_size=int(vision.temporal_patch_size),
+            image_mean=list(mean),
+            image_std=list(spread),
+            cap_pixels_per_frame=False,  # with it a frame's size would depend on how many come
+        )
+        self._markers = (self._chat.marker("<|vision_start|>"), self._chat.marker("<|vision_end|>"))
+
+    def _traits(self, model_id: str) -> VideoModelTraits:
+        config = self._network.config
+        # Qwen2-VL's configuration has no such number: its grids are one apart.
+        pace = getattr(config.vision_config, "tokens_per_second", None)
+        return VideoModelTraits(
+            model_id,
+            int(config.get_text_config().hidden_size),
+            frames_per_grid=int(config.vision_config.temporal_patch_size),
+            tokens_per_second=None if pace is None else float(pace),
+            max_positions=self._positions_for_video(),
+        )
+
+    @torch.no_grad()
+    def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
+        pixels = self._pixels(frames)
+        try:
+            given = self._processor(videos=[pixels], do_sample_frames=False, return_tensors="pt")
+        except ValueError as error:
+            raise InputError(
+                f"a frame of {frames[0].size[1]} x {frames[0].size[0]} pixels cannot be used; "
+                "expected sides that differ by a factor of at most 200"
+            ) from error
+        grid = given["video_grid_thw"]
+        seen = self._network.get_video_features(
+            given["pixel_values_videos"].to(self.device, self._network.dtype),
+            grid.to(self.device),
+        )
+        (tokens,) = seen.pooler_output
+        _, height, width = grid[0].tolist()
+        extras = self._extras(seen)
+        return EncodedGrid.full(tokens, height // self._merge, width // self._merge, extras)
+
+    def _extras(self, seen: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+    def _opening(self) -> tuple[int, ...]:
+        return self._markers[:1]
+
+    def _closing(self) -> tuple[int, ...]:
+        return self._markers[1:]
+
+    def _start(self, context: VisualContext, prompt: Prompt) -> Start:
+        before = self._embedded((*prompt.before, *self._opening()))
+        after = self._embedded((*self._closing(), *prompt.after))
+        middle = context.tokens.to(before)
+        first = len(before)
+        last = first + context.text_start + len(after)
+        positions = torch.cat(
+            [
+                torch.arange(first, device=self.device).expand(3, -1),
+                context.positions.to(self.device) + first,
+                torch.arange(first + context.text_start, last, device=self.device).expand(3, -1),
+            ],
+            dim=1,
+        )
+        return Start(
+            {"inputs_embeds": torch.cat([before, middle, after])[None]}, positions[:, None], last
+        )

@@ -1,0 +1,139 @@
+"""The embedded model of ``vision-mem ask``: finds frames by words, and does not talk.
+
+Each patch of a frame is the mean of the sentence vectors of ImageNet's class names, weighted by
+the evidence for each class there. Words of a question live in the same space, so that the memory,
+its salience and its retrieval work on it as on a language model's tokens. What ImageNet has no
+class for, and no class near it, cannot be found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vision_mem.errors import InputError
+from vision_mem.models.embedder import WIDTH, SentenceVectors
+from vision_mem.models.imagenet import PatchClassifier, class_names
+from vision_mem.models.vlm.protocol import (
+    AnswerPiece,
+    EncodedGrid,
+    PromptTokens,
+    Question,
+    Turn,
+    VideoModelTraits,
+    VisualContext,
+)
+from vision_mem.types import Frame
+
+_CLASSES = 10
+"""Classes with the most evidence that make up a patch."""
+
+_NOTHING = 0.1
+"""Weight of one more direction, which no word has: it lowers the scores of patches whose evidence
+points nowhere."""
+
+# Words that say how one asks, not what one asks for.
+_FILLERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a an the this that these those some any it its i you we they he she there here me my us
+        and or of in on at to from by for with as not no yes if then please first last again ever
+        is are was were be been being am do does did done has have had
+        can could will would shall should may might must
+        when where what which who whom whose how why many much long ago now
+        moment moments time times second seconds minute minutes
+        video clip frame frames scene show shows shown see seen saw look looks find found
+        appear appears appeared tell
+        """,
+    )
+)
+
+
+class WordSearch:
+    """Patches and words in one space; see the module.
+
+    Args:
+        short_side: pixels that frames are brought to.
+        device: torch device.
+
+    Raises:
+        MissingExtra: when extra ``[offline]`` is not installed.
+    """
+
+    def __init__(self, short_side: int = 384, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._sentences = SentenceVectors(self.device)
+        self._classifier = PatchClassifier(short_side, self.device)
+        names = self._sentences(class_names())
+        self._mean = names.mean(dim=0)  # what all names have in common tells nothing
+        self._names = names - self._mean
+        self.traits = VideoModelTraits(
+            model_id=f"words#{self._classifier.fingerprint}-{short_side}",
+            width=WIDTH + 1,
+            frames_per_grid=1,
+            tokens_per_second=None,
+            speaks=False,
+        )
+        self._vectors = lru_cache(maxsize=1024)(self._embed)
+
+    def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
+        """Patches of one frame, row by row; see ``VideoLanguageModel``."""
+        logits = self._classifier(frames[-1].image)
+        height, width, _ = logits.shape
+        evidence, which = logits.flatten(0, 1).softmax(dim=1).topk(_CLASSES, dim=1)
+        meaning = torch.einsum("nk,nkd->nd", evidence, self._names[which])
+        tokens = F.pad(meaning, (0, 1), value=_NOTHING)
+        return EncodedGrid.full(F.normalize(tokens, dim=1), height, width)
+
+    def embed_text(self, text: str) -> Tensor:
+        """``(m, 385)``: the words that say something, together and one by one."""
+        return self._vectors(text)
+
+    def embed_question(self, question: Question) -> PromptTokens:
+        """The words of the question and its options; see ``VideoLanguageModel``.
+
+        Raises:
+            InputError: when no word says what to look for.
+        """
+        vectors = self._vectors(" ".join([question.text, *question.options]))
+        if not len(vectors):
+            raise InputError(
+                f"{question.text!r} does not say what to look for; name a thing, as in "
+                "'when is there a dog?'"
+            )
+        return PromptTokens(vectors, torch.ones(len(vectors), dtype=torch.bool))
+
+    def answer(
+        self,
+        context: VisualContext,
+        question: Question,
+        *,
+        history: Sequence[Turn] = (),
+        max_tokens: int = 128,
+    ) -> Iterator[AnswerPiece] | None:
+        """None: it finds moments and gives no words."""
+        return None
+
+    def _embed(self, text: str) -> Tensor:
+        phrases = phrases_of(text)
+        if not phrases:
+            return torch.empty((0, WIDTH + 1), device=self.device)
+        vectors = F.normalize(self._sentences(phrases) - self._mean, dim=1)
+        return F.pad(vectors, (0, 1))
+
+
+def phrases_of(text: str) -> list[str]:
+    """What a text asks for: all its telling words together, then each of them.
+
+    Args:
+        text: a question in English.
+    """
+    words = re.findall(r"\w[\w'-]*", text.lower())
+    telling = [word for word in words if word not in _FILLERS]
+    return list(dict.fromkeys([" ".join(telling), *telling])) if telling else []

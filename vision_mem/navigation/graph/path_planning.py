@@ -1,0 +1,280 @@
+"""Ways through remembered space: a floor plan from the octree, and the shortest path on it.
+
+A floor cell is open when free space was seen above it and nothing stands there at the height of
+the traveller; what was never looked at is closed, unless one is optimistic (specification 5.3).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+
+from vision_mem.errors import InputError
+from vision_mem.navigation.space.octree import Octree
+
+AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
+_GREATEST = 16_000_000
+_STRAIGHT = 20.0
+"""Degrees; who turns less goes straight on."""
+
+
+@dataclass(frozen=True)
+class PlanningConfig:
+    """Who travels, and over which floor.
+
+    Attributes:
+        up: which way is up in the map's frame; ``-y`` where the first camera's axes are the
+            map's, ``+z`` for most surveyed maps.
+        floor: height of the floor along ``up``, metres; None to find it: the height at which most
+            things lie that are below the observer.
+        lowest, highest: metres above the floor between which something is an obstacle.
+        radius: metres kept clear around the traveller.
+        snap: metres from a start or goal within which an open cell is taken instead: goals are
+            things, and nobody stands in them.
+        optimistic: whether what was never looked at is open.
+        below: metres that the floor lies below the observers at least, when it has to be found.
+    """
+
+    up: str = "-y"
+    floor: float | None = None
+    lowest: float = 0.1
+    highest: float = 1.8
+    radius: float = 0.2
+    snap: float = 1.5
+    optimistic: bool = False
+    below: float = 0.4
+
+    def __post_init__(self) -> None:
+        if self.up not in AXES:
+            raise InputError(f"up is {self.up!r}; expected one of {', '.join(AXES)}")
+        if not (self.lowest < self.highest and self.radius >= 0 and self.snap >= 0):
+            raise InputError("planning: lowest < highest, and radius and snap of 0 or more")
+
+
+@dataclass(frozen=True, eq=False)
+class FloorPlan:
+    """A map from above.
+
+    Attributes:
+        open: bool ``(n, m)``: where the traveller's middle can be.
+        obstacle: bool ``(n, m)``: where something stands.
+        seen: bool ``(n, m)``: where free space or an obstacle was seen.
+        low: ``(2,)`` metres along ``axes``: corner of cell (0, 0).
+        size: edge of a cell, metres.
+        axes: the two axes of the map's frame that lie in the plan.
+        up: the axis that is up, and 1 or -1 for its direction.
+        floor: height along ``up``, metres.
+    """
+
+    open: NDArray[np.bool_]
+    obstacle: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+    low: NDArray[np.float64]
+    size: float
+    axes: tuple[int, int]
+    up: tuple[int, int]
+    floor: float
+
+    def cell(self, position: NDArray[np.float64]) -> NDArray[np.int64]:
+        """``(2,)`` cell of a position; it may lie outside the plan."""
+        flat = np.asarray(position)[list(self.axes)]
+        return np.floor((flat - self.low) / self.size).astype(np.int64)
+
+    def position(self, cells: NDArray[np.int64]) -> NDArray[np.float64]:
+        """``(n, 3)`` positions on the floor, metres in the map's frame, of ``(n, 2)`` cells."""
+        out = np.empty((len(cells), 3))
+        out[:, list(self.axes)] = (cells + 0.5) * self.size + self.low
+        out[:, self.up[0]] = self.floor * self.up[1]
+        return out
+
+
+def floor_plan(
+    octree: Octree, config: PlanningConfig, observers: NDArray[np.float64]
+) -> FloorPlan | None:
+    """Draw the plan of a whole map.
+
+    Args:
+        octree: the map.
+        config: settings.
+        observers: ``(n, 3)`` metres: where one looked from; they tell where the floor cannot be.
+
+    Returns:
+        The plan; None when nothing is known.
+
+    Raises:
+        InputError: for a map too wide for one plan.
+    """
+    axis, sign = "xyz".index(config.up[1]), 1 if config.up[0] == "+" else -1
+    axes = (0, 1) if axis == 2 else (0, 2) if axis == 1 else (1, 2)
+    size = octree.config.leaf
+    parts = [(each.centres, each.occupied) for each in octree.leaves()]
+    if not parts:
+        return None
+    centres = np.concatenate([part[0] for part in parts])
+    occupied = np.concatenate([part[1] for part in parts])
+    height = centres[:, axis] * sign
+    floor = config.floor
+    if floor is None:
+        floor = _find_floor(height[occupied], observers[:, axis] * sign, size, config.below)
+    flat = centres[:, axes]
+    low = flat.min(axis=0) - size / 2
+    cells = np.rint((flat - low) / size - 0.5).astype(np.int64)
+    shape = tuple((cells.max(axis=0) + 1).tolist())
+    if shape[0] * shape[1] > _GREATEST:
+        raise InputError(
+            f"the map's plan would have {shape[0]} x {shape[1]} cells; plan on places instead"
+        )
+    band = (height > floor + config.lowest) & (height < floor + config.highest)
+    obstacle, free = np.zeros(shape, bool), np.zeros(shape, bool)
+    obstacle[tuple(cells[band & occupied].T)] = True
+    free[tuple(cells[band & ~occupied].T)] = True
+    passable = ~obstacle & (free | config.optimistic)
+    if config.radius:
+        # A cell's middle keeps the radius from every obstacle's edge.
+        away = distance_transform_edt(~obstacle) if obstacle.any() else np.full(shape, np.inf)
+        passable &= (away - 0.5) * size >= config.radius
+    return FloorPlan(
+        passable, obstacle, obstacle | free, low, size, axes, (axis, sign), float(floor)
+    )
+
+
+def _find_floor(
+    heights: NDArray[np.float64], observers: NDArray[np.float64], size: float, below: float
+) -> float:
+    """Upper edge of the layer that holds most occupied leaves below the observers."""
+    if not len(heights):
+        return float(observers.min()) - 1.0 if len(observers) else 0.0
+    if len(observers):
+        under = heights[heights < np.median(observers) - below]
+        heights = under if len(under) else heights
+    layers, counts = np.unique(np.floor(heights / size).astype(np.int64), return_counts=True)
+    return float((layers[counts.argmax()] + 1) * size)
+
+
+def shortest_walk(
+    plan: FloorPlan, start: NDArray[np.float64], goal: NDArray[np.float64], snap: float
+) -> NDArray[np.float64] | None:
+    """The shortest walk over open cells, in straight pieces.
+
+    Args:
+        plan: the plan.
+        start: ``(3,)`` metres.
+        goal: ``(3,)`` metres.
+        snap: metres within which an open cell stands for either.
+
+    Returns:
+        ``(n, 3)`` metres on the floor; None when there is no way.
+    """
+    number = np.full(plan.open.shape, -1, np.int64)
+    cells = np.argwhere(plan.open)
+    if not len(cells):
+        return None
+    number[plan.open] = np.arange(len(cells))
+    first, last = (_snapped(plan, cells, each, snap) for each in (start, goal))
+    if first is None or last is None:
+        return None
+    rows, columns, costs = [], [], []
+    for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        ends = cells + (dx, dy)
+        inside = ((ends >= 0) & (ends < plan.open.shape)).all(axis=1)
+        begins, ends = cells[inside], ends[inside]
+        good = plan.open[ends[:, 0], ends[:, 1]]
+        if dx and dy:  # no cutting of corners
+            good &= plan.open[begins[:, 0], ends[:, 1]] & plan.open[ends[:, 0], begins[:, 1]]
+        begins, ends = begins[good], ends[good]
+        rows.append(number[begins[:, 0], begins[:, 1]])
+        columns.append(number[ends[:, 0], ends[:, 1]])
+        costs.append(np.full(len(begins), math.hypot(dx, dy)))
+    index = (np.concatenate(rows), np.concatenate(columns))
+    graph = csr_array((np.concatenate(costs), index), shape=(len(cells), len(cells)))
+    _, before = dijkstra(graph, directed=False, indices=first, return_predecessors=True)
+    way = [last]
+    while way[-1] != first:
+        way.append(int(before[way[-1]]))
+        if way[-1] < 0:
+            return None
+    return plan.position(_straightened(plan, cells[way[::-1]]))
+
+
+def _snapped(
+    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64], snap: float
+) -> int | None:
+    wanted = plan.cell(position)
+    away = ((cells - wanted) ** 2).sum(axis=1)
+    best = int(away.argmin())
+    return best if math.sqrt(away[best]) * plan.size <= max(snap, plan.size) else None
+
+
+def _straightened(plan: FloorPlan, way: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out what lies on straight open lines, looking ahead as far as they go."""
+    kept = [0]
+    while kept[-1] < len(way) - 1:
+        here, step = kept[-1], 1
+        # Twice as far as long as it is open, then back by halves.
+        while here + 2 * step < len(way) and _clear(plan, way[here], way[here + 2 * step]):
+            step *= 2
+        reach = step
+        while step:
+            if here + reach + step < len(way) and _clear(plan, way[here], way[here + reach + step]):
+                reach += step
+            else:
+                step //= 2
+        kept.append(here + reach)
+    return way[kept]
+
+
+def _clear(plan: FloorPlan, start: NDArray[np.int64], end: NDArray[np.int64]) -> bool:
+    count = 4 * int(np.abs(end - start).max()) + 1
+    line = start + np.linspace(0.0, 1.0, count)[:, None] * (end - start)
+    cells = np.floor(line + 0.5).astype(np.int64)
+    return bool(plan.open[cells[:, 0], cells[:, 1]].all())
+
+
+def directions(
+    points: NDArray[np.float64], up: tuple[int, int]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Turn by turn, in words; a way that only bends a little is one leg.
+
+    Args:
+        points: ``(n, 3)`` metres.
+        up: the axis that is up, and its direction.
+
+    Returns:
+        Words of each leg, and the index of the point at which it ends.
+    """
+    if len(points) < 2:
+        return ("stay where you are",), (0,)
+    normal = np.zeros(3)
+    normal[up[0]] = up[1]
+    legs = np.diff(points, axis=0)
+    said, ends = [], []
+    turn, metres, bent = "go", 0.0, 0.0
+    for number, leg in enumerate(legs):
+        angle = 0.0
+        if number:
+            before = legs[number - 1]
+            side = float(normal @ np.cross(before, leg))
+            angle = math.degrees(math.atan2(side, float(before @ leg)))
+        bent += angle
+        sharp = abs(angle) >= _STRAIGHT
+        if sharp or abs(bent) >= 2 * _STRAIGHT:
+            said.append(f"{turn} {metres:.1f} m")
+            ends.append(number)
+            turn, metres, bent = _turn(angle if sharp else bent), 0.0, 0.0
+        metres += float(np.linalg.norm(leg))
+    return (*said, f"{turn} {metres:.1f} m"), (*ends, len(legs))
+
+
+def _turn(angle: float) -> str:
+    side = "left" if angle > 0 else "right"
+    if abs(angle) < 60:
+        return f"bear {side} and go"
+    if abs(angle) < 135:
+        return f"turn {side} and go"
+    return "turn around and go"

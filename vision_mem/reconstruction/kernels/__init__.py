@@ -1,0 +1,1 @@
+"""Inner loops over pixels and voxels, compiled by numba or in numpy alone."""

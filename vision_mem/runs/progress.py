@@ -1,0 +1,125 @@
+"""How a run is going: one living line on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from vision_mem.results import Shown
+from vision_mem.types import MemoryUsage, SourceInfo
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+# Where nobody watches, a line this often is enough for a log.
+_PLAIN_EVERY_S = 10.0
+# Frames over which the current rate is measured.
+_RATE_OVER = 30
+
+
+class Progress:
+    """Counts frames and shows them on standard error.
+
+    Args:
+        info: of the source; its length, when known, gives the end of the bar.
+        show: False counts silently.
+        done: frames done before, by the run that is continued.
+    """
+
+    def __init__(self, info: SourceInfo, *, show: bool = True, done: int = 0) -> None:
+        self.frames = 0
+        self._info = info
+        self._done = done
+        self._begin = time.perf_counter()
+        self._last_line = self._begin
+        self._recent: deque[float] = deque(maxlen=_RATE_OVER + 1)
+        self._show = show
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since this was made, or first frame if later."""
+        return time.perf_counter() - self._begin
+
+    @property
+    def rate(self) -> float:
+        """Frames a second over the whole run."""
+        return self.frames / self.seconds if self.seconds > 0 else 0.0
+
+    def __enter__(self) -> Progress:
+        if self._show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (TextColumn("{task.description}"), BarColumn(24), TimeRemainingColumn())
+            self._bar = Bar(
+                *columns, TextColumn("{task.fields[line]}"), console=Console(stderr=True)
+            )
+            total = self._info.frame_count
+            left = None if total is None else total + self._done
+            self._task = self._bar.add_task(self._info.name, total=left, line="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, result: Any, usage: MemoryUsage) -> None:
+        """Count a frame and, when it is time, say how things stand."""
+        now = time.perf_counter()
+        self.frames += 1
+        self._recent.append(now)
+        if not self._show:
+            return
+        if self._bar is not None and self._task is not None:
+            line = self._line(result, usage)
+            self._bar.update(self._task, completed=self._done + self.frames, line=line)
+        elif now - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = now
+            print(self._line(result, usage), file=sys.stderr, flush=True)
+
+    def _line(self, result: Any, usage: MemoryUsage) -> str:
+        total = self._info.frame_count
+        of = f"/{total + self._done}" if total is not None else ""
+        span = self._recent[-1] - self._recent[0]
+        rate = (len(self._recent) - 1) / span if span > 0 else 0.0
+        parts = [
+            f"frame {self._done + self.frames}{of}",
+            f"{rate:.1f} frames/s",
+            f"memory {megabytes(usage.bytes)}",
+            *self._words(result, usage),
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _words(self, result: Shown, usage: MemoryUsage) -> list[str]:
+        """What else is worth saying."""
+        present = [found.name for found in result.objects if found.present]
+        lost = [found.name for found in result.objects if not found.present]
+        return [
+            f"{some(present)} present" if present else "",
+            f"{some(lost)} lost" if lost else "",
+        ]
+
+
+class WatchProgress(Progress):
+    """The same for a memory of tokens: how many there are in each tier."""
+
+    def _words(self, result: Any, usage: MemoryUsage) -> list[str]:
+        tokens = getattr(usage, "tokens", {})
+        return [f"{number} tokens {tier}" for tier, number in tokens.items() if number]
+
+
+def megabytes(count: int) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    return f"{count / 1e6:.1f} MB"
+
+
+def some(names: list[str]) -> str:
+    """Up to three names, then their number."""
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} objects"

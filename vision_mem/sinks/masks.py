@@ -1,0 +1,226 @@
+"""Masks and the diary of decisions: JSON lines and indexed PNG images."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.formats.text import LineFile, make_folder, sink_error
+from vision_mem.results import Shown, ShownObject
+from vision_mem.types import Frame, SourceInfo, TrackingResult
+from vision_mem.visualization.draw import davis_palette
+
+SomeResult = TypeVar("SomeResult", bound=Shown)
+
+
+def strict_json(value: Any) -> Any:
+    """The value with numpy taken out, and None for numbers JSON does not have (NaN, infinity).
+
+    Args:
+        value: nested dicts, lists, tuples, numbers, strings, arrays.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict_json(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [strict_json(each) for each in value]
+    if isinstance(value, np.ndarray):
+        return strict_json(value.tolist())
+    if isinstance(value, np.generic):
+        return strict_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)
+
+
+class JsonLines(ABC, Generic[SomeResult]):
+    """JSON objects, each with its frame index under ``"frame"``; one a frame unless said otherwise.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: lines of frames that come again are dropped.
+    """
+
+    def __init__(self, path: str | Path, *, append: bool = False) -> None:
+        self._path = Path(path)
+        self._append = append
+        self._file: LineFile | None = None
+        self._resuming = False
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the file."""
+        self._file = LineFile(self._path, append=self._append)
+        self._resuming = self._append
+
+    def write(self, frame: Frame, result: SomeResult) -> None:
+        """Add the lines of one frame."""
+        assert self._file is not None, "open() comes first"
+        if self._resuming:
+            self._resuming = False
+            index = result.frame_index
+            self._file.keep(lambda _, line: json.loads(line)["frame"] < index)
+        place = {"frame": result.frame_index, "time_s": result.time_s}
+        lines = [
+            json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False)
+            for entry in self._entries(result)
+        ]
+        if lines:
+            self._file.write(*lines)
+
+    @abstractmethod
+    def _entries(self, result: SomeResult) -> list[dict[str, Any]]:
+        """What each line says besides frame and time."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class MaskRle(JsonLines[Shown]):
+    """Masks as COCO run lengths, one JSON line a frame.
+
+    ``{"frame", "time_s", "size": [h, w], "objects": [{"id", "name", "score",
+    "segmentation": {"size": [h, w], "counts": "..."}}]}``; objects that are present only.
+    ``pycocotools.mask.decode`` takes ``segmentation`` as it stands.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: lines of frames that come again are dropped.
+    """
+
+    def _entries(self, result: Shown) -> list[dict[str, Any]]:
+        from pycocotools import mask as coco
+
+        objects = []
+        for each in result.objects:
+            if not each.present:
+                continue
+            runs = coco.encode(np.asfortranarray(each.mask, dtype=np.uint8))
+            segmentation = {"size": list(each.mask.shape), "counts": runs["counts"].decode()}
+            objects.append({**self._words(each), "segmentation": segmentation})
+        return [{"size": list(result.size), "objects": objects}]
+
+    def _words(self, each: ShownObject) -> dict[str, Any]:
+        """What is said of an object besides its mask."""
+        return {"id": each.object_id, "name": each.name, "score": round(float(each.score), 5)}
+
+
+class Diary(JsonLines[TrackingResult]):
+    """What happened and why, one JSON line a frame.
+
+    ``{"frame", "time_s", "objects": [{"id", "name", "present", "score", "object_logit",
+    "box": [x1, y1, x2, y2], "diary": {...}}], "events": [{"kind", "id", "name"}]}``. Numbers that
+    JSON does not have (NaN, infinity) become null.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: lines of frames that come again are dropped.
+    """
+
+    def _entries(self, result: TrackingResult) -> list[dict[str, Any]]:
+        objects = [
+            {
+                "id": each.object_id,
+                "name": each.name,
+                "present": bool(each.present),
+                "score": each.score,
+                "object_logit": each.object_logit,
+                "box": each.box,
+                "diary": each.diary,
+            }
+            for each in result.objects
+        ]
+        events = [
+            {"kind": each.kind, "id": each.object_id, "name": each.name} for each in result.events
+        ]
+        return [{"objects": objects, "events": events}]
+
+
+class MaskPng:
+    """One indexed PNG a frame, in DAVIS colours: ``<frame index, five digits>.png``.
+
+    A pixel's value is the id of the object there, 0 for none; of objects that overlap the one added
+    last wins. Each file appears whole or not at all.
+
+    Args:
+        folder: where to write; numbered PNG files of an earlier run in it are removed.
+        append: keep those of frames before the first one written now.
+    """
+
+    def __init__(self, folder: str | Path, *, append: bool = False) -> None:
+        self._folder = Path(folder)
+        self._append = append
+        self._resuming = False
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the folder."""
+        make_folder(self._folder)
+        try:
+            probe = self._folder / ".partial.png"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise sink_error(self._folder, error) from None
+        if not self._append:
+            self._drop_from(0)
+        self._resuming = self._append
+
+    def _drop_from(self, frame_index: int) -> None:
+        for path in self._folder.iterdir():
+            if re.fullmatch(r"\d{5,}\.png", path.name) and int(path.stem) >= frame_index:
+                path.unlink()
+
+    def write(self, frame: Frame, result: TrackingResult) -> None:
+        """Write one image.
+
+        Raises:
+            InputError: for object ids outside 1 to 255, which such a PNG cannot hold.
+            SinkError: when it cannot be written.
+        """
+        from PIL import Image
+
+        if self._resuming:
+            self._resuming = False
+            self._drop_from(result.frame_index)
+        image = Image.fromarray(label_image(result), mode=None)
+        image.putpalette(davis_palette().reshape(-1).tolist())
+        path = self._folder / f"{result.frame_index:05d}.png"
+        partial = self._folder / ".partial.png"
+        try:
+            image.save(partial, format="PNG", compress_level=3)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise sink_error(path, error) from None
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+
+def label_image(result: TrackingResult) -> NDArray[np.uint8]:
+    """``(H, W)`` uint8 of object ids, 0 for none.
+
+    Raises:
+        InputError: for ids outside 1 to 255.
+    """
+    labels = np.zeros(result.size, dtype=np.uint8)
+    for each in result.objects:
+        if not 1 <= each.object_id <= 255:
+            raise InputError(
+                f"object id {each.object_id} does not fit into an indexed PNG (1 to 255, 0 is the "
+                'background); number objects from 1 or write masks as "rle"'
+            )
+        if each.present:
+            labels[each.mask] = each.object_id
+    return labels

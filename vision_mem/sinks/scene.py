@@ -1,0 +1,285 @@
+"""Sinks of ``vision-mem reconstruct``: paths, depth, moving points, events, and a video."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.formats.depth import write_depth
+from vision_mem.formats.ply import write_ply
+from vision_mem.formats.text import make_folder
+from vision_mem.formats.trajectory import TrajectoryFile
+from vision_mem.sinks.background import WriteBehind
+from vision_mem.sinks.masks import JsonLines
+from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.types import Event, Frame, SourceInfo
+from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
+
+# What each name writes below the output folder; <name> is SourceInfo.name.
+SCENE_SINKS: dict[str, str] = {
+    "trajectory": "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out",
+    "kitti": "<name>.kitti.txt: 3x4 matrices, a line a frame; lost ones repeat the last pose",
+    "depth": "depth/000000.png ...: 16 bits, millimetres",
+    "depth-npz": "depth-npz/000000.npz ...: float32 metres",
+    "dynamic": "dynamic/000000.ply ...: what moves on each frame, in the world, with tracks",
+    "video": "<name>_scene.mp4: colour with what moves tinted, depth beside it",
+    "events": "<name>.events.jsonl: appeared, parked, moved again, left, lost, found, demoted",
+    "tracks": "<name>.tracks.csv: one line a moving object: when, where, how far, how fast",
+    "map": "<name>.map.ply: what stays, as points with normals and colours",
+    "mesh": "<name>.mesh.ply: what stays, as triangles",
+    "topdown": "<name>.topdown.png: the map from above, with the camera's path",
+    "flythrough": "<name>_flythrough.mp4: around the map and along the camera's path",
+    "report": "report/index.html: a page with numbers and pictures",
+    "rerun": "<name>.rrd: a recording for the viewer of rerun; needs rerun-sdk",
+}
+PRODUCTS = ("map", "mesh", "topdown", "flythrough", "report")
+"""Those that are made of the memory when the run ends."""
+
+
+class ShownPart(NamedTuple):
+    """A moving object as progress speaks of it."""
+
+    object_id: int
+    name: str
+    present: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A frame with depth and what was found in it; what a run hands to its sinks.
+
+    Attributes:
+        frame: as the session saw it.
+        found: what it said.
+    """
+
+    frame: RgbdFrame
+    found: Any
+
+    @property
+    def frame_index(self) -> int:
+        """Number of the frame in its source."""
+        return self.frame.index
+
+    @property
+    def time_s(self) -> float:
+        """Seconds."""
+        return self.frame.time_s
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of the frame."""
+        return self.frame.size
+
+    @property
+    def objects(self) -> list[ShownPart]:
+        """Confirmed tracks."""
+        return [
+            ShownPart(t.track_id, f"object-{t.track_id}", bool(t.seen)) for t in self.found.tracks
+        ]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What happened."""
+        return tuple(self.found.events)
+
+
+def check_scene_names(names: Iterable[str]) -> list[str]:
+    """The names of outputs, each once; a report needs the table of tracks too.
+
+    Raises:
+        InputError: for one that is not in ``SCENE_SINKS``.
+    """
+    known = list(dict.fromkeys(names))
+    for name in known:
+        if name not in SCENE_SINKS:
+            near = difflib.get_close_matches(name, SCENE_SINKS, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(
+                f"no output is called {name!r}; expected {', '.join(SCENE_SINKS)}{hint}"
+            )
+    return [*known, "tracks"] if "report" in known and "tracks" not in known else known
+
+
+def make_scene_sinks(
+    out_dir: str | Path,
+    names: Sequence[str],
+    info: SourceInfo,
+    *,
+    append: bool = False,
+    frames: int = 0,
+    lost: int = 0,
+) -> list[Any]:
+    """Make the sinks that write frame by frame; they are opened by ``session.run``.
+
+    Args:
+        out_dir: folder for all files; made when the sinks open.
+        names: keys of ``SCENE_SINKS``; ``tracks``, ``PRODUCTS`` are made elsewhere.
+        info: the source; its name becomes part of file names.
+        append: go on after an interrupted run.
+        frames: it had done.
+        lost: of them, lost.
+
+    Raises:
+        InputError: for a name that is not known.
+        MissingExtra: for ``rerun`` where it is not installed.
+    """
+    out, stem = Path(out_dir), info.name
+    made: list[Any] = []
+    for name in check_scene_names(names):
+        if name == "trajectory":
+            path = out / f"{stem}.tum.txt"
+            made.append(PathFile(path, "tum", append=append, rows=frames - lost))
+        elif name == "kitti":
+            path = out / f"{stem}.kitti.txt"
+            made.append(PathFile(path, "kitti", append=append, rows=frames))
+        elif name in ("depth", "depth-npz"):
+            made.append(DepthFiles(out / name, ".png" if name == "depth" else ".npz", append))
+        elif name == "dynamic":
+            made.append(MovingPly(out / name, append))
+        elif name == "video":
+            painter: Any = _SceneDrawing()
+            video = AnnotatedVideo(out / f"{stem}_scene.mp4", painter=painter, append=append)
+            made.append(WriteBehind(video))
+        elif name == "events":
+            made.append(SceneEvents(out / f"{stem}.events.jsonl", append=append))
+        elif name == "rerun":
+            from vision_mem.sinks.rerun import RerunScene
+
+            made.append(RerunScene(out / f"{stem}.rrd", append=append))
+    return made
+
+
+class _SceneDrawing:
+    """``ScenePainter`` where a sink has an image and a result."""
+
+    def __init__(self) -> None:
+        self._painter = ScenePainter()
+
+    def draw(self, image: NDArray[np.uint8], result: Scene) -> NDArray[np.uint8]:
+        """Draw one frame."""
+        del image
+        return self._painter.draw(result.frame, result.found)
+
+
+class PathFile:
+    """The camera's path; each line is on disk when ``write`` returns.
+
+    Args:
+        path: the file.
+        form: ``tum``, which leaves out lost frames, or ``kitti``, which has a line a frame.
+        append: go on after an interrupted run.
+        rows: lines of it that stay.
+    """
+
+    def __init__(self, path: Path, form: str, *, append: bool = False, rows: int = 0) -> None:
+        self._path, self._form, self._append, self._rows = path, form, append, rows
+        self._file: TrajectoryFile | None = None
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the file."""
+        self._file = TrajectoryFile(self._path, self._form, append=self._append, rows=self._rows)
+
+    def write(self, frame: Frame, result: Scene) -> None:
+        """Add a pose."""
+        assert self._file is not None, "open() comes first"
+        if self._form == "kitti" or not result.found.lost:
+            self._file.write(result.found.pose, result.time_s)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class _Numbered(ABC):
+    """One file a frame, whole or not at all; those of an earlier run are removed.
+
+    Args:
+        folder: where.
+        suffix: of the files.
+        append: keep the files of frames before the first one written now.
+    """
+
+    def __init__(self, folder: Path, suffix: str, append: bool = False) -> None:
+        self._folder, self._suffix, self._append = folder, suffix, append
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the folder."""
+        make_folder(self._folder)
+        if not self._append:
+            self._drop_from(0)
+
+    def _drop_from(self, index: int) -> None:
+        for path in self._folder.iterdir():
+            name = re.fullmatch(r"(\d{6,})" + re.escape(self._suffix), path.name)
+            if name and int(name[1]) >= index:
+                path.unlink()
+
+    def write(self, frame: Frame, result: Scene) -> None:
+        """Write one file."""
+        if self._append:
+            self._append = False
+            self._drop_from(result.frame_index)
+        self._write(self._folder / f"{result.frame_index:06d}{self._suffix}", result)
+
+    @abstractmethod
+    def _write(self, path: Path, result: Scene) -> None:
+        """Write one file."""
+
+    def close(self) -> None:  # noqa: B027  (a sink has one, and here there is nothing to do)
+        """Nothing stays open between frames."""
+
+
+class DepthFiles(_Numbered):
+    """Depth maps in metres as the session was given them, holes 0."""
+
+    def _write(self, path: Path, result: Scene) -> None:
+        write_depth(path, result.frame.depth)
+
+
+class MovingPly(_Numbered):
+    """What moves, as points in the world."""
+
+    def __init__(self, folder: Path, append: bool = False) -> None:
+        super().__init__(folder, ".ply", append)
+
+    def _write(self, path: Path, result: Scene) -> None:
+        found = result.found.moving_points
+        write_ply(
+            path, found.points, colours=found.colours, track_ids=found.track_ids,
+            comment=f"frame {result.frame_index}, {result.time_s:.6f} s",
+        )  # fmt: skip
+
+
+class SceneEvents(JsonLines[Any]):
+    """What happened, one JSON line an event.
+
+    ``{"frame", "time_s", "kind", "id", "name"}``; ``id`` is that of a track, with ``centre`` and
+    ``extent`` in metres, or 0 for the camera and the structure. ``lost`` has its ``reason``.
+    """
+
+    def _entries(self, result: Any) -> list[dict[str, Any]]:
+        found: FoundScene = result.found
+        tracks = {track.track_id: track for track in found.tracks}
+        entries = []
+        for event in found.events:
+            track = tracks.get(event.object_id)
+            name = event.name or (f"object-{event.object_id}" if event.object_id else "")
+            entry: dict[str, Any] = {"kind": event.kind, "id": event.object_id, "name": name}
+            if track is not None:
+                entry |= {"centre": np.round(track.centre, 4), "extent": np.round(track.extent, 4)}
+            if event.kind == "lost":
+                entry["reason"] = found.reason
+            entries.append(entry)
+        return entries

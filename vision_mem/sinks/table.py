@@ -1,0 +1,195 @@
+"""A table of the tracks of a run, and the run in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vision_mem.results import ShownTrack, ShownTracks
+from vision_mem.runs.tally import count
+from vision_mem.sinks.ended_table import EndedTable
+
+FOLLOWED = "followed"
+"""What the table says of a track that was there when the run ended."""
+
+_REMOVED = "removed at "
+
+COLUMNS = (
+    "id", "name", "class", "first_frame", "last_frame", "first_s", "last_s", "frames_shown",
+    "detected", "lost", "found", "mean_score", "mean_area", "path_px", "confirmed", "end",
+)  # fmt: skip
+
+
+@dataclass
+class TrackSums:
+    """One track so far.
+
+    Attributes:
+        name, class_name: words for people.
+        first_frame, first_s: where it began.
+        last_frame, last_s: where it was last to be seen.
+        frames: on which it was to be seen.
+        detected: of them, with a detection.
+        lost, found: times.
+        score: sum over frames.
+        area: sum over frames, pixels.
+        path: pixels that the centre of its box moved.
+        centre: of its box on the latest of these frames.
+        confirmed: whether it ever was.
+    """
+
+    name: str
+    class_name: str
+    first_frame: int
+    first_s: float
+    last_frame: int
+    last_s: float
+    frames: int = 0
+    detected: int = 0
+    lost: int = 0
+    found: int = 0
+    score: float = 0.0
+    area: int = 0
+    path: float = 0.0
+    centre: tuple[float, float] | None = None
+    confirmed: bool = False
+
+    def see(self, each: ShownTrack, result: ShownTracks) -> None:
+        """Count a frame on which the track is to be seen."""
+        x1, y1, x2, y2 = (float(value) for value in each.box)
+        here = (x1 + x2) / 2, (y1 + y2) / 2
+        if self.centre is not None:
+            self.path += ((here[0] - self.centre[0]) ** 2 + (here[1] - self.centre[1]) ** 2) ** 0.5
+        self.centre = here
+        self.name, self.class_name = each.name, each.class_name
+        self.last_frame, self.last_s = result.frame_index, result.time_s
+        self.frames += 1
+        self.detected += each.detection is not None
+        self.score += float(each.score)
+        self.area += int(each.mask.sum())
+
+    def row(self, object_id: int, end: str) -> list[Any]:
+        """Its line of the table, see ``COLUMNS``."""
+        shown = max(self.frames, 1)
+        return [
+            object_id, self.name, self.class_name, self.first_frame, self.last_frame,
+            round(self.first_s, 3), round(self.last_s, 3), self.frames, self.detected, self.lost,
+            self.found, round(self.score / shown, 4), round(self.area / shown), round(self.path, 1),
+            int(self.confirmed), end,
+        ]  # fmt: skip
+
+
+@dataclass
+class MotsTally:
+    """Counts over a run of many objects; survives being cut off through ``as_dict``.
+
+    Tracks that are still followed are held, the others are in the table.
+
+    Attributes:
+        frames: frames done.
+        last_index: number of the last frame in its source; -1 before the first.
+        seconds: time taken by all parts of the run so far.
+        events: how often each kind happened.
+        classes: tracks that were confirmed, by class.
+        most: tracks to be seen at once.
+        tracks: sums of those followed now, by id.
+        table: where ended tracks go; None: nowhere.
+    """
+
+    frames: int = 0
+    last_index: int = -1
+    seconds: float = 0.0
+    events: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    most: int = 0
+    tracks: dict[int, TrackSums] = field(default_factory=dict)
+    table: EndedTable | None = None
+
+    @classmethod
+    def resumed(cls, values: Mapping[str, Any]) -> MotsTally:
+        """What ``as_dict`` was made from."""
+        tracks = {int(key): TrackSums(**sums) for key, sums in values["tracks"].items()}
+        return cls(**{**values, "tracks": tracks})
+
+    def add(self, result: ShownTracks) -> None:
+        """Count one frame."""
+        self.frames += 1
+        self.last_index = result.frame_index
+        for each in result.objects:
+            if each.object_id not in self.tracks:
+                now = result.frame_index, result.time_s
+                self.tracks[each.object_id] = TrackSums(each.name, each.class_name, *now, *now)
+        shown = [each for each in result.objects if each.present]
+        for each in shown:
+            self.tracks[each.object_id].see(each, result)
+        self.most = max(self.most, len(shown))
+        for event in result.events:
+            self.events[event.kind] = self.events.get(event.kind, 0) + 1
+            sums = self.tracks.get(event.object_id)
+            if sums is not None and event.kind in ("lost", "found"):
+                setattr(sums, event.kind, getattr(sums, event.kind) + 1)
+        for each in result.objects:
+            sums = self.tracks[each.object_id]
+            if each.state == "confirmed" and not sums.confirmed:
+                sums.confirmed = True
+                self.classes[each.class_name] = self.classes.get(each.class_name, 0) + 1
+        followed = {each.object_id for each in result.objects}
+        ended = [key for key in self.tracks if key not in followed]
+        self._list(ended, f"{_REMOVED}{self.last_index}")
+        for key in ended:
+            del self.tracks[key]
+
+    def finish(self) -> None:
+        """Write the tracks that are still followed, and close the table."""
+        self._list(list(self.tracks), FOLLOWED)
+        if self.table is not None:
+            self.table.close()
+
+    def _list(self, ids: list[int], end: str) -> None:
+        if self.table is not None:
+            # What was never to be seen was a detector's slip.
+            shown = [key for key in ids if self.tracks[key].frames]
+            self.table.write([self.tracks[key].row(key, end) for key in shown])
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        values = {
+            name: getattr(self, name)
+            for name in ("frames", "last_index", "events", "classes", "most")
+        }
+        tracks = {str(key): asdict(sums) for key, sums in self.tracks.items()}
+        return values | {"seconds": round(self.seconds, 3), "tracks": tracks}
+
+    @property
+    def objects(self) -> int:
+        """Tracks there ever were."""
+        return self.events.get("born", 0)
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        kinds = ", ".join(f"{number} {word}" for word, number in sorted(self.classes.items()))
+        confirmed = count(sum(self.classes.values()), "confirmed track")
+        parts = [confirmed + (f" ({kinds})" if kinds else ""), f"at most {self.most} at once"]
+        parts += [
+            f"{self.events[word]} {word}" for word in ("lost", "found") if word in self.events
+        ]
+        return [
+            f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)",
+            ", ".join(parts),
+        ]
+
+
+def track_table(path: str | Path, *, append: bool = False, after: int = -1) -> EndedTable:
+    """CSV, one line a track that was to be seen, when it has ended; ``COLUMNS`` are its head.
+
+    A track that comes back after it was removed, by its looks, has another line with its id.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run, as ``EndedTable``.
+        after: the last frame that does not come again.
+    """
+    return EndedTable(path, COLUMNS, _REMOVED, append=append, after=after)

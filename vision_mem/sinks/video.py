@@ -1,0 +1,238 @@
+"""The video people look at: frames with results drawn on, as MP4 that browsers play."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import SinkError
+from vision_mem.formats.text import make_folder, sink_error
+from vision_mem.results import Shown
+from vision_mem.types import Frame, SourceInfo
+from vision_mem.visualization.draw import Painter
+
+log = logging.getLogger(__name__)
+
+# Live frames come when they come: milliseconds, the unit of their time stamps in the file.
+_LIVE_TICKS = 1000
+
+
+class AnnotatedVideo:
+    """H.264 MP4 of the frames with masks, boxes and names.
+
+    While it runs the file is ``<stem>.partial.mp4``, written in fragments of about a second: after
+    a crash or ``kill -9`` it plays up to the last fragment. ``close`` turns it into ``<stem>.mp4``
+    with its index in front. The video has the size of the first frame, cut or grown to even
+    numbers; frames of another size are fitted in with black bars. Time follows the frame index at
+    the source's rate, so that a stride keeps the speed; for live sources it follows the clock.
+
+    Args:
+        path: the ``.mp4`` to end with.
+        painter: what to draw; the default draws all but trails.
+        append: keep an earlier video (finished from its fragments if need be) and write
+            ``<stem>.part2.mp4``, ``.part3.mp4`` and so on.
+        quality: x264's constant rate factor, 0 (lossless) to 51; about 23 looks good.
+        threads: encoder threads.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        painter: Painter | None = None,
+        append: bool = False,
+        quality: int = 23,
+        threads: int = 2,
+    ) -> None:
+        self.path = Path(path)
+        self._painter = painter or Painter()
+        self._append = append
+        self._quality = quality
+        self._threads = threads
+        self._container: Any = None
+        self._stream: Any = None
+        self._info: SourceInfo | None = None
+        self._size = (0, 0)
+        self._tick = Fraction(1)
+        self._origin: float | None = None
+        self._last_pts = -1
+
+    @property
+    def partial(self) -> Path:
+        """The file while it is being written."""
+        return self.path.with_suffix(".partial.mp4")
+
+    def open(self, info: SourceInfo) -> None:
+        """Refuse early what could not be written; the encoder starts with the first frame."""
+        make_folder(self.path.parent)
+        if self.path.is_dir():
+            raise SinkError(f"{self.path} cannot be written: a folder is in the way of a file")
+        if self._append:
+            self._next_part()
+        try:
+            self.partial.touch()
+            self.partial.unlink()
+        except OSError as error:
+            raise sink_error(self.path, error) from None
+        self._info = info
+
+    def _next_part(self) -> None:
+        base, number = self.path, 1
+        while self.path.exists() or self.partial.exists():
+            if self.partial.exists():
+                _finish(self.partial, self.path)
+            number += 1
+            self.path = base.with_name(f"{base.stem}.part{number}{base.suffix}")
+
+    def _start(self, image: NDArray[np.uint8]) -> None:
+        import av
+
+        assert self._info is not None, "open() comes first"
+        rate = Fraction(self._info.fps).limit_denominator(1001)
+        height, width = image.shape[:2]
+        self._size = height + height % 2, width + width % 2
+        fragments = "frag_keyframe+empty_moov+default_base_moof"
+        try:
+            self._container = av.open(
+                str(self.partial), "w", format="mp4",
+                options={"movflags": fragments, "flush_packets": "1"},
+            )  # fmt: skip
+            stream = self._container.add_stream("libx264", rate=rate)
+        except ValueError as error:
+            if not isinstance(error, OSError):  # FFmpeg without x264
+                raise SinkError(
+                    f"{self.path} cannot be written: this PyAV has no H.264 encoder; reinstall the "
+                    "wheel with: pip install --force-reinstall av"
+                ) from None
+            raise sink_error(self.partial, error) from None
+        except OSError as error:
+            raise sink_error(self.partial, error) from None
+        stream.height, stream.width = self._size
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = self._threads
+        self._tick = Fraction(1, _LIVE_TICKS) if self._info.live else 1 / rate
+        stream.codec_context.time_base = self._tick
+        # No look-ahead and no B-frames: what was written is soon in the file.
+        stream.options = {
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "crf": str(self._quality),
+            "g": str(max(1, round(min(self._info.fps, 60)))),
+        }
+        self._stream = stream
+
+    def write(self, frame: Frame, result: Shown) -> None:
+        """Draw, encode and write one frame."""
+        import av
+
+        image = self._painter.draw(frame.image, result)
+        if self._stream is None:
+            self._start(image)
+        picture = av.VideoFrame.from_ndarray(fit(image, *self._size), format="rgb24")
+        picture.pts = self._pts(frame)
+        picture.time_base = self._tick
+        try:
+            for packet in self._stream.encode(picture):
+                self._container.mux(packet)
+        except (av.error.FFmpegError, OSError) as error:
+            raise sink_error(self.partial, error) from None
+
+    def _pts(self, frame: Frame) -> int:
+        assert self._info is not None
+        place = frame.time_s * _LIVE_TICKS if self._info.live else float(frame.index)
+        if self._origin is None:
+            self._origin = place
+        self._last_pts = max(self._last_pts + 1, round(place - self._origin))
+        return self._last_pts
+
+    def close(self) -> None:
+        """Finish the file. Safe to call twice; also after a failed write."""
+        import av
+
+        container, stream = self._container, self._stream
+        self._container = self._stream = None
+        if container is None:
+            return
+        failure: BaseException | None = None
+        try:
+            for packet in stream.encode():
+                container.mux(packet)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            failure = error
+        try:
+            container.close()
+        except (av.error.FFmpegError, OSError) as error:
+            failure = failure or error
+        _finish(self.partial, self.path)
+        if failure is not None:
+            raise sink_error(self.path, failure)
+
+
+def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bring an image to a size without changing its proportions.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        height: pixels wanted.
+        width: pixels wanted.
+
+    Returns:
+        ``(height, width, 3)`` uint8: the image itself, with its last row or column repeated where
+        just one is missing, or scaled between black bars.
+    """
+    import cv2
+
+    have_h, have_w = image.shape[:2]
+    if (have_h, have_w) == (height, width):
+        return image
+    if height - have_h in (0, 1) and width - have_w in (0, 1):
+        return np.pad(image, ((0, height - have_h), (0, width - have_w), (0, 0)), mode="edge")
+    scale = min(height / have_h, width / have_w)
+    new_h, new_w = max(1, round(have_h * scale)), max(1, round(have_w * scale))
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    top, left = (height - new_h) // 2, (width - new_w) // 2
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[top : top + new_h, left : left + new_w] = cv2.resize(
+        image, (new_w, new_h), interpolation=how
+    )
+    return canvas
+
+
+def _finish(partial: Path, final: Path) -> None:
+    """Copy the packets into an MP4 with its index in front; keep the fragments if that fails."""
+    import av
+
+    if not partial.exists():
+        return
+    copy = final.with_suffix(".finishing.mp4")
+    try:
+        with (
+            av.open(str(partial)) as source,
+            av.open(str(copy), "w", format="mp4", options={"movflags": "faststart"}) as target,
+        ):
+            stream = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(source.streams.video[0]):
+                if packet.is_corrupt:  # the disk was full in the middle of it
+                    break
+                if packet.dts is None:
+                    continue
+                packet.stream = stream
+                target.mux(packet)
+        copy.replace(final)
+        partial.unlink()
+    except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
+        with contextlib.suppress(OSError):
+            copy.unlink(missing_ok=True)
+        if partial.stat().st_size == 0 or isinstance(error, IndexError):
+            log.warning("%s holds no frame; nothing to finish", partial)
+            partial.unlink()
+            return
+        # The fragments play just as well, but for slower seeking.
+        log.warning("%s keeps its fragments, copying them failed: %s", final, error)
+        partial.replace(final)

@@ -1,0 +1,335 @@
+"""Folders of depth cameras and data sets: which file belongs to which moment."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.depth import DEPTH_SUFFIXES
+from vision_mem.formats.intrinsics import Numbers, find_intrinsics, read_matrix
+from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
+from vision_mem.geometry.poses import is_rigid
+from vision_mem.sources.images import IMAGE_SUFFIXES
+
+log = logging.getLogger(__name__)
+
+LAYOUTS = ("tum", "7scenes", "scannet", "folder")
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+MOST_APART_S = 0.02
+"""Seconds by which colour, depth and pose of one moment may differ (TUM's own tool)."""
+
+# Focal lengths and principal points of TUM's three cameras, as published with the data.
+_TUM = {
+    "1": (517.3, 516.5, 318.6, 255.3),
+    "2": (520.9, 521.0, 325.1, 249.7),
+    "3": (535.4, 539.2, 320.1, 247.6),
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Files of one frame.
+
+    Attributes:
+        time_s: seconds.
+        colour: image; None where colour comes from a video, in order.
+        depth: depth map.
+        pose: file with a 4x4 matrix, the matrix, or None.
+    """
+
+    time_s: float
+    colour: Path | None
+    depth: Path
+    pose: Path | NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A recording on disk.
+
+    Attributes:
+        name: of the layout.
+        moments: in order of time.
+        scale: metres of one unit of whole-numbered depth maps; floats are metres.
+        intrinsics: fx, fy, cx, cy of the depth map, pixels counted from their centres; None when
+            nothing says them.
+        video: where colour comes from, when it is a video.
+        notes: what was odd, one line each.
+    """
+
+    name: str
+    moments: Sequence[Moment]
+    scale: float
+    intrinsics: Numbers | None
+    video: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+def find_layout(path: Path, name: str | None = None) -> Layout:
+    """Look at a folder and list its frames.
+
+    Args:
+        path: the folder.
+        name: one of ``LAYOUTS``; None to find out.
+
+    Raises:
+        SourceError: one line for a folder that is missing, empty, or of no known layout.
+        InputError: for an unknown name.
+    """
+    if name is not None and name not in LAYOUTS:
+        raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
+    if not path.is_dir():
+        raise SourceError(f"{path} is no folder; expected one with colour and depth frames")
+    entries = sorted(e.name for e in path.iterdir() if not e.name.startswith("."))
+    if not entries:
+        raise SourceError(f"{path} is empty; expected colour and depth frames")
+    kind = name or _guess(path, entries)
+    if kind is None:
+        inner = [e for e in entries if (path / e).is_dir() and _guess(path / e, _names(path / e))]
+        hint = f"; open one of its folders: {', '.join(inner[:4])}" if inner else ""
+        raise SourceError(
+            f"{path} has no known layout; expected rgb.txt and depth.txt (TUM), "
+            "frame-000000.depth.png (7-Scenes), color/ depth/ pose/ (ScanNet), or a video or "
+            f"color/ beside depth/{hint}"
+        )
+    readers = {"tum": _tum, "7scenes": _seven, "scannet": _scannet, "folder": _folder}
+    found = readers[kind](path)
+    if not found.moments:
+        raise SourceError(f"{path} ({kind}) has no moment with both colour and depth")
+    return found
+
+
+def _names(path: Path) -> list[str]:
+    return sorted(e.name for e in path.iterdir() if not e.name.startswith("."))
+
+
+def _guess(path: Path, entries: Sequence[str]) -> str | None:
+    if "rgb.txt" in entries and "depth.txt" in entries:
+        return "tum"
+    if any(re.fullmatch(r"frame-\d+\.depth(\.proj)?\.png", e) for e in entries):
+        return "7scenes"
+    if {"depth", "pose"} <= set(entries) and _subfolder(path, _COLOUR):
+        return "scannet"
+    if _subfolder(path, _DEPTH) and (_subfolder(path, _COLOUR) or _video(path)):
+        return "folder"
+    return None
+
+
+_COLOUR = ("color", "colour", "rgb", "image", "images")
+_DEPTH = ("depth", "depths", "aligned_depth")
+
+
+def _subfolder(path: Path, names: Sequence[str]) -> Path | None:
+    return next((path / n for n in names if (path / n).is_dir()), None)
+
+
+def _video(path: Path) -> Path | None:
+    found = [e for e in sorted(path.iterdir()) if e.suffix.lower() in VIDEO_SUFFIXES]
+    preferred = [e for e in found if "depth" not in e.stem.lower()]
+    return preferred[0] if preferred else None
+
+
+def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    from natsort import natsorted
+
+    names = [e.name for e in folder.iterdir() if e.suffix.lower() in suffixes]
+    return [folder / n for n in natsorted(n for n in names if not n.startswith("."))]
+
+
+def _number(path: Path) -> int | None:
+    digits = re.findall(r"\d+", path.name)
+    return int(digits[0]) if digits else None
+
+
+# -- TUM RGB-D ---------------------------------------------------------------------------------
+
+
+def _tum(path: Path) -> Layout:
+    notes: list[str] = []
+    colour, depth = _listed(path / "rgb.txt", notes), _listed(path / "depth.txt", notes)
+    truth = path / "groundtruth.txt"
+    poses = read_trajectory(truth, "tum") if truth.is_file() else None
+    moments = []
+    times = np.array([t for t, _ in depth])
+    for stamp, image in colour:
+        nearest = int(np.argmin(np.abs(times - stamp))) if len(times) else 0
+        if len(times) and abs(times[nearest] - stamp) <= MOST_APART_S:
+            pose = pose_at(poses, stamp) if poses else None
+            moments.append(Moment(stamp, image, depth[nearest][1], pose))
+    apart = len(colour) - len(moments)
+    if apart:
+        notes.append(
+            f"{path}: {apart} of {len(colour)} colour frames have no depth within "
+            f"{MOST_APART_S} s ({len(depth)} depth frames); they are left out"
+        )
+    known = re.search(r"freiburg([123])", str(path.resolve()))
+    numbers = _TUM[known.group(1)] if known else (525.0, 525.0, 319.5, 239.5)
+    return Layout("tum", moments, 1 / 5000, find_intrinsics(path) or numbers, notes=tuple(notes))
+
+
+def _listed(path: Path, notes: list[str]) -> list[tuple[float, Path]]:
+    """Rows ``time file`` of a list, by time."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise SourceError(f"{path} cannot be read; expected rows of time and file name") from None
+    rows: list[tuple[float, Path]] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            stamp = float(words[0])
+        except ValueError:
+            stamp = np.nan
+        if len(words) != 2 or not np.isfinite(stamp):
+            raise SourceError(f"{path} line {number} is {line[:60]!r}; expected time and file name")
+        rows.append((stamp, path.parent / words[1].strip()))
+    ordered = sorted(rows, key=lambda row: row[0])
+    if ordered != rows:
+        notes.append(f"{path}: time stamps are out of order; sorted")
+    kept = [row for k, row in enumerate(ordered) if k == 0 or row[0] > ordered[k - 1][0]]
+    if len(kept) < len(ordered):
+        notes.append(f"{path}: {len(ordered) - len(kept)} time stamps come twice; first ones kept")
+    return kept
+
+
+def pose_at(path: Trajectory, stamp: float) -> NDArray[np.float64] | None:
+    """Pose of a trajectory nearest in time; None when none is within ``MOST_APART_S``."""
+    nearest = int(np.argmin(np.abs(path.times - stamp)))
+    close = abs(path.times[nearest] - stamp) <= MOST_APART_S
+    return np.asarray(path.poses[nearest]) if close else None
+
+
+# -- 7-Scenes ----------------------------------------------------------------------------------
+
+
+def _seven(path: Path) -> Layout:
+    names = set(_names(path))
+    registered = any(n.endswith(".depth.proj.png") for n in names)
+    ending = ".depth.proj.png" if registered else ".depth.png"
+    moments, alone = [], 0
+    for name in sorted(n for n in names if n.endswith(ending)):
+        stem = name.removesuffix(ending)
+        colour = next((s for s in (".png", ".jpg", ".jpeg") if f"{stem}.color{s}" in names), None)
+        number = _number(Path(stem))
+        if colour is None or number is None:
+            alone += 1
+            continue
+        pose = path / f"{stem}.pose.txt"
+        moments.append(
+            Moment(
+                number / 30.0,
+                path / f"{stem}.color{colour}",
+                path / name,
+                pose if pose.name in names else None,
+            )
+        )
+    colours = sum(bool(re.fullmatch(r"frame-\d+\.color\.\w+", n)) for n in names)
+    notes = _unpaired(path, colours, len(moments) + alone, len(moments))
+    usual = (525.0, 525.0, 320.0, 240.0) if registered else (585.0, 585.0, 320.0, 240.0)
+    return Layout("7scenes", moments, 0.001, find_intrinsics(path) or usual, notes=notes)
+
+
+def _unpaired(path: Path, colours: int, depths: int, both: int) -> tuple[str, ...]:
+    if colours == depths == both:
+        return ()
+    return (
+        f"{path}: {colours} colour and {depths} depth frames, {both} moments with both; the "
+        "others are left out",
+    )
+
+
+# -- ScanNet and the like ----------------------------------------------------------------------
+
+
+def _scannet(path: Path) -> Layout:
+    colour_folder, depth_folder = _subfolder(path, _COLOUR), path / "depth"
+    if colour_folder is None or not depth_folder.is_dir():
+        raise SourceError(f"{path} lacks color/ or depth/; expected ScanNet's folders")
+    colours = {_number(p): p for p in _files(colour_folder, IMAGE_SUFFIXES)}
+    depths = {_number(p): p for p in _files(depth_folder, DEPTH_SUFFIXES)}
+    poses = (
+        {_number(p): p for p in (path / "pose").glob("*.txt")} if (path / "pose").is_dir() else {}
+    )
+    both = sorted(n for n in colours if n in depths and n is not None)
+    moments = [Moment(n / 30.0, colours[n], depths[n], poses.get(n)) for n in both]
+    notes = _unpaired(path, len(colours), len(depths), len(both))
+    return Layout("scannet", moments, 0.001, find_intrinsics(path), notes=notes)
+
+
+# -- a video or images beside depth maps -------------------------------------------------------
+
+
+def _folder(path: Path) -> Layout:
+    depth_folder = _subfolder(path, _DEPTH)
+    if depth_folder is None:
+        raise SourceError(f"{path} has no folder depth/; expected depth maps there")
+    depths = _files(depth_folder, DEPTH_SUFFIXES)
+    if not depths:
+        raise SourceError(f"{depth_folder} is empty; expected depth maps (.png or .npz)")
+    images_folder, video = _subfolder(path, _COLOUR), _video(path)
+    images = _files(images_folder, IMAGE_SUFFIXES) if images_folder else []
+    if images and len(images) != len(depths):
+        raise SourceError(
+            f"{path}: {len(images)} colour and {len(depths)} depth frames; expected one depth map "
+            "for each image, in the same order: remove what has no partner"
+        )
+    if not images and video is None:
+        raise SourceError(f"{path} has no colour; expected a video or a folder color/")
+    times = _times(path, len(depths))
+    moments = [
+        Moment(times[k], images[k] if images else None, depth, pose)
+        for k, (depth, pose) in enumerate(zip(depths, _poses(path, times), strict=True))
+    ]
+    notes = []
+    if (np.diff(times) <= 0).any():
+        if not images:
+            raise SourceError(
+                f"{path}/timestamps.txt is out of order; expected rising seconds, one a frame"
+            )
+        notes.append(f"{path}: time stamps are out of order; sorted")
+        moments.sort(key=lambda moment: moment.time_s)
+    return Layout(
+        "folder", moments, 0.001, find_intrinsics(path), None if images else video, tuple(notes)
+    )
+
+
+def _times(path: Path, count: int) -> list[float]:
+    listed = path / "timestamps.txt"
+    if not listed.is_file():
+        return [k / 30.0 for k in range(count)]
+    rows = read_numbers(listed, 1)
+    if len(rows) != count:
+        raise SourceError(f"{listed} has {len(rows)} rows for {count} frames; expected one each")
+    return [values[0] for _, values in rows]
+
+
+def _poses(path: Path, times: Sequence[float]) -> list[NDArray[np.float64] | None]:
+    names = ("trajectory.txt", "poses.txt", "groundtruth.txt", "pose.txt")
+    found = next((path / n for n in names if (path / n).is_file()), None)
+    if found is None:
+        return [None] * len(times)
+    known = read_trajectory(found)
+    if len(known) == len(times):
+        return list(known.poses)
+    return [pose_at(known, stamp) for stamp in times]
+
+
+def read_pose(path: Path) -> NDArray[np.float64] | None:
+    """``(4, 4)`` of a file; None where the file says that the pose is not known.
+
+    Raises:
+        SourceError: for a file that holds no matrix.
+    """
+    matrix = read_matrix(path, [(4, 4), (3, 4)])
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, (0, 0, 0, 1)])
+    return matrix if is_rigid(matrix) else None

@@ -1,0 +1,317 @@
+"""Video files, decoded one frame at a time through FFmpeg (PyAV).
+
+On sound files PyAV, decord and OpenCV give bit-identical frames at equal speed. PyAV starts
+without scanning the whole file, keeps exact time stamps and survives damaged packets, so it is the
+decoder here; ``decoders`` knows the others, and decord serves where its own resizing is wanted
+(``decord_resize``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError, SourceError
+from vision_mem.sources.selection import (
+    Selection,
+    file_name,
+    is_url,
+    sequence_name,
+    without_password,
+)
+from vision_mem.types import Frame, SourceInfo
+
+if TYPE_CHECKING:
+    from vision_mem.sources.decord_resize import DecordResize
+
+log = logging.getLogger(__name__)
+
+Frames: TypeAlias = Generator[tuple[int, Any], None, None]
+
+DEFAULT_FPS = 30.0
+# A seek is only worth its bookkeeping beyond this many frames; it aims this much earlier, so that
+# frames that lean on pictures before the key frame are never wanted ones.
+_SEEK_MARGIN = 64
+_DOUBT_FRAMES = 16
+
+
+def frame_to_rgb(frame: Any) -> NDArray[np.uint8]:
+    """An upright RGB array of a decoded PyAV frame (phone videos carry a rotation)."""
+    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+class VideoFile:
+    """Reader for a video file, or for a finite video at an http(s) address.
+
+    Frames that cannot be decoded are skipped with a warning, and so is the missing end of a file
+    that was cut off; ``strict`` makes both an error.
+
+    Args:
+        path: file or address.
+        selection: which frames.
+        strict: stop at the first damaged frame.
+        model_size: also give ``Frame.model_image`` at this width and height, resized inside
+            decord as SAMURAI and SAM 2 read videos; None for no such image.
+        timeout_s: for addresses: seconds to wait for data.
+
+    Raises:
+        SourceError: when the file is missing, empty, no video, or without a frame to decode.
+        InputError: when the selection starts behind the last frame.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        selection: Selection,
+        *,
+        strict: bool = False,
+        model_size: int | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._path = path
+        self._name = without_password(path) if is_url(path) else path
+        self._selection = selection
+        self._strict = strict
+        self._container = _open(path, self._name, timeout_s)
+        try:
+            self._prepare(model_size)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def _prepare(self, model_size: int | None) -> None:
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._announced = self._stream.frames or None
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self._fps = float(rate) if rate else DEFAULT_FPS
+        self._damaged = 0
+        self._in_doubt = 0
+        self._reason = ""
+        self._playing = self._warned = False
+        self._decoded = self._decode(index=0)
+        first = next(self._decoded, None)
+        if first is None:
+            raise SourceError(
+                f"{self._name} has no frame that can be decoded; it is empty, cut off or damaged: "
+                "copy or record it again"
+            )
+        self._playing = True
+        if self._damaged:
+            self._warn()
+        self._selection.check(self._name, self._announced)
+        self._first_pts = first[1].pts
+        height, width = frame_to_rgb(first[1]).shape[:2]
+        if self._selection.start > 4 * _SEEK_MARGIN and self._seek(self._selection.start):
+            self._pending: tuple[int, Any] | None = None
+        else:
+            self._pending = first
+        self._resize: DecordResize | None = None
+        if model_size is not None:
+            from vision_mem.sources.decord_resize import DecordResize
+
+            self._resize = DecordResize(self._path, model_size, self._complete())
+        path = self._path
+        name = file_name(path) if is_url(path) else sequence_name(Path(path))
+        count = self._selection.count(self._announced)
+        self.info = SourceInfo(name, width, height, self._fps, count)
+
+    def _index_entries(self) -> Sequence[Any]:
+        # PyAV before 17 does not show them: then no far seek, and decord finds out for itself.
+        return getattr(self._stream, "index_entries", ())
+
+    def _complete(self) -> bool:
+        """Whether all bytes that the container's index speaks of are there."""
+        size = self._container.size
+        entries = self._index_entries()
+        return len(entries) == 0 or all(e.pos + e.size <= size for e in (entries[0], entries[-1]))
+
+    def _seek(self, target: int) -> bool:
+        """Go near frame ``target`` where frames are evenly spaced, so that indices stay exact."""
+        stamps = np.array([entry.timestamp for entry in self._index_entries()])
+        if self._first_pts is None or len(stamps) != self._announced or len(stamps) < 2:
+            return False
+        steps = np.diff(stamps)
+        if steps.min() <= 0 or steps.max() - steps.min() > 1:
+            return False
+        step = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+        goal = int(self._first_pts + (target - _SEEK_MARGIN) * step)
+        self._decoded.close()
+        self._container.seek(goal, stream=self._stream)
+        self._decoded = self._decode(index=0, step=float(step))
+        return True
+
+    def _decode(self, index: int, step: float | None = None) -> Frames:
+        """Yield (index, decoded frame); with ``step`` the first index follows from its time."""
+        import av
+
+        last_time: float | None = None
+        first = True
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                self._spoiled(error)
+                return
+            try:
+                decoded = packet.decode()
+            except av.error.DecoderNotFoundError as error:
+                self._spoiled(error)
+                return  # the other packets need it too
+            except av.error.FFmpegError as error:
+                self._spoiled(error)
+                continue
+            for frame in decoded:
+                if frame.is_corrupt:
+                    self._spoiled("a damaged picture")
+                    continue
+                if first and step is not None:
+                    index = round((frame.pts - self._first_pts) / step)
+                if self._in_doubt and frame.time is not None and last_time is not None:
+                    if frame.time <= last_time:
+                        continue  # damage also puts pictures in the wrong order
+                    index += self._frames_lost(frame.time - last_time)
+                first, last_time = False, frame.time
+                yield index, frame
+                index += 1
+
+    def _frames_lost(self, step_s: float) -> int:
+        """Damaged frames leave a hole in time: keep later indices true to the source.
+
+        One error may cost several frames, and frames are put in order after decoding, so holes are
+        looked for in a few frames after each error. Elsewhere a hole is the source's own rhythm.
+        """
+        self._in_doubt -= 1
+        return max(0, round(step_s * self._fps) - 1)
+
+    def _spoiled(self, reason: object) -> None:
+        text = getattr(reason, "strerror", None) or str(reason)
+        if self._strict:
+            raise SourceError(
+                f"{self._name} has a damaged frame ({text}); leave out strict to skip such frames"
+            )
+        self._damaged += 1
+        self._in_doubt = _DOUBT_FRAMES
+        self._reason = self._reason or text
+        # Before the first frame another decoder may still take over: then this is no news.
+        if self._playing:
+            self._warn()
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            message = "%s: a frame cannot be decoded (%s); skipping such frames"
+            log.warning(message, self._name, self._reason)
+
+    def frames(self) -> Iterator[Frame]:
+        """The wanted frames in order of presentation."""
+        index = -1
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            index = pending[0]
+            if self._selection.wants(index):
+                yield self._frame(*pending)
+        for index, decoded in self._decoded:
+            if self._selection.past(index):
+                return
+            if self._selection.wants(index):
+                yield self._frame(index, decoded)
+        self._report_end(index + 1)
+
+    def _report_end(self, reached: int) -> None:
+        announced = self._announced
+        if announced is not None and reached < announced:
+            message = f"{self._name}: it announces {announced} frames but ends after {reached}"
+            if self._strict:
+                raise SourceError(f"{message}; the file is cut off or damaged: copy it again")
+            log.warning("%s; the file is cut off or damaged", message)
+        elif self._damaged:
+            log.warning("%s: damage in %d places was passed over", self._name, self._damaged)
+
+    def _frame(self, index: int, decoded: Any) -> Frame:
+        time_s = decoded.time if decoded.time is not None else index / self._fps
+        image = frame_to_rgb(decoded)
+        if self._resize is None:
+            return Frame(index, float(time_s), image)
+        model_image = self._resize.at(float(time_s), decoded)
+        return Frame(index, float(time_s), image, model_image)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._resize is not None:
+            self._resize.close()
+        self._container.close()
+
+
+def check_file(path: str) -> None:
+    """Refuse what no decoder can help with.
+
+    Raises:
+        SourceError: when there is no such file, it is empty, or it may not be read.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise SourceError(f"{path}: no such file; check the path")
+    if file.is_file() and file.stat().st_size == 0:
+        raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
+    if not os.access(file, os.R_OK):
+        raise SourceError(f"{path} may not be read; change its permissions")
+
+
+def _open(path: str, name: str, timeout_s: float) -> Any:
+    import av
+
+    if not is_url(path):
+        check_file(path)
+    try:
+        container = av.open(path, timeout=timeout_s if is_url(path) else None)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        if is_url(path):
+            raise SourceError(f"{name} cannot be reached or read ({reason})") from None
+        if _looks_cut_off(path):
+            raise SourceError(
+                f"{name} was cut off before its index was written; nothing can be played: "
+                "copy or record it again"
+            ) from None
+        raise SourceError(
+            f"{name} is not a video that can be read ({reason}); expected MP4, MKV, AVI, MOV, WebM "
+            "or the like, or a folder of images"
+        ) from None
+    if not container.streams.video:
+        kinds = ", ".join(sorted({str(stream.type) for stream in container.streams})) or "nothing"
+        container.close()
+        raise SourceError(f"{name} holds no video, only {kinds}; give a file with video")
+    return container
+
+
+def _looks_cut_off(path: str) -> bool:
+    """Whether an MP4 or MOV begins as it should: then its index at the end is what is missing."""
+    with Path(path).open("rb") as file:
+        return file.read(12)[4:8] == b"ftyp"
+
+
+def parse_resize(resize: object) -> int | None:
+    """The size S out of ``("decord", S)``; None for None.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if resize is None:
+        return None
+    if isinstance(resize, tuple) and len(resize) == 2 and resize[0] == "decord":
+        size = resize[1]
+        if isinstance(size, int) and size > 0:
+            return size
+    raise InputError(f"resize is {resize!r}; expected None or ('decord', S) with S in pixels")

@@ -1,0 +1,1 @@
+"""Generated inputs with known truth: clips, crowds, streams with questions, rooms, cities."""

@@ -1,0 +1,187 @@
+"""Which candidate wins: the best estimate, or one mixed with the motion filter's opinion.
+
+The motion-aware choice has three states, named after what happens in them:
+
+* ``A``, no steady filter: it starts from the best estimate;
+* ``B``, warming up: the best estimate wins and the filter learns from it;
+* ``C``, steady: estimate and motion agree on a winner.
+
+A poor estimate leads back to ``A``. Nothing here touches a tensor.
+
+Source:
+    SAMURAI (arXiv 2411.11922), section 4.1, and its reference code, ``sam2_base.py:
+    _forward_sam_heads``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.tracking.kalman import BoxMotion, motion_ious, predict, start, update
+from vision_mem.tracking.policy import PolicyConfig
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """What a segmenter offered for one object on one frame.
+
+    Attributes:
+        iou: float32 ``(M,)`` estimated IoU; float32 matters, see ``choose_candidate``.
+        object_logit: above the appear threshold when the object is to be seen.
+        extents: float64 ``(M, 4)`` pixel extents on the grid, zeros for empty masks.
+        areas: int64 ``(M,)`` pixels on the grid.
+    """
+
+    iou: NDArray[np.float32]
+    object_logit: float
+    extents: NDArray[np.float64]
+    areas: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ChoiceState:
+    """What the choice remembers of one object.
+
+    Attributes:
+        motion: the filter; None before its first start.
+        stable: frames in a row with a good estimate, at most ``stable_frames``.
+        coast: frames in a row on which the filter saw no mask.
+    """
+
+    motion: BoxMotion | None = None
+    stable: int = 0
+    coast: int = 0
+
+    @property
+    def steady(self) -> bool:
+        """Whether the filter's prediction means anything."""
+        return self.motion is not None and self.stable > 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision, its reasons, and the state after it.
+
+    Attributes:
+        chosen: candidate that won.
+        state: ``A``, ``B``, ``C``, or empty where the filter took no part.
+        after: what to remember.
+        motion_iou: agreement of the winner with the filter; None outside ``C``.
+        motion_ious: the same of all candidates; empty outside ``C``.
+        combined: what was compared; empty outside ``C``.
+        predicted: filter after its prediction; None in ``A``.
+    """
+
+    chosen: int
+    state: str
+    after: ChoiceState
+    motion_iou: float | None = None
+    motion_ious: tuple[float, ...] = ()
+    combined: tuple[float, ...] = ()
+    predicted: BoxMotion | None = field(default=None)
+
+    def diary(self) -> dict[str, Any]:
+        """The reasons in JSON-ready values."""
+        return {
+            "chosen": self.chosen,
+            "state": self.state or None,
+            "stable": self.after.stable,
+            "motion_iou": self.motion_iou,
+            "motion_ious": list(self.motion_ious),
+            "combined": list(self.combined),
+            "predicted_box": None if self.predicted is None else self.predicted.box.tolist(),
+        }
+
+
+def choose_candidate(config: PolicyConfig, state: ChoiceState, scores: CandidateScores) -> Choice:
+    """Choose among the candidates of a tracked frame.
+
+    Two roundings are part of the rule, because near-ties hang on them: an estimate is compared
+    with the threshold in float32, and ``(1 - w) * iou`` is a float32 product, widened only when
+    it is added to the float64 motion term. The first of equal candidates wins.
+
+    Args:
+        config: the policy.
+        state: as the previous frame left it.
+        scores: of this frame.
+
+    Returns:
+        The decision; ``state`` is not changed.
+    """
+    best = int(np.argmax(scores.iou))
+    if config.choice == "iou":
+        return Choice(best, "", state)
+    if not state.steady or state.motion is None:
+        if scores.areas[best] == 0 and not config.motion_update_on_empty:
+            return Choice(best, "A", ChoiceState(state.motion))
+        return Choice(best, "A", ChoiceState(start(scores.extents[best]), stable=1))
+
+    predicted = predict(state.motion)
+    threshold = np.float32(config.stable_iou)
+    if state.stable < config.stable_frames:
+        good = bool(scores.iou[best] > threshold)
+        after = _advance(config, state, predicted, scores, best, good)
+        return Choice(best, "B", after, predicted=predicted)
+
+    overlaps = motion_ious(predicted, scores.extents)
+    estimates = np.float32(1.0 - config.motion_weight) * scores.iou.astype(np.float32)
+    combined = config.motion_weight * overlaps + estimates.astype(np.float64)
+    best = int(np.argmax(combined))
+    # Not the mirror image of B: at exactly the threshold B fails and C passes, as published.
+    good = not bool(scores.iou[best] < threshold)
+    return Choice(
+        best,
+        "C",
+        _advance(config, state, predicted, scores, best, good),
+        motion_iou=float(overlaps[best]),
+        motion_ious=tuple(overlaps.tolist()),
+        combined=tuple(combined.tolist()),
+        predicted=predicted,
+    )
+
+
+def choose_prompted(config: PolicyConfig, state: ChoiceState, scores: CandidateScores) -> Choice:
+    """Choose among what a prompt gave, and let the filter know.
+
+    Args:
+        config: the policy.
+        state: as the previous frame left it; a new one for a new object.
+        scores: of this frame; one candidate unless a single click left doubt.
+
+    Returns:
+        The decision.
+    """
+    best = int(np.argmax(scores.iou))
+    if config.choice == "iou":
+        return Choice(best, "", state)
+    if config.motion_on_prompt == "clicks":
+        return (
+            choose_candidate(config, state, scores)
+            if len(scores.iou) > 1
+            else Choice(best, "", state)
+        )
+    if scores.areas[best] == 0:
+        return Choice(best, "", state)
+    return Choice(best, "", ChoiceState(start(scores.extents[best]), stable=1))
+
+
+def _advance(
+    config: PolicyConfig,
+    state: ChoiceState,
+    predicted: BoxMotion,
+    scores: CandidateScores,
+    chosen: int,
+    good: bool,
+) -> ChoiceState:
+    if not good:
+        return ChoiceState(predicted, stable=0)
+    if scores.areas[chosen] == 0 and not config.motion_update_on_empty:
+        coast = state.coast + 1
+        lost = 0 < config.motion_max_coast < coast
+        return ChoiceState(predicted, stable=0 if lost else state.stable, coast=coast)
+    stable = min(state.stable + 1, config.stable_frames)
+    return ChoiceState(update(predicted, scores.extents[chosen]), stable=stable)

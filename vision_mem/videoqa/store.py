@@ -1,0 +1,213 @@
+"""The memory of a stream on disk: grows, shrinks and survives with the stream, grid by grid.
+
+One SQLite file (write-ahead log): a row a grid with its times, its tokens as safetensors and a
+small picture, and one row with the rest of the state. ``save`` writes what changed since the last
+time, all of it or nothing, so that a program killed at any moment leaves the state of the latest
+``save``.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.formats.snapshot import pack_state, unpack_state
+from vision_mem.formats.text import make_folder
+
+FORMAT, VERSION = "vision-mem-memory", "1"
+SUFFIX = ".vmem"
+_WAIT_S = 5.0
+_TABLES = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE grids (
+    number INTEGER PRIMARY KEY, start_s REAL NOT NULL, end_s REAL NOT NULL, tier TEXT NOT NULL,
+    tokens INTEGER NOT NULL, content BLOB NOT NULL, picture BLOB
+);
+CREATE TABLE rest (one INTEGER PRIMARY KEY CHECK (one = 1), content BLOB NOT NULL);
+"""
+_PUT = """
+INSERT OR REPLACE INTO grids VALUES (
+    ?, ?, ?, ?, ?, ?, coalesce((SELECT picture FROM grids WHERE number = ?), ?)
+)
+"""
+
+
+class MemoryFile:
+    """A memory on disk. One program writes at a time; others may read meanwhile.
+
+    Args:
+        path: the file; made with its folder when it is not there and ``about`` is given.
+        about: what the memory belongs to (model, settings), for a new file.
+
+    Raises:
+        InputError: when it is not there and ``about`` is not given.
+        ModelError: when it is damaged, of another version, or something else.
+        SinkError: when it cannot be made or written.
+    """
+
+    def __init__(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
+        self.path = Path(path)
+        self._saved: dict[int, Mapping[str, Any]] = {}
+        new = not self.path.exists() or self.path.stat().st_size == 0
+        if new and about is None:
+            raise InputError(f"no memory file {self.path}; make one with --memory {self.path}")
+        if self.path.is_dir():
+            raise InputError(f"{self.path} is a folder; expected a memory file")
+        if new:
+            make_folder(self.path.parent)
+        with self._errors():
+            # An answer may be made in another thread than the one that watches.
+            self._database = sqlite3.connect(
+                self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+            if new:
+                self._make(about or {})
+            self.about = self._read_about()
+
+    def _make(self, about: Mapping[str, Any]) -> None:
+        self._database.execute("PRAGMA journal_mode=WAL")
+        rows = [("format", FORMAT), ("version", VERSION), ("about", json.dumps(dict(about)))]
+        with self._transaction():
+            for statement in _TABLES.split(";"):
+                self._database.execute(statement)
+            self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
+
+    def _read_about(self) -> dict[str, Any]:
+        rows = dict(self._database.execute("SELECT name, value FROM about"))
+        if rows.get("format") != FORMAT:
+            raise ModelError(f"{self.path} is a database, but not one of a memory")
+        if rows.get("version") != VERSION:
+            raise ModelError(
+                f"{self.path} has version {rows.get('version')}; this program reads {VERSION}"
+            )
+        about = json.loads(rows["about"])
+        if not isinstance(about, dict):
+            raise ValueError("about")
+        return about
+
+    def save(self, state: Mapping[str, Any], pictures: Mapping[int, bytes] | None = None) -> None:
+        """Write what changed since the last call.
+
+        Args:
+            state: of a video memory session. Its tensors must not be changed in place.
+            pictures: JPEG of new grids by number; those of grids that are gone go with them.
+
+        Raises:
+            SinkError: when it cannot be written; the file is as after the last call.
+        """
+        memory = dict(state["memory"])
+        grids = {int(entry["index"]): entry for entry in memory.pop("entries")}
+        changed = [
+            (number, entry)
+            for number, entry in grids.items()
+            if number not in self._saved or not _same(entry, self._saved[number])
+        ]
+        gone = [(number,) for number in self._saved if number not in grids]
+        rows = [
+            (
+                number, entry["start_s"], entry["end_s"], entry["tier"], len(entry["features"]),
+                pack_state(entry), number, (pictures or {}).get(number),
+            )
+            for number, entry in changed
+        ]  # fmt: skip
+        rest = pack_state({**state, "memory": memory})
+        with self._errors(), self._transaction():
+            self._database.executemany("DELETE FROM grids WHERE number = ?", gone)
+            self._database.executemany(_PUT, rows)
+            self._database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
+        self._saved = grids
+
+    def load(self) -> dict[str, Any] | None:
+        """The state of the latest ``save``; None when there was none.
+
+        Raises:
+            ModelError: when it is damaged.
+        """
+        with self._errors(), self._transaction("DEFERRED"):
+            found = self._database.execute("SELECT content FROM rest").fetchone()
+            grids = self._database.execute("SELECT content FROM grids ORDER BY number").fetchall()
+        if found is None:
+            return None
+        where = f"memory file {self.path}"
+        state = unpack_state(found[0], where)
+        entries = [unpack_state(content, where) for (content,) in grids]
+        try:
+            state["memory"]["entries"] = entries
+            self._saved = {int(entry["index"]): entry for entry in entries}
+        except (KeyError, TypeError) as error:
+            raise ModelError(f"{where} is damaged: it holds no state") from error
+        return state
+
+    def adopt(self, state: Mapping[str, Any]) -> None:
+        """Take a state that was just loaded from here as saved, with its own tensors."""
+        self._saved = {int(entry["index"]): entry for entry in state["memory"]["entries"]}
+
+    def picture(self, number: int) -> bytes | None:
+        """The picture of a grid as JPEG."""
+        with self._errors():
+            found = self._database.execute(
+                "SELECT picture FROM grids WHERE number = ?", (number,)
+            ).fetchone()
+        return None if found is None else found[0]
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._database.close()
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._database.execute(f"BEGIN {kind}")
+        try:
+            yield
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            text = str(error)
+            if "locked" in text:
+                reason = "another program writes to it; wait for it, or choose another file"
+            elif "readonly" in text or "unable to open" in text:
+                reason = (
+                    f"it cannot be written ({text}); check the permissions of it and its folder"
+                )
+            elif "full" in text:
+                reason = "no space left; free some, what was saved before is kept"
+            elif "no such table" in text:
+                raise ModelError(f"{self.path} is a database, but not one of a memory") from error
+            else:
+                reason = text
+            raise SinkError(f"memory file {self.path}: {reason}") from error
+        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+            raise ModelError(
+                f"memory file {self.path} is damaged or something else ({error}); take a copy of "
+                "it away and begin a new one"
+            ) from error
+
+
+def _same(entry: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether an entry is as it was saved; tensors by identity, for they are never changed."""
+    if entry.keys() != saved.keys():
+        return False
+    return all(_same_value(value, saved[name]) for name, value in entry.items())
+
+
+def _same_value(value: Any, saved: Any) -> bool:
+    if isinstance(value, torch.Tensor) or isinstance(saved, torch.Tensor):
+        return value is saved
+    if isinstance(value, Mapping):
+        return isinstance(saved, Mapping) and _same(value, saved)
+    return bool(value == saved)

@@ -1,0 +1,1 @@
+"""Pictures for people: drawings on frames, maps from above, rendered scenes, reports."""

@@ -1,0 +1,249 @@
+"""What people see: masks, boxes, names and trails drawn on a frame."""
+
+from __future__ import annotations
+
+import colorsys
+from collections import deque
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.results import Shown, ShownObject
+
+# Far apart on dark and on bright video, and for the most common kinds of colour blindness first.
+_COLOURS = (
+    (255, 176, 0), (64, 156, 255), (255, 74, 122), (72, 214, 132), (178, 112, 255),
+    (255, 122, 46), (0, 212, 212), (240, 228, 66), (236, 112, 220), (150, 200, 60),
+)  # fmt: skip
+_ALPHA = 0.42
+_WHITE = (255, 255, 255)
+_LOST = (110, 110, 118)
+_DARK = (24, 24, 28)
+_TREMBLE = 3  # neighbours on either side that a point of a trail is averaged with
+
+
+@lru_cache(maxsize=4096)
+def colour_of(object_id: int) -> tuple[int, int, int]:
+    """The RGB colour of an object, the same in every run.
+
+    Args:
+        object_id: any whole number.
+    """
+    if 1 <= object_id <= len(_COLOURS):
+        return _COLOURS[object_id - 1]
+    # Steps of the golden ratio never come back to a hue; saturation varies the neighbours.
+    hue = (object_id * 0.61803398875) % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.35 * ((object_id // 3) % 2), 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """The 256 colours of indexed masks in DAVIS and VOC, ``(256, 3)`` uint8 RGB."""
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for number in range(256):
+        rest = number
+        for bit in range(7, -1, -1):
+            for channel in range(3):
+                palette[number, channel] |= ((rest >> channel) & 1) << bit
+            rest >>= 3
+    return palette
+
+
+class Painter:
+    """Draws results on frames; keeps the trails.
+
+    Args:
+        masks: colour and outline the masks.
+        boxes: draw boxes.
+        labels: write names.
+        scores: write the score behind each name.
+        lost: list objects out of sight, where there are labels.
+        counter: write frame number and time in the corner.
+        trail: positions remembered an object and drawn as a fading line; 0 for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        masks: bool = True,
+        boxes: bool = True,
+        labels: bool = True,
+        scores: bool = True,
+        lost: bool = True,
+        counter: bool = True,
+        trail: int = 0,
+    ) -> None:
+        self._masks = masks
+        self._boxes = boxes
+        self._labels = labels
+        self._scores = scores
+        self._lost = lost
+        self._counter = counter
+        self._trail = trail
+        self._paths: dict[int, deque[tuple[float, float]]] = {}
+
+    def draw(self, image: NDArray[np.uint8], result: Shown) -> NDArray[np.uint8]:
+        """Draw one frame.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB, left as it is.
+            result: what to draw.
+
+        Returns:
+            A new image of the same shape.
+        """
+        canvas = image.copy()
+        shown = [each for each in result.objects if each.present]
+        for each in shown:
+            if self._masks:
+                _paint_mask(canvas, each)
+        if self._trail:
+            self._draw_trails(canvas, result)
+        for each in shown:
+            if self._boxes:
+                _paint_box(canvas, each)
+        if self._labels:
+            for each in shown:
+                x, y = int(each.box[0]), int(each.box[1])
+                text = f"{each.name} {each.score:.2f}" if self._scores else each.name
+                _label(canvas, text, (x, y), colour_of(each.object_id))
+            if self._lost:
+                self._draw_lost(canvas, result)
+        if self._counter:
+            text = f"{result.frame_index}  {_clock(result.time_s)}"
+            draw_tag(canvas, text, (0, canvas.shape[0]), above=True)
+        return canvas
+
+    def _draw_lost(self, canvas: NDArray[np.uint8], result: Shown) -> None:
+        y = 0
+        for each in result.objects:
+            if not each.present:
+                dot = colour_of(each.object_id)
+                y += _label(canvas, f"{each.name} lost", (0, y), _LOST, above=False, dot=dot)
+
+    def _draw_trails(self, canvas: NDArray[np.uint8], result: Shown) -> None:
+        import cv2
+
+        known = {each.object_id for each in result.objects}
+        self._paths = {key: path for key, path in self._paths.items() if key in known}
+        for each in result.objects:
+            path = self._paths.setdefault(each.object_id, deque(maxlen=self._trail))
+            if each.present:
+                x1, y1, x2, y2 = (float(v) for v in each.box)
+                path.append(((x1 + x2) / 2, (y1 + y2) / 2))
+            elif path:
+                path.popleft()
+            if len(path) > 1:
+                points = _smooth(np.array(path)).round().astype(np.int32).reshape(-1, 1, 2)
+                width = _line_width(canvas)
+                cv2.polylines(
+                    canvas, [points], False, colour_of(each.object_id), width, cv2.LINE_AA
+                )
+
+
+def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes tremble; a line that does is hard to look at. Both ends stay where they are."""
+    sums = np.concatenate([np.zeros((1, 2)), points.cumsum(axis=0)])
+    at = np.arange(len(points))
+    reach = np.minimum(np.minimum(at, at[::-1]), _TREMBLE)
+    smooth: NDArray[np.float64] = (sums[at + reach + 1] - sums[at - reach]) / (
+        2 * reach[:, None] + 1
+    )
+    return smooth
+
+
+def _line_width(canvas: NDArray[np.uint8]) -> int:
+    height, width = canvas.shape[:2]
+    return max(1, int(min(height, width) / 360 + 0.5))
+
+
+def _paint_mask(canvas: NDArray[np.uint8], each: ShownObject) -> None:
+    """Tint and outline the mask, touching its bounding region only."""
+    import cv2
+
+    height, width = canvas.shape[:2]
+    if each.mask.shape != (height, width):
+        return
+    # The bounds of the mask: a track's box may be that of its detection.
+    left, top, w, h = cv2.boundingRect(np.ascontiguousarray(each.mask).view(np.uint8))
+    if not w:
+        return
+    # One pixel of margin, so that the outline at the region's border is closed.
+    x1, y1 = max(left - 1, 0), max(top - 1, 0)
+    x2, y2 = min(left + w + 1, width), min(top + h + 1, height)
+    region = canvas[y1:y2, x1:x2]
+    mask = np.ascontiguousarray(each.mask[y1:y2, x1:x2]).view(np.uint8)
+    colour = colour_of(each.object_id)
+    solid = np.empty_like(region)
+    solid[:] = colour
+    tinted = cv2.addWeighted(region, 1.0 - _ALPHA, solid, _ALPHA, 0.0)
+    cv2.copyTo(tinted, mask, region)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    line = _line_width(canvas)
+    cv2.drawContours(canvas, outlines, -1, colour, line, cv2.LINE_AA, offset=(x1, y1))
+
+
+def _paint_box(canvas: NDArray[np.uint8], each: ShownObject) -> None:
+    import cv2
+
+    x1, y1, x2, y2 = (int(v) for v in each.box)
+    line = _line_width(canvas)
+    cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour_of(each.object_id), line)
+
+
+def draw_tag(canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], *, above: bool) -> None:
+    """Write a dark tag with text on a picture.
+
+    Args:
+        canvas: ``(H, W, 3)`` uint8 RGB, drawn on.
+        text: what to write.
+        corner: x and y, pixels, of the tag's lower left corner, or upper left where not ``above``.
+        above: on which side of the corner the tag lies; it is kept inside the picture.
+    """
+    _label(canvas, text, corner, _DARK, above=above)
+
+
+def _label(
+    canvas: NDArray[np.uint8],
+    text: str,
+    corner: tuple[int, int],
+    colour: tuple[int, int, int],
+    *,
+    above: bool = True,
+    dot: tuple[int, int, int] | None = None,
+) -> int:
+    """A filled tag with text, above or below ``corner`` but inside the image; gives its height."""
+    import cv2
+
+    height, width = canvas.shape[:2]
+    scale = max(0.4, min(height, width) / 900)
+    thick = max(1, round(scale * 1.4))
+    if not hasattr(cv2, "FontFace"):  # before OpenCV 5 its font knew ASCII only
+        text = text.encode("ascii", "replace").decode()
+    (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    pad = max(3, round(h * 0.4))
+    tag_w, tag_h = int(w + 2 * pad + (h if dot else 0)), int(h + below + pad)
+    x = int(np.clip(corner[0], 0, max(width - tag_w, 0)))
+    y = corner[1] - tag_h if above else corner[1]
+    y = int(np.clip(y, 0, max(height - tag_h, 0)))
+    cv2.rectangle(canvas, (x, y), (x + tag_w, y + tag_h), colour, cv2.FILLED)
+    left = x + pad
+    if dot is not None:
+        cv2.circle(canvas, (left + h // 3, y + tag_h // 2), h // 3, dot, cv2.FILLED, cv2.LINE_AA)
+        left += h
+    ink: Any = (16, 16, 18) if sum(colour) > 330 else _WHITE
+    place = (left, y + pad // 2 + h)
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA)
+    return tag_h
+
+
+def _clock(time_s: float) -> str:
+    """Hours, minutes, seconds; of the day (UTC) for wall-clock times."""
+    if not np.isfinite(time_s):
+        return ""
+    seconds = time_s % 86400 if time_s > 1e8 else time_s
+    minutes, rest = divmod(max(seconds, 0.0), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours:d}:{minutes:02d}:{rest:05.2f}"

@@ -1,0 +1,250 @@
+"""A follower of instructions by plain rules, with a memory plugged in.
+
+It walks straight on until the landmark of its next step is at the corner, turns, and so on. What
+differs between its kinds is only where it looks for landmarks: in the present view, in the latest
+views, or in everything it remembers; and whether it plans ways over remembered ones. It sees the
+street graph nowhere. Source: mem4nav specification, section 5.2.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.vln.action_spaces import FORWARD, STOP
+from vision_mem.vln.environment import StreetTask, StreetView
+from vision_mem.vln.graph import along, turn_between
+from vision_mem.vln.instructions import Step, read_instruction
+from vision_mem.vln.landmark_search import Searcher
+from vision_mem.vln.leg_planning import LegPlanner
+from vision_mem.vln.memory import LongMemory, ShortMemory
+from vision_mem.vln.observations import Hit, WayMemory
+from vision_mem.vln.word_vectors import word_vector
+
+Encode = Callable[[str], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class FollowerConfig:
+    """What the rules go by.
+
+    Attributes:
+        short_views: views looked through for landmarks; 1 is the present one only.
+        threshold: least cosine of one look with a name for it to be the one meant (spec 5.2).
+        likeness: cosine of one look with the truth, on average; 1 where sights are words.
+        looks: sights that a remembered landmark pools at least, so that one slip is not believed.
+        corner_m: a landmark this near to a junction is at its corner.
+        beside_m: this near to a place, beside it.
+        blind_steps: places walked after the last junction before stopping, where nothing is seen.
+        plan: use remembered ways, not only remembered landmarks.
+        learn: write what is seen into the long memory too.
+    """
+
+    short_views: int = 6
+    threshold: float = 0.62
+    likeness: float = 0.74
+    looks: int = 2
+    corner_m: float = 16.0
+    beside_m: float = 14.0
+    blind_steps: int = 5
+    plan: bool = False
+    learn: bool = False
+
+    def __post_init__(self) -> None:
+        if not -1.0 <= self.threshold <= 1.0:
+            raise InputError(f"threshold is {self.threshold}; expected a cosine, -1 to 1")
+        if not 0.0 < self.likeness <= 1.0:
+            raise InputError(f"likeness is {self.likeness}; expected a cosine above 0, up to 1")
+        if self.corner_m <= 0 or self.beside_m <= 0:
+            raise InputError("corner_m and beside_m must be above 0 metres")
+
+    def means(self, hit: Hit) -> bool:
+        """Whether a landmark is the one that was named.
+
+        The mean of n looks is nearer to the truth than one, so more is asked of it: noise of one
+        look with likeness c has length sqrt(1/c^2 - 1), and n looks divide its square by n.
+        """
+        noise = 1.0 / self.likeness**2 - 1.0
+        expected = 1.0 / np.sqrt(1.0 + noise / hit.looks)
+        return bool(hit.score >= self.threshold * expected / self.likeness)
+
+
+class RuleFollower:
+    """Follows instructions.
+
+    Args:
+        config: what the rules go by.
+        long: what is remembered from before; None for nothing.
+        encode: words to a unit vector in the space of the sights.
+        seed: of the choices where nothing tells the way.
+
+    Attributes:
+        reason: what the latest decision went by, JSON-ready: the step of the instruction and
+            what was found for it.
+
+    Raises:
+        InputError: when planning or learning is asked for without a long memory.
+    """
+
+    def __init__(
+        self,
+        config: FollowerConfig | None = None,
+        long: WayMemory | None = None,
+        *,
+        encode: Encode = word_vector,
+        seed: int = 0,
+    ) -> None:
+        self.config = config or FollowerConfig()
+        self.long = long
+        if long is None and (self.config.plan or self.config.learn):
+            raise InputError("plan and learn need a long memory; give one, or leave them out")
+        self._encode, self._seed = encode, seed
+        self._short = ShortMemory(self.config.short_views)
+        self.begin(StreetTask("", ""))
+
+    def begin(self, task: StreetTask) -> None:
+        """Read the instruction, forget the views of the last task."""
+        self._steps = read_instruction(task.text)
+        self._short.clear()
+        if isinstance(self.long, LongMemory):
+            self.long.begin()
+        rng = np.random.default_rng([self._seed, zlib.crc32(task.task_id.encode())])
+        self._planner = LegPlanner(self.long, self.config) if self.config.plan else None
+        self._searcher = Searcher(self.long, self.config, rng)
+        self._going: float | None = None
+        self._last = ""
+        self._blocked: set[float] = set()
+        self._seen_any = False
+        self._begun = False
+        self.reason: dict[str, object] = {}
+        self._new_leg()
+
+    def act(self, view: StreetView) -> str:
+        """The next action: decided on reaching a place, then carried out turn by turn."""
+        if not self._begun or view.came_by is not None:
+            self._begun, self._blocked = True, set()
+            self._arrive(view)
+            self._going = self._decide(view)
+        elif self._last == FORWARD and self._going is not None:
+            # The way is refused: not one to try again from here.
+            self._blocked.add(self._going)
+            free = [one for one in view.exits if one not in self._blocked]
+            heading = self._going
+            self._going = min(free, key=lambda one: abs(turn_between(heading, one)), default=None)
+        self._last = STOP if self._going is None else view.toward(self._going)
+        return self._last
+
+    # -- on reaching a place -------------------------------------------------------------------
+
+    def _new_leg(self) -> None:
+        self._crossed = self._walked = self._since = 0
+        if self._planner is not None:
+            self._planner.clear()
+
+    def _arrive(self, view: StreetView) -> None:
+        visit = view.visit()
+        self._seen_any = self._seen_any or bool(view.sights)
+        self._short.write(visit)
+        if self.config.learn and self.long is not None:
+            self.long.write(visit)
+        if view.came_by is not None:
+            self._walked += 1
+            junction = len(view.exits) > 2
+            self._crossed += junction
+            self._since = 0 if junction else self._since + 1
+
+    def _decide(self, view: StreetView) -> float | None:
+        """The exit to take; None to stop."""
+        if not view.exits:
+            return None
+        heading = view.heading if view.came_by is None else view.came_by
+        step = self._steps[0]
+        self.reason = {"step": step.action, "landmark": step.landmark}
+        if step.action == "find":
+            vector = self._encode(step.landmark)
+            return self._searcher.decide(view, heading, vector, self.match)
+        planned = self._planned(view, heading, step)
+        if step.action == "stop":
+            self.reason["planned"] = planned is not None
+            there = self._stop_here(view, heading, step) if planned is None else planned
+            return None if there else straight_on(view, heading)
+        self.reason["planned"] = planned is not None
+        at_junction = len(view.exits) > 2 and (view.came_by is not None or step.count == 0)
+        here = at_junction and (self._turn_here(view, step) if planned is None else planned)
+        if step.action == "around" and not step.count:
+            here = True
+        ahead = straight_on(view, heading)
+        taken = exit_to(step.action, view, heading)
+        if taken is not None and at_junction and abs(turn_between(heading, ahead)) > 60.0:
+            here = True  # the street ends: turn as told, wherever the landmark is
+        if not here or taken is None:
+            return ahead
+        self._steps = self._steps[1:] or [Step("stop")]
+        self._new_leg()
+        return taken
+
+    def _planned(self, view: StreetView, heading: float, step: Step) -> bool | None:
+        """Whether the plan says "here"; None without a plan."""
+        if self._planner is None or not step.landmark:
+            return None
+        vector = self._encode(step.landmark)
+        return self._planner.here(view, heading, vector, stop=step.action == "stop")
+
+    def _turn_here(self, view: StreetView, step: Step) -> bool:
+        counted = self._crossed >= max(step.count, 1)
+        if not step.landmark:
+            return counted
+        vector = self._encode(step.landmark)
+        seen = self.match(vector, view.position, self.config.corner_m) is not None
+        return seen or (step.count > 0 and counted)
+
+    def _stop_here(self, view: StreetView, heading: float, step: Step) -> bool:
+        if step.landmark and (self._seen_any or self.long is not None):
+            vector = self._encode(step.landmark)
+            hit = self.match(vector, view.position, self.config.beside_m)
+            if hit is not None:
+                return along(heading, hit.position - view.position) <= 5.0
+        blind = not step.landmark or not self._seen_any
+        return blind and self._crossed >= step.count and self._since >= self.config.blind_steps
+
+    def match(
+        self, vector: NDArray[np.float32], near: NDArray[np.float64], radius: float
+    ) -> Hit | None:
+        """The landmark meant by a name near a position, from any memory; None without one."""
+        hits = [("short", hit) for hit in self._short.find(vector, near, radius, 1)]
+        if self.long is not None:
+            found = self.long.find(vector, near, radius, 3)
+            hits += [("long", hit) for hit in found if hit.looks >= self.config.looks][:1]
+        hits = [(memory, hit) for memory, hit in hits if self.config.means(hit)]
+        if not hits:
+            return None
+        memory, best = max(hits, key=lambda one: one[1].score)
+        self.reason |= {"memory": memory, "score": round(best.score, 3), "looks": best.looks}
+        return best
+
+
+def straight_on(view: StreetView, heading: float) -> float:
+    """The exit most nearly ahead, the way back only when there is no other."""
+    ways = [h for h in view.exits if abs(turn_between(heading, h)) <= 150.0] or list(view.exits)
+    return min(ways, key=lambda one: abs(turn_between(heading, one)))
+
+
+def exit_to(action: str, view: StreetView, heading: float) -> float | None:
+    """The exit that a person would call left, right, straight or back; None without one.
+
+    Args:
+        action: ``left``, ``right``, ``straight`` or ``around``.
+        view: where.
+        heading: along which one came, degrees.
+    """
+    wanted = {"left": -90.0, "right": 90.0, "straight": 0.0, "around": 180.0}[action]
+    off = {one: abs(turn_between(heading + wanted, one)) for one in view.exits}
+    if action in ("left", "right"):
+        side = -1.0 if action == "left" else 1.0
+        off = {h: o for h, o in off.items() if 20.0 <= side * turn_between(heading, h) <= 160.0}
+    return min(off, key=lambda one: off[one], default=None)
