@@ -67,9 +67,9 @@ def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> Seen:
         InputError: for a file that is neither.
     """
     from vision_mem.formats.street_words import read_panorama_features, read_sight_words
-    from vision_mem.synthetic.city_sights import ENCODER
+    from vision_mem.synthetic.city import ENCODER
     from vision_mem.vln.environment import FeatureWorld, WordWorld
-    from vision_mem.vln.word_vectors import word_vector
+    from vision_mem.vln.observations import word_vector
 
     if path is None or path.suffix.lower() != ".npz":
         words = None if path is None else read_sight_words(path)
@@ -277,7 +277,7 @@ def follow_instruction(
 ) -> int:
     """Follow one street instruction by rules; one JSON line for each step, then the score."""
     from vision_mem.evaluation.vln.job import find_routes
-    from vision_mem.evaluation.vln.metric_families import Family
+    from vision_mem.evaluation.vln.metrics import Family
     from vision_mem.formats.touchdown import read_routes
     from vision_mem.vln.action_spaces import make_navigator
     from vision_mem.vln.environment import StreetTask, run_episode

@@ -221,7 +221,7 @@ def export(
     picture: PictureOption = None,
 ) -> int:
     """Write a map for other programs."""
-    from vision_mem.formats.geojson import Origin
+    from vision_mem.formats.graphs import Origin
     from vision_mem.navigation import export
 
     if not any((ply, geojson, graphml, rerun, picture)):

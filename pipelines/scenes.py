@@ -19,7 +19,7 @@ from vision_mem.evaluation.reconstruction.datasets.open import (
 )
 from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
 from vision_mem.evaluation.reconstruction.records import DEPTH, POINTS, POSE, TASKS, Cut, SceneSet
-from vision_mem.evaluation.reconstruction.rules import SceneRules
+from vision_mem.evaluation.reconstruction.sequence_scores import SceneRules
 from vision_mem.evaluation.selection import choose_sequences
 from vision_mem.evaluation.sot.scoring import Rules
 from vision_mem.runs.progress import megabytes
@@ -113,7 +113,7 @@ def open_model(word: str, config: Any, device: str) -> SceneModel:
 
         return GeometricModel(config)
     _check_word(word)
-    from vision_mem.evaluation.reconstruction.learned_model import LearnedModel
+    from vision_mem.evaluation.reconstruction.scene_models import LearnedModel
     from vision_mem.models.mem4d.load import load_network
 
     return LearnedModel(load_network(word, device=device))

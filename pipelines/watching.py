@@ -15,7 +15,7 @@ from vision_mem.formats.text import LineFile
 from vision_mem.sinks.masks import strict_json
 from vision_mem.types import Frame
 from vision_mem.videoqa.store import MemoryFile
-from vision_mem.visualization.moments import evidence_sheet, shrink, to_jpeg
+from vision_mem.visualization.contact_sheet import evidence_sheet, shrink, to_jpeg
 
 if TYPE_CHECKING:
     from vision_mem.videoqa import Answer, Moment, VideoMemorySession, WatchResult
@@ -109,7 +109,7 @@ class Watcher:
     def picture(self, grid: int) -> NDArray[np.uint8] | None:
         """``(h, w, 3)`` RGB of a grid, small; None when there is none."""
         if self.file is not None and (content := self.file.picture(grid)) is not None:
-            from vision_mem.visualization.moments import from_jpeg
+            from vision_mem.visualization.contact_sheet import from_jpeg
 
             return from_jpeg(content)
         if grid in self._pictures:

@@ -23,7 +23,7 @@ from miniature_seeing import Eyes, Readers
 from miniature_watching import Pool, read_watch
 from torch import Tensor
 
-from vision_mem.models.vlm.chat import Prompt
+from vision_mem.models.vlm.network import Prompt
 from vision_mem.models.vlm.protocol import Question, VisualContext
 from vision_mem.synthetic.qa_questions import StreamQuestion
 from vision_mem.synthetic.qa_streams import GeneratedStream, Visit

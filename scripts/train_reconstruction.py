@@ -48,8 +48,8 @@ from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
 from vision_mem.models.checkpoint import choose_device, read_checkpoint
 from vision_mem.models.mem4d.config import Mem4DConfig, config_to_text, named_config
+from vision_mem.models.mem4d.load import SETTINGS
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.own_weights import SETTINGS
 from vision_mem.runs.signals import StopSignals
 
 MOST_BYTES = 14 * 1000 * 1000

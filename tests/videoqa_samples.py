@@ -7,10 +7,10 @@ import hashlib
 import torch
 
 from vision_mem.models.vlm.protocol import EncodedGrid
+from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.records import GridEntry
-from vision_mem.videoqa.token_similarity import unit
 
 GRIDS, ROWS, COLS, WIDTH = 24, 6, 8, 16
 _D = torch.arange(WIDTH, dtype=torch.float64)

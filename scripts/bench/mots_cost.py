@@ -36,8 +36,7 @@ import torch
 from vision_mem.config import load_config
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.mots import MotsConfig, MotsSession
-from vision_mem.tracking.box_batch import apply_boxes
-from vision_mem.tracking.engine import Engine
+from vision_mem.tracking.engine import Engine, apply_boxes
 from vision_mem.types import Detections, Frame, Prompt
 
 ALWAYS = (

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
 from vision_mem.synthetic.clip_scenes import random_scene

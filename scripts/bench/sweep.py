@@ -30,11 +30,11 @@ import torch
 from quality import Clip, clip_of, follow, generated_clips
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import ellipse_in
+from vision_mem.models.segmenters.embedded.candidates import candidate_evidence
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
-from vision_mem.models.segmenters.embedded.mask_quality import candidate_evidence
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.tracking import TrackingConfig, TrackingSession

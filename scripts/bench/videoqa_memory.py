@@ -28,8 +28,8 @@ import torch
 from vision_mem.config import load_config
 from vision_mem.models.vlm.protocol import EncodedGrid
 from vision_mem.videoqa import GridEntry, TokenMemory, VideoQaConfig
+from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.retrieval import retrieve
-from vision_mem.videoqa.token_similarity import unit
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 POOL_BYTES = 2**28

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.models import load_segmenter
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Prompt

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vision_mem.evaluation.vln.job import StreetRequest, evaluate_street
-from vision_mem.evaluation.vln.metric_families import Family, average
+from vision_mem.evaluation.vln.metrics import Family, average
 from vision_mem.formats.touchdown import read_routes
 from vision_mem.vln.action_spaces import follow_path, make_navigator
 from vision_mem.vln.graph import StreetGraph, bearing_of, nearest_heading, turn_between

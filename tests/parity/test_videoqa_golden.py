@@ -20,8 +20,8 @@ from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.models.vlm.protocol import EncodedGrid, PromptTokens, VideoModelTraits
 from vision_mem.types import Frame
 from vision_mem.videoqa import GateHistory, VideoMemorySession, VideoQaConfig
+from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.retrieval import retrieve
-from vision_mem.videoqa.token_similarity import unit
 
 PLACE = Path(__file__).parents[1] / "goldens" / "videoqa" / "official.json"
 CASES = {case["name"]: case for case in json.loads(PLACE.read_text())["cases"]}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import SinkError
-from vision_mem.sinks.background import WriteBehind
+from vision_mem.sinks.video import WriteBehind
 from vision_mem.types import Frame, SourceInfo
 
 INFO = SourceInfo("street", 8, 6, 10.0)

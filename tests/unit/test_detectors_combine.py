@@ -19,8 +19,7 @@ from vision_mem.models.detectors import (
     Within,
     non_maximum,
 )
-from vision_mem.models.detectors.filters import renamed
-from vision_mem.models.detectors.region import points_inside
+from vision_mem.models.detectors.filters import points_inside, renamed
 from vision_mem.types import Detections, Frame
 
 NAMES = {0: "person", 2: "car", 7: "truck"}

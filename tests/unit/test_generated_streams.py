@@ -12,6 +12,7 @@ from vision_mem.errors import InputError
 from vision_mem.synthetic.qa_questions import (
     CHOICES,
     FORWARD,
+    UNABLE,
     StreamMoments,
     StreamQuestion,
     ask_at,
@@ -27,7 +28,6 @@ from vision_mem.synthetic.qa_streams import (
     GeneratedStream,
     StreamSettings,
 )
-from vision_mem.synthetic.qa_templates import UNABLE
 
 STREAMS = [GeneratedStream(StreamSettings(seed=seed, noise=0)) for seed in range(12)]
 NAMES = list(COLOURS)

@@ -33,8 +33,8 @@ from vision_mem.models.mem4d.config import (
 )
 from vision_mem.models.mem4d.encoder import MotionEncoder
 from vision_mem.models.mem4d.layers import grid_positions, rotate
+from vision_mem.models.mem4d.load import SETTINGS, load_mem4d
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.own_weights import SETTINGS, load_mem4d
 from vision_mem.reconstruction.learned import LearnedSession
 from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
 

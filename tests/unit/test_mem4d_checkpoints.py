@@ -15,15 +15,20 @@ from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models.mem4d.config import config_to_text, named_config
-from vision_mem.models.mem4d.dpt import ConditionBlock, DptHead
-from vision_mem.models.mem4d.heads import points_and_confidence
+from vision_mem.models.mem4d.convert import WeightFile
+from vision_mem.models.mem4d.heads import ConditionBlock, DptHead, points_and_confidence
 from vision_mem.models.mem4d.layers import grid_positions
-from vision_mem.models.mem4d.load import MEMORIES, fill, from_checkpoint, inspect, load_network
+from vision_mem.models.mem4d.load import (
+    MEMORIES,
+    SETTINGS,
+    fill,
+    from_checkpoint,
+    inspect,
+    load_network,
+)
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.own_weights import SETTINGS
 from vision_mem.models.mem4d.protocol import Entry, Read
 from vision_mem.models.mem4d.state_tokens import slot_positions
-from vision_mem.models.mem4d.weight_file import WeightFile
 from vision_mem.reconstruction.learned.recurrent_state import SlotStore, gate
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from vision_mem.geometry.pointmaps import moved
 from vision_mem.models.checkpoint import read_checkpoint
 from vision_mem.models.mem4d.config import LossConfig, named_config
+from vision_mem.models.mem4d.load import load_mem4d
 from vision_mem.models.mem4d.losses import (
     clip_loss,
     mask_loss,
@@ -22,7 +23,6 @@ from vision_mem.models.mem4d.losses import (
     scale_of,
     still_loss,
 )
-from vision_mem.models.mem4d.own_weights import load_mem4d
 from vision_mem.models.mem4d.protocol import Decoded
 
 

@@ -19,15 +19,17 @@ from peer_shapes import MINI
 from safetensors.torch import load_file, save_file
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.mem4d.convert import DUST3R, family_of, plan
-from vision_mem.models.mem4d.load import from_checkpoint
-from vision_mem.models.mem4d.weight_file import (
+from vision_mem.models.mem4d.convert import (
     COMMAND,
+    DUST3R,
     convert,
+    family_of,
     main,
+    plan,
     read_builder,
     read_weight_file,
 )
+from vision_mem.models.mem4d.load import from_checkpoint
 
 
 class Bomb:

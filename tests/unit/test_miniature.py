@@ -14,7 +14,7 @@ from miniature_parts import learning, network, one_thread, scripts, watching
 from vision_mem.errors import InputError, ModelError
 from vision_mem.evaluation.videoqa.datasets.ovobench import queries_of
 from vision_mem.models.vlm import miniature
-from vision_mem.models.vlm.chat import SYSTEM, Chat
+from vision_mem.models.vlm.network import SYSTEM, Chat
 from vision_mem.models.vlm.protocol import AnswerPiece, Question
 from vision_mem.synthetic.qa_questions import ask_stream
 from vision_mem.synthetic.qa_sets import entries_of

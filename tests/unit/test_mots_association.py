@@ -17,11 +17,13 @@ from vision_mem.mots.association import (
     modulated_cost,
 )
 from vision_mem.mots.birth import BirthConfig, is_new, worth_a_look
-from vision_mem.mots.overlap import front_to_back, owned, owners
 from vision_mem.mots.regions import (
     bounds_ious,
     free_share,
+    front_to_back,
     ious,
+    owned,
+    owners,
     region_of,
     region_of_box,
     share_inside,

@@ -10,7 +10,6 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.mots.eviction import Holder, Ledger, MemoryConfig, forgetting_order, withheld
-from vision_mem.mots.existence import ExistenceConfig, after_hit, after_miss, survived
 from vision_mem.mots.gallery import (
     GalleryConfig,
     Known,
@@ -27,15 +26,19 @@ from vision_mem.mots.lifecycle import (
     REMOVED,
     TENTATIVE,
     WEAK,
+    ExistenceConfig,
     Life,
     LifecycleConfig,
     RepromptConfig,
     Sighting,
     advance,
+    after_hit,
+    after_miss,
     event_kind,
     is_due,
     newborn,
     should_reprompt,
+    survived,
 )
 from vision_mem.mots.regions import region_of, region_of_box
 

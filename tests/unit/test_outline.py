@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vision_mem.models.segmenters.embedded.outline import follow_edges
+from vision_mem.models.segmenters.embedded.networks import follow_edges
 from vision_mem.models.segmenters.embedded.windows import Window
 from vision_mem.synthetic.clip_scenes import random_scene
 from vision_mem.synthetic.clips import SyntheticClip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_mem.evaluation.sot.metrics.overlap import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 
 
 def test_iou_frame_by_frame():

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import SourceError
-from vision_mem.formats.ply import write_ply
-from vision_mem.formats.points import read_arrays, read_points
+from vision_mem.formats.ply import read_arrays, read_points, write_ply
 from vision_mem.formats.sintel import read_cam, read_dpt, write_cam, write_dpt
 from vision_mem.geometry.poses import exponential, inverse
 

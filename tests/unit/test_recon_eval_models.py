@@ -17,7 +17,6 @@ from vision_mem.evaluation.reconstruction.grids import nearest_grid, resized_dep
 from vision_mem.evaluation.reconstruction.job import SceneJob
 from vision_mem.evaluation.reconstruction.records import TASKS, Cut
 from vision_mem.evaluation.reconstruction.results import SceneResults
-from vision_mem.evaluation.reconstruction.rules import SceneRules
 from vision_mem.evaluation.reconstruction.scene_models import (
     GeometricModel,
     SceneInput,
@@ -26,6 +25,7 @@ from vision_mem.evaluation.reconstruction.scene_models import (
     Traits,
 )
 from vision_mem.evaluation.reconstruction.scores import score_scenes
+from vision_mem.evaluation.reconstruction.sequence_scores import SceneRules
 from vision_mem.geometry.poses import inverse
 
 
@@ -86,7 +86,7 @@ def test_a_learned_network_runs_through_all_three(tmp_path) -> None:
         config.named_config("nano-48")
     )
     from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
-    from vision_mem.evaluation.reconstruction.learned_model import LearnedModel
+    from vision_mem.evaluation.reconstruction.scene_models import LearnedModel
 
     prepare_rooms(tmp_path / "rooms", RoomSeries(rooms=1, frames=5, width=64, height=48))
     model = LearnedModel(network.eval(), name="untrained")

@@ -23,8 +23,7 @@ from PIL import Image
 from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.run import Place
 from vision_mem.evaluation.engine.runner import Failed, run_job
-from vision_mem.evaluation.sot.first_frame import first_prompts
-from vision_mem.evaluation.sot.job import PromptedJob
+from vision_mem.evaluation.sot.job import PromptedJob, first_prompts
 from vision_mem.evaluation.sot.records import Sequence
 from vision_mem.evaluation.sot.result_files import result_path
 

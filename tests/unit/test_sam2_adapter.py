@@ -10,7 +10,7 @@ from PIL import Image
 from vision_mem.errors import InputError
 from vision_mem.models import load_segmenter
 from vision_mem.models.segmenters.protocol import MemoryEntry, MemoryRead
-from vision_mem.models.segmenters.sam2.prompts import square_picture
+from vision_mem.models.segmenters.sam2.segmenter import square_picture
 from vision_mem.types import Frame, Prompt
 
 SIDE = 64

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vision_mem.errors import SinkError
 from vision_mem.evaluation import report
-from vision_mem.evaluation.plots import draw_plot
+from vision_mem.evaluation.report import draw_plot
 from vision_mem.evaluation.scores import score_benchmark
 from vision_mem.evaluation.sot.records import Benchmark, Sequence
 from vision_mem.evaluation.sot.results import ResultSet
@@ -120,7 +120,7 @@ def test_each_curve_of_a_picture_has_its_panel():
 
 def test_plots_do_without_pyplot():
     code = (
-        "import sys, numpy; from vision_mem.evaluation.plots import draw_plot; "
+        "import sys, numpy; from vision_mem.evaluation.report import draw_plot; "
         "from vision_mem.evaluation.sot.scoring import Curve; x = numpy.arange(3.0); "
         "draw_plot('A', [['Precision']], [('a', {'Precision': Curve(x, x / 2, 1.0)})]); "
         "print('matplotlib.pyplot' in sys.modules)"

@@ -16,8 +16,8 @@ from benchmark_samples import (
 )
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sot.datasets.mask_truth import boxes_around, read_labels
 from vision_mem.evaluation.sot.datasets.open import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.sot.datasets.truth import boxes_around, read_labels
 
 PROTOCOLS = {
     "got10k-val": "got10k", "got10k-test": "server", "trackingnet": "server", "vot": "vot",

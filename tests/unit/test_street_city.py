@@ -20,7 +20,7 @@ from vision_mem.vln.action_spaces import follow_path, make_navigator
 from vision_mem.vln.exploration import explore
 from vision_mem.vln.graph import StreetGraph, along, turn_between
 from vision_mem.vln.instructions import read_instruction
-from vision_mem.vln.word_vectors import word_vector
+from vision_mem.vln.observations import word_vector
 
 
 @pytest.fixture(scope="module")

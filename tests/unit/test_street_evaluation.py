@@ -20,8 +20,8 @@ from vision_mem.vln.baselines import ReplayAgent
 from vision_mem.vln.environment import FeatureWorld, StreetTask, run_episode
 from vision_mem.vln.graph import StreetGraph
 from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.observations import word_vector
 from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
-from vision_mem.vln.word_vectors import word_vector
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from navigation_scenes import same, write_streets_until_killed
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import Key, NavigationSession
 from vision_mem.vln.memory import LongMemory, ShortMemory
-from vision_mem.vln.observations import Landmarks, Sight, Visit
-from vision_mem.vln.word_vectors import word_vector, words_of
+from vision_mem.vln.observations import Landmarks, Sight, Visit, word_vector, words_of
 
 
 def sight(name: str, east: float = 0.0, north: float = 0.0) -> Sight:

@@ -11,7 +11,7 @@ from street_samples import cross, graph_of, walk
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.vln import metrics
-from vision_mem.evaluation.vln.metric_families import FAMILIES, Family, average, table_lines
+from vision_mem.evaluation.vln.metrics import FAMILIES, Family, average, table_lines
 
 REFERENCE = "w2 w1 x e1 e2"  # five places, four links, 40 m, one junction
 ROOT = 2 * math.sqrt(5)

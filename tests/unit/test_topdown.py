@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.formats.geojson import Origin, Shape, write_geojson
-from vision_mem.formats.graphs import write_graphml
+from vision_mem.formats.graphs import Origin, Shape, write_geojson, write_graphml
 from vision_mem.navigation.export import Above, direction_words
 from vision_mem.sources.images import read_image
 from vision_mem.visualization.bev import (

@@ -26,8 +26,8 @@ from videoqa_backbone_samples import (
 )
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.vlm.chat import Prompt
 from vision_mem.models.vlm.generation import Sampling, _Text
+from vision_mem.models.vlm.network import Prompt
 from vision_mem.models.vlm.protocol import Question, Turn
 from vision_mem.models.vlm.random import byte_tokenizer
 from vision_mem.types import Frame

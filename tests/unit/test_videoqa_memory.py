@@ -11,10 +11,10 @@ import videoqa_samples as samples
 from videoqa_whole_clip import WholeClip
 
 from vision_mem.errors import InputError
+from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.records import GridEntry
-from vision_mem.videoqa.token_similarity import unit
 
 RULES = ("tiers", "recent", "fifo", "uniform", "full")
 OFFICIAL = MemoryConfig(

@@ -7,12 +7,20 @@ import math
 import pytest
 import torch
 
-from vision_mem.videoqa import token_merge
-from vision_mem.videoqa.compression import is_scene_change, keep_changed
-from vision_mem.videoqa.otsu import otsu, otsu_or_median
+from vision_mem.videoqa import compression
+from vision_mem.videoqa.compression import (
+    grid_edges,
+    is_scene_change,
+    keep_changed,
+    keep_highest,
+    neighbour_best,
+    otsu,
+    otsu_or_median,
+    quadrant_count,
+    select_quadrants,
+    unit,
+)
 from vision_mem.videoqa.salience import build_bank, token_salience
-from vision_mem.videoqa.token_selection import keep_highest, quadrant_count, select_quadrants
-from vision_mem.videoqa.token_similarity import grid_edges, neighbour_best, unit
 
 BIN = 1 / 64
 
@@ -234,7 +242,7 @@ def test_the_budget_takes_the_least_and_the_oldest(worth, count, kept):
 
 
 def clusters(features, size):
-    return token_merge.find_clusters(features, unit(features), *full(*size), size)
+    return compression.find_clusters(features, unit(features), *full(*size), size)
 
 
 def test_like_neighbours_become_one_at_the_member_nearest_to_the_mean():
@@ -242,10 +250,10 @@ def test_like_neighbours_become_one_at_the_member_nearest_to_the_mean():
     features = torch.stack([left, 2 * left, right, 6 * left, left, right]).contiguous()
     found = clusters(features, (2, 3))
     assert [(c.anchor, c.members.tolist()) for c in found] == [(1, [0, 1, 3, 4]), (2, [2, 5])]
-    merged = token_merge.merge(features, found)
+    merged = compression.merge(features, found)
     assert merged[1].tolist() == [2.5, 0, 0]
     assert merged[2].tolist() == [0, 0, 1]
-    assert token_merge.survivors(6, found, features.device).tolist() == [0, 1, 1, 0, 0, 0]
+    assert compression.survivors(6, found, features.device).tolist() == [0, 1, 1, 0, 0, 0]
     assert features[1].tolist() == [2, 0, 0], "what was given is changed"
 
 

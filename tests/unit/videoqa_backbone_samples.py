@@ -7,8 +7,8 @@ import functools
 import numpy as np
 import torch
 
-from vision_mem.models.vlm.chat import SYSTEM
 from vision_mem.models.vlm.load import load_video_model
+from vision_mem.models.vlm.network import SYSTEM
 from vision_mem.models.vlm.protocol import GridSpan, Question, VisualContext
 from vision_mem.types import Frame
 from vision_mem.videoqa.mrope import ids_by_index, text_start

@@ -1,12 +1,20 @@
-"""Graphs as GraphML, which Gephi, yEd, Cytoscape, networkx and others read."""
+"""Graphs and named places as files: GraphML for graph programs, GeoJSON for map programs."""
 
 from __future__ import annotations
 
 import io
+import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vision_mem.errors import InputError
 from vision_mem.formats.text import make_folder, write_file
 
 Value = str | int | float | bool
@@ -47,3 +55,92 @@ def _clean(properties: Mapping[str, Value]) -> dict[str, Value]:
         name: _FORBIDDEN.sub("\ufffd", value) if isinstance(value, str) else value
         for name, value in properties.items()
     }
+
+
+_EARTH = 6_371_008.8
+"""Mean radius, metres."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A point or a line.
+
+    Attributes:
+        points: ``(n, 3)`` metres east, north and up; one point is a point, more are a line.
+        properties: JSON-ready.
+    """
+
+    points: ArrayLike
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where metres are counted from.
+
+    Attributes:
+        latitude, longitude: degrees.
+        heading: degrees clockwise from north in which the second axis points.
+    """
+
+    latitude: float
+    longitude: float
+    heading: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (-85 <= self.latitude <= 85 and -180 <= self.longitude <= 180):
+            raise InputError(
+                f"origin is {self.latitude:g},{self.longitude:g}; expected a latitude from -85 to "
+                "85 and a longitude from -180 to 180"
+            )
+        if not math.isfinite(self.heading):
+            raise InputError(f"the origin's heading is {self.heading}; expected degrees")
+
+    def degrees(self, points: ArrayLike) -> list[list[float]]:
+        """``[longitude, latitude, metres up]`` of ``(n, 3)`` metres, good for some kilometres."""
+        x, y, z = np.asarray(points, np.float64).reshape(-1, 3).T
+        turn = math.radians(self.heading)
+        east = x * math.cos(turn) + y * math.sin(turn)
+        north = y * math.cos(turn) - x * math.sin(turn)
+        latitude = self.latitude + np.degrees(north / _EARTH)
+        longitude = self.longitude + np.degrees(
+            east / (_EARTH * math.cos(math.radians(self.latitude)))
+        )
+        rows = np.stack([longitude.round(8), latitude.round(8), z.round(3)], axis=1)
+        return [[float(value) for value in row] for row in rows]
+
+
+def write_geojson(path: str | Path, shapes: Iterable[Shape], origin: Origin | None = None) -> None:
+    """Write a collection of features; whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        shapes: what.
+        origin: where on Earth metres are counted from. Without one the coordinates are metres,
+            which the member ``coordinates_are`` says; map programs then need a local frame.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    features = []
+    for shape in shapes:
+        points = np.asarray(shape.points, np.float64).reshape(-1, 3)
+        rows: Sequence[list[float]]
+        if origin is None:
+            rows = [[round(float(value), 4) for value in row] for row in points]
+        else:
+            rows = origin.degrees(points)
+        geometry = (
+            {"type": "Point", "coordinates": rows[0]}
+            if len(rows) == 1
+            else {"type": "LineString", "coordinates": rows}
+        )
+        features.append(
+            {"type": "Feature", "geometry": geometry, "properties": dict(shape.properties)}
+        )
+    value: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if origin is None:
+        value["coordinates_are"] = "metres in the map's frame"
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    make_folder(Path(path).parent)
+    write_file(Path(path), (text + "\n").encode("utf-8"))

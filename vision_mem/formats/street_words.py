@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import make_folder, write_file
-from vision_mem.formats.text_rows import json_rows, read_text, short
+from vision_mem.formats.text import json_rows, make_folder, read_text, short, write_file
 
 SeenWord = tuple[str, float, float]
 """A word, its bearing in degrees clockwise from north, its range in metres."""

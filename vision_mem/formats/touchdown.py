@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import make_folder, write_file
-from vision_mem.formats.text_rows import json_rows, short, text_lines
+from vision_mem.formats.text import json_rows, make_folder, short, text_lines, write_file
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from vision_mem.errors import InputError
 from vision_mem.mots.association import AssociationConfig
 from vision_mem.mots.birth import BirthConfig
 from vision_mem.mots.eviction import MemoryConfig
-from vision_mem.mots.existence import ExistenceConfig
 from vision_mem.mots.gallery import GalleryConfig
-from vision_mem.mots.lifecycle import LifecycleConfig, RepromptConfig
-from vision_mem.mots.overlap import RULES as OVERLAPS
+from vision_mem.mots.lifecycle import ExistenceConfig, LifecycleConfig, RepromptConfig
+from vision_mem.mots.regions import RULES as OVERLAPS
 from vision_mem.mots.seg2track import OfficialConfig
 from vision_mem.tracking.engine import TrackingConfig
 from vision_mem.tracking.policy import PolicyConfig

@@ -9,9 +9,16 @@ import numpy as np
 from vision_mem.models.segmenters.protocol import ImageFeatures
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.lifecycle import CONFIRMED, WEAK, Life
-from vision_mem.mots.overlap import front_to_back, owned, owners
 from vision_mem.mots.records import MotsState, Track, TrackResult
-from vision_mem.mots.regions import Region, free_share, ious, region_of_box
+from vision_mem.mots.regions import (
+    Region,
+    free_share,
+    front_to_back,
+    ious,
+    owned,
+    owners,
+    region_of_box,
+)
 from vision_mem.mots.seg2track import INVENTED_CLASS, judge, pair_padded, split_detections
 from vision_mem.mots.step import Found, Making, found_in
 from vision_mem.tracking.engine import Engine

@@ -20,8 +20,7 @@ from vision_mem.models.segmenters.protocol import ImageFeatures
 from vision_mem.mots.gallery import Known
 from vision_mem.mots.records import MotsResult, MotsState, Track, TrackResult
 from vision_mem.mots.regions import Region, detected, region_of
-from vision_mem.tracking.box_batch import apply_boxes, can_go_together
-from vision_mem.tracking.engine import Draft, Engine
+from vision_mem.tracking.engine import Draft, Engine, apply_boxes, can_go_together
 from vision_mem.tracking.kalman import predict
 from vision_mem.tracking.objects import UsedIds
 from vision_mem.tracking.parallel import mapped

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.geojson import Origin, Shape, write_geojson
-from vision_mem.formats.graphs import Value, write_graphml
+from vision_mem.formats.graphs import Origin, Shape, Value, write_geojson, write_graphml
 from vision_mem.formats.ply import write_ply
 from vision_mem.navigation.graph.path_planning import floor_plan
 from vision_mem.navigation.journal import Key

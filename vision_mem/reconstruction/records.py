@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,3 +67,17 @@ class ReconstructionResult:
     def dynamic(self) -> NDArray[np.bool_]:
         """``(H, W)`` where a surface moves now."""
         return np.asarray(self.labels == MOVING)
+
+
+class Clock:
+    """Milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End the stage ``name``."""
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + 1e3 * (now - self._last)
+        self._last = now

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import rotation_angle
-from vision_mem.reconstruction.corners_flow import pose_from_points
+from vision_mem.reconstruction.visual_odometry import pose_from_points
 
 Matrix = NDArray[np.float64]
 

@@ -37,9 +37,9 @@ from vision_mem.reconstruction.records import (
     PARKED,
     STATIC,
     UNKNOWN,
+    Clock,
     ReconstructionResult,
 )
-from vision_mem.reconstruction.stages import Clock
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import Thinned, smoothed, thin, thin_masks

@@ -12,10 +12,9 @@ from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.results import Shown, ShownObject, ShownTracks
-from vision_mem.sinks.background import WriteBehind
 from vision_mem.sinks.masks import JsonLines, MaskRle
 from vision_mem.sinks.tracks import KITTI_TYPES, KittiLabels, MotsPng, MotsText, MotText
-from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.sinks.background import WriteBehind
 from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
-from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.types import SourceInfo
 from vision_mem.visualization.draw import Painter

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.runs.tally import count
-from vision_mem.sinks.ended_table import EndedTable
+from vision_mem.sinks.table import EndedTable
 from vision_mem.visualization.scene_overlay import FoundScene
 
 _GONE = "gone at "

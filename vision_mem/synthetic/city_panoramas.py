@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.synthetic.city import COLOURS, KINDS, City
 from vision_mem.vln.graph import turn_between
-from vision_mem.vln.observations import Sight
-from vision_mem.vln.word_vectors import word_vector
+from vision_mem.vln.observations import Sight, word_vector
 
 WIDTH, HEIGHT = 512, 128  # pixels
 _DEGREE = WIDTH / 360.0  # pixels a degree, in both directions

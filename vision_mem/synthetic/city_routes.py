@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.street_words import write_panorama_features, write_sight_words
 from vision_mem.formats.touchdown import StreetRoute, write_street_files
-from vision_mem.synthetic.city import City
-from vision_mem.synthetic.city_sights import city_features, city_words
+from vision_mem.synthetic.city import City, city_features, city_words
 from vision_mem.vln.graph import StreetGraph, along, turn_between
 from vision_mem.vln.instructions import Step, write_instruction
 

@@ -27,19 +27,267 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.synthetic.qa_streams import SHAPES, GeneratedStream, Visit
-from vision_mem.synthetic.qa_templates import (
-    OPTIONS,
-    TEMPLATES,
-    UNABLE,
-    Random,
-    choose_visit,
-    with_article,
+from vision_mem.synthetic.qa_streams import (
+    BACKGROUNDS,
+    CARD,
+    COLOURS,
+    MOTIONS,
+    OBJECTS,
+    PLACES,
+    SHAPES,
+    STILL,
+    GeneratedStream,
+    Visit,
 )
+
+UNABLE = "Unable to answer"
+OPTIONS = 4
+"""Of a question, at most."""
+_NEXT = {
+    "moving left": "further to the left", "moving right": "further to the right",
+    "moving up": "further up", "moving down": "further down",
+}  # fmt: skip
+_MOST_COUNTED = 5
+
+Random = np.random.Generator
+Found = tuple[str, str, Sequence[str]]
+"""Question, right answer, wrong ones; the right one may be among them."""
+
+
+# -- now -----------------------------------------------------------------------------------------
+
+
+def _digit_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    card = next((visit for visit in stream.seen_at(t) if visit.kind == CARD), None)
+    if card is None:
+        return None
+    return "What digit is on the card now?", card.mark, _digits()
+
+
+def _doing_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit(stream.seen_at(t), random)
+    if visit is None:
+        return None
+    return f"What is the {visit.name} doing now?", visit.motion, list(MOTIONS)
+
+
+def _colour_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit([v for v in stream.seen_at(t) if v.kind in SHAPES], random)
+    if visit is None:
+        return None
+    return f"What colour is the {visit.kind} now?", visit.mark, list(COLOURS)
+
+
+def _place_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit([v for v in stream.seen_at(t) if v.motion == STILL], random)
+    if visit is None:
+        return None
+    return f"Where is the {visit.name} now?", visit.place, PLACES
+
+
+def _next_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit([v for v in stream.seen_at(t) if v.motion != STILL], random)
+    text = "If the {} goes on like this, where will it be next?"
+    if visit is None:
+        return None
+    return text.format(visit.name), _NEXT[visit.motion], list(_NEXT.values())
+
+
+def _object_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit([v for v in stream.seen_at(t) if v.motion == STILL], random)
+    if visit is None:
+        return None
+    others = [v.name for v in stream.seen_at(t)]
+    wrong = [*others, *_names(stream, random)[: OPTIONS - 1]]
+    return f"What is at the {visit.place} now?", visit.name, wrong
+
+
+def _count_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    number = len(stream.seen_at(t))
+    counts = [str(n) for n in range(_MOST_COUNTED + 1)]
+    return "How many objects are to be seen now?", str(number), counts
+
+
+def _background_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    return "What is the background now?", stream.scene_at(t), list(BACKGROUNDS)
+
+
+# -- before --------------------------------------------------------------------------------------
+
+
+def _past(stream: GeneratedStream, t: float) -> list[Visit]:
+    return [visit for visit in stream.visits if visit.start_s <= t]
+
+
+def _gone(stream: GeneratedStream, t: float) -> list[Visit]:
+    """Visits of kinds that are not there now, one a kind and all alike: of one mark."""
+    past = _past(stream, t)
+    here = {visit.kind for visit in stream.seen_at(t)}
+    found = []
+    for kind in dict.fromkeys(visit.kind for visit in past):
+        some = [visit for visit in past if visit.kind == kind]
+        if kind not in here and len({visit.mark for visit in some}) == 1:
+            found.append(some[-1])
+    return found
+
+
+def _unable(random: Random, options: Iterable[str]) -> list[str]:
+    """Half of the questions that can be answered offer not to."""
+    return [*([UNABLE] if random.random() < 0.5 else []), *options]
+
+
+def _colour_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit([v for v in _gone(stream, t) if v.kind in SHAPES], random)
+    text = "What colour was the {} that was seen earlier?"
+    if visit is None:
+        return None
+    return text.format(visit.kind), visit.mark, _unable(random, COLOURS)
+
+
+def _place_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    past = _past(stream, t)
+    once = [
+        v
+        for v in _gone(stream, t)
+        if v.motion == STILL and sum(other.name == v.name for other in past) == 1
+    ]
+    visit = choose_visit(once, random)
+    text = "Where was the {} that was seen earlier?"
+    if visit is None:
+        return None
+    return text.format(visit.name), visit.place, _unable(random, PLACES)
+
+
+def _digit_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    card = next((v for v in _gone(stream, t) if v.kind == CARD), None)
+    text = "What digit was on the card that was seen earlier?"
+    if card is None:
+        return None
+    return text, card.mark, _unable(random, _digits())
+
+
+def _which_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    visit = choose_visit(_gone(stream, t), random)
+    met = {v.name for v in _past(stream, t)}
+    here = [v.name for v in stream.seen_at(t)]
+    never = [name for name in _names(stream, random) if name not in met]
+    text = "Which of these was seen earlier and is gone now?"
+    if visit is None:
+        return None
+    return text, visit.name, [*here, *never[:OPTIONS]]
+
+
+def _background_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    past = _past(stream, t)
+    some = []
+    for gone in _gone(stream, t):
+        spans = [v for v in past if v.name == gone.name]
+        scenes = {stream.scene_at(v.start_s) for v in spans} | {
+            stream.scene_at(v.end_s - 0.5) for v in spans
+        }
+        some += [gone] if len(scenes) == 1 else []
+    visit = choose_visit(some, random)
+    text = "What was the background when the {} was to be seen?"
+    if visit is None:
+        return None
+    return text.format(visit.name), stream.scene_at(visit.start_s), list(BACKGROUNDS)
+
+
+def _order(stream: GeneratedStream, t: float) -> list[Visit]:
+    """What came alone on its beat for the only time so far, in that order."""
+    past = _past(stream, t)
+    names = [visit.name for visit in past]
+    starts = [visit.start_s for visit in past]
+    return [v for v in past if names.count(v.name) == 1 and starts.count(v.start_s) == 1]
+
+
+def _first(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    return _extreme(stream, t, random, "first")
+
+
+def _last(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    return _extreme(stream, t, random, "last")
+
+
+def _extreme(stream: GeneratedStream, t: float, random: Random, end: str) -> Found | None:
+    alone = _order(stream, t)
+    if len(alone) < 2:
+        return None
+    number = min(OPTIONS, len(alone))
+    places = sorted(random.choice(len(alone), number, replace=False).tolist())
+    names = [alone[place].name for place in places]
+    right = names[0] if end == "first" else names[-1]
+    return f"Which of these came into view {end}?", right, names
+
+
+def _after(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    past, alone = _past(stream, t), _order(stream, t)
+    pairs = [(one, two) for one, two in pairwise(past) if one in alone and two in alone]
+    if not pairs:
+        return None
+    one, two = pairs[int(random.integers(len(pairs)))]
+    others = [v.name for v in past if v.name not in (one.name, two.name)]
+    never = [name for name in _names(stream, random) if name != one.name]
+    wrong = [*others, *never][:OPTIONS]
+    return f"What came into view next after the {one.name}?", two.name, wrong
+
+
+def _never(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+    """Something that is not known: a shape or an object that was never seen."""
+    met = {visit.kind for visit in _past(stream, t)}
+    shapes = [kind for kind in SHAPES if kind not in met]
+    objects = [kind for kind in OBJECTS if kind not in met]
+    if shapes and (not objects or random.random() < 0.5):
+        kind = str(random.choice(shapes))
+        return f"What colour was the {kind} that was seen earlier?", UNABLE, list(COLOURS)
+    if not objects:
+        return None
+    return f"Where was the {random.choice(objects)} that was seen earlier?", UNABLE, PLACES
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+
+def choose_visit(visits: Sequence[Visit], random: Random) -> Visit | None:
+    """One of them by chance; None of none."""
+    return visits[int(random.integers(len(visits)))] if visits else None
+
+
+def _digits() -> list[str]:
+    return [str(digit) for digit in range(10)]
+
+
+def _names(stream: GeneratedStream, random: Random) -> list[str]:
+    """Names of things that might be seen in this stream, in random order."""
+    shapes = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
+    names = [*shapes, *(OBJECTS if stream.settings.cutouts else ())]
+    chosen: list[str] = random.permutation(names).tolist()
+    return chosen
+
+
+def with_article(name: str) -> str:
+    """``a cup``, ``an orange ring``."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+Template = Callable[[GeneratedStream, float, Random], Found | None]
+TEMPLATES: Mapping[str, tuple[Template, ...]] = {
+    "OCR": (_digit_now,),
+    "ACR": (_doing_now,),
+    "ATR": (_colour_now,),
+    "STU": (_place_now,),
+    "FPD": (_next_now,),
+    "OJR": (_object_now, _count_now, _background_now),
+    "EPM": (_colour_before, _place_before, _digit_before, _which_before, _background_before),
+    "ASI": (_first, _last, _after),
+    "HLD": (_never,),
+}
+
 
 _MOMENTS = 6  # at which a forward question is asked
 

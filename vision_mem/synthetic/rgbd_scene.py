@@ -18,8 +18,13 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.sources.rgbd_frame import RgbdFrame
-from vision_mem.synthetic.rgbd_bodies import Scenery, SceneryConfig, make_scenery
-from vision_mem.synthetic.rgbd_motions import SPHERE, STILL_SPEED
+from vision_mem.synthetic.rgbd_bodies import (
+    SPHERE,
+    STILL_SPEED,
+    Scenery,
+    SceneryConfig,
+    make_scenery,
+)
 
 AMPLITUDES = (0.5, 0.4, 0.3, 0.2)
 """Of the four waves of a paint; the later, the finer."""

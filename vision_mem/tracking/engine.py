@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.masks import alternative_overlaps, fill_holes, mask_to_box
+from vision_mem.geometry.masks import alternative_overlaps, fill_holes, mask_extents, mask_to_box
 from vision_mem.models.segmenters.protocol import (
     Candidates,
     ImageFeatures,
@@ -35,8 +35,47 @@ from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.parallel import cores, mapped
 from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
 from vision_mem.tracking.prompts import describe_prompt
-from vision_mem.tracking.transfer import scores_to_host
 from vision_mem.types import ObjectResult, Prompt
+
+
+def scores_to_host(made: Candidates, grid: torch.Tensor) -> list[CandidateScores]:
+    """Everything the policy must know, in one transfer for all objects looked at together.
+
+    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
+
+    Args:
+        made: candidates of B objects.
+        grid: ``(B, M, gh, gw)`` their logits on the grid.
+    """
+    logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
+    columns = [made.iou.float().unsqueeze(-1), logit, _areas_and_extents(grid)]
+    table = torch.cat(columns, dim=-1).cpu().numpy()  # (B, M, 7)
+    return [
+        CandidateScores(
+            iou=row[:, 0],
+            object_logit=float(row[0, 1]),
+            extents=row[:, 3:].astype(np.float64),
+            areas=row[:, 2].astype(np.int64),
+        )
+        for row in table
+    ]
+
+
+def _areas_and_extents(grid: torch.Tensor) -> torch.Tensor:
+    """``(B, M, 5)`` float32: pixels above 0, and their inclusive extent."""
+    if grid.device.type != "cpu":
+        on = grid > 0
+        area = on.flatten(-2).sum(dim=-1, dtype=torch.int32).to(torch.float32)
+        return torch.cat([area.unsqueeze(-1), mask_extents(on)], dim=-1)
+    # Mask by mask, each of which fits a core's cache: a quarter of the time of whole tensors.
+    table = np.zeros((*grid.shape[:2], 5), np.float32)
+    for row, logits in zip(table.reshape(-1, 5), grid.float().flatten(0, 1).numpy(), strict=True):
+        on_here = logits > 0
+        row[0] = np.count_nonzero(on_here)
+        row[1:] = mask_to_box(on_here)
+        row[3:] -= row[0] > 0
+    return torch.from_numpy(table)
+
 
 BATCHING = ("auto", "on", "off")
 _RENDERED_TOGETHER = 8
@@ -395,3 +434,52 @@ class Engine:
                 )
             )
         return tuple(objects), kept
+
+
+def can_go_together(engine: Engine, prompts: Sequence[Prompt]) -> bool:
+    """Whether prompts go through the network together.
+
+    Several boxes do, when objects do (``TrackingConfig.batch_objects``) and the segmenter has
+    ``decode_boxes``; the embedded one has not, it cuts each box out by itself.
+    """
+    boxes = all(p.box is not None and p.points is None and p.mask is None for p in prompts)
+    return (
+        engine.together and boxes and len(prompts) > 1 and hasattr(engine.segmenter, "decode_boxes")
+    )
+
+
+def apply_boxes(
+    engine: Engine,
+    features: ImageFeatures,
+    prompts: Mapping[int, Prompt],
+    known: Mapping[int, Draft] | None = None,
+) -> dict[int, Draft]:
+    """``Engine.apply_prompt`` for many boxes; ask ``can_go_together`` first.
+
+    Args:
+        engine: the segmenter and its memory policy.
+        features: the encoded frame.
+        prompts: boxes by object.
+        known: what tracking made of each object on this frame; None when all are new.
+
+    Returns:
+        One draft an object, equal within rounding to those made one by one.
+    """
+    segmenter: Any = engine.segmenter
+    reads = previous = None
+    if known is not None:
+        reads = [engine.read_before(known[key]) for key in prompts]
+        previous = torch.cat([engine.previous_logits(known[key]) for key in prompts])
+    made = segmenter.decode_boxes(
+        features,
+        list(prompts.values()),
+        reads=reads,
+        previous=previous,
+        appear_threshold=engine.config.policy.appear_threshold,
+    )
+    return {
+        key: engine.prompted(
+            features, prompt, [], key, None if known is None else known[key], made.of(row)
+        )
+        for row, (key, prompt) in enumerate(prompts.items())
+    }

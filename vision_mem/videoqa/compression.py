@@ -1,10 +1,66 @@
-"""From the short to the middle tier: drop what the grids before and after show as well."""
+"""How tokens are dropped and merged on their way through the tiers, and Otsu's threshold for it."""
 
 from __future__ import annotations
 
-import torch
+import math
+from dataclasses import dataclass
 
-from vision_mem.videoqa.otsu import LARGEST, otsu_or_median
+import torch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+BINS = 128
+LARGEST = 2.0  # of a cosine distance
+_LEAST_VARIANCE = 1e-12
+_LEAST_WEIGHT = 1e-6
+
+
+def otsu(distances: torch.Tensor) -> float | None:
+    """The threshold that parts distances best into small and large ones.
+
+    Args:
+        distances: ``(n,)`` cosine distances; values outside [0, 2] count as its ends.
+
+    Returns:
+        The centre of a bin 1/64 wide; None when there is nothing to part: fewer than two
+        distances, all (nearly) equal, or no split with a positive variance between its sides.
+
+    Source:
+        Otsu (1979); specs/savemem.md 1.6: 128 bins on [0, 2], splits "bins 0 to i" against the
+        rest, sides lighter than 1e-6 left out, the first best split wins.
+    """
+    if len(distances) < 2:
+        return None
+    clamped = distances.float().clamp(0.0, LARGEST)
+    if float(clamped.var()) <= _LEAST_VARIANCE:
+        return None
+    # Multiplying by 64 is exact, so a distance falls into the same bin on every machine.
+    bins = (clamped * (BINS / LARGEST)).long().clamp(max=BINS - 1)
+    # Counts are exact on every device, and 128 of them are faster on the host.
+    weights = torch.bincount(bins, minlength=BINS).cpu().double() / len(distances)
+    centres = (torch.arange(BINS).double() + 0.5) * (LARGEST / BINS)
+    below = weights.cumsum(0)
+    moment = (weights * centres).cumsum(0)
+    # Empty bins add exact zeros: splits inside a gap tie exactly, and the first one wins.
+    allowed = (below >= _LEAST_WEIGHT) & (1.0 - below >= _LEAST_WEIGHT)
+    product = torch.where(allowed, below * (1.0 - below), 1.0)
+    between = (moment[-1] * below - moment).square() / product
+    between = torch.where(allowed, between, -1.0)
+    best = int(between.argmax())
+    if float(between[best]) <= 0.0:
+        return None
+    return (best + 0.5) * (LARGEST / BINS)
+
+
+def otsu_or_median(distances: torch.Tensor) -> float:
+    """Otsu's threshold, or the (lower) median where there is none.
+
+    Args:
+        distances: ``(n,)`` with n >= 1.
+    """
+    found = otsu(distances)
+    return float(distances.float().clamp(0.0, LARGEST).median()) if found is None else found
+
 
 _LEAST_MOTION = 1e-6
 
@@ -70,3 +126,234 @@ def keep_changed(
         most = drop_similarity if salience is None else drop_similarity + salience_uplift * salience
         keep &= ~(like_next > most)
     return keep | alone
+
+
+_LEAST_NORM = 1e-8
+# One direction each of the eight ways to a neighbour: the other four are the same pairs.
+_HALF = ((0, 1), (1, -1), (1, 0), (1, 1))
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors ``(n, D)`` scaled to length 1, in their own type; zeros stay zeros.
+
+    Source:
+        specs/savemem.md 1.3: divided by ``max(norm, 1e-8)`` in the model's type.
+    """
+    norms: torch.Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    return vectors / norms.clamp_min(_LEAST_NORM)
+
+
+def places(rows: torch.Tensor, cols: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Which token lies where: int64 ``(R + 2, C + 2)``, -1 where none does, an empty rim around.
+
+    Args:
+        rows: integer ``(n,)``, from 0 and below ``size``.
+        cols: the same.
+        size: ``(R, C)``.
+    """
+    table = torch.full((size[0] + 2, size[1] + 2), -1, dtype=torch.int64, device=rows.device)
+    table[rows.long() + 1, cols.long() + 1] = torch.arange(len(rows), device=rows.device)
+    return table
+
+
+def neighbour_best(
+    earlier: torch.Tensor,
+    later: torch.Tensor,
+    earlier_places: tuple[torch.Tensor, torch.Tensor],
+    later_places: tuple[torch.Tensor, torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best cosine of each token with the 3 x 3 tokens around its place on the other grid.
+
+    Both directions come from the same products.
+
+    Args:
+        earlier: unit vectors ``(n, D)`` of one grid.
+        later: unit vectors ``(m, D)`` of the next one.
+        earlier_places: rows and columns of the first, integer.
+        later_places: rows and columns of the second.
+
+    Returns:
+        float32 ``(n,)`` best of each earlier token among the later ones, and ``(m,)`` the other
+        way round, in [-1, 1]; minus infinity for a token without any neighbour.
+
+    Source:
+        specs/savemem.md 1.5 and 1.6.
+    """
+    rows, cols = (
+        one.short()[:, None] - other.short()
+        for one, other in zip(earlier_places, later_places, strict=True)
+    )
+    near = (rows.abs() <= 1) & (cols.abs() <= 1)  # (n, m)
+    # One product of all pairs beats nine gathers: grids have some hundred tokens at most.
+    cosines = torch.where(near, earlier.float() @ later.float().T, -torch.inf)
+    return cosines.amax(dim=1), cosines.amax(dim=0)
+
+
+def grid_edges(
+    rows: torch.Tensor, cols: torch.Tensor, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All pairs of tokens that touch on the grid, also at a corner, each pair once.
+
+    Args:
+        rows: integer ``(n,)``.
+        cols: integer ``(n,)``.
+        size: ``(R, C)`` of the grid.
+
+    Returns:
+        int64 ``(e,)`` and ``(e,)``: the two ends of each edge, as positions in ``rows``.
+    """
+    table = places(rows, cols, size)
+    starts, ends = [], []
+    for down, right in _HALF:
+        partner = table[rows.long() + 1 + down, cols.long() + 1 + right]
+        which = (partner >= 0).nonzero().squeeze(1)
+        starts.append(which)
+        ends.append(partner[which])
+    return torch.cat(starts), torch.cat(ends)
+
+
+@dataclass(frozen=True, eq=False)
+class Cluster:
+    """Tokens that become one.
+
+    Attributes:
+        anchor: the token that stays, as a position among the grid's tokens.
+        members: int64 ``(k,)`` all of them, the anchor included, ascending; k >= 2.
+    """
+
+    anchor: int
+    members: torch.Tensor
+
+
+def find_clusters(
+    features: torch.Tensor,
+    units: torch.Tensor,
+    rows: torch.Tensor,
+    cols: torch.Tensor,
+    size: tuple[int, int],
+) -> tuple[Cluster, ...]:
+    """Groups of touching tokens that look alike.
+
+    Tokens that touch are joined when their cosine distance is at most Otsu's threshold over all
+    such distances of the grid. The anchor of a group is the member nearest to its mean.
+
+    Args:
+        features: ``(n, D)``.
+        units: ``(n, D)`` directions that are compared.
+        rows: integer ``(n,)``.
+        cols: integer ``(n,)``.
+        size: ``(R, C)`` of the grid.
+
+    Returns:
+        Groups of two or more, by their first member; none when no threshold parts the distances.
+
+    Source:
+        specs/savemem.md 1.7.
+    """
+    starts, ends = grid_edges(rows, cols, size)
+    compared = units.float()
+    lengths = (1.0 - torch.linalg.vecdot(compared[starts], compared[ends])).clamp(0.0, LARGEST)
+    threshold = otsu(lengths)
+    if threshold is None:
+        return ()
+    near = (lengths <= threshold).cpu()
+    edges = (starts.cpu()[near].numpy(), ends.cpu()[near].numpy())
+    n = len(features)
+    graph = coo_matrix(([True] * len(edges[0]), edges), shape=(n, n))
+    groups: dict[int, list[int]] = {}
+    for token, group in enumerate(connected_components(graph, directed=False)[1].tolist()):
+        groups.setdefault(group, []).append(token)
+    found = []
+    for tokens in groups.values():
+        if len(tokens) > 1:
+            members = torch.tensor(tokens, device=features.device)
+            apart = features[members].float() - mean_of(features, members)
+            nearest = int(apart.square().sum(dim=-1).argmin())
+            found.append(Cluster(tokens[nearest], members))
+    return tuple(found)
+
+
+def mean_of(values: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
+    """float32 mean of some rows of ``(n, ...)``."""
+    return values[members].float().mean(dim=0)
+
+
+def merge(values: torch.Tensor, clusters: tuple[Cluster, ...]) -> torch.Tensor:
+    """A copy of ``(n, ...)`` in which each anchor's row is the mean of its cluster."""
+    merged = values.clone()
+    for cluster in clusters:
+        merged[cluster.anchor] = mean_of(values, cluster.members).to(values.dtype)
+    return merged
+
+
+def survivors(n: int, clusters: tuple[Cluster, ...], device: torch.device) -> torch.Tensor:
+    """Who stays: bool ``(n,)``, True for anchors and for tokens of no cluster."""
+    keep = torch.ones(n, dtype=torch.bool, device=device)
+    for cluster in clusters:
+        keep[cluster.members] = False
+        keep[cluster.anchor] = True
+    return keep
+
+
+def quadrant_count(mean_salience: float, n: int, *, ratio: float, gain: float, least: int) -> int:
+    """How many of a grid's n tokens to keep: more where more means something.
+
+    Args:
+        mean_salience: mean over the tokens; counts as at least 0 and at most 1.
+        n: tokens there are.
+        ratio: kept are ``ratio + gain * mean`` of them, rounded down.
+        gain: see there.
+        least: but no fewer than these.
+
+    Source:
+        specs/savemem.md 1.7.
+    """
+    share = ratio + gain * min(max(mean_salience, 0.0), 1.0)
+    return max(least, math.floor(n * share))
+
+
+def select_quadrants(
+    salience: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor, count: int
+) -> torch.Tensor:
+    """The most salient tokens, spread over the four quarters of the area they cover.
+
+    Args:
+        salience: float32 ``(n,)``.
+        rows: integer ``(n,)`` places.
+        cols: integer ``(n,)`` places.
+        count: tokens to keep.
+
+    Returns:
+        bool ``(n,)`` with ``count`` True; all True when there are no more than that.
+
+    Source:
+        specs/savemem.md 1.7: a quarter of the count from each quarter that has tokens, at least
+        one; the rest from the best that are left. Of equal ones the first wins.
+    """
+    n = len(salience)
+    keep = torch.zeros(n, dtype=torch.bool, device=salience.device)
+    if count >= n:
+        return ~keep
+    order = salience.argsort(descending=True, stable=True)
+    low = 2 * rows.long() > int(rows.min()) + int(rows.max())
+    right = 2 * cols.long() > int(cols.min()) + int(cols.max())
+    quarter = (low.long() * 2 + right.long())[order]
+    for number in range(4):
+        keep[order[quarter == number][: max(1, count // 4)]] = True
+    missing = count - int(keep.sum())
+    if missing > 0:
+        keep[order[~keep[order]][:missing]] = True
+    return keep
+
+
+def keep_highest(worth: torch.Tensor, count: int) -> torch.Tensor:
+    """The ``count`` highest values, as bool ``(n,)``; of equal ones the later stay.
+
+    Args:
+        worth: ``(n,)``, oldest first: of tokens that are worth the same, the older go first.
+        count: how many to keep, 0 or more.
+    """
+    keep = torch.ones(len(worth), dtype=torch.bool, device=worth.device)
+    spare = max(0, len(worth) - count)
+    keep[worth.argsort(stable=True)[:spare]] = False
+    return keep

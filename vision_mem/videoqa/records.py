@@ -10,7 +10,7 @@ import torch
 
 from vision_mem.models.vlm.protocol import EncodedGrid
 from vision_mem.types import MemoryUsage
-from vision_mem.videoqa.token_similarity import unit
+from vision_mem.videoqa.compression import unit
 
 SHORT, MID, LONG = TIERS = ("short", "mid", "long")
 _PLAIN = ("index", "segment", "start_s", "end_s", "original", "tier", "scene_change")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.videoqa.token_similarity import unit
+from vision_mem.videoqa.compression import unit
 
 QUESTIONS = (
     "Which things can be seen here?",

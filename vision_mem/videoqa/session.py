@@ -25,6 +25,7 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
+from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.mrope import Watched, place
@@ -32,7 +33,6 @@ from vision_mem.videoqa.records import SHORT, Answer, GridEntry, Moment, VideoUs
 from vision_mem.videoqa.retrieval import Retrieved, retrieve
 from vision_mem.videoqa.salience import build_bank
 from vision_mem.videoqa.stream_state import StreamState, next_due, steady_time
-from vision_mem.videoqa.token_similarity import unit
 
 
 class VideoMemorySession:

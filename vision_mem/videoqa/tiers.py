@@ -9,12 +9,18 @@ from itertools import accumulate
 
 import torch
 
-from vision_mem.videoqa.compression import keep_changed
+from vision_mem.videoqa.compression import (
+    find_clusters,
+    keep_changed,
+    keep_highest,
+    merge,
+    neighbour_best,
+    quadrant_count,
+    select_quadrants,
+    survivors,
+)
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.records import LONG, MID, GridEntry
-from vision_mem.videoqa.token_merge import find_clusters, merge, survivors
-from vision_mem.videoqa.token_selection import keep_highest, quadrant_count, select_quadrants
-from vision_mem.videoqa.token_similarity import neighbour_best
 
 
 def meet(previous: GridEntry, entry: GridEntry) -> tuple[GridEntry, GridEntry]:

@@ -16,8 +16,7 @@ from vision_mem.errors import InputError
 from vision_mem.formats.street_words import PanoramaFeatures
 from vision_mem.vln.action_spaces import FORWARD, STOP, Navigator, StreetState
 from vision_mem.vln.graph import StreetGraph, nearest_heading, turn_between
-from vision_mem.vln.observations import Sight, Visit
-from vision_mem.vln.word_vectors import word_vector
+from vision_mem.vln.observations import Sight, Visit, word_vector
 
 STEP_LIMIT = 55  # actions, as VELMA counts
 

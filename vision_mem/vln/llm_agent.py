@@ -20,8 +20,7 @@ from vision_mem.vln.environment import StreetTask, StreetView
 from vision_mem.vln.graph import bearing_of, turn_between
 from vision_mem.vln.instructions import read_instruction
 from vision_mem.vln.memory import LongMemory
-from vision_mem.vln.observations import Hit, Sight, StreetMemory
-from vision_mem.vln.word_vectors import word_vector
+from vision_mem.vln.observations import Hit, Sight, StreetMemory, word_vector
 
 Complete = Callable[[str], str]
 _HEAD = """You walk through a city and follow an instruction, one action at a time.

@@ -9,6 +9,7 @@ street graph nowhere. Source: mem4nav specification, section 5.2.
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,13 +19,192 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.vln.action_spaces import FORWARD, STOP
 from vision_mem.vln.environment import StreetTask, StreetView
-from vision_mem.vln.graph import along, turn_between
+from vision_mem.vln.graph import along, bearing_of, turn_between
 from vision_mem.vln.instructions import Step, read_instruction
-from vision_mem.vln.landmark_search import Searcher
-from vision_mem.vln.leg_planning import LegPlanner
 from vision_mem.vln.memory import LongMemory, ShortMemory
-from vision_mem.vln.observations import Hit, WayMemory
-from vision_mem.vln.word_vectors import word_vector
+from vision_mem.vln.observations import Hit, WayMemory, word_vector
+
+Match = Callable[[NDArray[np.float32], NDArray[np.float64], float], Hit | None]
+
+_ARRIVED_M = 10.5  # landmarks stand some eight metres aside; then a place is beside one
+_GOAL_M = 14.0
+_CANDIDATES = 5
+
+
+class Searcher:
+    """Finds its way to a landmark.
+
+    With remembered ways and ``plan``: along the shortest of them. With remembered landmarks only:
+    toward where it was. Without: by chance at junctions.
+
+    Args:
+        long: what is remembered; None for nothing.
+        config: the follower's.
+        rng: for chance.
+    """
+
+    def __init__(
+        self, long: WayMemory | None, config: FollowerConfig, rng: np.random.Generator
+    ) -> None:
+        self._long, self._config, self._rng = long, config, rng
+        self._taken: Counter[tuple[int, int, float]] = Counter()
+        self._candidates: list[Hit] | None = None
+        self._path: list[int] = []
+
+    def decide(
+        self, view: StreetView, heading: float, vector: NDArray[np.float32], match: Match
+    ) -> float | None:
+        """The exit to take; None to stop, beside the landmark."""
+        if match(vector, view.position, _ARRIVED_M) is not None:
+            return None
+        if self._candidates is None:
+            self._candidates = self._remembered(vector)
+        going = self._by_plan(view) if self._config.plan else None
+        if going is None and self._candidates:
+            going = self._toward(view, self._candidates[0].position)
+        if going is None:
+            going = self._by_chance(view, heading)
+        self._taken[(*self._spot(view), going)] += 1
+        return going
+
+    def _remembered(self, vector: NDArray[np.float32]) -> list[Hit]:
+        if self._long is None:
+            return []
+        found = self._long.find(vector, k=_CANDIDATES)
+        looks = self._config.looks
+        return [hit for hit in found if hit.looks >= looks and self._config.means(hit)]
+
+    def _by_plan(self, view: StreetView) -> float | None:
+        """The first exit of the shortest remembered way to the best candidate that has one."""
+        memory = self._long
+        here = None if memory is None else memory.place_at(view.position)
+        if memory is None or here is None or not self._candidates:
+            return None
+        while self._candidates:
+            if here in self._path[:-1]:
+                self._path = self._path[self._path.index(here) :]
+            else:
+                goals = memory.places_near(self._candidates[0].position, _GOAL_M)[:1]
+                self._path = [] if goals == [here] else memory.path(here, goals)
+            if len(self._path) > 1:
+                ways = {end: heading for heading, end in memory.ways_from(here)}
+                wanted = ways[self._path[1]]
+                off = {one: abs(turn_between(wanted, one)) for one in view.exits}
+                going = min(off, key=lambda one: off[one])
+                # A remembered way that is not to be seen: closed since, or another city.
+                if off[going] <= 45.0 and self._taken[(*self._spot(view), going)] < 3:
+                    return going
+            # There, and it is not what was sought; or no way leads there.
+            self._candidates.pop(0)
+            self._path = []
+        return None
+
+    def _toward(self, view: StreetView, goal: NDArray[np.float64]) -> float:
+        """The exit nearest to the direction of the goal, less those taken before."""
+        wanted, spot = bearing_of(goal - view.position), self._spot(view)
+        return min(
+            view.exits,
+            key=lambda one: abs(turn_between(wanted, one)) + 90.0 * self._taken[(*spot, one)],
+        )
+
+    def _by_chance(self, view: StreetView, heading: float) -> float:
+        ways = [one for one in view.exits if abs(turn_between(heading, one)) <= 150.0]
+        if view.came_by is None:
+            ways = [min(view.exits, key=lambda one: abs(turn_between(heading, one)))]
+        return float(self._rng.choice(ways or list(view.exits)))
+
+    @staticmethod
+    def _spot(view: StreetView) -> tuple[int, int]:
+        return round(float(view.position[0])), round(float(view.position[1]))
+
+
+_SAME_M = 4.0  # two positions this near are one place
+
+
+class LegPlanner:
+    """Looks along remembered ways, straight ahead, for the place that an instruction means.
+
+    The plan is checked at each place: off the remembered way it is dropped, and the follower goes
+    by what it sees. Only ways that were walked are known.
+
+    Args:
+        long: what is remembered.
+        config: the follower's.
+    """
+
+    def __init__(self, long: WayMemory | None, config: FollowerConfig) -> None:
+        self._long, self._config = long, config
+        self.clear()
+
+    def clear(self) -> None:
+        """A new leg begins."""
+        self._way: list[NDArray[np.float64]] | None = None
+
+    def here(
+        self, view: StreetView, heading: float, vector: NDArray[np.float32], *, stop: bool
+    ) -> bool | None:
+        """Whether the planned place is reached.
+
+        Args:
+            view: where one is.
+            heading: along which one came, degrees.
+            vector: of the landmark's name.
+            stop: whether to stop beside the landmark, rather than turn at its corner.
+
+        Returns:
+            None when there is no plan: nothing remembered ahead, or off the way.
+        """
+        if self._way is None:
+            self._way = self._plan(view, heading, vector, stop)
+        elif self._way:
+            at = [i for i, p in enumerate(self._way) if _near(p, view.position)]
+            # Not where the plan leads: what is remembered does not hold here.
+            self._way = self._way[at[0] :] if at else []
+        if not self._way:
+            return None
+        return len(self._way) == 1
+
+    def _plan(
+        self, view: StreetView, heading: float, vector: NDArray[np.float32], stop: bool
+    ) -> list[NDArray[np.float64]]:
+        """Positions from here to the best place ahead; empty when none is remembered."""
+        memory = self._long
+        place = None if memory is None else memory.place_at(view.position)
+        if memory is None or place is None:
+            return []
+        # The first step is the one the agent is about to take; as it comes, not as it looks.
+        ways = [place, *memory.ahead(place, heading)]
+        best, score = 0, -1.0
+        radius = self._config.beside_m if stop else self._config.corner_m
+        for number, each in enumerate(ways):
+            if number == 0 and (view.came_by is None or stop):
+                continue
+            if not stop and len(memory.exits_of(each)) <= 2:
+                continue
+            at = memory.place_position(each)
+            following = ways[min(number + 1, len(ways) - 1)]
+            on = self._heading(each, following, heading)
+            for hit in memory.find(vector, at, radius, 1):
+                if hit.looks < self._config.looks or not self._config.means(hit):
+                    continue
+                if stop and along(on, hit.position - at) > 5.0:
+                    continue
+                # The same landmark is beside several places; the first of them is meant.
+                if hit.score > score + (0.05 if best else 0.0):
+                    best, score = number, hit.score
+        return [memory.place_position(each) for each in ways[: best + 1]] if best else []
+
+    def _heading(self, place: int, following: int, heading: float) -> float:
+        assert self._long is not None
+        ways = self._long.ways_from(place)
+        found = [h for h, end in ways if end == following]
+        ahead = [h for h, _ in ways if abs(turn_between(heading, h)) <= 90.0]
+        return (found or ahead or [heading])[0]
+
+
+def _near(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    return bool(np.hypot(*(one - other)) <= _SAME_M)
+
 
 Encode = Callable[[str], NDArray[np.float32]]
 

@@ -19,8 +19,9 @@ from vision_mem.evaluation.mots.metrics.comparison import (
     Ids,
     Similarity,
     make_comparison,
+    overlaps,
+    share_ignored,
 )
-from vision_mem.evaluation.mots.metrics.similarity import overlaps, share_ignored
 from vision_mem.evaluation.mots.records import MotRules
 from vision_mem.formats.track_rows import TrackRows
 

@@ -26,7 +26,7 @@ from vision_mem.evaluation.reconstruction.records import (
     pictures,
 )
 from vision_mem.formats.depth import read_depth
-from vision_mem.formats.points import read_arrays, read_points
+from vision_mem.formats.ply import read_arrays, read_points
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import make_pose, rotation_of
 from vision_mem.sources.images import read_image

@@ -12,11 +12,11 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
 from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSet
 from vision_mem.evaluation.reconstruction.results import SceneResults, expected
-from vision_mem.evaluation.reconstruction.rules import SceneRules
 from vision_mem.evaluation.reconstruction.sequence_scores import (
     DepthPart,
     PathPart,
     PointsPart,
+    SceneRules,
     score_depth,
     score_path,
     score_points,

@@ -7,14 +7,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
 from vision_mem.evaluation.engine.runner import Advanced
-from vision_mem.evaluation.sot.first_frame import INITS, first_prompts
+from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.records import Sequence
 from vision_mem.evaluation.sot.result_files import ResultRows, is_whole
+from vision_mem.geometry.masks import mask_to_box
 from vision_mem.tracking import TrackingSession
 from vision_mem.types import Frame, Prompt, TrackingResult
+
+INITS = ("auto", "box")
+"""What a tracker may be started from, see ``first_prompts``."""
+
+# A polygon that fills its bounds up to this share is an upright rectangle, drawn by hand or not.
+_UPRIGHT_SHARE = 0.99
+_VOID = 255
+_FARTHEST = 1e5  # pixels; further out is no image's
+
+
+def first_prompts(
+    sequence: Sequence, size: tuple[int, int], init: str = "auto"
+) -> tuple[list[Prompt], str]:
+    """Prompts for the first frame.
+
+    Args:
+        sequence: its first truth is read here; masks from their file.
+        size: ``(height, width)`` of the first frame.
+        init: ``"auto"`` shows what the set gives: masks, polygons (as masks, or boxes where they
+            are upright rectangles), else boxes; ``"box"`` always shows the box around it.
+
+    Returns:
+        One prompt an object, with the object's value in the truth masks as id (1 for sets of
+        boxes); and what was shown: ``"mask"``, ``"polygon"`` or ``"box"``.
+
+    Raises:
+        InputError: when the first truth shows no object, or its mask cannot be read.
+    """
+    if sequence.masks:
+        prompts = _from_masks(sequence)
+        if init == "auto":
+            return prompts, "mask"
+        boxes = [(mask_to_box(p.mask), p) for p in prompts if p.mask is not None]
+        return [Prompt(p.object_id, box=box, name=p.name) for box, p in boxes], "box"
+    if init == "auto" and sequence.polygons is not None and len(sequence.polygons):
+        corners = sequence.polygons[0].reshape(-1, 2) - sequence.origin
+        corners = corners[np.isfinite(corners).all(axis=1)]
+        if len(corners) >= 3 and _area(corners) < _UPRIGHT_SHARE * np.ptp(corners, axis=0).prod():
+            return [Prompt(1, mask=_draw(corners, size), name=sequence.name)], "polygon"
+    return [Prompt(1, box=_first_box(sequence), name=sequence.name)], "box"
+
+
+def _first_box(sequence: Sequence) -> NDArray[np.float32]:
+    if len(sequence.boxes) == 0:
+        raise InputError("its truth is empty, so there is nothing to start from")
+    x, y, width, height = (float(value) for value in sequence.boxes[0])
+    near = max(abs(x), abs(y), width, height) < _FARTHEST  # not with NaN either
+    if not (near and width > 0 and height > 0):
+        raise InputError(
+            f"its first truth box is {x:g},{y:g},{width:g},{height:g}; expected x,y,w,h with an "
+            "area to start from"
+        )
+    x, y = x - sequence.origin, y - sequence.origin
+    return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _from_masks(sequence: Sequence) -> list[Prompt]:
+    path = sequence.masks[0]
+    if path is None:
+        raise InputError("its first frame has no truth mask, so there is nothing to start from")
+    labels = read_labels(path)
+    if sequence.merge_objects:
+        labels = (labels > 0).astype(np.uint8)
+    values = [int(value) for value in np.unique(labels) if value != 0]
+    if len(values) > 1 and values[-1] == _VOID:
+        values = values[:-1]  # "not to be judged", unless it is all there is
+    if not values:
+        raise InputError(f"its first truth mask {path.name} marks nothing")
+    return [Prompt(value, mask=labels == value, name=str(value)) for value in values]
+
+
+def _area(corners: NDArray[np.float64]) -> float:
+    x, y = corners.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _draw(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    import cv2
+
+    mask = np.zeros(size, np.uint8)
+    cv2.fillPoly(mask, [np.rint(corners.clip(-_FARTHEST, _FARTHEST)).astype(np.int32)], 1)
+    if not mask.any():
+        raise InputError("its first truth polygon lies outside the image")
+    return mask.astype(bool)
+
 
 # Time stamps only: the sets do not say how fast they were filmed, and no policy looks at them.
 _FPS = 30.0

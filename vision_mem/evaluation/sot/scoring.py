@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.sot.metrics import davis, got10k, success, vot
-from vision_mem.evaluation.sot.metrics.overlap import SUCCESS_THRESHOLDS
+from vision_mem.evaluation.sot.metrics.success import SUCCESS_THRESHOLDS
 from vision_mem.evaluation.sot.records import Sequence
 from vision_mem.evaluation.sot.results import ResultSet, read_labels
 from vision_mem.runs.tally import count

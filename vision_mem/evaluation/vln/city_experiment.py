@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.vln.metric_families import PERCENT, Family
+from vision_mem.evaluation.vln.metrics import PERCENT, Family
 from vision_mem.formats.touchdown import StreetRoute
 from vision_mem.synthetic.city import City, CityConfig, CityWorld, DetectorConfig, make_city
 from vision_mem.synthetic.city_routes import make_goals, make_routes

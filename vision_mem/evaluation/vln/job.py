@@ -16,13 +16,7 @@ from typing import Any
 from vision_mem import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
-from vision_mem.evaluation.vln.metric_families import (
-    PERCENT,
-    Family,
-    WalkScore,
-    average,
-    table_lines,
-)
+from vision_mem.evaluation.vln.metrics import PERCENT, Family, WalkScore, average, table_lines
 from vision_mem.evaluation.vln.results import EpisodeFile
 from vision_mem.formats.street_words import (
     read_panorama_features,
@@ -33,7 +27,7 @@ from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.touchdown import StreetRoute, find_street_files, read_routes
 from vision_mem.navigation.storage import discard_map
 from vision_mem.runs.tally import count
-from vision_mem.synthetic.city_sights import ENCODER
+from vision_mem.synthetic.city import ENCODER
 from vision_mem.vln.action_spaces import STOP, Navigator, follow_path, make_navigator
 from vision_mem.vln.baselines import ForwardAgent, RandomAgent, ReplayAgent
 from vision_mem.vln.environment import (
@@ -49,8 +43,8 @@ from vision_mem.vln.environment import (
 from vision_mem.vln.graph import StreetGraph, nearest_heading
 from vision_mem.vln.llm_agent import Complete, LanguageAgent
 from vision_mem.vln.memory import LongMemory
+from vision_mem.vln.observations import word_vector
 from vision_mem.vln.rule_agent import Encode, FollowerConfig, RuleFollower
-from vision_mem.vln.word_vectors import word_vector
 
 DATASETS = ("touchdown", "map2seq")
 AGENTS = ("gold", "rules", "forward", "random", "model")

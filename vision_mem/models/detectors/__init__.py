@@ -5,12 +5,18 @@ from vision_mem.models.detectors.callable import CallableDetector, as_detector
 from vision_mem.models.detectors.coercion import coerce
 from vision_mem.models.detectors.ensemble import Union
 from vision_mem.models.detectors.files import FORMATS, FileDetector
-from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Thinned, non_maximum
+from vision_mem.models.detectors.filters import (
+    Chosen,
+    EveryNth,
+    Guarded,
+    Thinned,
+    Within,
+    non_maximum,
+)
 from vision_mem.models.detectors.motion import MotionConfig, MotionDetector
 from vision_mem.models.detectors.open import HOW, open_detector
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.detectors.recording import Recorder
-from vision_mem.models.detectors.region import Within
 
 __all__ = [
     "FORMATS",

@@ -14,9 +14,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.masks import mask_to_box
-from vision_mem.models.detectors import foreign
+from vision_mem.geometry.masks import draw_outlines, mask_to_box
 from vision_mem.types import Detections
+
+
+def is_supervision(answer: Any) -> bool:
+    """Whether this looks like ``supervision.Detections``."""
+    return all(hasattr(answer, name) for name in ("xyxy", "confidence", "class_id"))
+
+
+def read_supervision(answer: Any) -> Mapping[str, Any]:
+    """The parts of ``supervision.Detections``, by name."""
+    words = (getattr(answer, "data", None) or {}).get("class_name")
+    names = None
+    if words is not None and answer.class_id is not None:
+        names = {int(n): str(w) for n, w in zip(answer.class_id, words, strict=False)}
+    labels = answer.class_id
+    if labels is None and words is not None:
+        labels = [str(word) for word in words]
+    return {
+        "boxes": answer.xyxy,
+        "scores": answer.confidence,
+        "labels": labels,
+        "masks": getattr(answer, "mask", None),
+        "names": names,
+    }
+
+
+def is_ultralytics(answer: Any) -> bool:
+    """Whether this looks like one of Ultralytics' ``Results``."""
+    return hasattr(getattr(answer, "boxes", None), "xyxy") and hasattr(answer, "names")
+
+
+def read_ultralytics(answer: Any, size: tuple[int, int] | None) -> Mapping[str, Any]:
+    """The parts of one of Ultralytics' ``Results``, by name.
+
+    Its masks are at the network's size, with a border; its outlines (``masks.xy``) are in pixels
+    of the image, so those are drawn.
+    """
+    shape = size or getattr(answer, "orig_shape", None)
+    outlines = getattr(getattr(answer, "masks", None), "xy", None)
+    masks = None
+    if outlines is not None and shape is not None:
+        drawn = [draw_outlines([np.asarray(each, np.float32)], shape) for each in outlines]
+        masks = np.stack(drawn) if drawn else np.zeros((0, *shape), bool)
+    names = answer.names
+    return {
+        "boxes": answer.boxes.xyxy,
+        "scores": answer.boxes.conf,
+        "labels": answer.boxes.cls,
+        "masks": masks,
+        "names": names if isinstance(names, Mapping) else dict(enumerate(names)),
+    }
+
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +179,10 @@ def _read(answer: Any, size: tuple[int, int] | None) -> Mapping[str, Any]:
     """The parts of an answer, by name."""
     if isinstance(answer, Mapping):
         return _from_mapping(answer)
-    if foreign.is_ultralytics(answer):
-        return foreign.read_ultralytics(answer, size)
-    if foreign.is_supervision(answer):
-        return foreign.read_supervision(answer)
+    if is_ultralytics(answer):
+        return read_ultralytics(answer, size)
+    if is_supervision(answer):
+        return read_supervision(answer)
     if isinstance(answer, np.ndarray) or hasattr(answer, "detach"):
         return _from_array(as_numpy(answer))
     if isinstance(answer, Sequence) and not isinstance(answer, (str, bytes)):
@@ -173,7 +223,7 @@ def _from_list(answer: Sequence[Any], size: tuple[int, int] | None) -> Mapping[s
         return {"boxes": np.empty((0, 4))}
     first = answer[0]
     # Models that take batches answer with a list of one.
-    if len(answer) == 1 and (foreign.is_ultralytics(first) or _is_whole(first)):
+    if len(answer) == 1 and (is_ultralytics(first) or _is_whole(first)):
         return _read(first, size)
     if isinstance(answer, tuple) and len(answer) in (2, 3) and _axes(first) == 2:
         return dict(zip(("boxes", "scores", "labels"), answer, strict=False))
@@ -190,7 +240,7 @@ def _is_whole(answer: Any) -> bool:
     """Whether this is the answer for a whole frame rather than one object."""
     if isinstance(answer, Mapping):
         return any(key in answer for key in ("boxes", "bboxes", "xyxy", "masks"))
-    return foreign.is_supervision(answer) or _axes(answer) == 2
+    return is_supervision(answer) or _axes(answer) == 2
 
 
 def _axes(value: Any) -> int:

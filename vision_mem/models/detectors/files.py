@@ -14,9 +14,9 @@ import numpy as np
 from vision_mem.errors import InputError
 from vision_mem.formats.rle import MaskRuns
 from vision_mem.geometry.masks import draw_outlines
-from vision_mem.models.detectors import json_formats, text_formats
+from vision_mem.models.detectors import file_formats
 from vision_mem.models.detectors.coercion import Vocabulary, told
-from vision_mem.models.detectors.file_records import (
+from vision_mem.models.detectors.file_formats import (
     BOX_FORMATS,
     SCORES,
     Found,
@@ -51,11 +51,11 @@ FORMATS = {
 ``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too)."""
 
 _READERS = {
-    "kitti": text_formats.read_kitti,
-    "label": text_formats.read_kitti_label,
-    "mot": text_formats.read_mot,
-    "mots": text_formats.read_mots,
-    "mots-challenge": text_formats.read_mots,
+    "kitti": file_formats.read_kitti,
+    "label": file_formats.read_kitti_label,
+    "mot": file_formats.read_mot,
+    "mots": file_formats.read_mots,
+    "mots-challenge": file_formats.read_mots,
 }
 
 
@@ -113,7 +113,7 @@ class FileDetector:
         self._reading = Reading(
             self.path, box_format or FORMATS[format].box_format, first, scores, strict
         )
-        self._vocabulary = Vocabulary(text_formats.NAMES.get(format))
+        self._vocabulary = Vocabulary(file_formats.NAMES.get(format))
         self._found: dict[int, list[Found]] = {}
         self._recorded: dict[int, Recorded] = {}
         self._read(frame_count, size)
@@ -158,11 +158,11 @@ class FileDetector:
             for found in _READERS[self.format](reading):
                 yield found.frame, found.line, found
         elif self.format == "coco":
-            for found in json_formats.read_coco(reading, self._vocabulary):
+            for found in file_formats.read_coco(reading, self._vocabulary):
                 yield found.frame, found.line, found
         else:
             known: dict[int, str] = {}
-            for frame, line, content, objects in json_formats.read_jsonl(reading, self._vocabulary):
+            for frame, line, content, objects in file_formats.read_jsonl(reading, self._vocabulary):
                 if "boxes" in content or "answer" in content:
                     recorded = self._from_recording(content, known, line)
                     known = known if recorded.found is None else dict(recorded.found.names)

@@ -1,4 +1,4 @@
-"""Where each tensor of a DUSt3R or CUT3R checkpoint goes in our network.
+"""Tensors of DUSt3R and CUT3R checkpoints: reading, where each goes in our network, conversion.
 
 Pure functions over names. A name leads to one of ours, to None where the network has no use for
 it, or is unknown.
@@ -8,9 +8,346 @@ Source: specs/mem4d.md section 2.11.
 
 from __future__ import annotations
 
+import argparse
+import ast
+import collections
+import logging
+import math
+import pickle
 import re
-from collections.abc import Iterable
+import sys
+import types
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vision_mem.errors import InputError, ModelError, VisionMemError
+
+log = logging.getLogger(__name__)
+
+COMMAND = "python -m vision_mem.models.mem4d.convert"
+LICENCE = (
+    "Tensors of a checkpoint by other authors, under the licence it was published with; those of "
+    "DUSt3R and CUT3R are for non-commercial use only (CC BY-NC-SA 4.0)."
+)
+_BUILDERS = ("ARCroco3DStereo(", "AsymmetricCroCo3DStereo(")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """What a checkpoint holds that is of use.
+
+    Attributes:
+        tensors: by name, without a leading ``module.``.
+        told: settings of the network that the file names, such as ``dec_num_heads``.
+    """
+
+    tensors: dict[str, Tensor]
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+def read_weight_file(path: str | Path) -> WeightFile:
+    """Read a checkpoint; nothing stored in it is ever run.
+
+    Args:
+        path: a ``.safetensors`` file, or what ``torch.save`` wrote: tensors by name, or the same
+            under ``model`` with plain settings under ``args``.
+
+    Raises:
+        ModelError: one line for a file that is missing, empty, damaged, of another kind, or that
+            holds objects; the last one names the command that converts it.
+    """
+    path = Path(path).expanduser()
+    _check(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a hostile file can provoke any kind
+        text = " ".join(str(error).split())
+        if "Weights only load failed" in text or "Unsupported" in text:
+            raise ModelError(
+                f"checkpoint {path} holds objects beside tensors and was not opened; if you know "
+                f"where it is from, make a tensors-only file of it: {COMMAND} {path} --trust"
+            ) from error
+        raise ModelError(f"checkpoint {path} is damaged ({text[:80]}); get it again") from error
+    return _sorted_out(content, path)
+
+
+def convert(
+    path: str | Path, out: str | Path | None = None, *, trust: bool = False
+) -> tuple[Path, list[str]]:
+    """Make a tensors-only file of a checkpoint.
+
+    Args:
+        path: what ``torch.save`` wrote.
+        out: file to write [beside ``path``, ending in ``.safetensors``]; never an existing one.
+        trust: take the tensors also of files that hold other objects. Those are not made.
+
+    Returns:
+        The file written, and the kinds of objects that were left out.
+
+    Raises:
+        ModelError: for a file that cannot be read, or holds objects and is not trusted.
+        InputError: when ``out`` exists.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path).expanduser()
+    target = Path(out).expanduser() if out else path.with_suffix(".safetensors")
+    if target.exists():
+        raise InputError(f"{target} exists; name another file: --out")
+    foreign: list[str] = []
+    if not trust:
+        found = read_weight_file(path)
+    else:
+        _check(path)
+        try:
+            found, foreign = _read_inert(path)
+        except VisionMemError:
+            raise
+        except Exception as error:  # a hostile file can provoke any kind
+            text = " ".join(str(error).split())[:80]
+            raise ModelError(f"checkpoint {path} is damaged ({text}); get it again") from error
+    tensors, kept = {}, set[int]()
+    for name, tensor in found.tensors.items():
+        # Tensors saved under two names share memory, which the format does not allow.
+        shared = tensor.untyped_storage().data_ptr() in kept
+        kept.add(tensor.untyped_storage().data_ptr())
+        tensors[name] = tensor.clone() if shared else tensor.contiguous()
+    note = {"licence": LICENCE, "told": repr(found.told)}
+    try:
+        save_file(tensors, target, metadata=note)
+    except OSError as error:
+        raise ModelError(
+            f"{target} could not be written: {error.strerror}; check folder and space"
+        ) from error
+    return target, foreign
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "missing"
+        raise ModelError(f"checkpoint {path} is {what}; expected a .pth or .safetensors file")
+    if path.stat().st_size == 0:
+        raise ModelError(f"checkpoint {path} is empty; get it again")
+    if path.suffix == ".safetensors":
+        return
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise ModelError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    if start[:1] == b"\x80":
+        raise ModelError(
+            f"checkpoint {path} is of torch's format from before 2020; save it again with a "
+            "newer torch"
+        )
+    if start[:2] != b"PK":
+        raise ModelError(
+            f"checkpoint {path} is not a torch file (it begins with {start!r}); expected what "
+            "torch.save writes. A web page saved by mistake looks like this"
+        )
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ModelError(f"checkpoint {path} is cut off; get it again")
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(f"checkpoint {path} is damaged; get it again") from error
+    if "data.pkl" not in names or "constants.pkl" in names:
+        raise ModelError(
+            f"checkpoint {path} is another kind of archive; expected what torch.save writes"
+        )
+
+
+def _read_safetensors(path: Path) -> WeightFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            note = opened.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(
+            f"checkpoint {path} is not a whole safetensors file; get it again"
+        ) from error
+    try:
+        told = ast.literal_eval(note.get("told", "{}"))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        told = {}
+    return WeightFile(_named(tensors, path), told if isinstance(told, dict) else {})
+
+
+def _sorted_out(content: Any, path: Path) -> WeightFile:
+    told: dict[str, Any] = {}
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        for text in _texts(content.get("args")):
+            told = told or read_builder(text)
+        content = content["model"]
+    return WeightFile(_named(content, path), told)
+
+
+def _named(content: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"checkpoint {path} holds no tensors by name; expected a state dict")
+    bad = [name for name, value in content.items() if not isinstance(value, Tensor)]
+    if bad:
+        raise ModelError(
+            f"checkpoint {path} holds more than tensors (first: {str(bad[0])[:60]!r}); expected "
+            "a state dict, or one under the key 'model'"
+        )
+    odd = [name for name, value in content.items() if not _is_whole(value)]
+    if odd:
+        raise ModelError(
+            f"checkpoint {path} holds tensors that are not of real numbers, or have fewer of them "
+            f"than their shape says (first: {str(odd[0])[:60]!r}); get it again"
+        )
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether each number of a tensor is in the file: a few bytes can claim to be terabytes."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        return False
+    size = tensor.numel() * tensor.element_size()
+    return tensor.is_floating_point() and tensor.untyped_storage().nbytes() >= size
+
+
+def read_builder(text: str) -> dict[str, Any]:
+    """Settings from the line that a network was built with; it is read, never run.
+
+    Args:
+        text: such as ``"AsymmetricCroCo3DStereo(dec_num_heads=12, img_size=(512, 512))"``.
+
+    Returns:
+        Keywords with plain values, of nested calls too; nothing for other texts.
+    """
+    if not text.startswith(_BUILDERS) or len(text) > 10_000:
+        return {}
+    try:
+        tree = ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return {}
+    told: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.keyword) and node.arg:
+            try:
+                told[node.arg] = ast.literal_eval(node.value)
+            except ValueError:
+                continue
+    return told
+
+
+def _texts(value: Any, depth: int = 0) -> Iterator[str]:
+    """Texts in settings, however deep."""
+    if isinstance(value, str):
+        yield value
+    if depth > 8:
+        return
+    if isinstance(value, argparse.Namespace | _Inert):
+        value = vars(value)
+    parts: Sequence[Any] = ()
+    if isinstance(value, Mapping):
+        parts = list(value.values())
+    elif isinstance(value, list | tuple):
+        parts = value
+    for part in parts[:1000]:
+        yield from _texts(part, depth + 1)
+
+
+# -- reading files that hold objects, without the objects ------------------------------------------
+
+
+class _Inert:
+    """Stands for an object of any class: takes whatever it is given, and does nothing."""
+
+    def __new__(cls, *given: Any, **named: Any) -> _Inert:
+        return object.__new__(cls)
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        self.__dict__["items"] = list(given)
+
+    def __call__(self, *given: Any, **named: Any) -> _Inert:
+        return _Inert(*given)
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__["state"] = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.__dict__.setdefault("items", []).append(value)
+
+    def append(self, value: Any) -> None:
+        """One more part."""
+        self.__dict__.setdefault("items", []).append(value)
+
+    add = append
+
+    def extend(self, values: Sequence[Any]) -> None:
+        """More parts."""
+        self.__dict__.setdefault("items", []).extend(values)
+
+
+# What a file of tensors is made of; nothing else that a file names is looked up.
+_MADE = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    ("argparse", "Namespace"): argparse.Namespace,
+}
+
+
+def _read_inert(path: Path) -> tuple[WeightFile, list[str]]:
+    foreign: dict[str, None] = {}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if (module, name) in _MADE:
+                return _MADE[module, name]
+            foreign[f"{module}.{name}"] = None
+            return _Inert
+
+    reading = types.ModuleType("inert")
+    reading.Unpickler = Unpickler  # type: ignore[attr-defined]
+    content = torch.load(
+        path, map_location="cpu", pickle_module=reading, weights_only=False, mmap=True
+    )
+    return _sorted_out(content, path), list(foreign)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description="Make a tensors-only file of a DUSt3R or CUT3R checkpoint."
+    )
+    parser.add_argument("checkpoint", help="a .pth file")
+    parser.add_argument("--out", help="file to write [beside it, ending in .safetensors]")
+    parser.add_argument(
+        "--trust", action="store_true", help="also of files with other objects; they are left out"
+    )
+    given = parser.parse_args(arguments)
+    try:
+        target, foreign = convert(given.checkpoint, given.out, trust=given.trust)
+    except VisionMemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    size = math.ceil(target.stat().st_size / 2**20)
+    left = f"; left out: {', '.join(foreign[:5])}" if foreign else ""
+    print(f"wrote {target} ({size} MiB){left}")
+    print(LICENCE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+
 
 DUST3R, CUT3R = "DUSt3R", "CUT3R"
 FAMILIES = (DUST3R, CUT3R)

@@ -1,4 +1,4 @@
-"""Start the learned reconstruction model from the weights of DUSt3R or CUT3R.
+"""Open weights of the learned reconstruction: our own training's, DUSt3R's or CUT3R's.
 
 CUT3R's network is one setting of ours: slots as the only memory, followed all the way. With its
 weights and the defaults here, what is computed is what it computes. DUSt3R compares two images
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
 from vision_mem.models.mem4d.config import (
     SLOT_GATES,
     DecoderConfig,
@@ -31,10 +32,87 @@ from vision_mem.models.mem4d.config import (
     MotionConfig,
     PersistentConfig,
     TransientConfig,
+    config_from_text,
+    named_config,
 )
-from vision_mem.models.mem4d.convert import CUT3R, DUST3R, Plan, depth_of, family_of, plan
+from vision_mem.models.mem4d.convert import (
+    CUT3R,
+    DUST3R,
+    Plan,
+    WeightFile,
+    depth_of,
+    family_of,
+    plan,
+    read_weight_file,
+)
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.weight_file import WeightFile, read_weight_file
+
+SETTINGS = "vision-mem-mem4d"
+"""Name of the settings in the header of a weight file."""
+_RANDOM = "random:"
+_MOST = 2_000_000_000
+
+
+def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
+    """A network, ready for sessions.
+
+    Args:
+        source: a ``.safetensors`` file of ``scripts/train_reconstruction.py``, or ``random:NAME``
+            with a size of ``mem4d_config.SIZES``: random weights, to try things out.
+        device: see ``choose_device``.
+
+    Raises:
+        ModelError: for a file that is missing, damaged, or of another model; one line.
+        InputError: for an unknown size or device.
+    """
+    place = choose_device(device)
+    if str(source).startswith(_RANDOM):
+        name = str(source).removeprefix(_RANDOM)
+        config = named_config(name)
+        torch.manual_seed(0)
+        network = Mem4DNetwork(config)
+        network.model_id = f"mem4d-random-{name}"
+        return network.to(place).eval().requires_grad_(False)
+    path = Path(source)
+    state = read_checkpoint(path)
+    config = config_from_text(_settings_of(path))
+    if config.encoder.layers + config.decoder.layers > 200 or config.size > 4096:
+        raise ModelError(f"{path} describes a model of no sensible size")
+    with torch.device("meta"):
+        network = Mem4DNetwork(config)
+    if sum(math.prod(p.shape) for p in network.parameters()) > _MOST:
+        raise ModelError(f"{path} describes a model of no sensible size")
+    network = network.to_empty(device="cpu")
+    fit_weights(network, {k: v.float() for k, v in state.items()}, f"{path}", "its settings")
+    network.model_id = f"mem4d-{config.fingerprint}#{_digest(network)}"
+    return network.to(place).eval().requires_grad_(False)
+
+
+def _digest(network: torch.nn.Module) -> str:
+    """Eight hexadecimal digits that change when any weight does; single numbers count too."""
+    digest = hashlib.blake2b(digest_size=4)
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().flatten().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _settings_of(path: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    text = None
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as stored:
+                text = (stored.metadata() or {}).get(SETTINGS)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path} is damaged ({type(error).__name__}); get it again") from error
+    if text is None:
+        raise ModelError(
+            f"{path} does not say what it is; expected a .safetensors file written by "
+            "scripts/train_reconstruction.py (checkpoints of CUT3R and DUSt3R: from_checkpoint)"
+        )
+    return text
+
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +218,7 @@ def from_checkpoint(
         torch.manual_seed(_SEED)  # what is new must be the same when a run is continued
         network = Mem4DNetwork(config)
     report = fill(network, file.tensors, sorted_names, path)
-    network.model_id = f"{path.stem}-{config.fingerprint}#{_digest(network, report.loaded)}"
+    network.model_id = f"{path.stem}-{config.fingerprint}#{_digest_of(network, report.loaded)}"
     log.info("loaded %s: %s", network.model_id, report)
     return network.eval().requires_grad_(False).to(place), report
 
@@ -162,7 +240,6 @@ def load_network(model: str, *, gate: str | None = None, device: str = "auto") -
         return from_checkpoint(model, gate=gate, device=device)[0]
     if gate is not None:
         raise InputError(f"model {model!r} has no slots that a gate could hold back; leave it out")
-    from vision_mem.models.mem4d.own_weights import load_mem4d
 
     return load_mem4d(model, device)
 
@@ -369,7 +446,7 @@ def _check_twins(state: Mapping[str, Tensor], found: Plan, path: Path) -> None:
                 )
 
 
-def _digest(network: torch.nn.Module, names: Iterable[str]) -> str:
+def _digest_of(network: torch.nn.Module, names: Iterable[str]) -> str:
     """Eight hexadecimal digits of the values of some parameters."""
     state, digest = network.state_dict(), hashlib.blake2b(digest_size=4)
     for name in names:

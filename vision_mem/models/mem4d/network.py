@@ -66,7 +66,7 @@ class Pose(nn.Module):
         if config.heads.placed:
             self.memory = LastPose(config.decoder.width)
         else:
-            from vision_mem.models.mem4d.pose_memory import PoseMemory
+            from vision_mem.models.mem4d.state_tokens import PoseMemory
 
             self.memory = PoseMemory(config)
 

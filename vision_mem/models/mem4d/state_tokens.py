@@ -1,4 +1,4 @@
-"""Recurrent slots: a fixed number of tokens that follow the stream by a decoder of their own.
+"""State tokens of CUT3R's kind: recurrent slots, and the memory of poses.
 
 Slots and the tokens of a frame advance layer by layer, each looking at the other as it was before
 the layer. What the slots become is a proposal; how far they follow it is decided by the memory
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vision_mem.models.mem4d.config import Mem4DConfig
 from vision_mem.models.mem4d.layers import NORM_EPS, DecoderBlock
-from vision_mem.models.mem4d.protocol import Read
+from vision_mem.models.mem4d.protocol import Encoded, Read
 
 
 def slot_positions(count: int, device: torch.device | str = "cpu") -> Tensor:
@@ -113,3 +113,61 @@ class SlotReader:
         if self._layer != len(self._weights.blocks):
             raise AssertionError(f"only {self._layer} layers of {len(self._weights.blocks)} read")
         return self._weights.proposed(self._slots)
+
+
+_BLOCKS = 2
+
+
+class PoseMemory(nn.Module):
+    """A ``PoseCarry`` of fixed size.
+
+    Args:
+        config: widths and heads of encoder and decoder, ``pose_rows``.
+    """
+
+    def __init__(self, config: Mem4DConfig) -> None:
+        super().__init__()
+        width, heads = config.decoder.width, config.decoder.heads
+        self.width = width
+        self.query = nn.Linear(config.encoder.width, width)
+        self.unknown = nn.Parameter(0.2 * torch.randn(1, 1, width))
+        self.rows = nn.Parameter(0.2 * torch.randn(1, config.pose_rows, 2 * width))
+        self.write_blocks = nn.ModuleList(
+            DecoderBlock(2 * width, heads, config.rope) for _ in range(_BLOCKS)
+        )
+        self.read_blocks = nn.ModuleList(
+            DecoderBlock(2 * width, heads, config.rope) for _ in range(_BLOCKS)
+        )
+
+    def start(self, batch: int) -> Tensor:
+        """``(B, rows, 2 * D)``: the rows as they were learned."""
+        return self.rows.expand(batch, -1, -1)
+
+    def ask(self, state: Tensor, encoded: Encoded) -> Tensor:
+        """The pose token ``(B, 1, D)`` that the rows remember for such an image."""
+        key = self._key(encoded)
+        x = torch.cat([key, self.unknown.to(key.dtype).expand(len(key), -1, -1)], dim=-1)
+        for block in self.read_blocks:
+            x, _ = block(x, [Read(state, state)], None)
+        return x[..., self.width :]
+
+    def write(self, state: Tensor, encoded: Encoded, pose_token: Tensor) -> Tensor:
+        """The rows after a frame.
+
+        Args:
+            state: ``(B, rows, 2 * D)``.
+            encoded: the frame.
+            pose_token: ``(B, 1, D)`` as decoded, after the decoder's norm.
+
+        Returns:
+            ``(B, rows, 2 * D)``.
+        """
+        seen = torch.cat([self._key(encoded), pose_token], dim=-1)
+        for block in self.write_blocks:
+            state, _ = block(state, [Read(seen, seen)], None)
+        return state
+
+    def _key(self, encoded: Encoded) -> Tensor:
+        """``(B, 1, D)``."""
+        out: Tensor = self.query(encoded.features.mean(dim=1, keepdim=True))
+        return out

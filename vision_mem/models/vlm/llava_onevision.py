@@ -10,9 +10,8 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.vlm.chat import Prompt
 from vision_mem.models.vlm.generation import Start
-from vision_mem.models.vlm.network import NetworkVideoModel
+from vision_mem.models.vlm.network import NetworkVideoModel, Prompt
 from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
 from vision_mem.types import Frame
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from vision_mem.reconstruction.learned.records import LearnedResult
 from vision_mem.reconstruction.learned.segments import SegmentConfig, SegmentedSession
-from vision_mem.reconstruction.learned.session import LearnedConfig, LearnedSession
+from vision_mem.reconstruction.learned.session import LearnedConfig, LearnedResult, LearnedSession
 
 __all__ = [
     "LearnedConfig",

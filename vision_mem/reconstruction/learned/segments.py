@@ -24,8 +24,12 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import aligned, made_rigid
 from vision_mem.models.mem4d.protocol import PointNetwork
-from vision_mem.reconstruction.learned.records import LearnedResult
-from vision_mem.reconstruction.learned.session import LOST_FRAMES, LearnedConfig, LearnedSession
+from vision_mem.reconstruction.learned.session import (
+    LOST_FRAMES,
+    LearnedConfig,
+    LearnedResult,
+    LearnedSession,
+)
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, MemoryUsage

@@ -10,7 +10,7 @@ Source: specs/mem4d.md sections 1, 2.8 and 5.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,70 @@ from vision_mem.geometry.poses import made_rigid
 from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
 from vision_mem.reconstruction.dynamic_objects import MovingPoints
 from vision_mem.reconstruction.learned.network_input import Placing
-from vision_mem.reconstruction.learned.records import HEAD, PROCRUSTES, LearnedResult
-from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
-from vision_mem.reconstruction.learned.stream_state import stream_from_state, stream_state
+from vision_mem.reconstruction.learned.stream import (
+    Look,
+    StreamState,
+    advance,
+    stream_from_state,
+    stream_state,
+)
 from vision_mem.reconstruction.learned.structure_bank import Bank
-from vision_mem.reconstruction.records import FIRST, GIVEN, LOST, MOVING, STATIC, UNKNOWN
-from vision_mem.reconstruction.stages import Clock
+from vision_mem.reconstruction.records import (
+    FIRST,
+    GIVEN,
+    LOST,
+    MOVING,
+    STATIC,
+    UNKNOWN,
+    Clock,
+    ReconstructionResult,
+)
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import thin_masks
 from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, MemoryUsage
+
+HEAD, PROCRUSTES = "head", "procrustes"
+"""Sources of poses besides those of every reconstruction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedResult(ReconstructionResult):
+    """One frame as the network sees it.
+
+    Maps are of the small picture that the network works on; ``labels`` are of the frame.
+
+    Attributes:
+        points_self: ``(h, w, 3)`` float32 in this frame's camera; z is depth.
+        points_world: ``(h, w, 3)`` float32 in the world, where things are at this moment.
+        conf_self, conf_world: ``(h, w)`` float32 >= 1.
+        dynamic_prob: ``(h, w)`` float32 in [0, 1].
+        camera: of the small picture: given, or found and steadied over frames.
+        camera_given: whether it was.
+        to_original: ``(2, 3)`` float64 affine from x, y of the small picture to the frame's.
+        stats: bytes and tokens of both memories, attention to each, errors; plain numbers.
+    """
+
+    points_self: NDArray[np.float32]
+    points_world: NDArray[np.float32]
+    conf_self: NDArray[np.float32]
+    conf_world: NDArray[np.float32]
+    dynamic_prob: NDArray[np.float32]
+    camera: Pinhole
+    camera_given: bool
+    to_original: NDArray[np.float64]
+    stats: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def depth(self) -> NDArray[np.float32]:
+        """``(h, w)`` z of the points."""
+        return self.points_self[..., 2]
+
+    @property
+    def sure(self) -> NDArray[np.bool_]:
+        """``(h, w)`` points that are worth keeping: confidence above 1.5, as is the habit."""
+        return np.asarray(self.conf_world > 1.5)
+
 
 POSES = ("auto", "head", "procrustes")
 _FITS, _ENOUGH = 0.05, 0.5

@@ -19,7 +19,7 @@ from vision_mem.evaluation.dataset_files import (
     missing_note,
     no_sequences,
 )
-from vision_mem.evaluation.sot.datasets.mask_truth import mask_sequence
+from vision_mem.evaluation.sot.datasets.truth import mask_sequence
 from vision_mem.evaluation.sot.records import Benchmark
 
 _EXPECTED = (

@@ -18,8 +18,12 @@ from vision_mem.evaluation.dataset_files import (
 )
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.davis import paired_folders
-from vision_mem.evaluation.sot.datasets.mask_truth import boxes_around, mask_sequence
-from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts
+from vision_mem.evaluation.sot.datasets.truth import (
+    boxes_around,
+    check_first,
+    compare_counts,
+    mask_sequence,
+)
 from vision_mem.evaluation.sot.datasets.vot import read_regions
 from vision_mem.evaluation.sot.records import Benchmark, Sequence
 

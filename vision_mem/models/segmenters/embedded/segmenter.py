@@ -20,7 +20,12 @@ from torch import Tensor
 
 from vision_mem.errors import InputError
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.segmenters.embedded.candidates import Candidate, lay_out, read_window
+from vision_mem.models.segmenters.embedded.candidates import (
+    NOTHING,
+    Candidate,
+    lay_out,
+    read_window,
+)
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.frame import EncodedFrame
 from vision_mem.models.segmenters.embedded.grabcut import (
@@ -30,7 +35,6 @@ from vision_mem.models.segmenters.embedded.grabcut import (
 )
 from vision_mem.models.segmenters.embedded.label_propagation import Remembered, find_again, vote
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
-from vision_mem.models.segmenters.embedded.mask_quality import NOTHING
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
 from vision_mem.models.segmenters.embedded.object_state import ObjectState, remembered
 from vision_mem.models.segmenters.embedded.windows import TOKEN_STRIDE, Window, likely_place

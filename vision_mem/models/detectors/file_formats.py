@@ -1,0 +1,551 @@
+"""Detections in files: JSON (COCO, lines), KITTI, TrackR-CNN, MOTChallenge and MOTS text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from natsort import natsorted
+from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.formats.rle import MaskRuns, read_mask
+from vision_mem.models.detectors.coercion import Vocabulary
+
+MOST_LINE = 1 << 26
+"""Characters; a longer line is no detection's."""
+_FIELD_SHOWN = 40
+
+BOX_FORMATS = ("xyxy", "xywh")
+SCORES: Mapping[str, Callable[[float], float]] = {
+    "unit": lambda score: score,
+    "percent": lambda score: score / 100.0,
+    "sigmoid": lambda score: float(1.0 / (1.0 + np.exp(-np.clip(score, -60.0, 60.0)))),
+}
+"""What a file's scores are, and how they become 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object on one frame, as a file says it.
+
+    Attributes:
+        frame: from 0.
+        line: of the file, from 1; 0 where the format has no lines.
+        box: ``(x1, y1, x2, y2)`` pixels, finite, with a size.
+        score: 0 to 1.
+        label: class number.
+        mask: run lengths; or outlines ``(k, 2)`` in pixels, to be drawn at the frame's size.
+        embedding: ``(d,)`` or None.
+    """
+
+    frame: int
+    line: int
+    box: tuple[float, float, float, float]
+    score: float = 1.0
+    label: int = 0
+    mask: MaskRuns | tuple[NDArray[np.float32], ...] | None = None
+    embedding: NDArray[np.float32] | None = None
+
+
+@dataclass
+class Reading:
+    """One pass over a file: how to read it, and what was left out.
+
+    Attributes:
+        path: the file.
+        box_format: ``"xyxy"`` or ``"xywh"``: what the four numbers of a box are.
+        first_frame: number that the file gives to the video's first frame.
+        scores: see ``SCORES``.
+        strict: refuse unusable boxes instead of leaving them out.
+        dropped: boxes left out, by reason.
+    """
+
+    path: Path
+    box_format: str
+    first_frame: int
+    scores: str = "unit"
+    strict: bool = False
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def where(self, line: int) -> str:
+        """The place as messages call it."""
+        return f"{self.path}, line {line}" if line else str(self.path)
+
+    def fail(self, line: int, what: str) -> InputError:
+        """The error for a line."""
+        return InputError(f"{self.where(line)}: {what}")
+
+    def number(self, text: Any, line: int, what: str) -> float:
+        """A number, NaN and infinity included."""
+        try:
+            # float() also takes "1_000" and digits of other scripts, which no tool writes.
+            if isinstance(text, str) and (not text.isascii() or "_" in text):
+                raise ValueError
+            if isinstance(text, bool):
+                raise ValueError
+            return float(text)
+        except (TypeError, ValueError, OverflowError):
+            raise self.fail(line, f"{shown(text)} is not a number; expected {what}") from None
+
+    def whole(self, text: Any, line: int, what: str) -> int:
+        """A whole number, as 3 or 3.0."""
+        value = self.number(text, line, what)
+        if not (abs(value) < 1e15 and value == round(value)):
+            raise self.fail(line, f"{shown(text)} is not a whole number; expected {what}")
+        return int(value)
+
+    def frame(self, text: Any, line: int) -> int:
+        """A frame number, counted from 0.
+
+        Raises:
+            InputError: when it lies before the first frame.
+        """
+        number = self.whole(text, line, "a frame number")
+        if number < self.first_frame:
+            other = f"; if the file counts from {number}, say first={number}" if number >= 0 else ""
+            raise self.fail(
+                line,
+                f"frame {number}, but frames are counted from {self.first_frame} here{other}",
+            )
+        return number - self.first_frame
+
+    def box(self, values: Any, line: int) -> tuple[float, float, float, float] | None:
+        """Corners of a box; None for one that is left out.
+
+        Raises:
+            InputError: for corners the wrong way round, and with ``strict`` for all that cannot be
+                used.
+        """
+        a, b, c, d = (self.number(v, line, "four numbers for a box") for v in values)
+        if self.box_format == "xywh":
+            c, d = a + c, b + d
+        with np.errstate(over="ignore"):  # judged as it will be kept, in single precision
+            kept = np.array((a, b, c, d)).astype(np.float32)
+        if not np.isfinite(kept).all():
+            self._leave_out("not finite", line, values)
+            return None
+        if kept[2] > kept[0] and kept[3] > kept[1]:
+            return a, b, c, d
+        if self.box_format == "xyxy":
+            raise self.fail(
+                line,
+                f"box {a:g} {b:g} {c:g} {d:g} has its right or bottom edge before its left or top "
+                "one; expected x1 y1 x2 y2. If the columns are left, top, width and height, say "
+                "box=xywh",
+            )
+        self._leave_out("without size", line, values)
+        return None
+
+    def _leave_out(self, reason: str, line: int, values: Any) -> None:
+        if self.strict:
+            raise self.fail(line, f"box {' '.join(map(str, values))} is {reason}")
+        self.dropped[reason] += 1
+
+    def score(self, text: Any, line: int) -> float:
+        """A score, 0 to 1.
+
+        Raises:
+            InputError: for one that is not, with what may help.
+        """
+        value = self.number(text, line, "a score")
+        score = SCORES[self.scores](value)
+        if not -1e-3 <= score <= 1 + 1e-3:  # NaN fails too
+            raise self.fail(
+                line,
+                f"score {value:g}; expected 0 to 1. For percentages say scores=percent, for "
+                "logits scores=sigmoid",
+            )
+        return min(max(score, 0.0), 1.0)
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it, cut to a length."""
+    text = repr(value)
+    return text if len(text) <= _FIELD_SHOWN else text[: _FIELD_SHOWN - 3] + "..."
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1.
+
+    UTF-8, or UTF-16 where it says so; other bytes become replacement signs.
+
+    Raises:
+        InputError: no such file, not readable, or a line no text file has.
+    """
+    try:
+        with path.open("rb") as file:
+            # Files written by "> file" in some shells of Windows are UTF-16.
+            wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        encoding = "utf-16" if wide else "utf-8-sig"
+        with path.open(encoding=encoding, errors="replace") as text:
+            number = 0
+            while line := text.readline(MOST_LINE):
+                number += 1
+                if len(line) == MOST_LINE:
+                    raise InputError(f"{path}, line {number}: too long for a file of detections")
+                if line.strip():
+                    yield number, line.strip()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path of the detections") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; expected a file of detections") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}") from None
+
+
+_MOST_BYTES = 1 << 30
+
+
+def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[Found]:
+    """COCO JSON: annotations with their images and categories, or a list of results.
+
+    With ``images``, frames are their ``frame_id`` or ``frame_index`` where they have one, else
+    their place in the order of their file names. In a list of results ``image_id`` is the frame's
+    number. Crowd regions are passed over; scores are 1 where there are none.
+
+    Args:
+        reading: how to read the file.
+        vocabulary: the categories' words are added.
+
+    Raises:
+        InputError: a file that is not JSON, or not COCO's.
+    """
+    content = _load(reading)
+    frames = None
+    if isinstance(content, Mapping):
+        frames = _frames(reading, content.get("images"))
+        for each in _objects(reading, content.get("categories", []), "categories"):
+            number = reading.whole(each.get("id"), 0, "a category's id")
+            vocabulary.add(number, str(each.get("name", number)))
+        content = content.get("annotations")
+    for index, each in enumerate(_objects(reading, content, "annotations")):
+        if each.get("iscrowd"):
+            continue
+        place = f"annotation {index}"
+        if frames is None:
+            frame = reading.frame(each.get("image_id"), 0)
+        else:
+            try:
+                frame = frames[each.get("image_id")]
+            except (KeyError, TypeError):
+                raise reading.fail(
+                    0, f"{place} belongs to image {shown(each.get('image_id'))}, which is not there"
+                ) from None
+        found = _found(reading, each, frame, 0, vocabulary)
+        if found is not None:
+            yield found
+
+
+def _load(reading: Reading) -> Any:
+    path = reading.path
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise InputError(f"{path} has {size >> 20} MB; expected at most {_MOST_BYTES >> 20}")
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path of the detections") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)[:100]
+
+
+def _objects(reading: Reading, content: Any, what: str) -> Sequence[Mapping[str, Any]]:
+    if isinstance(content, list) and all(isinstance(each, Mapping) for each in content):
+        return content
+    raise reading.fail(0, f"{what} are {shown(content)}; expected a list of objects, as COCO has")
+
+
+def _frames(reading: Reading, images: Any) -> dict[Any, int]:
+    """Frame, from 0, of each image's id."""
+    known = list(_objects(reading, images, "images"))
+    for key in ("frame_id", "frame_index"):
+        if known and all(key in image for image in known):
+            return {_key(image): reading.frame(image[key], 0) for image in known}
+    if all("file_name" in image for image in known):
+        known = natsorted(known, key=lambda image: str(image["file_name"]))
+    return {_key(image): place for place, image in enumerate(known)}
+
+
+def _key(image: Mapping[str, Any]) -> Any:
+    identity = image.get("id")
+    return identity if isinstance(identity, (int, str)) else shown(identity)
+
+
+def read_jsonl(
+    reading: Reading, vocabulary: Vocabulary
+) -> Iterator[tuple[int, int, Mapping[str, Any], list[Found]]]:
+    """JSON lines: a frame a line, or an object a line.
+
+    A line with ``boxes`` is a recording's (``Recorder``); one with ``objects`` is of the masks
+    that ``vision-mem`` writes; others are single results as COCO has them, with ``frame`` or
+    ``image_id``.
+
+    Yields:
+        Frame from 0, line number, the line's content, and the objects; a recording's objects are
+        left to the caller.
+
+    Raises:
+        InputError: with file and line number.
+    """
+    for line, text in lines_of(reading.path):
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise reading.fail(line, f"not JSON: {_reason(error)}") from None
+        if not isinstance(content, Mapping):
+            raise reading.fail(line, f"{shown(content)}; expected an object: {{...}}")
+        number = content.get("frame", content.get("image_id"))
+        if number is None:
+            raise reading.fail(line, f"no frame number in {shown(text)}; expected 'frame'")
+        frame = reading.frame(number, line)
+        found: list[Found | None] = []
+        if "objects" in content:
+            for each in _objects(reading, content["objects"], f"line {line}: objects"):
+                found.append(_found(reading, each, frame, line, vocabulary))
+        elif "boxes" not in content and "answer" not in content:
+            found.append(_found(reading, content, frame, line, vocabulary))
+        yield frame, line, content, [each for each in found if each is not None]
+
+
+def _found(
+    reading: Reading, each: Mapping[str, Any], frame: int, line: int, vocabulary: Vocabulary
+) -> Found | None:
+    """One object as COCO describes it; None when its box cannot be used."""
+    mask = _mask(reading, each.get("segmentation"), line)
+    given = each.get("bbox", each.get("box"))
+    box: tuple[float, float, float, float] | None
+    if given is not None:
+        if not isinstance(given, list) or len(given) != 4:
+            raise reading.fail(line, f"a box is {shown(given)}; expected four numbers")
+        box = reading.box(given, line)
+    elif isinstance(mask, MaskRuns):
+        x1, y1, x2, y2 = (float(edge) for edge in mask.boxes()[0])
+        box = (x1, y1, x2, y2) if x2 > x1 else None
+    elif mask:
+        low = np.concatenate(mask).min(axis=0)
+        high = np.concatenate(mask).max(axis=0)
+        box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+        box = box if (high > low).all() else None
+    else:
+        raise reading.fail(line, f"no box in {shown(dict(each))}; expected 'bbox'")
+    score = reading.score(each.get("score", 1.0), line)
+    word = each.get("category_id", each.get("label", each.get("name", 0)))
+    if isinstance(word, str):
+        label = vocabulary.number(word)
+    else:
+        label = reading.whole(word, line, "a class number or word")
+    return None if box is None else Found(frame, line, box, score, label, mask)
+
+
+def _mask(
+    reading: Reading, given: Any, line: int
+) -> MaskRuns | tuple[NDArray[np.float32], ...] | None:
+    """COCO's segmentation: run lengths or outlines."""
+    if given is None or given == []:
+        return None
+    try:
+        if isinstance(given, Mapping):
+            height, width = given["size"]
+            counts = given["counts"]
+            if not isinstance(counts, (str, list)):
+                raise ValueError("counts that are neither text nor numbers")
+            return read_mask(counts, (int(height), int(width)))
+        with np.errstate(over="ignore"):
+            outlines = tuple(np.array(each, np.float32).reshape(-1, 2) for each in given)
+        if any(len(each) < 3 or not np.isfinite(each).all() for each in outlines):
+            raise ValueError("an outline without three finite corners")
+        return outlines
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise reading.fail(line, f"a mask that cannot be read: {error}") from None
+
+
+KITTI_NAMES = {1: "car", 2: "pedestrian"}
+LABEL_NAMES = {
+    **KITTI_NAMES,
+    3: "van",
+    4: "truck",
+    5: "person_sitting",
+    6: "cyclist",
+    7: "tram",
+    8: "misc",
+}
+MOT_NAMES = {
+    **KITTI_NAMES,
+    3: "person on vehicle",
+    4: "bicycle",
+    5: "motorbike",
+    6: "non-motorised vehicle",
+    7: "static person",
+    8: "distractor",
+    9: "occluder",
+    10: "occluder on the ground",
+    11: "occluder full",
+    12: "reflection",
+    13: "crowd",
+}
+# MOT16 to MOT20 number them 1 pedestrian, 2 person on vehicle, 3 car; the others as above.
+_MOT_CLASS = {1: 2, 2: 3, 3: 1}
+_IGNORE = 10
+"""Class of the regions in MOTS truth that do not count."""
+
+
+def _too_few(reading: Reading, line: int, fields: list[str], least: int, wanted: str) -> InputError:
+    count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+    return reading.fail(line, f"{count} in {shown(' '.join(fields))}; expected {least}: {wanted}")
+
+
+def read_kitti(reading: Reading) -> Iterator[Found]:
+    """TrackR-CNN's detections, and those of Seg2Track's KITTI form.
+
+    ``frame x1 y1 x2 y2 score class [height width rle [embedding ...]]``, spaces, frames from 0.
+
+    Raises:
+        InputError: with file and line number.
+    """
+    for line, text in lines_of(reading.path):
+        fields = text.split()
+        if len(fields) < 7:
+            wanted = "frame x1 y1 x2 y2 score class"
+            raise _too_few(reading, line, fields, 7, wanted)
+        frame = reading.frame(fields[0], line)
+        box = reading.box(fields[1:5], line)
+        score = reading.score(fields[5], line)
+        label = reading.whole(fields[6], line, "a class number")
+        if box is None:
+            continue
+        runs = embedding = None
+        if len(fields) > 9:
+            runs = _runs(reading, line, fields[7:10])
+            _check_inside(reading, line, box, runs)
+            if len(fields) > 10:
+                values = [reading.number(f, line, "an embedding") for f in fields[10:]]
+                with np.errstate(over="ignore"):
+                    embedding = np.array(values).astype(np.float32)
+        yield Found(frame, line, box, score, label, runs, embedding)
+
+
+def _check_inside(
+    reading: Reading, line: int, box: tuple[float, float, float, float], runs: MaskRuns
+) -> None:
+    """Left, top, width and height often pass for corners, and the other way round."""
+    height, width = runs.size
+    if box[0] > width or box[1] > height or box[2] > 1.5 * width or box[3] > 1.5 * height:
+        other = "xywh" if reading.box_format == "xyxy" else "xyxy"
+        raise reading.fail(
+            line,
+            f"the box reaches to {box[2]:g}, {box[3]:g} in an image of {width}x{height}; read as "
+            f"{reading.box_format}: say box={other} if that is what the columns are",
+        )
+
+
+def read_kitti_label(reading: Reading) -> Iterator[Found]:
+    """KITTI's tracking labels (``label_02``) and results.
+
+    ``frame id type truncated occluded alpha x1 y1 x2 y2`` and seven numbers of the 3D box, then
+    perhaps a score. Regions called ``DontCare`` are passed over.
+
+    Raises:
+        InputError: with file and line number.
+    """
+    numbers = {name: number for number, name in LABEL_NAMES.items()}
+    numbers["person"] = numbers["person_sitting"]
+    for line, text in lines_of(reading.path):
+        fields = text.split()
+        if len(fields) < 10:
+            wanted = "frame id type truncated occluded alpha x1 y1 x2 y2"
+            raise _too_few(reading, line, fields, 10, wanted)
+        kind = fields[2].lower()
+        if kind == "dontcare":
+            continue
+        if kind not in numbers:
+            expected = ", ".join(name.capitalize() for name in LABEL_NAMES.values())
+            raise reading.fail(line, f"type {shown(fields[2])}; expected one of {expected}")
+        frame = reading.frame(fields[0], line)
+        box = reading.box(fields[6:10], line)
+        score = reading.score(fields[17], line) if len(fields) > 17 else 1.0
+        if box is not None:
+            yield Found(frame, line, box, score, numbers[kind])
+
+
+def read_mot(reading: Reading) -> Iterator[Found]:
+    """MOTChallenge's ``det.txt`` and ``gt.txt``.
+
+    ``frame,id,left,top,width,height,score[,class,visibility | ,x,y,z]``, frames from 1, commas or
+    spaces. Identities are not used. Where the seventh field is -1 on every line it says nothing,
+    and all scores are 1. In truth of MOT16 to MOT20 (nine fields) lines whose seventh field is 0
+    do not count and are passed over.
+
+    Raises:
+        InputError: with file and line number.
+    """
+    rows = []
+    for line, text in lines_of(reading.path):
+        fields = [field.strip() for field in text.split(",")] if "," in text else text.split()
+        if len(fields) < 7:
+            wanted = "frame,id,left,top,width,height,score"
+            raise _too_few(reading, line, fields, 7, wanted)
+        frame = reading.frame(fields[0], line)
+        box = reading.box(fields[2:6], line)
+        truth = len(fields) == 9 and fields[7] not in ("-1", "-1.0")
+        label = reading.whole(fields[7], line, "a class number") if truth else 1
+        if box is None or (truth and reading.number(fields[6], line, "0 or 1") == 0):
+            continue
+        rows.append((line, frame, box, fields[6], _MOT_CLASS.get(label, label)))
+    unset = all(score in ("-1", "-1.0") for *_, score, _ in rows)
+    for line, frame, box, score, label in rows:
+        yield Found(frame, line, box, 1.0 if unset else reading.score(score, line), label)
+
+
+def read_mots(reading: Reading) -> Iterator[Found]:
+    """Truth and results of KITTI MOTS (frames from 0) and MOTS Challenge (frames from 1).
+
+    ``frame id class height width rle``. Boxes are the bounds of the masks; empty masks and regions
+    to be ignored (class 10) are passed over.
+
+    Raises:
+        InputError: with file and line number.
+    """
+    for line, text in lines_of(reading.path):
+        fields = text.split()
+        if len(fields) != 6:
+            wanted = "frame id class height width rle"
+            raise _too_few(reading, line, fields, 6, wanted)
+        frame = reading.frame(fields[0], line)
+        label = reading.whole(fields[2], line, "a class number")
+        runs = _runs(reading, line, fields[3:])
+        x1, y1, x2, y2 = (float(edge) for edge in runs.boxes()[0])
+        if label != _IGNORE and x2 > x1:
+            yield Found(frame, line, (x1, y1, x2, y2), 1.0, label, runs)
+
+
+def _runs(reading: Reading, line: int, fields: list[str]) -> MaskRuns:
+    height = reading.whole(fields[0], line, "the image's height")
+    width = reading.whole(fields[1], line, "the image's width")
+    try:
+        return read_mask(fields[2], (height, width))
+    except ValueError as error:
+        raise reading.fail(line, f"a mask that cannot be read: {error}") from None
+
+
+NAMES: Mapping[str, Mapping[int, str]] = {
+    "kitti": KITTI_NAMES,
+    "label": LABEL_NAMES,
+    "mot": MOT_NAMES,
+    "mots": KITTI_NAMES,
+    "mots-challenge": KITTI_NAMES,
+}
+"""Words for the class numbers of each format."""
