@@ -44,10 +44,8 @@ def test_text_conventions(box, counted, official):
     np.testing.assert_array_equal(together, [official, official])
 
 
-def test_extents_clip_scale():
+def test_extents_and_clipping():
     np.testing.assert_array_equal(boxes.extent_to_box((3, 4, 12, 23)), (3, 4, 13, 24))
     np.testing.assert_array_equal(boxes.extent_to_box((0, 0, 0, 0)), np.zeros(4))
     np.testing.assert_array_equal(boxes.clip_box((-5, 2, 90, 70), 50, 80), (0, 2, 80, 50))
     assert boxes.is_empty(boxes.clip_box((90, 2, 95, 70), 50, 80))
-    scaled = boxes.scale_box((10, 10, 20, 20), (100, 200), (50, 400))
-    np.testing.assert_array_equal(scaled, (20, 5, 40, 10))

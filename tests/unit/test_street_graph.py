@@ -11,9 +11,7 @@ from vision_mem.formats.touchdown import StreetRoute
 from vision_mem.vln.action_spaces import follow_path, make_navigator
 from vision_mem.vln.graph import (
     StreetGraph,
-    centre_heading,
     nearest_heading,
-    panorama_shift,
     to_degrees,
     to_metres,
     turn_between,
@@ -39,16 +37,6 @@ def test_metres_and_degrees() -> None:
     back = to_metres(*to_degrees(at, (40.73, -73.99)))
     # A street map's own origin is its mean, here the first place.
     assert np.abs(back - at).max() < 0.01
-
-
-def test_panoramas_are_turned_so_that_the_heading_is_in_the_middle() -> None:
-    assert panorama_shift(117, 117) == 157.5
-    assert panorama_shift(0, 270) == 247.5
-    panorama = np.arange(720)[None, :, None]
-    for yaw, heading in ((117.0, 117.0), (117.0, 297.0), (0.0, 45.0)):
-        middle = int(centre_heading(panorama, yaw, heading)[0, 360, 0])
-        # The reference: column 22.5 degrees looks along the panorama's yaw.
-        assert middle == int(2 * (heading - yaw + 22.5)) % 720
 
 
 def test_distances_by_hand() -> None:

@@ -61,24 +61,6 @@ def clip_box(box: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
     return np.clip(b, 0, limit).astype(np.float32)
 
 
-def scale_box(
-    box: ArrayLike, from_size: tuple[int, int], to_size: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Carry a box from one image size to another.
-
-    Args:
-        box: ``(..., 4)`` boxes.
-        from_size: ``(height, width)`` the box is given in.
-        to_size: ``(height, width)`` to express it in.
-
-    Returns:
-        ``(..., 4)`` float64.
-    """
-    y, x = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    scaled: NDArray[np.float64] = np.asarray(box, dtype=np.float64) * np.array([x, y, x, y])
-    return scaled
-
-
 def extent_to_box(extent: ArrayLike) -> NDArray[np.float32]:
     """Turn inclusive pixel extents into boxes with exclusive right and bottom.
 

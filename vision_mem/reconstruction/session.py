@@ -181,10 +181,6 @@ class ReconstructionSession:
         """Triangles through the smoothed static map."""
         return mesh_of(self.static_map())
 
-    def recent_dynamics(self) -> tuple[MovingPoints, ...]:
-        """Moving points of the last frames, the oldest first."""
-        return self._dynamics.recent
-
     def usage(self) -> MemoryUsage:
         """What is held between frames, to the byte."""
         parts = {

@@ -285,18 +285,3 @@ def panorama_shift(yaw: float, heading: float) -> float:
         ``157.5 + yaw - heading``, in [0, 360).
     """
     return (157.5 + yaw - heading) % 360.0
-
-
-def centre_heading(panorama: NDArray[Any], yaw: float, heading: float) -> NDArray[Any]:
-    """Turn a panorama so that a heading is in its middle column.
-
-    Args:
-        panorama: ``(H, W, ...)`` of 360 degrees.
-        yaw: of the panorama, degrees.
-        heading: degrees.
-
-    Returns:
-        The same shape.
-    """
-    columns = int(panorama.shape[1] * panorama_shift(yaw, heading) / 360.0)
-    return np.roll(panorama, columns, axis=1)
