@@ -16,7 +16,7 @@ from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
-    from vision_mem.evaluation.engine.run import Place
+    from vision_mem.evaluation.engine.run import Workplace
     from vision_mem.evaluation.engine.runner import Job, MakeSession
     from vision_mem.evaluation.mots.job import FramesOf, MotsWorker
     from vision_mem.models.detectors import Detector
@@ -102,7 +102,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What to run, whichever family of benchmarks it is.
 
     Attributes:
@@ -159,10 +159,10 @@ class MakeMots:
         if segmenter.traits.parallel:
             use_threads(1)  # objects share the cores, not the layers of one object
         session = MotsSession(segmenter, self.config, self.request.threads)
-        return MotsWorker(session, OpenDetector(self.detect, device, self.request.precision))
+        return MotsWorker(session, DetectorOpener(self.detect, device, self.request.precision))
 
 
-class OpenDetector:
+class DetectorOpener:
     """Opens detectors of a worker; a network is loaded once, and first of all."""
 
     def __init__(self, word: str, device: str, precision: str) -> None:
@@ -200,15 +200,15 @@ def shard_of(request: Request) -> tuple[int, int] | None:
     return None if request.shard is None else parse_shard(request.shard)
 
 
-def place_of(request: Request) -> Place:
+def place_of(request: Request) -> Workplace:
     """Where to run."""
-    from vision_mem.evaluation.engine.run import Place
+    from vision_mem.evaluation.engine.run import Workplace
 
     devices = tuple(name.strip() for name in request.devices.split(","))
-    return Place(devices, request.workers, request.ray)
+    return Workplace(devices, request.workers, request.ray)
 
 
-def plan_prompted(request: Request) -> Plan:
+def plan_prompted(request: Request) -> EvaluationPlan:
     """Benchmarks of one object, or given masks, followed from the first frame."""
     # torch takes seconds to import; help and misspelled options should not wait for it.
     from vision_mem.evaluation.engine.run import sum_up
@@ -236,14 +236,14 @@ def plan_prompted(request: Request) -> Plan:
         for sequence in chosen
     ]
     tracker = f"{Path(preset).stem} {Path(request.model).name}"
-    return Plan(
+    return EvaluationPlan(
         benchmark.key, benchmark.title, benchmark.notes, preset,
         {"init": request.init, **asdict(config)}, jobs, MakeTracker(request, config),
         partial(sum_up, benchmark), tracker,
     )  # fmt: skip
 
 
-def plan_detected(request: Request) -> Plan:
+def plan_detected(request: Request) -> EvaluationPlan:
     """Benchmarks of many objects that a detector finds."""
     from vision_mem.evaluation.mots import open_mot_benchmark
     from vision_mem.evaluation.mots.detections import PUBLIC, TRUTH, detector_word
@@ -287,7 +287,7 @@ def plan_detected(request: Request) -> Plan:
     kind = detect.partition(":")[0]
     shown = kind if kind in _OF_SEQUENCES else detect
     tracker = f"{Path(preset).stem} {Path(request.model).name} {shown}"
-    return Plan(
+    return EvaluationPlan(
         benchmark.key, benchmark.title, benchmark.notes, preset, identity, jobs,
         MakeMots(request, config, detect), partial(sum_up_tracks, benchmark), tracker,
         "detecting and reading files",

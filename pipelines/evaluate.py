@@ -15,7 +15,14 @@ from vision_mem.errors import InputError
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 
-from .benchmarks import Plan, Request, place_of, plan_detected, plan_prompted, shard_of
+from .benchmarks import (
+    EvaluationPlan,
+    Request,
+    place_of,
+    plan_detected,
+    plan_prompted,
+    shard_of,
+)
 from .options import Changes, Compile, ModelConfig, Quiet
 from .questions import plan_answers
 
@@ -161,13 +168,15 @@ def main(
     return carry_out(request, _family(dataset)(request))
 
 
-def _family(dataset: str) -> Callable[[Request], Plan]:
+def _family(dataset: str) -> Callable[[Request], EvaluationPlan]:
     """What plans a benchmark; other kinds of benchmark bring their keys here."""
     from vision_mem.evaluation.mots import MOT_BENCHMARKS
     from vision_mem.evaluation.sot.datasets.open import BENCHMARKS
     from vision_mem.evaluation.videoqa import VIDEOQA_SETS
 
-    families: dict[str, Callable[[Request], Plan]] = dict.fromkeys(BENCHMARKS, plan_prompted)
+    families: dict[str, Callable[[Request], EvaluationPlan]] = dict.fromkeys(
+        BENCHMARKS, plan_prompted
+    )
     families |= dict.fromkeys(MOT_BENCHMARKS, plan_detected)
     families |= dict.fromkeys(VIDEOQA_SETS, plan_answers)
     if dataset.partition(":")[0] in SCENES:
@@ -181,7 +190,7 @@ def _family(dataset: str) -> Callable[[Request], Plan]:
     return families[dataset]
 
 
-def carry_out(request: Request, plan: Plan) -> int:
+def carry_out(request: Request, plan: EvaluationPlan) -> int:
     """Run what is left, and sum up what is there."""
     from vision_mem.evaluation.engine.folder import EvaluationFolder
     from vision_mem.evaluation.engine.run import evaluate

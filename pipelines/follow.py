@@ -41,7 +41,7 @@ class Followed(Protocol[Co]):
         """Write the state to one file."""
 
 
-class Counts(Protocol[Contra]):
+class RunCounts(Protocol[Contra]):
     """What is counted over a run, and survives it; see ``report.Tally``."""
 
     frames: int
@@ -63,7 +63,7 @@ def follow(
     session: Followed[SomeResult],
     sinks: Sequence[Sink[SomeResult]],
     folder: RunFolder,
-    tally: Counts[SomeResult],
+    tally: RunCounts[SomeResult],
     snapshot_every: int = 300,
     *,
     remarks: Mapping[str, Any] | None = None,
@@ -199,7 +199,7 @@ class Prompted:
         return result
 
 
-def _say(tally: Counts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
     for line in tally.lines():
         print(line)
     print(f"memory held: {megabytes(usage.bytes)}")

@@ -39,7 +39,7 @@ def is_street_graph(source: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StreetSights:
     """What is to be seen on streets.
 
     Attributes:
@@ -55,7 +55,7 @@ class Seen:
     words: bool
 
 
-def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> Seen:
+def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> StreetSights:
     """Read a file of sights: words as JSON lines, or features of panoramas as ``.npz``.
 
     Args:
@@ -73,13 +73,13 @@ def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> Seen:
 
     if path is None or path.suffix.lower() != ".npz":
         words = None if path is None else read_sight_words(path)
-        return Seen(WordWorld(graph, words), word_vector, ENCODER, True)
+        return StreetSights(WordWorld(graph, words), word_vector, ENCODER, True)
     found = read_panorama_features(path)
     world = FeatureWorld(graph, found, field=360.0 if around else 240.0)
     encode: Encode | None = word_vector if found.encoder == ENCODER else None
     if found.encoder.startswith("words#"):
         encode = _encoder_of(found.encoder, found.features.shape[2])
-    return Seen(world, encode, found.encoder, False)
+    return StreetSights(world, encode, found.encoder, False)
 
 
 def _encoder_of(encoder: str, width: int) -> Encode | None:

@@ -60,7 +60,7 @@ from .options import (
 
 
 @dataclass(frozen=True)
-class Options:
+class MotsOptions:
     """What makes a run what it is; ``--resume`` takes it from the record of the run."""
 
     detect: Sequence[str] = ("motion",)
@@ -157,7 +157,7 @@ def main(
     from vision_mem.mots import MotsConfig, MotsSession
 
     folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
-    options = take_options(Options, given, folder.recorded("options") if resume else None)
+    options = take_options(MotsOptions, given, folder.recorded("options") if resume else None)
     if snapshot_every < 0:
         raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
     names = check_names([name.strip() for name in options.save.split(",") if name.strip()])
@@ -239,7 +239,7 @@ def _listed(words: str | None) -> list[str]:
     return [word.strip() for word in (words or "").split(",") if word.strip()]
 
 
-def _whole(source: str, options: Options) -> SourceInfo:
+def _whole(source: str, options: MotsOptions) -> SourceInfo:
     """The whole source: files of detections speak of all its frames."""
     opened = open_source(source, decoder=options.decoder)
     try:
@@ -251,7 +251,7 @@ def _whole(source: str, options: Options) -> SourceInfo:
 class _Excerpts:
     """Parts of a file, for what must be shown more than once."""
 
-    def __init__(self, source: str, options: Options) -> None:
+    def __init__(self, source: str, options: MotsOptions) -> None:
         self._source, self._options = source, options
 
     def __call__(self, begin: int, end: int) -> Iterable[Frame]:
@@ -263,7 +263,7 @@ class _Excerpts:
             yield from frames
 
 
-def _remark(done: MotsTally, skipped: int, options: Options) -> None:
+def _remark(done: MotsTally, skipped: int, options: MotsOptions) -> None:
     if skipped:
         print(f"the detector was too slow for {count(skipped, 'frame')}, which it left out")
     if not done.objects:

@@ -22,7 +22,7 @@ from vision_mem.reconstruction.learned import (
 )
 from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.records import LOST, MOVING, STATIC
-from vision_mem.sinks.scene import Scene
+from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.open import open_source
 from vision_mem.sources.rgbd import open_rgbd
@@ -102,7 +102,7 @@ class Picturing:
         kept = config.persistent
         self._ask = kept.kind == "slots" and kept.slot_gate == "static" and not config.heads.mask
 
-    def step(self, frame: Frame | RgbdFrame) -> Scene:
+    def step(self, frame: Frame | RgbdFrame) -> SceneFrame:
         """Look at the next frame."""
         camera = None
         if isinstance(frame, RgbdFrame):
@@ -114,7 +114,7 @@ class Picturing:
         found = self._learned.step(frame, masks, camera=camera, update=not self._ask)
         seen = self._seen(frame, found)
         moving = found.dynamic_prob >= self._learned.config.moving
-        scene = Scene(seen, self._session.step(seen, moving if moving.any() else None))
+        scene = SceneFrame(seen, self._session.step(seen, moving if moving.any() else None))
         began = tuple(event for event in found.events if event.kind == "segment")
         if self._ask:
             placing = Placing.of(frame.size, self._learned.network.config)

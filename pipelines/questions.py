@@ -13,10 +13,10 @@ from vision_mem.errors import InputError
 from vision_mem.models import use_threads
 from vision_mem.runs.tally import count
 
-from .benchmarks import Plan, Request, shard_of
+from .benchmarks import EvaluationPlan, Request, shard_of
 
 if TYPE_CHECKING:
-    from vision_mem.evaluation.videoqa.frame_protocol import Protocol
+    from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
     from vision_mem.evaluation.videoqa.job import VideoQaWorker
     from vision_mem.videoqa import VideoQaConfig
 
@@ -43,7 +43,7 @@ class MakeWatcher:
         return VideoQaWorker.around(model, self.config)
 
 
-def plan_answers(request: Request) -> Plan:
+def plan_answers(request: Request) -> EvaluationPlan:
     """Sets of questions about videos."""
     # torch takes seconds to import; help and misspelled options should not wait for it.
     from vision_mem.evaluation.videoqa.job import plan_questions, usual_protocol
@@ -78,14 +78,14 @@ def plan_answers(request: Request) -> Plan:
         limit=request.limit, shard=shard_of(request), protocol=protocol,
     )  # fmt: skip
     identity = {**run.identity, "series": series, **asdict(config)}
-    return Plan(
+    return EvaluationPlan(
         run.benchmark.key, run.benchmark.title, run.benchmark.notes, preset, identity, run.jobs,
         MakeWatcher(request, config), run.sum_up, f"{Path(preset).stem} {Path(request.model).name}",
         "reading files and answering",
     )  # fmt: skip
 
 
-def _changed(protocol: Protocol, words: Sequence[str]) -> Protocol:
+def _changed(protocol: FrameProtocol, words: Sequence[str]) -> FrameProtocol:
     """The protocol with what --ask says."""
     known = {each.name: getattr(protocol, each.name) for each in fields(protocol)}
     changes: dict[str, Any] = {}

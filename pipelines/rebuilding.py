@@ -20,7 +20,7 @@ from vision_mem.geometry.poses import inverse, transform
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
-from vision_mem.sinks.scene import Scene
+from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sinks.scene_table import COLUMNS, FOLLOWED, SceneTally
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.rgbd_frame import RgbdFrame
@@ -56,11 +56,11 @@ class Rebuilding:
         self._session, self._masks, self._track = session, masks, track_poses
         self.snapshot = session.snapshot
 
-    def step(self, frame: Any) -> Scene:
+    def step(self, frame: Any) -> SceneFrame:
         """Look at the next frame."""
         given: RgbdFrame = frame.without_pose() if self._track else frame
         masks = None if self._masks is None else self._masks.at(given.index, given.size)
-        return Scene(given, self._session.step(given, masks))
+        return SceneFrame(given, self._session.step(given, masks))
 
     def usage(self) -> MemoryUsage:
         """What is held now."""
@@ -81,7 +81,7 @@ class Samples:
     def open(self, info: SourceInfo) -> None:
         """Nothing to open."""
 
-    def write(self, frame: Frame, result: Scene) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
         """Draw the frame if it is wanted."""
         if result.frame_index in self._wanted:
             picture = self._painter.draw(result.frame, result.found)
@@ -125,7 +125,7 @@ class Products:
         stem: str,
         preset: str,
         recording: Callable[[], Mapping[int, Any]],
-        truth: Truth | None,
+        truth: RoomTruth | None,
         rerun: RerunScene | None,
         memory: Path | None,
     ) -> None:
@@ -138,7 +138,7 @@ class Products:
     def open(self, info: SourceInfo) -> None:
         """Nothing to open."""
 
-    def write(self, frame: Frame, result: Scene) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
         """Nothing a frame."""
 
     def close(self) -> None:
@@ -264,7 +264,7 @@ def compared(tally: SceneTally, recorded: Mapping[int, Any]) -> PathErrors | Non
 # -- a recording without download --------------------------------------------------------------
 
 
-class Truth:
+class RoomTruth:
     """A generated room: writes the recording, and compares what was found with the truth.
 
     Args:
@@ -289,7 +289,7 @@ class Truth:
         """Start filming once more."""
         self._frames = iter(self.stream)
 
-    def write(self, frame: Frame, result: Scene) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
         """Count right and wrong pixels of one frame."""
         for true in self._frames:
             if true.frame.index == result.frame_index:

@@ -38,7 +38,7 @@ from .options import (
 
 
 @dataclass(frozen=True)
-class Options:
+class ReconstructOptions:
     """What makes a run what it is; ``--resume`` takes it from the record of the run."""
 
     layout: str | None = None
@@ -105,7 +105,7 @@ def main(
     out: ResultsFolder = None,
     save: Annotated[
         str | None,
-        typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{Options.save}]."),
+        typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{ReconstructOptions.save}]."),
     ] = None,
     save_memory: Annotated[
         Path | None, typer.Option(help="Keep both memories in this file at the end.")
@@ -131,14 +131,23 @@ def main(
     from vision_mem.sinks.rerun import RerunScene
     from vision_mem.sources.motion_masks import MovingMasks
 
-    from .rebuilding import Products, Rebuilding, Samples, Truth, choose_samples, generated_seed
+    from .rebuilding import (
+        Products,
+        Rebuilding,
+        RoomTruth,
+        Samples,
+        choose_samples,
+        generated_seed,
+    )
 
     seed = generated_seed(source)
     folder = RunFolder(
         out or default_folder(source.replace(":", "-") if seed is not None else source),
         overwrite=overwrite, resume=resume,
     )  # fmt: skip
-    options = take_options(Options, given, folder.recorded("options") if resume else None)
+    options = take_options(
+        ReconstructOptions, given, folder.recorded("options") if resume else None
+    )
     if snapshot_every < 0:
         raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
     names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
@@ -159,7 +168,7 @@ def main(
         return nothing_left(folder, done.frames)
 
     with ExitStack() as stack:
-        truth = None if seed is None else Truth(seed)
+        truth = None if seed is None else RoomTruth(seed)
         recording = source if truth is None else str(folder.path / "recording")
         if truth is not None:
             folder.begin()

@@ -25,7 +25,7 @@ from vision_mem.evaluation.sot.scoring import Rules
 from vision_mem.runs.progress import megabytes
 from vision_mem.runs.tally import count
 
-from .benchmarks import Plan, Request, shard_of
+from .benchmarks import EvaluationPlan, Request, shard_of
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
@@ -128,7 +128,7 @@ def _check_word(word: str) -> None:
         )
 
 
-def plan_scenes(request: Request) -> Plan:
+def plan_scenes(request: Request) -> EvaluationPlan:
     """Depth, camera paths or points."""
     from vision_mem.evaluation.reconstruction.job import SceneJob
     from vision_mem.reconstruction import ReconstructionConfig
@@ -182,7 +182,7 @@ def plan_scenes(request: Request) -> Plan:
     tracker = f"{Path(preset).stem} {word}"
     if word != _GEOMETRIC:  # a network has no preset; folders and tables have its name
         preset = tracker = Path(word.replace(":", "-")).stem
-    return Plan(
+    return EvaluationPlan(
         f"{task}-{of}", title, notes, preset, identity, jobs, MakeScene(request, config, word),
         sum_up, tracker, "reading files",
     )  # fmt: skip

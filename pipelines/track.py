@@ -48,7 +48,7 @@ from .options import (
 
 
 @dataclass(frozen=True)
-class Options:
+class TrackOptions:
     """What makes a run what it is; ``--resume`` takes it from the record of the run."""
 
     box: Sequence[str] = ()
@@ -134,7 +134,7 @@ def main(
     from vision_mem.tracking import TrackingConfig, TrackingSession
 
     folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
-    options = take_options(Options, given, folder.recorded("options") if resume else None)
+    options = take_options(TrackOptions, given, folder.recorded("options") if resume else None)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = plan_prompts(
         boxes=options.box, points=options.point, not_points=options.not_point,

@@ -23,10 +23,10 @@ from miniature_seeing import Eyes, Readers
 from miniature_watching import Pool, read_watch
 from torch import Tensor
 
-from vision_mem.models.vlm.network import Prompt
+from vision_mem.models.vlm.network import ChatPrompt
 from vision_mem.models.vlm.protocol import Question, VisualContext
 from vision_mem.synthetic.qa_questions import StreamQuestion
-from vision_mem.synthetic.qa_streams import GeneratedStream, Visit
+from vision_mem.synthetic.qa_streams import GeneratedStream, ObjectVisit
 
 IGNORED = -100
 _PLACED = 0  # layer whose outcome must tell places
@@ -73,7 +73,7 @@ class Pupil(Eyes):
     """The adapter around a network whose language model learns."""
 
     @lru_cache(maxsize=65536)  # noqa: B019  one of it, as long as the program
-    def written(self, text: str) -> Prompt:
+    def written(self, text: str) -> ChatPrompt:
         """The prompt of a question without options."""
         return self._chat.prompt(Question(text))
 
@@ -273,7 +273,7 @@ def _heed(
 
 
 def where_shown(
-    stream: GeneratedStream, context: VisualContext, sought: Sequence[Sequence[Visit]]
+    stream: GeneratedStream, context: VisualContext, sought: Sequence[Sequence[ObjectVisit]]
 ) -> Tensor:
     """Bool ``(k, n)``: which tokens show any of the visits sought, k times."""
     _, rows, columns = context.positions.cpu().numpy()

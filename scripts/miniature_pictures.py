@@ -23,8 +23,8 @@ from vision_mem.synthetic.qa_streams import (
     SHAPES,
     STILL,
     GeneratedStream,
+    ObjectVisit,
     StreamSettings,
-    Visit,
     middle_of,
     room_of,
 )
@@ -79,7 +79,7 @@ def make_scene(rng: np.random.Generator) -> Scene:
     if rng.random() < _CUT:
         scenes.append((first + 0.5, str(rng.choice(list(BACKGROUNDS)))))
     stream.scenes = tuple(scenes)
-    visits: list[Visit] = []
+    visits: list[ObjectVisit] = []
     for _ in range(int(rng.integers(1, _MOST + 1))):
         visits += _visit(rng, first, visits)
     stream.visits = tuple(visits)
@@ -89,7 +89,9 @@ def make_scene(rng: np.random.Generator) -> Scene:
     return Scene(np.stack(images), shown_in(stream, times))
 
 
-def _visit(rng: np.random.Generator, first: float, others: Sequence[Visit]) -> list[Visit]:
+def _visit(
+    rng: np.random.Generator, first: float, others: Sequence[ObjectVisit]
+) -> list[ObjectVisit]:
     lot = rng.random()
     if lot < _CARDS:
         kind, mark = CARD, str(rng.integers(10))
@@ -108,7 +110,7 @@ def _visit(rng: np.random.Generator, first: float, others: Sequence[Visit]) -> l
             start, end = (start, first + 0.5) if rng.random() < 0.5 else (first + 0.5, end)
     blocked = {place for visit in others for place in room_of(visit.place, visit.motion)}
     places = [place for place in PLACES if not blocked & room_of(place, motion)]
-    return [Visit(kind, mark, str(rng.choice(places)), motion, start, end)] if places else []
+    return [ObjectVisit(kind, mark, str(rng.choice(places)), motion, start, end)] if places else []
 
 
 def _packed(image: NDArray[np.uint8], quality: int | None) -> NDArray[np.uint8]:
@@ -119,7 +121,7 @@ def _packed(image: NDArray[np.uint8], quality: int | None) -> NDArray[np.uint8]:
 
 
 def overlap(
-    visit: Visit, time_s: float, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    visit: ObjectVisit, time_s: float, rows: NDArray[np.int64], columns: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Pixels by which tokens and an object overlap, on the axis on which they do so less.
 

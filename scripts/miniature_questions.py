@@ -14,7 +14,7 @@ from vision_mem.evaluation.videoqa.datasets.ovobench import GROUPS
 from vision_mem.models.vlm.option_scores import in_words
 from vision_mem.models.vlm.protocol import Question
 from vision_mem.synthetic.qa_questions import CHOICES, StreamQuestion, ask_at
-from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings, Visit
+from vision_mem.synthetic.qa_streams import GeneratedStream, ObjectVisit, StreamSettings
 
 CHECK_SEEDS, TRAIN_SEEDS = 5_000_000, 10_000_000
 CROWDED = 10_000_000
@@ -138,7 +138,7 @@ def text_of(one: StreamQuestion) -> str:
     return in_words(Question(one.text, one.options)).text
 
 
-def subjects(stream: GeneratedStream, one: StreamQuestion) -> list[Visit]:
+def subjects(stream: GeneratedStream, one: StreamQuestion) -> list[ObjectVisit]:
     """What is to be looked at for a question: visits of the object named by answer or question.
 
     None for questions about no one object.
@@ -158,7 +158,7 @@ def subjects(stream: GeneratedStream, one: StreamQuestion) -> list[Visit]:
     return []
 
 
-def options_shown(stream: GeneratedStream, one: StreamQuestion) -> dict[str, list[Visit]]:
+def options_shown(stream: GeneratedStream, one: StreamQuestion) -> dict[str, list[ObjectVisit]]:
     """Visits so far of each object that a question itself names as an option; seen or not."""
     if text_of(one) == one.text:
         return {}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.geometry.pointmaps import moved, rigid_inverse
-from vision_mem.models.mem4d.losses import Truth
+from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.synthetic.rgbd_bodies import Scenery, SceneryConfig, make_scenery
 from vision_mem.synthetic.rgbd_scene import render
 
@@ -106,14 +106,14 @@ class Clips:
         """``(B, T, 3, H, W)`` in [-1, 1]."""
         return self.images.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
-    def truth(self) -> Truth:
+    def truth(self) -> ClipTruth:
         """What they show, in the world of their first frames."""
         depth = self.depth.float()
         rays = self.rays()[:, None].expand(-1, depth.shape[1], -1, -1, -1)
         own = torch.cat([rays * depth[..., None], depth[..., None]], dim=-1)
         pose = rigid_inverse(self.pose[:, 0])[:, None] @ self.pose
         world = moved(own.flatten(0, 1), pose.flatten(0, 1)).view(own.shape)
-        return Truth(own, world, depth > 0, pose, self.dynamic)
+        return ClipTruth(own, world, depth > 0, pose, self.dynamic)
 
 
 def make_clips(kind: Kind, seeds: list[int]) -> Clips:

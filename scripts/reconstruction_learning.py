@@ -11,15 +11,9 @@ import torch
 from reconstruction_clips import Clips, Kind
 from torch import Tensor
 
-from vision_mem.models.mem4d.losses import Truth, clip_loss, match_loss
+from vision_mem.models.mem4d.losses import ClipTruth, clip_loss, match_loss
 from vision_mem.models.mem4d.protocol import Decoded
-from vision_mem.reconstruction.learned.stream import (
-    Look,
-    StreamState,
-    Taught,
-    advance,
-    prepare,
-)
+from vision_mem.reconstruction.learned.stream import LearnedState, Look, Taught, advance, prepare
 
 FORGET = 0.1
 """Share of the looks at a memory that find nothing, in training."""
@@ -125,7 +119,7 @@ def sized(config: Any, frames: float, capacity: float) -> Any:
 
 
 def run_clip(
-    network: Any, clips: Clips, truth: Truth, *, given: Tensor | None = None,
+    network: Any, clips: Clips, truth: ClipTruth, *, given: Tensor | None = None,
     lesson: Lesson | None = None, oracle: bool = False, frames: slice = slice(None),
 ) -> list[Decoded]:  # fmt: skip
     """Look at clips frame by frame, as a session does; with a lesson, as training does.
@@ -141,7 +135,7 @@ def run_clip(
     """
     patch = network.config.patch
     pictures, rays = clips.pictures(), clips.rays()
-    state = StreamState.start(network, len(clips))
+    state = LearnedState.start(network, len(clips))
     _, places, moving, _ = truth.patches(patch)
     depth = truth.points_self[..., 2].mean(dim=(2, 3))
     prepared = prepare(network, pictures, rays, given) if lesson is not None else None
@@ -212,7 +206,7 @@ def check(network: Any, clips: Clips, *, batch: int = 16) -> dict[str, float]:
     return found
 
 
-def _scores(network: Any, frames: Sequence[Decoded], truth: Truth) -> dict[str, Tensor]:
+def _scores(network: Any, frames: Sequence[Decoded], truth: ClipTruth) -> dict[str, Tensor]:
     pose = torch.stack([f.pose for f in frames], dim=1)[:, 1:]
     goal = truth.pose[:, 1:]
     prior = [f.prior for f in frames[1:] if f.prior is not None]

@@ -19,7 +19,7 @@ from reconstruction_learning import run_clip
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.reconstruction.metrics.trajectory import path_errors
-from vision_mem.models.mem4d.losses import Truth
+from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.models.mem4d.protocol import Decoded
 
 AWAY = 48
@@ -149,7 +149,7 @@ def measure(network: Any, suite: Suite, seeds: Sequence[int], folder: Path) -> d
 
 
 def _clip_scores(
-    frames: Sequence[Decoded], truth: Truth, n: int, suite: Suite, seed: int, clips: Clips
+    frames: Sequence[Decoded], truth: ClipTruth, n: int, suite: Suite, seed: int, clips: Clips
 ) -> dict[str, float]:
     depth = truth.points_self[n, ..., 2]
     own = torch.stack([f.points_self[n, ..., 2] for f in frames])

@@ -39,13 +39,13 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MP4 of 32 frames, 160x96: a cup that moves in front of a photograph."""
-    from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+    from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
     from vision_mem.visualization.contact_sheet import write_video
 
-    scene = Scene(
+    scene = ClipScene(
         name="cup",
         background="gravel",
-        target=Actor("cup", lambda t: Pose(x=50 + 1.2 * t, y=48 + t / 3, height=40)),
+        target=Actor("cup", lambda t: ActorPose(x=50 + 1.2 * t, y=48 + t / 3, height=40)),
         frames=32,
         width=160,
         height=96,

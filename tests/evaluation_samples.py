@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.run import Workplace, evaluate
 from vision_mem.evaluation.engine.runner import Failed, MakeSession
 from vision_mem.evaluation.sot.job import PromptedJob
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.result_files import layout_of
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.segmenters.protocol import ImageFeatures
@@ -70,7 +70,7 @@ def box_set(root: Path, count: int = 4, frames: int = 6, key: str = "lasot") -> 
         images = write_images(root / f"cat-{number}", frames, start=4 + number)
         boxes = np.array([box_at(index, 4 + number) for index in range(frames)], np.float64)
         boxes[:, :2] += 1
-        sequences.append(Sequence(f"cat-{number}", images, boxes, origin=1))
+        sequences.append(SotSequence(f"cat-{number}", images, boxes, origin=1))
     return Benchmark(key, key.upper(), "success", key, tuple(sequences))
 
 
@@ -81,7 +81,9 @@ def mask_set(root: Path, count: int = 2, frames: int = 4, *, merge: bool = False
         images = write_images(root / f"JPEGImages/dog-{number}", frames)
         masks = write_masks(root / f"Annotations/dog-{number}", frames)
         boxes = np.zeros((0, 4))
-        sequences.append(Sequence(f"dog-{number}", images, boxes, masks=masks, merge_objects=merge))
+        sequences.append(
+            SotSequence(f"dog-{number}", images, boxes, masks=masks, merge_objects=merge)
+        )
     return Benchmark("davis2017", "DAVIS 2017", "davis", "davis", tuple(sequences))
 
 
@@ -160,13 +162,13 @@ class MakeMortal:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-HERE = Place(("cpu",))
+HERE = Workplace(("cpu",))
 
 
 def run(
     benchmark: Benchmark,
     out: Path,
-    place: Place = HERE,
+    place: Workplace = HERE,
     make: MakeSession = make_session,
     *,
     strict: bool = False,
@@ -189,7 +191,7 @@ def run_both(images: Path, out: Path, workers: int, make: MakeSession) -> None:
     boxes, masks = box_set(images, 6, 12, key="got10k-val"), mask_set(images, 3, 12)
     folder = EvaluationFolder(out, {"set": "both"})
     folder.begin()
-    evaluate(jobs_of(boxes) + jobs_of(masks), folder, make, Place(("cpu",), workers))
+    evaluate(jobs_of(boxes) + jobs_of(masks), folder, make, Workplace(("cpu",), workers))
 
 
 def main() -> None:

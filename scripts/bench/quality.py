@@ -28,7 +28,7 @@ from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
 from vision_mem.synthetic.clip_scenes import random_scene
-from vision_mem.synthetic.clips import Scene, SyntheticClip
+from vision_mem.synthetic.clips import ClipScene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
@@ -76,7 +76,7 @@ def generated_clips(seeds: Sequence[int], frames: int) -> list[Clip]:
     return [clip_of(random_scene(seed, frames=frames)) for seed in seeds]
 
 
-def clip_of(scene: Scene) -> Clip:
+def clip_of(scene: ClipScene) -> Clip:
     """Render a scene."""
     rendered = list(SyntheticClip(scene))
     boxes = np.stack([r.box for r in rendered])

@@ -14,7 +14,7 @@ from parity_inputs import BOX, Perturbation, config, frame, segmenter
 
 from vision_mem.models.segmenters.protocol import MemoryRead
 from vision_mem.tracking import TrackingSession, engine
-from vision_mem.tracking.memory_bank import MaskMemory, Pointer, Remembered
+from vision_mem.tracking.memory_bank import MaskMemory, Pointer, ScoredEntry
 from vision_mem.tracking.policy import FrameRecord
 from vision_mem.types import Prompt
 
@@ -26,7 +26,7 @@ class KeepEverything(MaskMemory):
     """A literal reading of the reference's scan over everything that was ever stored."""
 
     def write(self, entry, record, *, anchor=False):
-        new = Remembered(entry, record)
+        new = ScoredEntry(entry, record)
         pointers = (*self.pointers, Pointer(entry.index, entry.pointer, True))
         return replace(self, recents=(*self.recents, new), pointers=pointers), None
 

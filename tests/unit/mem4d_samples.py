@@ -15,9 +15,9 @@ from vision_mem.models.mem4d.config import (
     TransientConfig,
     named_config,
 )
-from vision_mem.models.mem4d.losses import Truth
+from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.protocol import Decoded, Entry
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded
 from vision_mem.types import Frame
 
 SIDE = 32
@@ -61,7 +61,7 @@ def entry(
     places: torch.Tensor, *, dynamic: float | torch.Tensor = 0.0, confidence: float = 2.0,
     grid: tuple[int, int] = (2, 2), keys: torch.Tensor | None = None,
     direction: tuple[float, float, float] = (0.0, 0.0, 1.0), truth: torch.Tensor | None = None,
-) -> Entry:  # fmt: skip
+) -> BankEntry:  # fmt: skip
     """One frame's tokens at places ``(B, P, 3)``; keys say which patch they are."""
     batch, patches = places.shape[:2]
     if keys is None:
@@ -69,7 +69,7 @@ def entry(
     moving = torch.as_tensor(dynamic).float().expand(batch, patches)
     way = torch.tensor(direction).expand(batch, patches, 3)
     sure = torch.full((batch, patches), confidence)
-    return Entry(
+    return BankEntry(
         keys, keys * confidence, torch.nn.functional.normalize(keys, dim=-1), places, way,
         torch.full((batch, patches), 2.0), moving, sure, grid, truth,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def nothing_read(batch: int = 1) -> Decoded:
     return Decoded(*[none] * 9)
 
 
-def perfect(truth: Truth) -> list[Decoded]:
+def perfect(truth: ClipTruth) -> list[Decoded]:
     """What a network without errors would say."""
     out = []
     for t in range(truth.pose.shape[1]):

@@ -10,7 +10,7 @@ from vision_mem.models.segmenters.embedded.grabcut import (
     mask_from_box,
     masks_from_points,
 )
-from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 
 
 def iou(one, two):
@@ -18,10 +18,10 @@ def iou(one, two):
 
 
 def cup(x=160.0, y=100.0, height=80.0, background="gravel", width=320, tall=200):
-    scene = Scene(
+    scene = ClipScene(
         name="cup",
         background=background,
-        target=Actor("cup", lambda t: Pose(x=x, y=y, height=height)),
+        target=Actor("cup", lambda t: ActorPose(x=x, y=y, height=height)),
         width=width,
         height=tall,
     )

@@ -12,10 +12,10 @@ from vision_mem.models.detectors import (
     CallableDetector,
     Chosen,
     Detector,
+    Ensemble,
     EveryNth,
     Guarded,
-    Thinned,
-    Union,
+    NonMaximum,
     Within,
     non_maximum,
 )
@@ -69,9 +69,9 @@ MANY = seen((0, 0, 10, 10, 0.9, 0), (20, 0, 40, 10, 0.4, 2), (50, 0, 70, 20, 0.6
         Guarded,
         lambda d: EveryNth(d, 1),
         Chosen,
-        Thinned,
+        NonMaximum,
         lambda d: Within(d, (0, 0, 80, 60)),
-        lambda d: Union([d]),
+        lambda d: Ensemble([d]),
     ],
 )
 def test_what_is_around_a_detector_is_a_detector(wrap) -> None:
@@ -207,9 +207,9 @@ def test_doubles_are_left_out_in_the_order_they_came() -> None:
     rows = [
         (*box, s, k) for box, s, k in zip(BOXES, [0.5, 0.9, 0.7, 0.1], [0, 2, 0, 0], strict=True)
     ]
-    thinned = Thinned(Script(seen(*rows)), 0.5).detect(frame(0))
+    thinned = NonMaximum(Script(seen(*rows)), 0.5).detect(frame(0))
     assert thinned.boxes[:, 0].tolist() == [0, 1, 20]
-    across = Thinned(Script(seen(*rows)), 0.5, per_class=False).detect(frame(0))
+    across = NonMaximum(Script(seen(*rows)), 0.5, per_class=False).detect(frame(0))
     assert across.boxes[:, 0].tolist() == [1, 20]
 
 
@@ -272,7 +272,7 @@ def test_several_detectors_are_united_by_their_words() -> None:
         seen((0, 0, 5, 5, 0.7, 0), (1, 1, 5, 5, 0.6, 2), names={0: "person", 2: "dog"},
              masks=np.ones((2, 60, 80), bool))
     )  # fmt: skip
-    union = Union([first, second, Script(seen((0, 0, 3, 3, 0.1, 5), names={}))])
+    union = Ensemble([first, second, Script(seen((0, 0, 3, 3, 0.1, 5), names={}))])
     found = union.detect(frame(0))
     assert [found.name_of(k) for k in range(4)] == ["car", "person", "dog", "class-5"]
     assert found.labels.tolist() == [1, 2, 3, 5]  # the third person's dog could not stay 2
@@ -293,7 +293,7 @@ def test_several_detectors_are_united_by_their_words() -> None:
 )
 def test_a_union_answers_when_any_does(answers, absences, count, reports) -> None:
     parts = [Script(a, reports_absence=b) for a, b in zip(answers, absences, strict=True)]
-    union = Union(parts)
+    union = Ensemble(parts)
     found = union.detect(frame(0))
     assert (None if found is None else len(found)) == count
     assert union.reports_absence == reports
@@ -301,15 +301,15 @@ def test_a_union_answers_when_any_does(answers, absences, count, reports) -> Non
 
 def test_a_union_is_as_old_as_its_oldest_part() -> None:
     late = seen((0, 0, 9, 9, 0.5, 1), frame_index=4, time_s=0.4)
-    assert Union([Script(MANY), Script(late)]).detect(frame(9)).frame_index == 4
-    assert Union([Script(MANY), Script(late)]).detect(frame(9)).time_s == 0.4
-    assert Union([Script(MANY), Script(MANY)]).detect(frame(9)).frame_index is None
+    assert Ensemble([Script(MANY), Script(late)]).detect(frame(9)).frame_index == 4
+    assert Ensemble([Script(MANY), Script(late)]).detect(frame(9)).time_s == 0.4
+    assert Ensemble([Script(MANY), Script(MANY)]).detect(frame(9)).frame_index is None
 
 
 def test_embeddings_of_a_union() -> None:
     one = seen((0, 0, 9, 9, 0.5, 1), embeddings=np.ones((1, 3)))
-    assert Union([Script(one), Script(one)]).detect(frame(0)).embeddings.shape == (2, 3)
-    assert Union([Script(one), Script(MANY)]).detect(frame(0)).embeddings is None
+    assert Ensemble([Script(one), Script(one)]).detect(frame(0)).embeddings.shape == (2, 3)
+    assert Ensemble([Script(one), Script(MANY)]).detect(frame(0)).embeddings is None
 
 
 @pytest.mark.parametrize(
@@ -317,12 +317,12 @@ def test_embeddings_of_a_union() -> None:
     [
         (lambda: EveryNth(Script(MANY), 0), "1 or more"),
         (lambda: Chosen(Script(MANY), min_score=2), "0 to 1"),
-        (lambda: Thinned(Script(MANY), -0.1), "0 to 1"),
+        (lambda: NonMaximum(Script(MANY), -0.1), "0 to 1"),
         (lambda: Within(Script(MANY), (0, 0, 0, 10)), "span an area"),
         (lambda: Within(Script(MANY), [(0, 0), (1, 1)]), "three or more corners"),
         (lambda: Within(Script(MANY), (0, 0, 5, np.nan)), "span an area"),
         (lambda: Within(Script(MANY), (0, 0, 5, 5), anchor="top"), "centre or foot"),
-        (lambda: Union([]), "no detectors"),
+        (lambda: Ensemble([]), "no detectors"),
     ],
 )
 def test_what_cannot_be_combined(make, words) -> None:

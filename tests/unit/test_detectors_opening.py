@@ -8,11 +8,11 @@ import pytest
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models.detectors import (
     Detector,
+    Ensemble,
     FileDetector,
     Guarded,
     MotionConfig,
     MotionDetector,
-    Union,
     open_detector,
 )
 from vision_mem.types import Detections, Frame
@@ -110,7 +110,7 @@ def test_callables_lists_and_unions() -> None:
     assert len(one.detect(FRAME)) == 2
     assert open_detector(one) is one
     both = open_detector(["motion", two])
-    assert isinstance(both, Union)
+    assert isinstance(both, Ensemble)
     assert isinstance(both, Detector)
     assert len(both.detect(FRAME)) == 2  # motion is still warming up
     assert not both.reports_absence

@@ -17,7 +17,7 @@ from vision_mem.models.segmenters.embedded.object_state import remembered
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.models.segmenters.protocol import MemoryRead
 from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
-from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.tracking.policy import PolicyConfig
 from vision_mem.types import Frame, Prompt
@@ -65,9 +65,9 @@ def cup_passing(hidden=range(0)):
     """A cup that moves right; on ``hidden`` frames it is not there at all."""
 
     def path(t):
-        return Pose(x=-500 if t in hidden else 80 + 4 * t, y=100, height=60)
+        return ActorPose(x=-500 if t in hidden else 80 + 4 * t, y=100, height=60)
 
-    scene = Scene("cup", "gravel", Actor("cup", path), frames=30, width=320, height=200)
+    scene = ClipScene("cup", "gravel", Actor("cup", path), frames=30, width=320, height=200)
     return list(SyntheticClip(scene))
 
 
@@ -198,9 +198,9 @@ class TestOddFrames:
 
     def test_objects_that_leave_the_picture(self, segmenter):
         def path(t):
-            return Pose(x=250 + 14 * t, y=100, height=60)
+            return ActorPose(x=250 + 14 * t, y=100, height=60)
 
-        scene = Scene("cup", "gravel", Actor("cup", path), frames=16, width=320, height=200)
+        scene = ClipScene("cup", "gravel", Actor("cup", path), frames=16, width=320, height=200)
         clip = list(SyntheticClip(scene))
         results = follow(
             TrackingSession(segmenter), [r.image for r in clip], [Prompt(mask=clip[0].mask)]

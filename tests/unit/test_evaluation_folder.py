@@ -24,10 +24,10 @@ from evaluation_samples import (
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
 from vision_mem.evaluation.engine.progress import EvaluationProgress, clock
-from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.run import Workplace, evaluate
 from vision_mem.evaluation.engine.runner import Advanced, Failed, Finished, WorkerLost
 from vision_mem.evaluation.selection import choose_sequences, parse_shard
-from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.result_files import is_whole
 from vision_mem.evaluation.submission import write_submission
 
@@ -133,8 +133,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half(tmp_path: Path, monkeypatch)
 # -- what to run ------------------------------------------------------------------------------
 
 
-def _named(*names: str) -> list[Sequence]:
-    return [Sequence(name, (), NOBODY) for name in names]
+def _named(*names: str) -> list[SotSequence]:
+    return [SotSequence(name, (), NOBODY) for name in names]
 
 
 def _chosen(known: list[str], **how) -> list[str]:
@@ -207,7 +207,7 @@ def test_slips_in_names(names: list[str], wanted: str | None, says: str) -> None
 )
 def test_places_are_checked(wrong: dict) -> None:
     with pytest.raises(InputError, match="--devices"):
-        Place(**wrong)
+        Workplace(**wrong)
 
 
 # -- how it is going --------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded import mask_decoder
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
-from vision_mem.models.segmenters.embedded.frame import EncodedFrame
-from vision_mem.models.segmenters.embedded.label_propagation import Remembered, vote
+from vision_mem.models.segmenters.embedded.frame import PreparedFrame
+from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, vote
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
@@ -110,7 +110,7 @@ def test_what_is_learned_can_be_left_out():
 def test_masks_of_boxes_are_mended_inside_the_box():
     shown = next(iter(SyntheticClip(random_scene(11, EASY, 1))))
     frame, config = Frame(0, 0.0, shown.image), EmbeddedConfig()
-    payload, _ = EncodedFrame.of(frame, config)
+    payload, _ = PreparedFrame.of(frame, config)
     x1, y1, x2, y2 = (int(value) for value in mask_to_box(shown.mask))
     box, whole = np.array([x1, y1, x2, y2], np.float32), np.zeros_like(shown.mask)
     whole[y1:y2, x1:x2] = True
@@ -157,7 +157,7 @@ def test_it_learns_from_the_votes_that_tracking_makes(scripts):
     taught = scripts["embedded_learning"].votes_of(query[None], batch, ones, config)[0]
     share = [config.prompt_share, *[(1 - config.prompt_share) / 2] * 2]
     entries = [
-        Remembered(tokens, mask, s, n == 0)
+        VotingMemory(tokens, mask, s, n == 0)
         for n, ((tokens, mask), s) in enumerate(zip(memory, share, strict=True))
     ]
     np.testing.assert_allclose(taught, vote(query, entries, config), atol=1e-4)

@@ -17,7 +17,7 @@ from vision_mem.evaluation.sot.metrics.davis import (
 from vision_mem.evaluation.sot.metrics.got10k import clipped_iou, counted_iou, got10k_measures
 from vision_mem.evaluation.sot.metrics.vot import RunScore, run_measures, score_anchors, score_run
 from vision_mem.evaluation.sot.vot_regions import (
-    Region,
+    VotRegion,
     code,
     mask,
     parse_region,
@@ -181,7 +181,7 @@ def test_binary_files_of_the_toolkit():
 
 
 def boxes(*rows):
-    return [row if isinstance(row, Region) else rectangle(row) for row in rows]
+    return [row if isinstance(row, VotRegion) else rectangle(row) for row in rows]
 
 
 def test_one_run_counts():

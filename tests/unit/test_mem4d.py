@@ -25,8 +25,8 @@ from vision_mem.geometry.pointmaps import (
 )
 from vision_mem.models.mem4d.config import (
     DecoderConfig,
+    FrameMotionConfig,
     Mem4DConfig,
-    MotionConfig,
     PersistentConfig,
     config_to_text,
     named_config,
@@ -36,7 +36,7 @@ from vision_mem.models.mem4d.layers import grid_positions, rotate
 from vision_mem.models.mem4d.load import SETTINGS, load_mem4d
 from vision_mem.models.mem4d.network import Mem4DNetwork
 from vision_mem.reconstruction.learned import LearnedSession
-from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
+from vision_mem.reconstruction.learned.stream import LearnedState, Look, advance
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -211,7 +211,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("make", "word"),
         [
-            (lambda: MotionConfig(kind="flow"), "correlation"),
+            (lambda: FrameMotionConfig(kind="flow"), "correlation"),
             (lambda: PersistentConfig(kind="slot"), "slots"),
             (lambda: PersistentConfig(merge="mean"), "average"),
             (lambda: DecoderConfig(order="tdm_first"), "transient_first"),
@@ -228,7 +228,7 @@ class TestConfig:
     def test_the_fingerprint_is_that_of_the_network(self):
         one = small_config()
         assert one.fingerprint == replace(one, loss=named_config("full-512").loss).fingerprint
-        assert one.fingerprint != small_config(motion=MotionConfig(kind="none")).fingerprint
+        assert one.fingerprint != small_config(motion=FrameMotionConfig(kind="none")).fingerprint
 
 
 class TestParts:
@@ -258,7 +258,7 @@ class TestParts:
 
     def test_given_flow_replaces_what_is_found(self, network):
         images = torch.rand(1, 3, SIDE, SIDE)
-        state = StreamState.start(network, 1)
+        state = LearnedState.start(network, 1)
         _, state = advance(network, state, images)
         flows = [torch.zeros(1, 16, 2), torch.full((1, 16, 2), 1.5)]
         with torch.no_grad():

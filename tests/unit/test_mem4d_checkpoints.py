@@ -27,7 +27,7 @@ from vision_mem.models.mem4d.load import (
     load_network,
 )
 from vision_mem.models.mem4d.network import Mem4DNetwork
-from vision_mem.models.mem4d.protocol import Entry, Read
+from vision_mem.models.mem4d.protocol import BankEntry, Read
 from vision_mem.models.mem4d.state_tokens import slot_positions
 from vision_mem.reconstruction.learned.recurrent_state import SlotStore, gate
 
@@ -320,7 +320,7 @@ def test_streams_of_one_batch_begin_apart(tmp_path):
         assert reader.proposal is None
     for layer in range(4):
         reader.read(layer, tokens, torch.zeros(1, 5, 2))
-    entry = Entry(*[tokens] * 6, torch.zeros(2, 4), torch.ones(2, 4), (2, 2))
+    entry = BankEntry(*[tokens] * 6, torch.zeros(2, 4), torch.ones(2, 4), (2, 2))
     store = SlotStore(network.config.persistent, held).write(entry, None, reader)
     assert torch.equal(store.slots[0], reader.proposal[0])  # followed all the way
     assert not torch.allclose(store.slots[1], reader.proposal[1], atol=1e-2)

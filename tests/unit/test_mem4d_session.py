@@ -13,13 +13,13 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.models.mem4d.config import (
     DecoderConfig,
-    MotionConfig,
+    FrameMotionConfig,
     PersistentConfig,
     TransientConfig,
 )
 from vision_mem.reconstruction.learned import LearnedConfig, LearnedSession
 from vision_mem.reconstruction.learned.network_input import Placing
-from vision_mem.reconstruction.learned.stream import StreamState, advance, prepare
+from vision_mem.reconstruction.learned.stream import LearnedState, advance, prepare
 from vision_mem.reconstruction.records import LOST, MOVING, UNKNOWN
 from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame
@@ -50,8 +50,8 @@ MODES = {
     "transient first": {"decoder": DecoderConfig(32, 2, 2, order="transient_first")},
     "parallel": {"decoder": DecoderConfig(32, 2, 2, mode="parallel", coordinates=True)},
     "concat": {"decoder": DecoderConfig(32, 2, 2, mode="concat", coordinates=True)},
-    "no motion": {"motion": MotionConfig(kind="none")},
-    "difference": {"motion": MotionConfig(kind="difference")},
+    "no motion": {"motion": FrameMotionConfig(kind="none")},
+    "difference": {"motion": FrameMotionConfig(kind="difference")},
     "slots": {"persistent": PersistentConfig("slots", capacity=8, slot_heads=2)},
 }
 
@@ -80,7 +80,7 @@ class TestStream:
         assert np.abs(one.points_world - two.points_world).max() > 1e-4
 
     def test_places_in_the_bank_have_no_order(self, network):
-        state = StreamState.start(network, 1)
+        state = LearnedState.start(network, 1)
         pictures = [torch.from_numpy(Placing.of(f.size, network.config).small(f.image))[None]
                     for f in frames(4)]  # fmt: skip
         with torch.no_grad():
@@ -102,14 +102,14 @@ class TestStream:
             for seed in (0, 1)
         ])  # fmt: skip
         with torch.no_grad():
-            both, state = [], StreamState.start(network, 2)
+            both, state = [], LearnedState.start(network, 2)
             for t in range(4):
                 if t == 2:  # the second stream begins anew
                     state = state.restarted(torch.tensor([False, True]), network)
                 decoded, state = advance(network, state, batch[:, t])
                 both.append(decoded)
             for row, begin in ((0, 0), (1, 2)):
-                alone = StreamState.start(network, 1)
+                alone = LearnedState.start(network, 1)
                 for t in range(begin, 4):
                     decoded, alone = advance(network, alone, batch[row : row + 1, t])
                     # Where untrained weights match nothing, rounding moves the camera most.
@@ -123,7 +123,7 @@ class TestStream:
         given = torch.tensor([True, False])
         with torch.no_grad():
             ready = prepare(network, images, rays, given)
-            one = other = StreamState.start(network, 2)
+            one = other = LearnedState.start(network, 2)
             for t in range(3):
                 a, one = advance(network, one, images[:, t], rays, given)
                 b, other = advance(network, other, images[:, t], prepared=ready[t])

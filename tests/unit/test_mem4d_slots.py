@@ -18,7 +18,7 @@ from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.models.mem4d.load import from_checkpoint
 from vision_mem.reconstruction.learned import LearnedSession
 from vision_mem.reconstruction.learned.recurrent_state import SlotStore
-from vision_mem.reconstruction.learned.stream import Look, StreamState, advance
+from vision_mem.reconstruction.learned.stream import LearnedState, Look, advance
 from vision_mem.types import Frame
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -49,19 +49,19 @@ def tensors(value) -> list[Tensor]:
     return []
 
 
-def nbytes(state: StreamState) -> int:
+def nbytes(state: LearnedState) -> int:
     """Bytes of memory that stay alive because of a state."""
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors(state)}
     return sum(held.values())
 
 
-def same(one: StreamState, other: StreamState) -> bool:
+def same(one: LearnedState, other: LearnedState) -> bool:
     pairs = zip(tensors(one), tensors(other), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
 
 
 def run(net, images, state=None):
-    state = state or StreamState.start(net, len(images[0]))
+    state = state or LearnedState.start(net, len(images[0]))
     seen = []
     for image in images:
         decoded, state = advance(net, state, image)
@@ -72,7 +72,7 @@ def run(net, images, state=None):
 def test_a_long_stream_stays_cut3rs_and_does_not_grow(tmp_path):
     """What is held is the same from the second frame to the 300th."""
     flat = network(tmp_path, FLAT)
-    state, theirs = StreamState.start(flat, 1), Cut3r(peer_state(FLAT), FLAT)
+    state, theirs = LearnedState.start(flat, 1), Cut3r(peer_state(FLAT), FLAT)
     held, generator = [], torch.Generator().manual_seed(6)
     for frame in range(300):
         image = 2 * torch.rand(1, 3, 16, 24, generator=generator) - 1
@@ -97,7 +97,7 @@ def test_saved_and_loaded_it_continues_identically(cut3r, at):
     parts |= {"store": state.store.state(), "grid": list(state.grid)}
     back = unpack_state(pack_state(parts), "a test")
     store = SlotStore.from_state(back["store"], cut3r.config)
-    loaded = StreamState(**(back | {"store": store, "grid": tuple(back["grid"])}))
+    loaded = LearnedState(**(back | {"store": store, "grid": tuple(back["grid"])}))
     got, last = run(cut3r, images[at:], loaded)
     assert same(last, end)
     for a, b in zip(got, want[at:], strict=True):

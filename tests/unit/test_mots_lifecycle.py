@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.mots.eviction import Holder, Ledger, MemoryConfig, forgetting_order, withheld
+from vision_mem.mots.eviction import EvictionConfig, Holder, Ledger, forgetting_order, withheld
 from vision_mem.mots.gallery import (
     GalleryConfig,
     Known,
@@ -30,7 +30,7 @@ from vision_mem.mots.lifecycle import (
     Life,
     LifecycleConfig,
     RepromptConfig,
-    Sighting,
+    TrackEvidence,
     advance,
     after_hit,
     after_miss,
@@ -43,10 +43,10 @@ from vision_mem.mots.lifecycle import (
 from vision_mem.mots.regions import region_of, region_of_box
 
 C, E, G = LifecycleConfig(), ExistenceConfig(), GalleryConfig()
-HIT = Sighting(0.0, score=0.9, area=100, matched=True, detector_score=0.9)
-MISS = Sighting(0.0, score=0.9, area=100)
+HIT = TrackEvidence(0.0, score=0.9, area=100, matched=True, detector_score=0.9)
+MISS = TrackEvidence(0.0, score=0.9, area=100)
 SILENT = replace(MISS, answered=False)
-EMPTY = Sighting(0.0)
+EMPTY = TrackEvidence(0.0)
 POOR = replace(HIT, score=0.5)
 DEAD = replace(MISS, score=0.05)
 STILL = replace(MISS, absence_counts=False)
@@ -216,9 +216,9 @@ def test_reprompts(why, state, rest, facts, asked):
 )
 def test_the_gate(facts, why):
     facts = {"score": 0.8, "area": 100, "usual_area": 100.0, "covered": 0.0} | facts
-    found = withheld(MemoryConfig(), **facts)
+    found = withheld(EvictionConfig(), **facts)
     assert found is None if why is None else why in found
-    assert withheld(MemoryConfig(gate=False), **facts) is None
+    assert withheld(EvictionConfig(gate=False), **facts) is None
 
 
 def test_forgetting_order():
@@ -319,8 +319,8 @@ def test_the_gallery_is_bounded_and_holds_each_once():
     [
         (lambda: LifecycleConfig(validation="x"), "counts, existence, none"),
         (lambda: LifecycleConfig(lost_every=0), "lost_every is 0"),
-        (lambda: MemoryConfig(max_tracks=0), "1 or more"),
-        (lambda: MemoryConfig(budget_mb=-1), "0 (none) or more"),
+        (lambda: EvictionConfig(max_tracks=0), "1 or more"),
+        (lambda: EvictionConfig(budget_mb=-1), "0 (none) or more"),
         (lambda: GalleryConfig(size=-1), "0 or more"),
         (lambda: ExistenceConfig(detect=2), "from 0 to 1"),
     ],

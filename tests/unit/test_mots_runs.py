@@ -15,7 +15,7 @@ from evaluation_samples import write_images as write_pictures
 
 from vision_mem.errors import InputError, SinkError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.run import Workplace, evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
 from vision_mem.evaluation.mots import MotBenchmark, MotSequence, open_mot_benchmark
 from vision_mem.evaluation.mots.detections import NUMBERS, TruthDetections, detector_word
@@ -162,7 +162,7 @@ def test_jobs_travel_and_are_whole_when_the_log_says_so(tmp_path: Path) -> None:
     folder = EvaluationFolder(tmp_path / "out", {"benchmark": "mot15"})
     folder.begin()
     jobs = pickle.loads(pickle.dumps(jobs_of(benchmark)))
-    progress = evaluate(jobs, folder, worker, Place(("cpu",)))
+    progress = evaluate(jobs, folder, worker, Workplace(("cpu",)))
     assert not progress.failed and folder.undone(jobs) == []
     log = log_of(folder, "v-0")
     assert (log["frames"], log["tracks"], log["detections"], log["oracle"]) == (6, 1, 6, True)

@@ -12,10 +12,10 @@ from navigation_scenes import pose
 from vision_mem.errors import InputError
 from vision_mem.navigation.ann_index import Neighbours
 from vision_mem.navigation.graph.topology import Topology, TopologyConfig
-from vision_mem.navigation.landmarks import LandmarkConfig, Landmarks, Seen
+from vision_mem.navigation.landmarks import LandmarkConfig, Landmarks, LandmarkView
 from vision_mem.navigation.mean_directions import UnitSums, unit
-from vision_mem.navigation.retrieval import Query, RetrievalConfig, Retriever, fuse
-from vision_mem.navigation.working_memory import ShortConfig, ShortMemory, keep_score
+from vision_mem.navigation.retrieval import MapQuery, RecallConfig, Retriever, fuse
+from vision_mem.navigation.working_memory import ShortConfig, WorkingMemory, keep_score
 
 # -- places ------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ def test_a_closed_loop_spreads_its_error():
 def seen(x, y=0.0, z=0.0, label="", look=None, sigma=0.1, score=1.0, track=""):
     at, spread = np.array([x, y, z], float), np.eye(3) * sigma**2
     look = None if look is None else unit(look)
-    return Seen(at, spread, at.copy(), spread.copy(), look, label, score, track)
+    return LandmarkView(at, spread, at.copy(), spread.copy(), look, label, score, track)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_landmark_moves_with_the_places_that_saw_it():
 
 
 def filled(policy="own", capacity=3, **more):
-    return ShortMemory(ShortConfig(capacity=capacity, policy=policy, **more))
+    return WorkingMemory(ShortConfig(capacity=capacity, policy=policy, **more))
 
 
 def put(memory, node, x=0.0, look=None, label="", time_s=0.0):
@@ -262,29 +262,29 @@ def retriever(ground):
         seen(9, label="lamp", look=(0, 0, 1)),
         seen(9.6, label="red lamp on the table", look=(0, 0.3, 1)),
     )
-    short = ShortMemory()
+    short = WorkingMemory()
     for node, mark in marks.by_id.items():
         look = marks.vectors.mean(mark.row)
         short.insert(node, mark.position, 1, look, mark.label, mark.last_s)
-    return Retriever(marks, short, RetrievalConfig(radius=6.0))
+    return Retriever(marks, short, RecallConfig(radius=6.0))
 
 
 @pytest.mark.parametrize(
     ("query", "nodes", "channels"),
     [
-        (Query(text="red door"), [10, 11, 13], {"text"}),
-        (Query(text="Lamp!"), [12, 13], {"text"}),
-        (Query(text="sofa"), [], set()),
-        (Query(text="the"), [13], {"text"}),
-        (Query(embedding=unit((1, 0, 0))), [10, 11], {"semantic"}),
-        (Query(embedding=unit((-1, 0, 0))), [], set()),
-        (Query(embedding=unit((1, 0, 0)), position=np.zeros(3)), [10], {"short"}),  # sure
-        (Query(embedding=unit((0, 1, 0)), position=np.array([5.0, 0, 0])), [11, 13],
+        (MapQuery(text="red door"), [10, 11, 13], {"text"}),
+        (MapQuery(text="Lamp!"), [12, 13], {"text"}),
+        (MapQuery(text="sofa"), [], set()),
+        (MapQuery(text="the"), [13], {"text"}),
+        (MapQuery(embedding=unit((1, 0, 0))), [10, 11], {"semantic"}),
+        (MapQuery(embedding=unit((-1, 0, 0))), [], set()),
+        (MapQuery(embedding=unit((1, 0, 0)), position=np.zeros(3)), [10], {"short"}),  # sure
+        (MapQuery(embedding=unit((0, 1, 0)), position=np.array([5.0, 0, 0])), [11, 13],
          {"short", "spatial", "semantic"}),
-        (Query(position=np.array([4.0, 0, 0])), [11, 10, 12, 13], {"short", "spatial"}),
-        (Query(text="door", position=np.array([5.0, 0, 0])), [11, 10], {"text", "spatial"}),
-        (Query(), [], set()),
-        (Query(text="?!"), [], set()),
+        (MapQuery(position=np.array([4.0, 0, 0])), [11, 10, 12, 13], {"short", "spatial"}),
+        (MapQuery(text="door", position=np.array([5.0, 0, 0])), [11, 10], {"text", "spatial"}),
+        (MapQuery(), [], set()),
+        (MapQuery(text="?!"), [], set()),
     ],
 )  # fmt: skip
 def test_questions_find_what_they_mean(retriever, query, nodes, channels):
@@ -297,7 +297,7 @@ def test_questions_find_what_they_mean(retriever, query, nodes, channels):
 
 def test_a_question_of_another_width_is_refused(retriever):
     with pytest.raises(InputError, match="use the encoder"):
-        retriever.search(Query(embedding=unit((1, 0))), 3, 0.0)
+        retriever.search(MapQuery(embedding=unit((1, 0))), 3, 0.0)
 
 
 def store_of(count, width=16, spread=0.3):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from vision_mem.models.segmenters.embedded.label_propagation import (
     FEATURES,
-    Remembered,
+    VotingMemory,
     find_again,
     nearness,
     similarity,
@@ -168,7 +168,7 @@ class TestVote:
         tokens[:8, 0] = tokens[8:, 1] = 1
         mask = torch.zeros(16)
         mask[:8] = 1
-        memory = [Remembered(tokens, mask, 1.0, True)]
+        memory = [VotingMemory(tokens, mask, 1.0, True)]
         both, prompted, alike, exact = vote(tokens, memory, self.CONFIG)
         near, far = 8.0, 8 * np.exp(-1 / 0.5)
         wanted = np.repeat([near, far], 8).reshape(4, 4) / (near + far)
@@ -180,8 +180,8 @@ class TestVote:
     def test_shares_of_two_entries(self):
         """A prompt that says yes with 0.6 and a recent frame that says no with 0.4."""
         tokens = units(np.random.default_rng(3), 16)
-        yes = Remembered(tokens, torch.ones(16), 0.6, True)
-        no = Remembered(tokens, torch.zeros(16), 0.4, False)
+        yes = VotingMemory(tokens, torch.ones(16), 0.6, True)
+        no = VotingMemory(tokens, torch.zeros(16), 0.4, False)
         both, prompted, *_ = vote(tokens, [yes, no], self.CONFIG)
         np.testing.assert_allclose(both, 0.6, atol=1e-5)
         np.testing.assert_allclose(prompted, 1.0, atol=1e-5)
@@ -192,8 +192,8 @@ class TestVote:
         other = torch.zeros(16, FEATURES)
         other[:, 1] = 1
         memory = [
-            Remembered(tokens, torch.ones(16), 0.5, True),
-            Remembered(other, torch.zeros(16), 0.5, False),
+            VotingMemory(tokens, torch.ones(16), 0.5, True),
+            VotingMemory(other, torch.zeros(16), 0.5, False),
         ]
         # Evidence of the second is exp(-2) of the first's.
         for power in (0.0, 0.5, 1.0):
@@ -206,16 +206,16 @@ class TestVote:
         mask = torch.zeros(16)
         mask[5] = 1
         config = replace(self.CONFIG, locality=0.05, prompt_locality=1.0)
-        both, *_ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], config)
+        both, *_ = vote(tokens, [VotingMemory(tokens, mask, 1.0, True)], config)
         assert np.unravel_index(both.argmax(), both.shape) == (1, 1)
-        free, *_ = vote(tokens, [Remembered(tokens, mask, 1.0, True)], self.CONFIG)
+        free, *_ = vote(tokens, [VotingMemory(tokens, mask, 1.0, True)], self.CONFIG)
         np.testing.assert_allclose(free, 1 / 16, atol=1e-6)
 
     def test_nothing_alike_is_no_division_by_zero(self):
         config = PropagationConfig(window=32, temperature=0.001)
         query, far = torch.zeros(16, FEATURES), torch.zeros(16, FEATURES)
         query[:, 0], far[:, 0] = 1, -1
-        for said in vote(query, [Remembered(far, torch.ones(16), 1.0, True)], config):
+        for said in vote(query, [VotingMemory(far, torch.ones(16), 1.0, True)], config):
             assert np.isfinite(said).all() and (said <= 1).all()
 
 
@@ -227,7 +227,7 @@ def test_search_finds_a_planted_patch():
     at = [(12, 21), (12, 22), (13, 21), (13, 22)]
     for token, (row, column) in zip((5, 6, 9, 10), at, strict=True):
         scene[row * 30 + column] = memory[token]
-    found = find_again(scene, (20, 30), [Remembered(memory, mask, 1.0, True)], 0.04)
+    found = find_again(scene, (20, 30), [VotingMemory(memory, mask, 1.0, True)], 0.04)
     assert found.shape == (20, 30) and found.min() >= 0 and found.max() <= 1.001
     order = np.argsort(found.ravel())[::-1][:4]
     assert {divmod(int(n), 30) for n in order} == set(at)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.scores import score_benchmark
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet, read_labels
 
 ROWS = "1,2,30,40\n5,6,30,40\n"
@@ -167,7 +167,7 @@ def test_mask_images():
 
 
 def sequence(name, rows=4, **more):
-    return Sequence(name, (), np.array([[10.0, 20, 30, 40]] * rows), **more)
+    return SotSequence(name, (), np.array([[10.0, 20, 30, 40]] * rows), **more)
 
 
 def benchmark(*sequences, protocol="success", tag="otb"):
@@ -254,7 +254,7 @@ def test_what_cannot_be_scored(tmp_path):
         score_benchmark(benchmark(sequence("a"), protocol="got10k"), results, absent="skip")
     with pytest.raises(InputError, match="how large its images are"):
         score_benchmark(benchmark(sequence("a"), protocol="got10k"), results)
-    gone = Sequence("a", (), np.array([[1.0, 2, 3, 4]] * 4), visible=np.zeros(4, bool))
+    gone = SotSequence("a", (), np.array([[1.0, 2, 3, 4]] * 4), visible=np.zeros(4, bool))
     with pytest.raises(InputError, match="no sequence is there a frame"):
         score_benchmark(benchmark(gone), results, absent="skip")
 
@@ -270,7 +270,7 @@ def test_masks_that_do_not_fit(tmp_path):
     truth[:, 5:12, 5:12] = 1
     truth[:, 5:12, 20:27] = 2
     set_ = benchmark(
-        Sequence("dog", (), np.empty((0, 4)), masks=masks(tmp_path / "truth", "dog", truth)),
+        SotSequence("dog", (), np.empty((0, 4)), masks=masks(tmp_path / "truth", "dog", truth)),
         protocol="davis",
     )
     masks(tmp_path / "good", "dog", truth)

@@ -21,10 +21,10 @@ from evaluation_samples import (
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.engine.run import Place
+from vision_mem.evaluation.engine.run import Workplace
 from vision_mem.evaluation.engine.runner import Failed, run_job
 from vision_mem.evaluation.sot.job import PromptedJob, first_prompts
-from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.result_files import result_path
 
 NOBODY = np.zeros((0, 4))
@@ -33,24 +33,24 @@ NOBODY = np.zeros((0, 4))
 # -- the first frame --------------------------------------------------------------------------
 
 
-def _polygon(*corners: float, origin: int = 0) -> Sequence:
+def _polygon(*corners: float, origin: int = 0) -> SotSequence:
     points = np.array(corners, np.float64).reshape(1, -1)
     x, y = points[0, ::2], points[0, 1::2]
     box = [[x.min(), y.min(), np.ptp(x), np.ptp(y)]]
-    return Sequence("s", (), np.array(box), origin=origin, polygons=points)
+    return SotSequence("s", (), np.array(box), origin=origin, polygons=points)
 
 
 @pytest.mark.parametrize(
     ("sequence", "box"),
     [
-        (Sequence("s", (), np.array([[10.5, 12, 20, 8]])), [10.5, 12, 30.5, 20]),
-        (Sequence("s", (), np.array([[10.0, 12, 20, 8]]), origin=1), [9, 11, 29, 19]),
+        (SotSequence("s", (), np.array([[10.5, 12, 20, 8]])), [10.5, 12, 30.5, 20]),
+        (SotSequence("s", (), np.array([[10.0, 12, 20, 8]]), origin=1), [9, 11, 29, 19]),
         (_polygon(10, 12, 30, 12, 30, 20, 10, 20, origin=1), [9, 11, 29, 19]),
         (_polygon(10, 20, 10, 12, 30, 12.01, 30, 20), [10, 12, 30, 20]),
     ],
     ids=["floats", "counted from 1", "upright polygon", "nearly upright"],
 )
-def test_boxes_are_shown_as_corners(sequence: Sequence, box: list[float]) -> None:
+def test_boxes_are_shown_as_corners(sequence: SotSequence, box: list[float]) -> None:
     (prompt,), kind = first_prompts(sequence, (HEIGHT, WIDTH))
     assert kind == "box"
     np.testing.assert_allclose(prompt.box, box)
@@ -91,7 +91,7 @@ def test_masks_are_shown_with_their_numbers(
     tmp_path: Path, values: tuple[int, ...], mode: str, merge: bool, ids: list[int]
 ) -> None:
     path = _mask_file(tmp_path / "m.png", *values, mode=mode)
-    sequence = Sequence("s", (), NOBODY, masks=(path,), merge_objects=merge)
+    sequence = SotSequence("s", (), NOBODY, masks=(path,), merge_objects=merge)
     prompts, kind = first_prompts(sequence, (HEIGHT, WIDTH))
     assert kind == "mask"
     assert [prompt.object_id for prompt in prompts] == ids
@@ -208,7 +208,7 @@ def test_a_broken_sequence_does_not_stop_the_others(
 ) -> None:
     benchmark = box_set(tmp_path / "set", 3)
     benchmark.sequences[1].frames[frame].unlink()
-    place = Place(("cpu",), workers)
+    place = Workplace(("cpu",), workers)
     folder, failed = run(benchmark, tmp_path / "out", place, strict=strict)
     assert [each.sequence for each in failed] == ["cat-1"]
     assert "no such image" in failed[0].reason
@@ -227,4 +227,4 @@ def test_truth_without_images_cannot_be_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../cat", "a/b", "", ".hidden", "nul\0", "a\nb", "C:x"])
 def test_names_cannot_lead_out_of_the_folder(name: str) -> None:
     with pytest.raises(InputError, match="cannot be the name of a file"):
-        result_path(Sequence(name, (), NOBODY), "boxes")
+        result_path(SotSequence(name, (), NOBODY), "boxes")

@@ -16,7 +16,7 @@ from vision_mem.errors import SinkError
 from vision_mem.evaluation import report
 from vision_mem.evaluation.report import draw_plot
 from vision_mem.evaluation.scores import score_benchmark
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet
 from vision_mem.evaluation.sot.scoring import Curve, Rules
 
@@ -26,7 +26,7 @@ def scores(tmp_path):
     truth = np.array([[10.0, 20, 30, 40]] * 4)
     set_ = Benchmark(
         "set", "A set", "success", "otb",
-        (Sequence("a", (), truth, attributes=("fast",)), Sequence("b", (), truth)),
+        (SotSequence("a", (), truth, attributes=("fast",)), SotSequence("b", (), truth)),
     )  # fmt: skip
     found = []
     for name, off in (("poor", 25), ("good", 1), ("fair", 9)):

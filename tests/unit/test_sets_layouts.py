@@ -25,12 +25,12 @@ from vision_mem.evaluation.sot.datasets.open import open_benchmark
 from vision_mem.evaluation.sot.datasets.otb import ATTRIBUTES, FRAME_RANGES, OMITTED, SECOND_TARGETS
 from vision_mem.evaluation.sot.datasets.truth import boxes_around, read_labels
 from vision_mem.evaluation.sot.datasets.uav123 import frame_ranges
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 VOT_TRUTH = "sequences/agility/groundtruth.txt"
 
 
-def named(benchmark: Benchmark, name: str) -> Sequence:
+def named(benchmark: Benchmark, name: str) -> SotSequence:
     return next(sequence for sequence in benchmark.sequences if sequence.name == name)
 
 

@@ -29,14 +29,14 @@ from evaluation_samples import (
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.run import Workplace, evaluate
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_processes_give_the_same_files(tmp_path: Path, workers: int) -> None:
     benchmark = box_set(tmp_path / "set", 3)
     alone, _ = run(benchmark, tmp_path / "alone")
-    folder, failed = run(benchmark, tmp_path / "many", Place(("cpu",), workers))
+    folder, failed = run(benchmark, tmp_path / "many", Workplace(("cpu",), workers))
     assert not failed
     assert contents(folder.results) == contents(alone.results)
     places = {log_of(folder, sequence.name)["place"] for sequence in benchmark.sequences}
@@ -45,7 +45,7 @@ def test_processes_give_the_same_files(tmp_path: Path, workers: int) -> None:
 
 @pytest.mark.slow
 def test_devices_are_dealt_in_turn(tmp_path: Path) -> None:
-    place = Place(("meta:0", "meta:1"))
+    place = Workplace(("meta:0", "meta:1"))
     folder, _ = run(box_set(tmp_path / "set", 6), tmp_path / "out", place, MakeSlowOn(tmp_path))
     assert sorted(path.name for path in tmp_path.glob("meta:*")) == ["meta:0", "meta:1"]
     assert len(contents(folder.results)) == 6
@@ -56,7 +56,7 @@ def test_a_killed_worker_s_sequence_is_tried_again(tmp_path: Path) -> None:
     benchmark = box_set(tmp_path / "set", 3)
     alone, _ = run(benchmark, tmp_path / "alone")
     mortal = MakeMortal(tmp_path, deaths=2)
-    folder, failed = run(benchmark, tmp_path / "out", Place(("cpu",), 2), mortal)
+    folder, failed = run(benchmark, tmp_path / "out", Workplace(("cpu",), 2), mortal)
     assert not failed
     assert len(list(tmp_path.glob("death-*"))) == 2
     assert contents(folder.results) == contents(alone.results)
@@ -70,7 +70,7 @@ def test_a_sequence_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
     short = replace(benchmark.sequences[1], frames=benchmark.sequences[1].frames[:3])
     benchmark = replace(benchmark, sequences=(benchmark.sequences[0], short))
     mortal = MakeMortal(tmp_path, deaths=9)
-    folder, (failed,) = run(benchmark, tmp_path / "out", Place(("cpu",), 2), mortal)
+    folder, (failed,) = run(benchmark, tmp_path / "out", Workplace(("cpu",), 2), mortal)
     assert failed.sequence == "cat-0"
     assert "each of the 3 workers" in failed.reason
     assert "SIGKILL" in failed.reason
@@ -81,7 +81,7 @@ def test_a_sequence_that_kills_every_worker_is_given_up(tmp_path: Path) -> None:
 def test_workers_that_never_get_ready_end_the_run(tmp_path: Path) -> None:
     mortal = MakeMortal(tmp_path, deaths=99, while_loading=True)
     with pytest.raises(VisionMemError, match="while they load the model"):
-        run(box_set(tmp_path / "set", 9), tmp_path / "out", Place(("cpu",), 2), mortal)
+        run(box_set(tmp_path / "set", 9), tmp_path / "out", Workplace(("cpu",), 2), mortal)
 
 
 def _no_model(device: str):
@@ -91,7 +91,7 @@ def _no_model(device: str):
 @pytest.mark.slow
 def test_a_worker_s_error_is_the_run_s(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no device 'cpu'"):
-        run(box_set(tmp_path / "set", 2), tmp_path / "out", Place(("cpu",), 2), _no_model)
+        run(box_set(tmp_path / "set", 2), tmp_path / "out", Workplace(("cpu",), 2), _no_model)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -99,7 +99,7 @@ def test_a_stopped_run_keeps_what_is_done(tmp_path: Path, workers: int) -> None:
     benchmark = box_set(tmp_path / "set", 6)
     folder = EvaluationFolder(tmp_path / "out", {"benchmark": "lasot"})
     folder.begin()
-    place = Place(("cpu",), workers)
+    place = Workplace(("cpu",), workers)
 
     def enough() -> bool:
         return len(list(folder.results.iterdir())) >= 2
@@ -168,7 +168,7 @@ def test_a_ray_cluster_gives_the_same_files_though_a_worker_is_killed(tmp_path: 
     benchmark = replace(benchmark, sequences=benchmark.sequences + masks.sequences)
     alone, _ = run(benchmark, tmp_path / "alone")
     mortal = MakeMortal(tmp_path, deaths=1)
-    place = Place(("cpu",), workers=2, ray="local")
+    place = Workplace(("cpu",), workers=2, ray="local")
     folder, failed = run(benchmark, tmp_path / "out", place, mortal)
     assert not ray.is_initialized()
     assert not failed

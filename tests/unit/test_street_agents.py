@@ -18,7 +18,7 @@ from vision_mem.vln.graph import StreetGraph
 from vision_mem.vln.instructions import Step, read_instruction, write_instruction
 from vision_mem.vln.llm_agent import LanguageConfig
 from vision_mem.vln.memory import LongMemory
-from vision_mem.vln.observations import Hit, Visit
+from vision_mem.vln.observations import LandmarkHit, Visit
 from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
 
 STEPS = [
@@ -266,7 +266,7 @@ def test_each_step_can_be_watched_with_its_reason() -> None:
      (0.84, 1000, True)],
 )  # fmt: skip
 def test_of_more_looks_more_is_asked(score: float, looks: int, meant: bool) -> None:
-    hit = Hit(score, np.zeros(2), looks)
+    hit = LandmarkHit(score, np.zeros(2), looks)
     assert FollowerConfig().means(hit) is meant
     assert FollowerConfig(threshold=0.6, likeness=1.0).means(hit)
 

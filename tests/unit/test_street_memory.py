@@ -13,8 +13,8 @@ from navigation_scenes import same, write_streets_until_killed
 
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.navigation import Key, NavigationSession
-from vision_mem.vln.memory import LongMemory, ShortMemory
-from vision_mem.vln.observations import Landmarks, Sight, Visit, word_vector, words_of
+from vision_mem.vln.memory import LongMemory, RecentViews
+from vision_mem.vln.observations import Sight, StreetLandmarks, Visit, word_vector, words_of
 
 
 def sight(name: str, east: float = 0.0, north: float = 0.0) -> Sight:
@@ -52,7 +52,7 @@ def test_words_as_vectors(one: str, other: str, low: float, high: float) -> None
 
 def test_looks_at_one_landmark_are_pooled() -> None:
     rng = np.random.default_rng(0)
-    truth, pooled = word_vector("red pharmacy"), Landmarks()
+    truth, pooled = word_vector("red pharmacy"), StreetLandmarks()
     single = []
     for _ in range(30):
         noisy = truth + rng.standard_normal(64) * 0.11
@@ -74,19 +74,19 @@ def test_looks_at_one_landmark_are_pooled() -> None:
     ],
 )
 def test_what_is_another_landmark(other: Sight, landmarks: int) -> None:
-    pooled = Landmarks()
+    pooled = StreetLandmarks()
     pooled.add(sight("red pharmacy"))
     pooled.add(other)
     assert pooled.count == landmarks
 
 
-@pytest.mark.parametrize("memory", [LongMemory(), ShortMemory()])
+@pytest.mark.parametrize("memory", [LongMemory(), RecentViews()])
 def test_an_empty_memory_answers_with_nothing(memory) -> None:
     assert memory.find(word_vector("bank")) == []
     assert memory.find(word_vector("bank"), np.zeros(2), 10.0) == []
 
 
-@pytest.mark.parametrize("memory", [LongMemory(), ShortMemory()])
+@pytest.mark.parametrize("memory", [LongMemory(), RecentViews()])
 def test_what_cannot_be_remembered(memory) -> None:
     memory.write(visit(0.0, sight("red bank"), came_by=None))
     with pytest.raises(InputError, match="a query of 3 numbers; this memory holds vectors of 64"):
@@ -105,7 +105,7 @@ def test_what_cannot_be_remembered(memory) -> None:
 
 
 def test_short_memory_keeps_the_latest_views() -> None:
-    memory = ShortMemory(2)
+    memory = RecentViews(2)
     memory.write(visit(0.0, sight("red bank")))
     memory.write(visit(10.0, sight("blue cafe")))
     assert memory.find(word_vector("red bank"))[0].score == pytest.approx(1.0)
@@ -115,7 +115,7 @@ def test_short_memory_keeps_the_latest_views() -> None:
     memory.clear()
     assert memory.find(word_vector("blue cafe")) == []
     with pytest.raises(InputError, match="short memory of 0 views"):
-        ShortMemory(0)
+        RecentViews(0)
 
 
 def test_places_and_ways() -> None:

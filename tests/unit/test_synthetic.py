@@ -10,13 +10,13 @@ import pytest
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.synthetic.clip_scenes import Difficulty, demo_clip, random_scene
-from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.synthetic.cutouts import cutout, cutout_names
 
-PLAIN = Scene(
+PLAIN = ClipScene(
     name="plain",
     background="gravel",
-    target=Actor("cup", lambda t: Pose(x=60 + 4 * t, y=50, height=40)),
+    target=Actor("cup", lambda t: ActorPose(x=60 + 4 * t, y=50, height=40)),
     frames=6,
     width=160,
     height=96,
@@ -41,7 +41,7 @@ def test_unknown_cutout():
 
 def test_mask_is_where_the_picture_differs():
     """Nothing occludes: without the target only the pixels of its mask change."""
-    away = replace(PLAIN, target=Actor("cup", lambda t: Pose(x=-500, y=-500, height=40)))
+    away = replace(PLAIN, target=Actor("cup", lambda t: ActorPose(x=-500, y=-500, height=40)))
     for t in (0, 5):
         shown, bare = SyntheticClip(PLAIN).render(t), SyntheticClip(away).render(t)
         assert not bare.mask.any() and not bare.box.any()
@@ -93,7 +93,7 @@ def test_camouflage_brings_colours_closer():
     for camouflage in (0, 1):
         hard = Difficulty(camouflage=camouflage, twin=0, pillar=0, fence=0, blur=0, compression=0)
         scene = random_scene(2, hard)
-        away = replace(scene.target, path=lambda t: Pose(-1e4, -1e4, 1))
+        away = replace(scene.target, path=lambda t: ActorPose(-1e4, -1e4, 1))
         shown = SyntheticClip(scene).render(0)
         behind = SyntheticClip(replace(scene, target=away)).render(0).image[shown.mask]
         gaps.append(np.abs(shown.image[shown.mask].mean(0) - behind.mean(0)).max())

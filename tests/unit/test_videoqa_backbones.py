@@ -27,7 +27,7 @@ from videoqa_backbone_samples import (
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models.vlm.generation import Sampling, _Text
-from vision_mem.models.vlm.network import Prompt
+from vision_mem.models.vlm.network import ChatPrompt
 from vision_mem.models.vlm.protocol import Question, Turn
 from vision_mem.models.vlm.random import byte_tokenizer
 from vision_mem.types import Frame
@@ -110,7 +110,7 @@ def test_where_text_goes_on_after_a_video(rule, text) -> None:
     model = tiny("qwen2.5-vl")
     given = context(model, clip(8, (168, 280)), rule=rule)
     assert given.grids[0].size == (6, 10)
-    begins = model._start(given, Prompt((1, 2, 3), (4, 5), (False,) * 5))  # and one marker
+    begins = model._start(given, ChatPrompt((1, 2, 3), (4, 5), (False,) * 5))  # and one marker
     assert begins.positions[:, 0, :4].tolist() == [[0, 1, 2, 3]] * 3
     assert begins.positions[:, 0, 4 + 239].tolist() == [4 + 12, 4 + 5, 4 + 9]
     assert begins.positions[:, 0, 4 + 240 :].tolist() == [[text, text + 1, text + 2]] * 3
@@ -133,7 +133,7 @@ def test_places_of_llava(places, last_grid, expected) -> None:
     some = context(model, clip(1))
     ids = torch.tensor([[0, 0, last_grid, last_grid], [0, 1, 0, 1], [0, 1, 0, 2]])
     given = replace(some, tokens=some.tokens[:4], positions=ids)
-    places_found = model._start(given, Prompt((1, 2), (3,), (False,) * 3)).positions[0].tolist()
+    places_found = model._start(given, ChatPrompt((1, 2), (3,), (False,) * 3)).positions[0].tolist()
     assert places_found == [0, 1, *(2 + k for k in expected), 3 + expected[-1]]
 
 

@@ -11,10 +11,10 @@ import torch
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Place, evaluate
+from vision_mem.evaluation.engine.run import Workplace, evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
 from vision_mem.evaluation.videoqa.datasets.ovobench import queries_of
-from vision_mem.evaluation.videoqa.frame_protocol import Protocol, chosen_frames
+from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol, chosen_frames
 from vision_mem.evaluation.videoqa.job import VideoQaWorker, plan_questions, usual_protocol
 from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.synthetic.qa_questions import StreamQuestion, ask_stream
@@ -24,7 +24,7 @@ from vision_mem.videoqa import Answer
 from vision_mem.visualization.contact_sheet import write_video
 
 SMALL = StreamSettings(seconds=20, width=64, height=64, noise=0)
-STREAM = Protocol(mode="stream")
+STREAM = FrameProtocol(mode="stream")
 
 
 class Answerer:
@@ -148,11 +148,11 @@ def test_the_real_session_runs_and_goes_on(generated, tmp_path):
     folder = EvaluationFolder(tmp_path / "out", run.identity)
     folder.begin()
     first = plan_questions("ovo-bench", root, protocol=STREAM, shard=(1, 2)).jobs
-    evaluate(first, folder, make_fake, Place())
+    evaluate(first, folder, make_fake, Workplace())
     assert [job.name for job in folder.undone(run.jobs)] == [
         job.name for job in run.jobs if job.name not in {one.name for one in first}
     ]
-    progress = evaluate(run.jobs, folder, make_fake, Place())
+    progress = evaluate(run.jobs, folder, make_fake, Workplace())
     assert progress.finished == 1 and not progress.failed
     alone, _ = folder.speed(run.jobs)
     assert alone > 0
@@ -226,7 +226,7 @@ class Watcher(Answerer):
 def test_words_at_the_right_moment(tmp_path, mode, yes_at, words, polls, in_time, right):
     """Asked each second from the next one on, until it is yes or four seconds after the moment."""
     proactive_set(tmp_path)
-    run = plan_questions("streamingbench", tmp_path, protocol=Protocol(mode=mode))
+    run = plan_questions("streamingbench", tmp_path, protocol=FrameProtocol(mode=mode))
     folder = EvaluationFolder(tmp_path / "out", run.identity)
     watcher = Watcher(yes_at, words)
     run_with(run, folder, lambda job: watcher)
@@ -261,7 +261,7 @@ def test_a_missing_video_fails_alone(generated, tmp_path):
     text = (root / "data" / "ovo_bench_new.json").read_text()
     (copy / "data" / "ovo_bench_new.json").write_text(text)
     for mode in ("clips", "stream"):
-        job = plan_questions("ovo-bench", copy, protocol=Protocol(mode=mode)).jobs[0]
+        job = plan_questions("ovo-bench", copy, protocol=FrameProtocol(mode=mode)).jobs[0]
         done = run_job(job, worker(Answerer(always="A")), lambda message: None)
         assert isinstance(done, Failed) and "generated/0000.mp4" in done.reason
 
@@ -297,7 +297,7 @@ CLIPS = [
 
 @pytest.mark.parametrize(("video", "clip", "bounds", "expected"), CLIPS)
 def test_which_frames_a_clip_has(video, clip, bounds, expected):
-    protocol = Protocol(
+    protocol = FrameProtocol(
         window_s=clip[0], min_frames=bounds[0], max_frames=bounds[1], whole_seconds=True
     )
     found = chosen_frames(*video, protocol, end_s=clip[1], start_s=clip[2])
@@ -307,11 +307,11 @@ def test_which_frames_a_clip_has(video, clip, bounds, expected):
 
 def test_a_clip_that_is_not_cut_has_the_frame_of_the_question():
     """StreamingBench and ODV-Bench: up to floor(time * rate), from ceil(begin * rate)."""
-    found = chosen_frames(30000, 30.0, Protocol(window_s=60.0), end_s=900.0)
+    found = chosen_frames(30000, 30.0, FrameProtocol(window_s=60.0), end_s=900.0)
     assert (found[0], found[-1], len(found)) == (27000 - 59 * 30, 27000, 60)
-    found = chosen_frames(30000, 29.97, Protocol(window_s=None), end_s=12.5, start_s=2.5)
+    found = chosen_frames(30000, 29.97, FrameProtocol(window_s=None), end_s=12.5, start_s=2.5)
     assert (found[0], found[-1]) == (75, 374)
-    assert chosen_frames(30, 30.0, Protocol(), end_s=99.0)[-1] == 29
+    assert chosen_frames(30, 30.0, FrameProtocol(), end_s=99.0)[-1] == 29
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_clip_that_is_not_cut_has_the_frame_of_the_question():
 )
 def test_protocols_that_make_no_sense(settings, message):
     with pytest.raises(InputError, match=message):
-        Protocol(**settings)
+        FrameProtocol(**settings)
 
 
 def test_a_generated_set_is_written_once(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.sot.metrics.success import ABSENT
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet
 from vision_mem.evaluation.sot.scoring import PROTOCOLS, Curve, Rules
 
@@ -161,7 +161,7 @@ def score_benchmark(
     )  # fmt: skip
 
 
-def _about_flags(sequences: list[Sequence]) -> list[str]:
+def _about_flags(sequences: list[SotSequence]) -> list[str]:
     """Say that LaSOT's success is not pytracking's where its flags and boxes disagree."""
     flagged = sum(
         int(np.count_nonzero(~each.visible & (each.boxes[:, 2:] > 0).all(axis=1)))
@@ -178,7 +178,7 @@ def _about_flags(sequences: list[Sequence]) -> list[str]:
 
 def _present(
     benchmark: Benchmark, results: ResultSet, partial: bool
-) -> tuple[list[Sequence], list[str]]:
+) -> tuple[list[SotSequence], list[str]]:
     kind = PROTOCOLS[benchmark.protocol].kind
     here = [each for each in benchmark.sequences if results.holds(each.name, kind)]
     present = {each.name for each in here}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from vision_mem.errors import InputError
 from vision_mem.mots.association import AssociationConfig
 from vision_mem.mots.birth import BirthConfig
-from vision_mem.mots.eviction import MemoryConfig
+from vision_mem.mots.eviction import EvictionConfig
 from vision_mem.mots.gallery import GalleryConfig
 from vision_mem.mots.lifecycle import ExistenceConfig, LifecycleConfig, RepromptConfig
 from vision_mem.mots.regions import RULES as OVERLAPS
@@ -54,7 +54,7 @@ class MotsConfig:
     reprompt: RepromptConfig = RepromptConfig()
     existence: ExistenceConfig = ExistenceConfig()
     gallery: GalleryConfig = GalleryConfig()
-    memory: MemoryConfig = MemoryConfig()
+    memory: EvictionConfig = EvictionConfig()
     official: OfficialConfig = field(default_factory=OfficialConfig)
     overlap: str = "score"
     emit_tentative: bool = True

@@ -13,7 +13,7 @@ from vision_mem.mots.lifecycle import LOST, TENTATIVE
 
 
 @dataclass(frozen=True)
-class MemoryConfig:
+class EvictionConfig:
     """What is kept.
 
     Attributes:
@@ -48,7 +48,7 @@ class MemoryConfig:
 
 
 def withheld(
-    config: MemoryConfig, *, score: float, area: int, usual_area: float, covered: float
+    config: EvictionConfig, *, score: float, area: int, usual_area: float, covered: float
 ) -> str | None:
     """Why a mask is not remembered; None when it is.
 

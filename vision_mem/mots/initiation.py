@@ -15,11 +15,11 @@ from vision_mem.mots.gallery import (
     Known,
     remembered,
 )
-from vision_mem.mots.lifecycle import CONFIRMED, LOST, Sighting, newborn
+from vision_mem.mots.lifecycle import CONFIRMED, LOST, TrackEvidence, newborn
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, free_share
 from vision_mem.mots.reid import first_looks, recalled, recognise_later, recognised
-from vision_mem.mots.step import Answers, Found, Making
+from vision_mem.mots.step import Answers, FoundObject, Making
 from vision_mem.mots.truncation import at_edge
 from vision_mem.tracking.engine import Draft
 from vision_mem.tracking.kalman import start
@@ -57,7 +57,7 @@ def births(config: MotsConfig, making: Making, answers: Answers) -> None:
             _take(taken, making.regions[new])
 
 
-def detection_prompt(config: BirthConfig, each: Found, name: str | None) -> Prompt:
+def detection_prompt(config: BirthConfig, each: FoundObject, name: str | None) -> Prompt:
     """What a detection shows the segmenter: its mask or its box."""
     mask, box = each.region.mask, each.region.box
     sliver = each.region.area < _FILLED * float(np.prod(box[2:] - box[:2]))
@@ -75,7 +75,7 @@ def retire(config: GalleryConfig, making: Making, track: Track) -> None:
     making.report("removed", track.object_id, track.object.name)
 
 
-def _name(each: Found, object_id: int) -> str | None:
+def _name(each: FoundObject, object_id: int) -> str | None:
     """``car-3``; None, for the usual word, where the class has no word of its own."""
     return None if each.class_name == f"class-{each.label}" else f"{each.class_name}-{object_id}"
 
@@ -109,7 +109,7 @@ def _decoded(
 
 
 def _bear(
-    config: MotsConfig, making: Making, answers: Answers, each: Found, draft: Draft | None
+    config: MotsConfig, making: Making, answers: Answers, each: FoundObject, draft: Draft | None
 ) -> int | None:
     """Start a track, or bring one back; its id, or None when it could not be."""
     object_id = making.ids.next()
@@ -130,7 +130,7 @@ def _bear(
         _bring_back(config, making, each, who)
     making.ids = making.ids.add(object_id)
     draft = making.drafts[object_id]
-    seen = Sighting(
+    seen = TrackEvidence(
         making.frame.time_s,
         score=making.score(object_id),
         area=making.regions[object_id].area,
@@ -154,7 +154,7 @@ def _bear(
     return object_id
 
 
-def _bring_back(config: MotsConfig, making: Making, each: Found, who: Known) -> None:
+def _bring_back(config: MotsConfig, making: Making, each: FoundObject, who: Known) -> None:
     """Show a lost or removed track to the segmenter; a lost one still has its memory."""
     known = None
     if who.object_id in making.tracks:

@@ -168,7 +168,7 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class TrackEvidence:
     """One track on one frame.
 
     Attributes:
@@ -200,7 +200,7 @@ class Sighting:
     visible: float = 1.0
 
 
-def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: Sighting) -> Life:
+def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: TrackEvidence) -> Life:
     """The life of a track on its first frame."""
     return Life(
         state=CONFIRMED if config.validation == "none" else TENTATIVE,
@@ -212,7 +212,7 @@ def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: Sight
 
 
 def advance(
-    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: Sighting
+    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
 ) -> Life:
     """The life of a track after one more frame.
 
@@ -239,7 +239,7 @@ def advance(
 
 
 def _counted(
-    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: Sighting
+    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
 ) -> Life:
     """All counters moved on by a frame; the state as it was."""
     answered = seen.answered or seen.matched
@@ -280,7 +280,7 @@ def _counted(
 
 
 def _tentative(
-    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: Sighting
+    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
 ) -> str:
     if life.duplicate >= config.duplicate_frames:
         return REMOVED
@@ -295,7 +295,7 @@ def _tentative(
 
 
 def _in_view(
-    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: Sighting
+    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
 ) -> str:
     if not seen.looked:
         return life.state
@@ -313,7 +313,9 @@ def _in_view(
     return WEAK
 
 
-def _lost(config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: Sighting) -> str:
+def _lost(
+    config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
+) -> str:
     if seen.prompted:
         return CONFIRMED
     back = seen.looked and seen.area > 0 and seen.score >= config.good_score

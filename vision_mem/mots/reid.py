@@ -16,7 +16,7 @@ from vision_mem.mots.gallery import Known, Looks, alike, looks_of, plausible, re
 from vision_mem.mots.lifecycle import CONFIRMED, LOST, SHOWN, Life
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, share_inside
-from vision_mem.mots.step import Answers, Found, Making, nothing
+from vision_mem.mots.step import Answers, FoundObject, Making, nothing
 from vision_mem.mots.truncation import at_edge
 from vision_mem.tracking.parallel import mapped
 
@@ -35,7 +35,7 @@ def seen_well(making: Making, object_id: int, region: Region) -> bool:
     return float(share_inside([region], others).sum()) < _ALONE
 
 
-def first_looks(making: Making, object_id: int, each: Found) -> Looks | None:
+def first_looks(making: Making, object_id: int, each: FoundObject) -> Looks | None:
     """Looks of a newcomer; None when it is not seen well."""
     region = making.regions[object_id] if making.regions[object_id].area else each.region
     if not seen_well(making, object_id, region):

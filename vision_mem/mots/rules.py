@@ -36,7 +36,7 @@ from vision_mem.mots.lifecycle import (
     REMOVED,
     SHOWN,
     TENTATIVE,
-    Sighting,
+    TrackEvidence,
     advance,
     event_kind,
     is_due,
@@ -54,7 +54,7 @@ from vision_mem.mots.regions import (
     share_inside,
 )
 from vision_mem.mots.reid import is_itself, slipped, undecided
-from vision_mem.mots.step import Answers, Found, Making, found_in
+from vision_mem.mots.step import Answers, FoundObject, Making, found_in
 from vision_mem.mots.truncation import at_edge, edge_fit
 from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.kalman import start, update
@@ -164,7 +164,7 @@ def _why_not(config: MotsConfig, making: Making, track: Track, covered: float) -
 
 
 def _described(
-    config: MotsConfig, making: Making, track: Track, each: Found | None, alone: bool
+    config: MotsConfig, making: Making, track: Track, each: FoundObject | None, alone: bool
 ) -> Track:
     """The track with its looks, path and place brought up to date."""
     region, life, frame = making.regions[track.object_id], track.life, making.frame
@@ -355,7 +355,7 @@ class OwnRules:
                 )
         return done
 
-    def _cut(self, making: Making, each: Found) -> bool:
+    def _cut(self, making: Making, each: FoundObject) -> bool:
         """Whether a detection reaches the picture's edge."""
         return bool(at_edge(each.box, making.frame.size).any())
 
@@ -363,12 +363,12 @@ class OwnRules:
         looked = object_id in making.drafts
         return not looked or making.score(object_id) < self.config.lifecycle.good_score
 
-    def _agreement(self, making: Making, object_id: int, each: Found) -> float:
+    def _agreement(self, making: Making, object_id: int, each: FoundObject) -> float:
         """Box IoU of a detection and the bounds of a track's mask."""
         region = making.regions.get(object_id)
         return 0.0 if region is None else float(box_iou(each.box, region.box))
 
-    def _crowded(self, making: Making, object_id: int, each: Found) -> float:
+    def _crowded(self, making: Making, object_id: int, each: FoundObject) -> float:
         """Largest share of another track's mask inside the box of a detection."""
         others = [
             region
@@ -388,7 +388,7 @@ class OwnRules:
                 continue
             looked, n = object_id in making.drafts, matched.get(object_id)
             elder, share = covered.get(object_id, (-1, 0.0))
-            seen = Sighting(
+            seen = TrackEvidence(
                 time_s=making.frame.time_s,
                 looked=looked,
                 score=making.score(object_id) if looked else 0.0,

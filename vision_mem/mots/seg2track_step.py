@@ -20,7 +20,7 @@ from vision_mem.mots.regions import (
     region_of_box,
 )
 from vision_mem.mots.seg2track import INVENTED_CLASS, judge, pair_padded, split_detections
-from vision_mem.mots.step import Found, Making, found_in
+from vision_mem.mots.step import FoundObject, Making, found_in
 from vision_mem.tracking.engine import Engine
 from vision_mem.types import Detections, Frame, Prompt
 
@@ -49,7 +49,7 @@ class OfficialRules:
     ) -> tuple[Making, list[TrackResult]]:
         """Make a frame; see ``OwnRules.step`` for the arguments."""
         making = Making.begin(self.engine, state, frame, features)
-        found: list[Found] = []
+        found: list[FoundObject] = []
         if detections is not None:
             sure = np.flatnonzero(detections.scores >= self.config.official.detection_threshold)
             found = found_in(detections, sure.tolist(), frame.size)
@@ -66,7 +66,7 @@ class OfficialRules:
         making.remember({})
         return making, self._show(making, snapshot, regions, scores)
 
-    def _first(self, making: Making, found: list[Found]) -> None:
+    def _first(self, making: Making, found: list[FoundObject]) -> None:
         """All detections of the first frame are tracks; without any, one is invented."""
         for each in found:
             self._bear(making, each.box, each.label, each.class_name)
@@ -88,7 +88,7 @@ class OfficialRules:
         if not hidden:
             making.report("born", object_id, after.name)
 
-    def _births(self, making: Making, found: list[Found]) -> list[Found]:
+    def _births(self, making: Making, found: list[FoundObject]) -> list[FoundObject]:
         """New tracks, judged by the masks as they were before any of them; who is left."""
         taken = np.zeros(making.frame.size, dtype=bool)
         for region in making.regions.values():
@@ -104,7 +104,7 @@ class OfficialRules:
     def _judge(
         self,
         making: Making,
-        left: list[Found],
+        left: list[FoundObject],
         regions: dict[int, Region],
         scores: dict[int, float],
     ) -> None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundObject:
     """One detection that is worth a look.
 
     Attributes:
@@ -50,12 +50,14 @@ class Found:
     embedding: NDArray[np.float32] | None
 
 
-def found_in(detections: Detections, which: Sequence[int], size: tuple[int, int]) -> list[Found]:
+def found_in(
+    detections: Detections, which: Sequence[int], size: tuple[int, int]
+) -> list[FoundObject]:
     """Some detections of a frame of ``(height, width)``, in the order of ``which``."""
     regions = detected(detections.take(list(which)), size) if len(which) else []
     given = detections.embeddings
     return [
-        Found(
+        FoundObject(
             number=n,
             region=region,
             box=detections.boxes[n],
@@ -82,7 +84,7 @@ class Answers:
         parts: positions in ``found`` of what shows a part of its track only.
     """
 
-    found: list[Found]
+    found: list[FoundObject]
     answered: bool
     absence_counts: bool
     pairs: dict[int, int] = field(default_factory=dict)

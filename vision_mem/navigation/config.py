@@ -15,7 +15,7 @@ from vision_mem.navigation.graph.path_planning import PlanningConfig
 from vision_mem.navigation.graph.topology import TopologyConfig
 from vision_mem.navigation.journal import DTYPES
 from vision_mem.navigation.landmarks import LandmarkConfig
-from vision_mem.navigation.retrieval import RetrievalConfig
+from vision_mem.navigation.retrieval import RecallConfig
 from vision_mem.navigation.space.octree import OctreeConfig
 from vision_mem.navigation.working_memory import ShortConfig
 
@@ -68,7 +68,7 @@ class NavigationConfig:
     topology: TopologyConfig = TopologyConfig()
     landmark: LandmarkConfig = LandmarkConfig()
     short: ShortConfig = field(default_factory=ShortConfig)
-    retrieval: RetrievalConfig = RetrievalConfig()
+    retrieval: RecallConfig = RecallConfig()
     planning: PlanningConfig = PlanningConfig()
     store: StoreConfig = StoreConfig()
 

@@ -54,7 +54,7 @@ class LandmarkConfig:
 
 
 @dataclass
-class View:
+class PlaceView:
     """What was seen of a landmark from one place, summed up, in the place's frame.
 
     Attributes:
@@ -102,7 +102,7 @@ class Landmark:
     best: float = -1.0
     best_seq: int = 0
     last: tuple[int, ...] = ()
-    views: dict[int, View] = field(default_factory=dict)
+    views: dict[int, PlaceView] = field(default_factory=dict)
     track: str = ""
     weight: Matrix = field(default_factory=lambda: np.zeros((3, 3)))
     pull: Matrix = field(default_factory=lambda: np.zeros(3))
@@ -131,7 +131,7 @@ class Landmark:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class LandmarkView:
     """One sighting.
 
     Attributes:
@@ -229,10 +229,10 @@ class Landmarks:
             pull = turn @ view.pull + weight @ shift
             old = landmark.views.get(other_id)
             if old is not None:
-                view = View(old.count + view.count, old.weight + weight, old.pull + pull,
+                view = PlaceView(old.count + view.count, old.weight + weight, old.pull + pull,
                             old.bearing, old.distance)  # fmt: skip
             else:
-                view = View(view.count, weight, pull, view.bearing, view.distance)
+                view = PlaceView(view.count, weight, pull, view.bearing, view.distance)
             landmark.views[other_id] = view
             pairs = {(landmark.landmark_id, place_id), (landmark.landmark_id, other_id)}
             self.changed_views |= pairs
@@ -254,7 +254,7 @@ class Landmarks:
         """All words in names, sorted."""
         return sorted(word for word, ids in self._words.items() if ids)
 
-    def associate(self, seen: Sequence[Seen]) -> list[int | None]:
+    def associate(self, seen: Sequence[LandmarkView]) -> list[int | None]:
         """Which landmark each sighting of one moment is of; None for a new one.
 
         The likeliest pairs are made first, and a landmark takes one sighting a moment.
@@ -276,7 +276,7 @@ class Landmarks:
                 taken.add(candidate)
         return found
 
-    def _candidates(self, seen: Seen) -> Iterable[tuple[int, float, float]]:
+    def _candidates(self, seen: LandmarkView) -> Iterable[tuple[int, float, float]]:
         spread = float(np.sqrt(max(np.linalg.eigvalsh(seen.covariance)[-1], 0.0)))
         reach = max(self.config.radius, self.config.sigmas * spread)
         for landmark_id in self._nearby.around(seen.position, reach):
@@ -299,7 +299,7 @@ class Landmarks:
     def add(
         self,
         landmark_id: int,
-        seen: Seen,
+        seen: LandmarkView,
         seq: int,
         time_s: float,
         place_id: int,
@@ -337,16 +337,16 @@ class Landmarks:
         self.changed_views.add((landmark_id, place_id))
         return landmark
 
-    def _view(self, landmark: Landmark, seen: Seen, place_id: int, pose: Pose) -> None:
+    def _view(self, landmark: Landmark, seen: LandmarkView, place_id: int, pose: Pose) -> None:
         turn, local = pose[:3, :3], seen.local
         covariance = seen.local_covariance + self.config.least_sigma**2 * np.eye(3)
         weight = np.asarray(np.linalg.inv(covariance), np.float64)
         turned = turn @ weight @ turn.T
         landmark.weight = landmark.weight + turned
         landmark.pull = landmark.pull + turned @ seen.position
-        old = landmark.views.get(place_id) or View(0, np.zeros((3, 3)), np.zeros(3), 0.0, 0.0)
+        old = landmark.views.get(place_id) or PlaceView(0, np.zeros((3, 3)), np.zeros(3), 0.0, 0.0)
         bearing = float(np.degrees(np.arctan2(local[0], local[2])))
-        landmark.views[place_id] = View(
+        landmark.views[place_id] = PlaceView(
             old.count + 1,
             old.weight + weight,
             old.pull + weight @ local,

@@ -15,7 +15,7 @@ from vision_mem.navigation.journal import Key, Memory
 from vision_mem.navigation.landmarks import Landmark, words
 from vision_mem.navigation.mean_directions import unit
 from vision_mem.navigation.records import Route
-from vision_mem.navigation.retrieval import Hit, Query, make_hit
+from vision_mem.navigation.retrieval import Hit, MapQuery, make_hit
 from vision_mem.navigation.state import SpatialState
 from vision_mem.navigation.update import to_seen
 
@@ -137,7 +137,7 @@ def route(session: NavigationSession, goal: Any, start: Any) -> Route:
     return Route(points, length, (), *directions(points, drawn.up), "floor")
 
 
-def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> Query:
+def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> MapQuery:
     position = None
     if near is not None:
         array = np.asarray(near, np.float64)
@@ -145,8 +145,8 @@ def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> Query:
         if position.shape != (3,) or not np.isfinite(position).all():
             raise InputError("near needs 3 finite numbers, metres, or a (4, 4) pose")
     if isinstance(query, str):
-        return Query(text=query, position=position)
-    return Query(embedding=None if query is None else unit(query), position=position)
+        return MapQuery(text=query, position=position)
+    return MapQuery(embedding=None if query is None else unit(query), position=position)
 
 
 def _position(session: NavigationSession, what: Any, role: str) -> tuple[NDArray[np.float64], str]:

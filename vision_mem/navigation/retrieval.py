@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.navigation.ann_index import ENGINES, Neighbours
 from vision_mem.navigation.landmarks import Landmark, Landmarks, words
-from vision_mem.navigation.working_memory import ShortMemory
+from vision_mem.navigation.working_memory import WorkingMemory
 
 CHANNELS = ("short", "spatial", "semantic", "text")
 _RANK = 60
@@ -26,7 +26,7 @@ _RANK = 60
 
 
 @dataclass(frozen=True)
-class RetrievalConfig:
+class RecallConfig:
     """How memory is asked.
 
     Attributes:
@@ -52,7 +52,7 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Query:
+class MapQuery:
     """What is asked.
 
     Attributes:
@@ -120,8 +120,8 @@ class Retriever:
     """
 
     landmarks: Landmarks
-    short: ShortMemory
-    config: RetrievalConfig = field(default_factory=RetrievalConfig)
+    short: WorkingMemory
+    config: RecallConfig = field(default_factory=RecallConfig)
 
     def __post_init__(self) -> None:
         self.neighbours = Neighbours(
@@ -130,7 +130,7 @@ class Retriever:
 
     def search(
         self,
-        query: Query,
+        query: MapQuery,
         k: int,
         now_s: float,
         *,
@@ -176,7 +176,7 @@ class Retriever:
             }
         return self._hits(rankings, k, now_s)
 
-    def _short(self, query: Query, write: bool) -> Ranking:
+    def _short(self, query: MapQuery, write: bool) -> Ranking:
         assert query.position is not None
         found = self.short.search(query.embedding, query.position, self.config.depth, write=write)
         least = self.config.least_cosine if query.embedding is not None else -math.inf

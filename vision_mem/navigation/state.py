@@ -20,12 +20,12 @@ from vision_mem.navigation.config import NavigationConfig
 from vision_mem.navigation.graph.frontiers import Exits
 from vision_mem.navigation.graph.topology import Changes, Place, Topology, Way
 from vision_mem.navigation.journal import Journal, Memory
-from vision_mem.navigation.landmarks import Landmark, Landmarks, View
+from vision_mem.navigation.landmarks import Landmark, Landmarks, PlaceView
 from vision_mem.navigation.retrieval import Retriever
 from vision_mem.navigation.space.octree import Octree, OctreeStats
 from vision_mem.navigation.space.raycasting import FrameUpdate
 from vision_mem.navigation.storage import get_meta, put_meta
-from vision_mem.navigation.working_memory import ShortMemory
+from vision_mem.navigation.working_memory import WorkingMemory
 
 _FIELDS = "row votes count existence first_s last_s best best_seq last track"
 
@@ -53,7 +53,7 @@ class SpatialState:
         self.topology = Topology(config.topology)
         self.exits = Exits()
         self.landmarks = Landmarks(config.landmark)
-        self.short = ShortMemory(config.short)
+        self.short = WorkingMemory(config.short)
         self.journal = Journal(config.store.dtype)
         self.retriever = Retriever(self.landmarks, self.short, config.retrieval)
         self.next_id = 1
@@ -243,11 +243,11 @@ class SpatialState:
             self.exits.load(sql)
 
     def _load_landmarks(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
-        views: dict[int, dict[int, View]] = {}
+        views: dict[int, dict[int, PlaceView]] = {}
         # In the order of the key, so that sums over views do not depend on the file's history.
         for landmark_id, place_id, raw in sql.execute("SELECT * FROM view ORDER BY 1, 2"):
             numbers = _floats(raw, 15)
-            view = View(
+            view = PlaceView(
                 int(numbers[12]), numbers[:9].reshape(3, 3), numbers[9:12], *numbers[13:].tolist()
             )
             if place_id not in self.topology.places:

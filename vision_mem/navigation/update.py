@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.navigation.journal import Memory
-from vision_mem.navigation.landmarks import Seen
+from vision_mem.navigation.landmarks import LandmarkView
 from vision_mem.navigation.records import Observation, Sighting
 from vision_mem.navigation.space.kernels import MISS
 from vision_mem.navigation.space.morton import HALF, encode, quantise
@@ -63,7 +63,7 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
         state.looks.append((state.octree.stats.frames, place.place_id, update.to_bytes()))
         dropped += update.dropped
 
-    seen: list[Seen | None] = []
+    seen: list[LandmarkView | None] = []
     for sighting, vector in zip(sightings, vectors, strict=True):
         each = to_seen(
             place.pose, relative, np.asarray(sighting.position), np.asarray(sighting.sigma), vector,
@@ -158,7 +158,7 @@ def to_seen(
     label: str,
     score: float,
     track: str,
-) -> Seen:
+) -> LandmarkView:
     """Carry a sighting from the camera's frame to those of its place and of the map.
 
     Args:
@@ -177,7 +177,7 @@ def to_seen(
     up = place_pose[:3, :3]
     world = up @ local + place_pose[:3, 3]
     spread = up @ local_covariance @ up.T
-    return Seen(local, local_covariance, world, spread, embedding, label, score, track)
+    return LandmarkView(local, local_covariance, world, spread, embedding, label, score, track)
 
 
 def _leaf(state: SpatialState, position: NDArray[np.float64]) -> int | None:

@@ -55,7 +55,7 @@ class ShortConfig:
 
 
 @dataclass
-class Entry:
+class RecentEntry:
     """One thing in short memory.
 
     Attributes:
@@ -79,7 +79,7 @@ class Entry:
     time_s: float
 
 
-class ShortMemory:
+class WorkingMemory:
     """A fixed number of entries.
 
     Args:
@@ -93,7 +93,7 @@ class ShortMemory:
 
     def __init__(self, config: ShortConfig | None = None) -> None:
         self.config = config or ShortConfig()
-        self.entries: list[Entry | None] = [None] * self.config.capacity
+        self.entries: list[RecentEntry | None] = [None] * self.config.capacity
         self.step = 0
         self.changed: set[int] = set()
         self._slots: dict[int, int] = {}
@@ -144,7 +144,9 @@ class ShortMemory:
         uses = 1 if old is None else old.uses + 1
         if embedding is None and old is not None:
             embedding = old.embedding
-        entry = Entry(node, position.copy(), anchor, embedding, label, self.step, uses, time_s)
+        entry = RecentEntry(
+            node, position.copy(), anchor, embedding, label, self.step, uses, time_s
+        )
         self._slots[node] = slot
         self._note(slot, entry)
         return None if gone is None else gone.node
@@ -155,7 +157,7 @@ class ShortMemory:
         score = keep_score(self.config, self._uses, age, int(self._uses.max()))
         return int(np.lexsort((self._nodes, self._steps, score))[0])
 
-    def _note(self, slot: int, entry: Entry) -> None:
+    def _note(self, slot: int, entry: RecentEntry) -> None:
         """Keep what eviction looks at in arrays: it is asked at each insertion."""
         self.entries[slot] = entry
         self._nodes[slot], self._steps[slot], self._uses[slot] = entry.node, entry.step, entry.uses
@@ -257,7 +259,7 @@ class ShortMemory:
             node, anchor, label, step, uses, time_s = json.loads(fields)
             position = np.frombuffer(numbers[:24], "<f8").astype(np.float64)
             vector = np.frombuffer(numbers[24:], "<f4").astype(np.float32)
-            entry = Entry(
+            entry = RecentEntry(
                 int(node), position, int(anchor), vector if len(vector) else None,
                 str(label), int(step), int(uses), float(time_s),
             )  # fmt: skip

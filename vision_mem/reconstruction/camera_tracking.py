@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.poses import exponential, inverse, logarithm, transform
 from vision_mem.reconstruction.icp import Alignment, OdometryConfig, align, best_of
-from vision_mem.reconstruction.kernels.dispatch import Kernels
+from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
 from vision_mem.reconstruction.photometric import left_over, likeness
 from vision_mem.reconstruction.records import FIRST, GIVEN, ICP, LOST
 from vision_mem.reconstruction.relocalization import Places, distance
 from vision_mem.reconstruction.surfel_map import StructureMemory
-from vision_mem.reconstruction.visual_odometry import NOTHING_SEEN, Seen, see
-from vision_mem.reconstruction.working_size import Thinned
+from vision_mem.reconstruction.visual_odometry import NOTHING_SEEN, ImageMotion, see
+from vision_mem.reconstruction.working_size import WorkingFrame
 from vision_mem.sources.rgbd_frame import RgbdFrame
 
 Matrix = NDArray[np.float64]
@@ -78,7 +78,7 @@ class _View:
     """A frame, and the structure that it is compared with; see ``Locator.locate``."""
 
     frame: RgbdFrame
-    small: Thinned
+    small: WorkingFrame
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
     structure: StructureMemory
@@ -96,7 +96,7 @@ class Locator:
         most_places: places remembered for finding a lost camera again.
     """
 
-    def __init__(self, kernels: Kernels, config: OdometryConfig, most_places: int) -> None:
+    def __init__(self, kernels: VoxelKernels, config: OdometryConfig, most_places: int) -> None:
         self.kernels, self.config = kernels, config
         self.places = Places(most_places)
         self.pose: Matrix | None = None
@@ -118,7 +118,7 @@ class Locator:
     def locate(
         self,
         frame: RgbdFrame,
-        small: Thinned,
+        small: WorkingFrame,
         points: NDArray[np.float32],
         normals: NDArray[np.float32],
         structure: StructureMemory,
@@ -190,7 +190,7 @@ class Locator:
     def _accept(
         self,
         frame: RgbdFrame,
-        small: Thinned,
+        small: WorkingFrame,
         pose: Matrix,
         source: str,
         inliers: float,
@@ -206,12 +206,12 @@ class Locator:
         self._keep(frame, small)
         return Location(pose, source, inliers, found_again=again)
 
-    def _keep(self, frame: RgbdFrame, small: Thinned) -> None:
+    def _keep(self, frame: RgbdFrame, small: WorkingFrame) -> None:
         self.time_s = frame.time_s
         if self.config.colour:
             self.grey, self.depth = small.grey, small.depth
 
-    def _found(self, view: _View, seen: Seen, most_open: int) -> Alignment:
+    def _found(self, view: _View, seen: ImageMotion, most_open: int) -> Alignment:
         def attempt(prior: Matrix, most_open: int = 0, held: float | None = None) -> Alignment:
             held = self.config.conditioning if held is None else held
             return self._attempt(view, prior, most_open, held)
@@ -227,7 +227,7 @@ class Locator:
         return best_of(tried)
 
     def _heard(
-        self, view: _View, seen: Seen, found: Alignment, most_open: int
+        self, view: _View, seen: ImageMotion, found: Alignment, most_open: int
     ) -> tuple[Alignment, _View]:
         """What images have to say against what the structure says, and what of the frame counts."""
         if self.quarrel >= _QUARREL and self.quarrel % _ANEW:
@@ -250,7 +250,7 @@ class Locator:
         self.quarrel += 1
         return (found, view) if self.quarrel > _QUARREL else (other, still)
 
-    def _against(self, seen: Seen, found: Alignment) -> float:
+    def _against(self, seen: ImageMotion, found: Alignment) -> float:
         """How many times worse images fit what the structure says than what they say themselves."""
         if seen.brightness is None or found.lost:
             return 0.0
@@ -261,7 +261,7 @@ class Locator:
         """Directions that corners may be trusted with."""
         return min(self.config.most_open, _CORNERS)
 
-    def _motion(self, view: _View) -> Seen:
+    def _motion(self, view: _View) -> ImageMotion:
         """How the camera moved since the last frame, as the images have it."""
         starts = [np.eye(4)]
         if self.velocity.any():
@@ -309,7 +309,7 @@ class Locator:
         found = self._attempt(view, prior, self._few_open, self.config.leaning)
         return None if found.lost or distance(prior, found.pose) > _AGREES else found
 
-    def learn(self, small: Thinned, at: Location, moving: NDArray[np.bool_]) -> None:
+    def learn(self, small: WorkingFrame, at: Location, moving: NDArray[np.bool_]) -> None:
         """Take in a frame just accepted, once it is known what in it moves.
 
         Args:
@@ -325,7 +325,7 @@ class Locator:
         if at.source != GIVEN and at.inliers >= _GOOD:
             self._note(small)
 
-    def _note(self, small: Thinned, least: float | None = None) -> None:
+    def _note(self, small: WorkingFrame, least: float | None = None) -> None:
         """Keep the frame last seen as a place; frames of another size than now say too little."""
         if self.pose is not None and self.grey.shape == small.size:
             self.places.consider(self.grey, self.depth, small.camera, self.pose, least=least)
@@ -352,7 +352,7 @@ class Locator:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        kernels: Kernels,
+        kernels: VoxelKernels,
         config: OdometryConfig,
         most_places: int,
     ) -> Locator:

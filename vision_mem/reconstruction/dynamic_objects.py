@@ -78,7 +78,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Track:
+class MovingTrack:
     """A moving thing.
 
     Attributes:
@@ -135,7 +135,7 @@ class MovingPoints:
 class DynamicsState:
     """All that the transient memory holds; replaced, never changed."""
 
-    tracks: tuple[Track, ...] = ()
+    tracks: tuple[MovingTrack, ...] = ()
     next_id: int = 1
     recent: tuple[MovingPoints, ...] = field(default=())
 
@@ -159,7 +159,7 @@ class DynamicsState:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> DynamicsState:
         """What ``state_dict`` gave."""
-        tracks = tuple(Track(**_arrays(t)) for t in state["tracks"])
+        tracks = tuple(MovingTrack(**_arrays(t)) for t in state["tracks"])
         recent = tuple(MovingPoints(**_arrays(r)) for r in state["recent"])
         return cls(tracks, int(state["next_id"]), recent)
 
@@ -233,7 +233,7 @@ def follow(
     frame_index: int,
     seconds: float,
     config: DynamicsConfig,
-) -> tuple[DynamicsState, list[int], list[tuple[str, Track]]]:
+) -> tuple[DynamicsState, list[int], list[tuple[str, MovingTrack]]]:
     """Carry tracks on to a frame.
 
     Args:
@@ -280,7 +280,7 @@ def follow(
     return replace(state, tracks=tuple(tracks), next_id=next_id), ids, happened
 
 
-def _predicted(track: Track, seconds: float) -> Track:
+def _predicted(track: MovingTrack, seconds: float) -> MovingTrack:
     step = np.eye(6)
     step[:3, 3:] = seconds * np.eye(3)
     jerk = 2.0**2  # metres a second squared, standard deviation of what hands and feet do
@@ -290,8 +290,8 @@ def _predicted(track: Track, seconds: float) -> Track:
 
 
 def _updated(
-    track: Track, found: Component, seconds: float, config: DynamicsConfig
-) -> tuple[Track, str]:
+    track: MovingTrack, found: Component, seconds: float, config: DynamicsConfig
+) -> tuple[MovingTrack, str]:
     measure = 0.04**2 * np.eye(3)
     gain = track.covariance[:, :3] @ np.linalg.inv(track.covariance[:3, :3] + measure)
     state = np.concatenate([track.centre, track.velocity])
@@ -324,9 +324,9 @@ def _updated(
     )
 
 
-def _born(track_id: int, found: Component, frame_index: int, config: DynamicsConfig) -> Track:
+def _born(track_id: int, found: Component, frame_index: int, config: DynamicsConfig) -> MovingTrack:
     # What stands still when it comes into view moved while nobody looked.
-    return Track(
+    return MovingTrack(
         track_id,
         PARKED if found.still >= config.still_share else MOVING,
         False,

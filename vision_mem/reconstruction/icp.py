@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.poses import exponential, inverse, make_pose
-from vision_mem.reconstruction.kernels.dispatch import Kernels
+from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
 
 Matrix = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ class Alignment:
 
 
 def align(
-    kernels: Kernels,
+    kernels: VoxelKernels,
     config: OdometryConfig,
     model: tuple[NDArray[np.float32], NDArray[np.float32]],
     points: NDArray[np.float32],

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.reconstruction.config import EvidenceConfig
-from vision_mem.reconstruction.kernels.dispatch import Kernels
-from vision_mem.reconstruction.working_size import Thinned
+from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
+from vision_mem.reconstruction.working_size import WorkingFrame
 
 _FAR = np.float32(1e9)
 
@@ -78,7 +78,7 @@ def grown(
 
 def where_seen(
     points: NDArray[np.float32],
-    small: Thinned,
+    small: WorkingFrame,
     view: NDArray[np.float64],
     config: EvidenceConfig,
 ) -> NDArray[np.bool_]:
@@ -119,7 +119,7 @@ class KeyFrames:
 
     def __init__(
         self,
-        kernels: Kernels,
+        kernels: VoxelKernels,
         config: EvidenceConfig,
         camera: NDArray[np.float64],
         size: tuple[int, int],
@@ -216,7 +216,7 @@ class KeyFrames:
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Any], kernels: Kernels, config: EvidenceConfig
+        cls, state: Mapping[str, Any], kernels: VoxelKernels, config: EvidenceConfig
     ) -> KeyFrames:
         """What ``state_dict`` gave.
 

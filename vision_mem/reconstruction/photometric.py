@@ -68,7 +68,7 @@ class _Level:
 
 
 @dataclass(frozen=True)
-class Motion:
+class CameraMotion:
     """What the brightness of two images says.
 
     Attributes:
@@ -111,7 +111,7 @@ def motion_of_brightness(
     depth: NDArray[np.float32],
     camera: Matrix,
     starts: Iterable[Matrix],
-) -> Motion | None:
+) -> CameraMotion | None:
     """Motion of the camera between two images, from the brightness of all that is lit evenly.
 
     Args:
@@ -366,7 +366,7 @@ def _descend(level: _Level, start: Matrix) -> tuple[Matrix, float] | None:
     return best
 
 
-def _judged(level: _Level, motion: Matrix) -> Motion | None:
+def _judged(level: _Level, motion: Matrix) -> CameraMotion | None:
     """What is to be believed of a motion; None when the images do not agree."""
     compared = _compared(level, motion)
     if compared is None:
@@ -388,7 +388,7 @@ def _judged(level: _Level, motion: Matrix) -> Motion | None:
     values, vectors = np.linalg.eigh((system + system.T) / 2 / scale**2)
     # What is not held at all is known to a radian and a metre, say.
     variances = (vectors**2) @ (1 / np.maximum(values, 1.0))
-    return Motion(motion, alike, scale, np.sqrt(variances), level)
+    return CameraMotion(motion, alike, scale, np.sqrt(variances), level)
 
 
 def _gradients(grey: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

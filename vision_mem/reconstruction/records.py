@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.reconstruction.dynamic_objects import MovingPoints, Track
+from vision_mem.reconstruction.dynamic_objects import MovingPoints, MovingTrack
 from vision_mem.types import Event
 
 UNKNOWN, STATIC, MOVING, PARKED = 0, 1, 2, 3
@@ -47,7 +47,7 @@ class ReconstructionResult:
     inliers: float
     labels: NDArray[np.uint8]
     track_ids: NDArray[np.int32]
-    tracks: tuple[Track, ...]
+    tracks: tuple[MovingTrack, ...]
     moving_points: MovingPoints
     events: tuple[Event, ...] = ()
     reason: str = ""
@@ -69,7 +69,7 @@ class ReconstructionResult:
         return np.asarray(self.labels == MOVING)
 
 
-class Clock:
+class StageClock:
     """Milliseconds between laps."""
 
     def __init__(self) -> None:

@@ -65,7 +65,7 @@ class Features:
 
 
 @dataclass(frozen=True)
-class Place:
+class KnownView:
     """What is kept of a frame.
 
     Attributes:
@@ -97,7 +97,7 @@ class Places:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.held: tuple[Place, ...] = ()
+        self.held: tuple[KnownView, ...] = ()
         self.spread = 1.0
         self._rest = 0
 
@@ -150,7 +150,7 @@ class Places:
         world = (points @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
         if len(self.held) >= self.most:
             self._make_room(one=least is not None)
-        self.held = (*self.held, Place(pose.copy(), world, found.descriptors[known]))
+        self.held = (*self.held, KnownView(pose.copy(), world, found.descriptors[known]))
         return True
 
     def _make_room(self, one: bool) -> None:
@@ -160,7 +160,7 @@ class Places:
             self.held = tuple(place for k, place in enumerate(self.held) if k != goes)
         while len(self.held) >= self.most:
             self.spread *= _SPREADS
-            kept: list[Place] = []
+            kept: list[KnownView] = []
             for place in self.held:
                 if all(distance(place.pose, other.pose) >= self.spread for other in kept):
                     kept.append(place)
@@ -235,7 +235,7 @@ class Places:
         made = cls(most)
         ends = np.cumsum(counts)
         made.held = tuple(
-            Place(pose.copy(), points[end - n : end].copy(), descriptors[end - n : end].copy())
+            KnownView(pose.copy(), points[end - n : end].copy(), descriptors[end - n : end].copy())
             for pose, n, end in zip(poses, counts, ends, strict=True)
         )
         made.spread, made._rest = float(state["spread"]), int(state["rest"])

@@ -37,12 +37,12 @@ from vision_mem.reconstruction.records import (
     PARKED,
     STATIC,
     UNKNOWN,
-    Clock,
     ReconstructionResult,
+    StageClock,
 )
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.voxel_grid import StaticMap
-from vision_mem.reconstruction.working_size import Thinned, smoothed, thin, thin_masks
+from vision_mem.reconstruction.working_size import WorkingFrame, smoothed, thin, thin_masks
 from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, MemoryUsage
 
@@ -98,7 +98,7 @@ class ReconstructionSession:
                 before.
         """
         self._check_order(frame)
-        clock = Clock()
+        clock = StageClock()
         small = thin(frame, self.config)
         told = thin_masks(masks, frame.size, small.stride)
         points, normals = self._surface(small)
@@ -280,7 +280,7 @@ class ReconstructionSession:
                 "sort the frames by time"
             )
 
-    def _surface(self, small: Thinned) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _surface(self, small: WorkingFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         points = np.empty((*small.depth.shape, 3), np.float32)
         normals = np.empty_like(points)
         smooth = smoothed(small.depth)
@@ -289,7 +289,7 @@ class ReconstructionSession:
         self._kernels.surface(small.depth, smooth, camera, jump, points, normals)
         return points, normals
 
-    def _room_for(self, small: Thinned, points: NDArray[np.float32]) -> StructureMemory:
+    def _room_for(self, small: WorkingFrame, points: NDArray[np.float32]) -> StructureMemory:
         if self._structure is not None:
             return self._structure
         voxel = self.config.structure.voxel
@@ -300,7 +300,7 @@ class ReconstructionSession:
         capacity = self.config.voxels_for(small.depth.size)
         return StructureMemory(self._kernels, self.config.structure, voxel, capacity)
 
-    def _keys_for(self, small: Thinned) -> KeyFrames:
+    def _keys_for(self, small: WorkingFrame) -> KeyFrames:
         keys, size = self._keys, small.size
         if keys is not None and keys.fits(small.camera.numbers, size):
             return keys
@@ -310,7 +310,7 @@ class ReconstructionSession:
         self,
         frame: RgbdFrame,
         seconds: float,
-        small: Thinned,
+        small: WorkingFrame,
         moving: NDArray[np.bool_],
         world: NDArray[np.float32],
         agreed: NDArray[np.int8],
@@ -339,7 +339,7 @@ class ReconstructionSession:
     def _moving_points(
         self,
         frame: RgbdFrame,
-        small: Thinned,
+        small: WorkingFrame,
         world: NDArray[np.float32],
         labels: NDArray[np.uint8],
         ids: NDArray[np.int32],
@@ -350,7 +350,7 @@ class ReconstructionSession:
     def _write_static(
         self,
         structure: StructureMemory,
-        small: Thinned,
+        small: WorkingFrame,
         world: NDArray[np.float32],
         normals: NDArray[np.float32],
         labels: NDArray[np.uint8],
@@ -367,7 +367,7 @@ class ReconstructionSession:
         weights = np.minimum(1.0, (1.5 / small.depth[fit]) ** 2).astype(np.float32)
         structure.write(self._steps, world[fit], turned, small.image[fit], weights, sight)
 
-    def _lost(self, frame: RgbdFrame, at: Location, clock: Clock) -> ReconstructionResult:
+    def _lost(self, frame: RgbdFrame, at: Location, clock: StageClock) -> ReconstructionResult:
         nothing = MovingPoints(
             frame.index,
             frame.time_s,

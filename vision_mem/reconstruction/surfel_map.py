@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.reconstruction.kernels.compiled import EMPTY
-from vision_mem.reconstruction.kernels.dispatch import Kernels
+from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
 from vision_mem.reconstruction.voxel_grid import StaticMap, StructureConfig
 
 _FIELDS: dict[str, tuple[type, int]] = {
@@ -51,7 +51,7 @@ class StructureMemory:
     """
 
     def __init__(
-        self, kernels: Kernels, config: StructureConfig, voxel: float, capacity: int
+        self, kernels: VoxelKernels, config: StructureConfig, voxel: float, capacity: int
     ) -> None:
         self.kernels, self.config = kernels, config
         self.voxel, self.capacity = voxel, capacity
@@ -351,7 +351,7 @@ class StructureMemory:
 
     @classmethod
     def from_state(
-        cls, state: Mapping[str, Any], kernels: Kernels, config: StructureConfig
+        cls, state: Mapping[str, Any], kernels: VoxelKernels, config: StructureConfig
     ) -> StructureMemory:
         """What ``state_dict`` gave, alive again.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.poses import inverse, make_pose, rotation_from
-from vision_mem.reconstruction.photometric import Motion, motion_of_brightness
+from vision_mem.reconstruction.photometric import CameraMotion, motion_of_brightness
 
 Matrix = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def pose_from_points(
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageMotion:
     """What two images say of the motion between them.
 
     Attributes:
@@ -114,10 +114,10 @@ class Seen:
     motion: Matrix | None = None
     sure: bool = False
     same: bool = False
-    brightness: Motion | None = None
+    brightness: CameraMotion | None = None
 
 
-NOTHING_SEEN = Seen()
+NOTHING_SEEN = ImageMotion()
 
 
 def see(
@@ -126,7 +126,7 @@ def see(
     depth: NDArray[np.float32],
     camera: Matrix,
     starts: Sequence[Matrix],
-) -> Seen:
+) -> ImageMotion:
     """Motion of the camera between two images.
 
     Args:
@@ -147,6 +147,6 @@ def see(
     several = [one for one in found if one is not None]
     firm = [one for one in several if one.firm]
     if not firm:
-        return Seen(corners, same=any(one.agrees for one in several))
+        return ImageMotion(corners, same=any(one.agrees for one in several))
     best = max(firm, key=lambda one: one.alike)
-    return Seen(best.pose, best.sure, best.agrees, best if best.sure else None)
+    return ImageMotion(best.pose, best.sure, best.agrees, best if best.sure else None)

@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class Thinned:
+class WorkingFrame:
     """A frame with every ``stride``-th pixel.
 
     Attributes:
@@ -60,7 +60,7 @@ def _some(array: NDArray[Any], stride: int) -> NDArray[Any]:
     return np.ascontiguousarray(array[first::stride, first::stride])
 
 
-def thin(frame: RgbdFrame, config: ReconstructionConfig) -> Thinned:
+def thin(frame: RgbdFrame, config: ReconstructionConfig) -> WorkingFrame:
     """Take every n-th pixel, and only readings that can be used."""
     stride = max(1, -(-max(frame.size) // config.max_side))
     stride = min(stride, *frame.size)
@@ -68,7 +68,7 @@ def thin(frame: RgbdFrame, config: ReconstructionConfig) -> Thinned:
     with np.errstate(invalid="ignore"):
         usable = (depth > config.near) & (depth <= config.far)  # NaN is neither
     depth = np.where(usable, depth, np.float32(0))
-    return Thinned(
+    return WorkingFrame(
         _some(frame.image, stride), depth, frame.camera.every(stride), stride, frame.size
     )
 

@@ -54,7 +54,7 @@ class ShownPart(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class SceneFrame:
     """A frame with depth and what was found in it; what a run hands to its sinks.
 
     Attributes:
@@ -165,7 +165,7 @@ class _SceneDrawing:
     def __init__(self) -> None:
         self._painter = ScenePainter()
 
-    def draw(self, image: NDArray[np.uint8], result: Scene) -> NDArray[np.uint8]:
+    def draw(self, image: NDArray[np.uint8], result: SceneFrame) -> NDArray[np.uint8]:
         """Draw one frame."""
         del image
         return self._painter.draw(result.frame, result.found)
@@ -189,7 +189,7 @@ class PathFile:
         """Make the file."""
         self._file = TrajectoryFile(self._path, self._form, append=self._append, rows=self._rows)
 
-    def write(self, frame: Frame, result: Scene) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
         """Add a pose."""
         assert self._file is not None, "open() comes first"
         if self._form == "kitti" or not result.found.lost:
@@ -225,7 +225,7 @@ class _Numbered(ABC):
             if name and int(name[1]) >= index:
                 path.unlink()
 
-    def write(self, frame: Frame, result: Scene) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
         """Write one file."""
         if self._append:
             self._append = False
@@ -233,7 +233,7 @@ class _Numbered(ABC):
         self._write(self._folder / f"{result.frame_index:06d}{self._suffix}", result)
 
     @abstractmethod
-    def _write(self, path: Path, result: Scene) -> None:
+    def _write(self, path: Path, result: SceneFrame) -> None:
         """Write one file."""
 
     def close(self) -> None:  # noqa: B027  (a sink has one, and here there is nothing to do)
@@ -243,7 +243,7 @@ class _Numbered(ABC):
 class DepthFiles(_Numbered):
     """Depth maps in metres as the session was given them, holes 0."""
 
-    def _write(self, path: Path, result: Scene) -> None:
+    def _write(self, path: Path, result: SceneFrame) -> None:
         write_depth(path, result.frame.depth)
 
 
@@ -253,7 +253,7 @@ class MovingPly(_Numbered):
     def __init__(self, folder: Path, append: bool = False) -> None:
         super().__init__(folder, ".ply", append)
 
-    def _write(self, path: Path, result: Scene) -> None:
+    def _write(self, path: Path, result: SceneFrame) -> None:
         found = result.found.moving_points
         write_ply(
             path, found.points, colours=found.colours, track_ids=found.track_ids,

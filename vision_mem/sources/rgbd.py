@@ -19,7 +19,14 @@ from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import read_image
 from vision_mem.sources.rgbd_frame import RgbdFrame
-from vision_mem.sources.rgbd_layouts import LAYOUTS, Layout, Moment, find_layout, pose_at, read_pose
+from vision_mem.sources.rgbd_layouts import (
+    LAYOUTS,
+    FrameFiles,
+    Layout,
+    find_layout,
+    pose_at,
+    read_pose,
+)
 from vision_mem.sources.selection import Selection, sequence_name
 from vision_mem.types import SourceInfo
 
@@ -115,7 +122,7 @@ class RgbdSource:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _wanted(self) -> list[tuple[int, Moment]]:
+    def _wanted(self) -> list[tuple[int, FrameFiles]]:
         chosen = [(k, m) for k, m in enumerate(self._layout.moments) if self._selection.wants(k)]
         return chosen[: self._selection.max_frames]
 
@@ -161,7 +168,7 @@ class RgbdSource:
         except InputError as error:
             raise SourceError(f"{self._path}: {error}") from None
 
-    def _depth(self, moment: Moment) -> NDArray[np.float32]:
+    def _depth(self, moment: FrameFiles) -> NDArray[np.float32]:
         stored = read_depth(moment.depth)
         whole = stored.dtype.kind in "ui"
         scale = self._scale or (self._layout.scale if whole else 1.0)
@@ -190,7 +197,7 @@ class RgbdSource:
             self._told.add("holes")
             log.warning("%s has no reading at all; such frames tell nothing", path)
 
-    def _frame(self, index: int, moment: Moment, image: NDArray[np.uint8]) -> RgbdFrame:
+    def _frame(self, index: int, moment: FrameFiles, image: NDArray[np.uint8]) -> RgbdFrame:
         depth = self._depth(moment)
         size = (depth.shape[1], depth.shape[0])
         if image.shape[:2] != depth.shape:
@@ -203,7 +210,7 @@ class RgbdSource:
             )
         return RgbdFrame(index, moment.time_s, image, depth, camera, self._pose(moment))
 
-    def _pose(self, moment: Moment) -> Any:
+    def _pose(self, moment: FrameFiles) -> Any:
         pose = read_pose(moment.pose) if isinstance(moment.pose, Path) else moment.pose
         if pose is None or not is_rigid(pose):
             if moment.pose is not None and "pose" not in self._told:

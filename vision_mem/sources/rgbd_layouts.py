@@ -34,7 +34,7 @@ _TUM = {
 
 
 @dataclass(frozen=True)
-class Moment:
+class FrameFiles:
     """Files of one frame.
 
     Attributes:
@@ -65,7 +65,7 @@ class Layout:
     """
 
     name: str
-    moments: Sequence[Moment]
+    moments: Sequence[FrameFiles]
     scale: float
     intrinsics: Numbers | None
     video: Path | None = None
@@ -162,7 +162,7 @@ def _tum(path: Path) -> Layout:
         nearest = int(np.argmin(np.abs(times - stamp))) if len(times) else 0
         if len(times) and abs(times[nearest] - stamp) <= MOST_APART_S:
             pose = pose_at(poses, stamp) if poses else None
-            moments.append(Moment(stamp, image, depth[nearest][1], pose))
+            moments.append(FrameFiles(stamp, image, depth[nearest][1], pose))
     apart = len(colour) - len(moments)
     if apart:
         notes.append(
@@ -225,7 +225,7 @@ def _seven(path: Path) -> Layout:
             continue
         pose = path / f"{stem}.pose.txt"
         moments.append(
-            Moment(
+            FrameFiles(
                 number / 30.0,
                 path / f"{stem}.color{colour}",
                 path / name,
@@ -260,7 +260,7 @@ def _scannet(path: Path) -> Layout:
         {_number(p): p for p in (path / "pose").glob("*.txt")} if (path / "pose").is_dir() else {}
     )
     both = sorted(n for n in colours if n in depths and n is not None)
-    moments = [Moment(n / 30.0, colours[n], depths[n], poses.get(n)) for n in both]
+    moments = [FrameFiles(n / 30.0, colours[n], depths[n], poses.get(n)) for n in both]
     notes = _unpaired(path, len(colours), len(depths), len(both))
     return Layout("scannet", moments, 0.001, find_intrinsics(path), notes=notes)
 
@@ -286,7 +286,7 @@ def _folder(path: Path) -> Layout:
         raise SourceError(f"{path} has no colour; expected a video or a folder color/")
     times = _times(path, len(depths))
     moments = [
-        Moment(times[k], images[k] if images else None, depth, pose)
+        FrameFiles(times[k], images[k] if images else None, depth, pose)
         for k, (depth, pose) in enumerate(zip(depths, _poses(path, times), strict=True))
     ]
     notes = []

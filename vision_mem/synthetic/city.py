@@ -67,7 +67,7 @@ class CityConfig:
 
 
 @dataclass(frozen=True)
-class Landmark:
+class CityLandmark:
     """Something with a name.
 
     Attributes:
@@ -93,14 +93,14 @@ class City:
 
     graph: StreetGraph
     junctions: tuple[int, ...]
-    landmarks: tuple[Landmark, ...]
+    landmarks: tuple[CityLandmark, ...]
 
     @cached_property
     def landmark_positions(self) -> NDArray[np.float64]:
         """``(L, 2)`` metres."""
         return np.array([mark.position for mark in self.landmarks]).reshape(-1, 2)
 
-    def near(self, position: NDArray[np.float64], radius: float) -> list[Landmark]:
+    def near(self, position: NDArray[np.float64], radius: float) -> list[CityLandmark]:
         """Landmarks within ``radius`` metres, nearest first."""
         apart = np.hypot(*(self.landmark_positions - position).T)
         return [self.landmarks[i] for i in np.argsort(apart, kind="stable") if apart[i] <= radius]
@@ -121,7 +121,7 @@ class City:
             colour, kind = mark.name.split()
             others = [one for one in COLOURS if one != colour]
             if number in painted:
-                mark = Landmark(f"{rng.choice(others)} {kind}", mark.position, mark.junction)
+                mark = CityLandmark(f"{rng.choice(others)} {kind}", mark.position, mark.junction)
             marks.append(mark)
         return City(self.graph, self.junctions, tuple(marks))
 
@@ -223,7 +223,7 @@ def _landmarks(
     corners: NDArray[np.float64],
     streets: list[tuple[int, int]],
     links: list[tuple[int, int]],
-) -> tuple[Landmark, ...]:
+) -> tuple[CityLandmark, ...]:
     spots: list[tuple[NDArray[np.float64], int]] = []
     for junction, at in enumerate(corners):
         for side in ((1, 1), (1, -1), (-1, -1), (-1, 1)):
@@ -235,14 +235,14 @@ def _landmarks(
             across = np.array([-along[1], along[0]]) / np.linalg.norm(along)
             side = config.aside_m * rng.choice([-1.0, 1.0])
             spots.append((corners[start] + along * rng.uniform(0.35, 0.65) + across * side, -1))
-    marks: list[Landmark] = []
+    marks: list[CityLandmark] = []
     for at, junction in spots:
         # Two of one name side by side could not be told apart by anybody.
         close = {one.name for one in marks if np.hypot(*(one.position - at)) < 40.0}
         name = ""
         while not name or name in close:
             name = f"{rng.choice(COLOURS)} {rng.choice(KINDS)}"
-        marks.append(Landmark(name, at, junction))
+        marks.append(CityLandmark(name, at, junction))
     return tuple(marks)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vision_mem.synthetic.clips import Actor, Pose, Scene, SyntheticClip
+from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.synthetic.cutouts import OUTLINES, cutout
 
 
@@ -20,8 +20,8 @@ def demo_clip() -> SyntheticClip:
     pillar (fully hidden for about half a second) and then crosses the path of a second cup.
     """
 
-    def target(t: int) -> Pose:
-        return Pose(
+    def target(t: int) -> ActorPose:
+        return ActorPose(
             x=90 + 2.6 * t,
             y=205 + 34 * np.sin(t / 17),
             height=96 + 18 * np.sin(t / 31),
@@ -29,15 +29,17 @@ def demo_clip() -> SyntheticClip:
             squeeze=0.94 + 0.06 * np.cos(t / 11),
         )
 
-    def twin(t: int) -> Pose:
-        return Pose(x=640 - 1.3 * t, y=95 + 14 * np.sin(t / 15), height=88, angle=-6, gain=0.96)
+    def twin(t: int) -> ActorPose:
+        return ActorPose(
+            x=640 - 1.3 * t, y=95 + 14 * np.sin(t / 15), height=88, angle=-6, gain=0.96
+        )
 
     return SyntheticClip(
-        Scene(
+        ClipScene(
             name="cup",
             background="stereo_left",
             target=Actor("cup", target),
-            others=(Actor("cat", lambda t: Pose(420 + 20 * np.sin(t / 20), 330, 120)),)
+            others=(Actor("cat", lambda t: ActorPose(420 + 20 * np.sin(t / 20), 330, 120)),)
             + (Actor("cup", twin),),
             occluders=(("brick", 250.0, 108.0),),
             camera=lambda t: (26 * np.sin(t / 40), 9 * np.sin(t / 23), 1 + 0.09 * np.sin(t / 37)),
@@ -96,7 +98,7 @@ class Difficulty:
     )
 
 
-def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 60) -> Scene:
+def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 60) -> ClipScene:
     """Draw a scene: target, background, path, camera, light, look-alike and occluder.
 
     Args:
@@ -136,8 +138,8 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
         bend, bend_rate = more.uniform(0.08, 0.2), more.uniform(0.4, 0.9)
     spin = more.uniform(-3, 3) if more.random() < difficulty.spin else 0.0
 
-    def path(t: int) -> Pose:
-        return Pose(
+    def path(t: int) -> ActorPose:
+        return ActorPose(
             x=x0 + reach_x * (np.sin(rate * t + phase) - np.sin(phase)),
             y=y0 + reach_y * np.sin(ratio * rate * t),
             height=size * (1 + grow * t / max(frames, 1)),
@@ -154,7 +156,7 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
         others = (
             Actor(
                 other,
-                lambda t: Pose(
+                lambda t: ActorPose(
                     x=x0 + side * (width * 0.33 - width * 0.3 * t / frames),
                     y=y0 + height * 0.16,
                     height=size * 1.02,
@@ -190,7 +192,7 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
             1 + 0.12 * np.sin(0.5 * swing * t),
         )
 
-    scene = Scene(
+    scene = ClipScene(
         name=f"{target}-{seed:03d}",
         background=background,
         target=Actor(target, path, part=part),
@@ -216,11 +218,11 @@ def random_scene(seed: int, difficulty: Difficulty | None = None, frames: int = 
     return scene
 
 
-def _camouflage(scene: Scene, strength: float) -> Scene:
+def _camouflage(scene: ClipScene, strength: float) -> ClipScene:
     """Move the target's colours (mean and spread) towards those behind it on frame 0."""
     bare = SyntheticClip(replace(scene, occluders=(), others=(), noise=0.0))
     mask = bare.render(0).mask
-    away = replace(scene.target, path=lambda t: Pose(-1e4, -1e4, 1))
+    away = replace(scene.target, path=lambda t: ActorPose(-1e4, -1e4, 1))
     behind = (
         SyntheticClip(replace(bare.scene, target=away)).render(0).image[mask].astype(np.float64)
     )

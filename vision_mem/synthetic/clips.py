@@ -20,7 +20,7 @@ from vision_mem.types import SourceInfo
 
 
 @dataclass(frozen=True)
-class Pose:
+class ActorPose:
     """Where and how an actor is at one moment.
 
     Attributes:
@@ -53,14 +53,14 @@ class Actor:
     """
 
     cutout: str
-    path: Callable[[int], Pose]
+    path: Callable[[int], ActorPose]
     contrast: float = 1.0
     tint: tuple[float, float, float] = (0.0, 0.0, 0.0)
     part: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True)
-class Scene:
+class ClipScene:
     """A clip to be rendered.
 
     Attributes:
@@ -110,7 +110,7 @@ class RenderedFrame:
 class SyntheticClip:
     """Renders a scene frame by frame; iterating twice gives the same frames."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: ClipScene) -> None:
         """Keep the scene; nothing is rendered yet."""
         self.scene = scene
 
@@ -258,7 +258,9 @@ def _opacity(picture: Image) -> NDArray[np.float32]:
     return picture[..., 3].astype(np.float32) / np.float32(255)
 
 
-def _place(picture: Image, pose: Pose, view: NDArray[np.float64], size: tuple[int, ...]) -> Image:
+def _place(
+    picture: Image, pose: ActorPose, view: NDArray[np.float64], size: tuple[int, ...]
+) -> Image:
     """A cut-out where and how its pose says, in a picture of ``size`` (h, w)."""
     scale = pose.height / picture.shape[0]
     # Shrink first: warpAffine alone would alias small objects.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.synthetic.clips import Actor, Pose, film_background, paste, pillar, view_of
+from vision_mem.synthetic.clips import Actor, ActorPose, film_background, paste, pillar, view_of
 from vision_mem.synthetic.cutouts import Image, cutout
 from vision_mem.types import SourceInfo
 
@@ -253,7 +253,7 @@ def _looks(class_id: int, random: np.random.Generator) -> Actor:
     red, green, blue = (float(v) for v in random.uniform(-45, 45, 3))
     return Actor(
         names[int(random.integers(len(names)))],
-        lambda t: Pose(0, 0, 1),
+        lambda t: ActorPose(0, 0, 1),
         contrast=float(random.uniform(0.7, 1.1)),
         tint=(red, green, blue),
     )
@@ -282,12 +282,12 @@ def _visit(
     bob, rate = float(random.uniform(0, 0.03)) * height, float(random.uniform(0.15, 0.5))
     lean = float(random.uniform(0, 6))
 
-    def path(t: int) -> Pose:
+    def path(t: int) -> ActorPose:
         gone = pace * (t - start)
         if pause and gone > stop:
             gone = max(stop, gone - pace * pause)
         begin = -margin if side > 0 else settings.width + margin
-        return Pose(
+        return ActorPose(
             x=begin + side * gone,
             y=feet - height / 2 + bob * np.sin(rate * t),
             height=height,
@@ -321,7 +321,7 @@ def _bystanders(settings: CrowdSettings, random: np.random.Generator) -> list[Ac
         rates, phases = random.uniform(0.05, 0.25, 2), random.uniform(0, 6, 2)
         return Actor(
             f"coin{number}",
-            lambda t: Pose(
+            lambda t: ActorPose(
                 x=float(x + 0.18 * width * np.sin(rates[0] * t + phases[0])),
                 y=float(y + 0.15 * height * np.sin(rates[1] * t + phases[1])),
                 height=0.06 * settings.height,

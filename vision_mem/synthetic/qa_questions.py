@@ -42,7 +42,7 @@ from vision_mem.synthetic.qa_streams import (
     SHAPES,
     STILL,
     GeneratedStream,
-    Visit,
+    ObjectVisit,
 )
 
 UNABLE = "Unable to answer"
@@ -120,11 +120,11 @@ def _background_now(stream: GeneratedStream, t: float, random: Random) -> Found 
 # -- before --------------------------------------------------------------------------------------
 
 
-def _past(stream: GeneratedStream, t: float) -> list[Visit]:
+def _past(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
     return [visit for visit in stream.visits if visit.start_s <= t]
 
 
-def _gone(stream: GeneratedStream, t: float) -> list[Visit]:
+def _gone(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
     """Visits of kinds that are not there now, one a kind and all alike: of one mark."""
     past = _past(stream, t)
     here = {visit.kind for visit in stream.seen_at(t)}
@@ -198,7 +198,7 @@ def _background_before(stream: GeneratedStream, t: float, random: Random) -> Fou
     return text.format(visit.name), stream.scene_at(visit.start_s), list(BACKGROUNDS)
 
 
-def _order(stream: GeneratedStream, t: float) -> list[Visit]:
+def _order(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
     """What came alone on its beat for the only time so far, in that order."""
     past = _past(stream, t)
     names = [visit.name for visit in past]
@@ -253,7 +253,7 @@ def _never(stream: GeneratedStream, t: float, random: Random) -> Found | None:
 # -- words ---------------------------------------------------------------------------------------
 
 
-def choose_visit(visits: Sequence[Visit], random: Random) -> Visit | None:
+def choose_visit(visits: Sequence[ObjectVisit], random: Random) -> ObjectVisit | None:
     """One of them by chance; None of none."""
     return visits[int(random.integers(len(visits)))] if visits else None
 
@@ -439,7 +439,7 @@ def _shown(stream: GeneratedStream, times: Sequence[float], r: Random) -> Stream
 
 
 def _revealed(stream: GeneratedStream, times: Sequence[float], r: Random) -> StreamMoments | None:
-    first: dict[str, Visit] = {}
+    first: dict[str, ObjectVisit] = {}
     for visit in stream.visits:
         first.setdefault(visit.kind, visit)
     some = [v for k, v in first.items() if k in SHAPES and v.start_s > times[0]]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.synthetic.clips import Actor, Pose, film_background, paste, view_of
+from vision_mem.synthetic.clips import Actor, ActorPose, film_background, paste, view_of
 from vision_mem.types import Frame, SourceInfo
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
@@ -100,7 +100,7 @@ class StreamSettings:
 
 
 @dataclass(frozen=True)
-class Visit:
+class ObjectVisit:
     """One stay of one object.
 
     Attributes:
@@ -173,7 +173,7 @@ class GeneratedStream:
                 return
             yield Frame(index, time_s, self.picture(time_s))
 
-    def seen_at(self, time_s: float) -> list[Visit]:
+    def seen_at(self, time_s: float) -> list[ObjectVisit]:
         """What is to be seen at a time."""
         return [visit for visit in self.visits if visit.seen_at(time_s)]
 
@@ -219,8 +219,8 @@ def _scenes(settings: StreamSettings, random: np.random.Generator) -> tuple[tupl
     return tuple(found)
 
 
-def _visits(settings: StreamSettings, random: np.random.Generator) -> tuple[Visit, ...]:
-    found: list[Visit] = []
+def _visits(settings: StreamSettings, random: np.random.Generator) -> tuple[ObjectVisit, ...]:
+    found: list[ObjectVisit] = []
     beats = _beats(settings)
     for number, beat in enumerate(beats):
         here = [visit for visit in found if visit.seen_at(beat)]
@@ -240,13 +240,13 @@ def _visits(settings: StreamSettings, random: np.random.Generator) -> tuple[Visi
 
 def _new(
     settings: StreamSettings,
-    before: list[Visit],
-    here: list[Visit],
+    before: list[ObjectVisit],
+    here: list[ObjectVisit],
     span: tuple[float, float],
     random: np.random.Generator,
     *,
     moves: bool,
-) -> Visit | None:
+) -> ObjectVisit | None:
     """An object of a kind that is not there, where nothing is in its way; None where none fits."""
     # Nothing comes back on the very beat at which it left: that would be no change to be seen.
     start, end = span
@@ -268,7 +268,7 @@ def _new(
     places = [place for place in PLACES if not blocked & room_of(place, motion)]
     if not places:
         return None
-    return Visit(kind, mark, str(random.choice(places)), motion, start, end)
+    return ObjectVisit(kind, mark, str(random.choice(places)), motion, start, end)
 
 
 def room_of(place: str, motion: str) -> set[str]:
@@ -282,7 +282,7 @@ def room_of(place: str, motion: str) -> set[str]:
     return {place}
 
 
-def middle_of(visit: Visit, time_s: float, width: int, height: int) -> tuple[float, float]:
+def middle_of(visit: ObjectVisit, time_s: float, width: int, height: int) -> tuple[float, float]:
     """Where the middle of an object is at a time, ``(x, y)`` in pixels.
 
     Args:
@@ -300,12 +300,12 @@ def middle_of(visit: Visit, time_s: float, width: int, height: int) -> tuple[flo
     return x, y
 
 
-def _draw(image: NDArray[np.float32], visit: Visit, time_s: float) -> None:
+def _draw(image: NDArray[np.float32], visit: ObjectVisit, time_s: float) -> None:
     height, width = image.shape[:2]
     x, y = middle_of(visit, time_s, width, height)
     size = _SIZE * min(width, height) / 3
     if visit.kind in OBJECTS:
-        pose = Pose(x, y, size * 1.2)
+        pose = ActorPose(x, y, size * 1.2)
         paste(image, Actor(visit.kind, lambda t: pose), 0, view_of(0, 0, 1, (height, width)))
     elif visit.kind == CARD:
         _draw_card(image, visit.mark, x, y, size)

@@ -34,7 +34,7 @@ from vision_mem.types import MemoryUsage
 
 
 @dataclass(frozen=True)
-class Remembered:
+class ScoredEntry:
     """A memory entry and the scores that decide about it."""
 
     entry: MemoryEntry
@@ -66,9 +66,9 @@ class MaskMemory:
 
     config: PolicyConfig
     limits: MemoryLimits
-    prompts: tuple[Remembered, ...] = ()
-    recents: tuple[Remembered, ...] = ()
-    anchors: tuple[Remembered, ...] = ()
+    prompts: tuple[ScoredEntry, ...] = ()
+    recents: tuple[ScoredEntry, ...] = ()
+    anchors: tuple[ScoredEntry, ...] = ()
     pointers: tuple[Pointer, ...] = ()
     anchor_state: AnchorState = AnchorState()
 
@@ -88,7 +88,7 @@ class MaskMemory:
         Source:
             SAM 2, ``sam2_utils.py: select_closest_cond_frames``.
         """
-        new = Remembered(entry, record)
+        new = ScoredEntry(entry, record)
         held = (*self.prompts, new)
         kept, spare = held[-self.limits.prompts :], held[: -self.limits.prompts]
         if self.config.pin_first_prompt and spare and self.limits.prompts > 1:
@@ -117,7 +117,7 @@ class MaskMemory:
         Returns:
             The memory after it, and why the frame will be read on the next frame only, or None.
         """
-        new = Remembered(entry, record)
+        new = ScoredEntry(entry, record)
         recents = (*self.recents, new)
         keep = keep_slots(self.config, self.limits, [held.record for held in recents])
         pointers = self.pointers
@@ -271,7 +271,7 @@ class MaskMemory:
         recents = tuple(held for held in self.recents if held.entry.index >= first)
         return replace(self, pointers=pointers, recents=recents)
 
-    def _demote(self, old: Remembered, newest: int) -> MaskMemory:
+    def _demote(self, old: ScoredEntry, newest: int) -> MaskMemory:
         pointer = Pointer(old.entry.index, old.entry.pointer, old.record.area > 0)
         pointers = sorted((*self.pointers, pointer), key=lambda held: held.index)
         recents = self.recents
@@ -309,7 +309,7 @@ def asdict_shallow(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
-def _remembered_state(held: Remembered) -> dict[str, Any]:
+def _remembered_state(held: ScoredEntry) -> dict[str, Any]:
     entry = held.entry
     return {
         "index": entry.index,
@@ -319,10 +319,10 @@ def _remembered_state(held: Remembered) -> dict[str, Any]:
     }
 
 
-def _remembered(state: Mapping[str, Any], device: torch.device) -> Remembered:
+def _remembered(state: Mapping[str, Any], device: torch.device) -> ScoredEntry:
     tensors = {str(name): tensor.to(device) for name, tensor in state["tensors"].items()}
     entry = MemoryEntry(int(state["index"]), tensors, state["pointer"].to(device))
-    return Remembered(entry, FrameRecord(**state["record"]))
+    return ScoredEntry(entry, FrameRecord(**state["record"]))
 
 
 def describe_read(read: MemoryRead) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from vision_mem.videoqa.salience import token_salience
 
 
 @dataclass(frozen=True)
-class Counts:
+class GridCounts:
     """What became of everything that came, in grids and tokens, since the stream began.
 
     Attributes:
@@ -52,7 +52,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Motion:
+class GridMotion:
     """How much grids differ from those before them: sum and number of mean distances.
 
     It starts anew with each segment.
@@ -66,9 +66,9 @@ class Motion:
         """Mean distance; 0 before there is one."""
         return self.total / self.grids if self.grids else 0.0
 
-    def after(self, distance: float) -> Motion:
+    def after(self, distance: float) -> GridMotion:
         """With one grid more."""
-        return Motion(self.total + distance, self.grids + 1)
+        return GridMotion(self.total + distance, self.grids + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ class TokenMemory:
     short: tuple[GridEntry, ...] = ()
     mid: tuple[GridEntry, ...] = ()
     long: tuple[GridEntry, ...] = ()
-    motion: Motion = Motion()
-    counts: Counts = Counts()
+    motion: GridMotion = GridMotion()
+    counts: GridCounts = GridCounts()
 
     @property
     def short_grids(self) -> int:
@@ -169,7 +169,7 @@ class TokenMemory:
             entry = replace(entry, salience=token_salience(entry.features, self.bank))
         previous = self.short[-1] if self.short else None
         if previous is None or previous.segment != entry.segment:
-            return replace(self, short=(*self.short, entry), motion=Motion())
+            return replace(self, short=(*self.short, entry), motion=GridMotion())
         previous, entry = tiers.meet(previous, entry)
         distance = tiers.mean_distance(entry)
         changes = is_scene_change(distance, self.motion.mean, self.config.scene_factor)
@@ -313,8 +313,8 @@ class TokenMemory:
             short=by_tier[SHORT],
             mid=by_tier[MID],
             long=by_tier[LONG],
-            motion=Motion(**state["motion"]),
-            counts=Counts(**state["counts"]),
+            motion=GridMotion(**state["motion"]),
+            counts=GridCounts(**state["counts"]),
         )
 
 

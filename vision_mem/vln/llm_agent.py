@@ -20,7 +20,7 @@ from vision_mem.vln.environment import StreetTask, StreetView
 from vision_mem.vln.graph import bearing_of, turn_between
 from vision_mem.vln.instructions import read_instruction
 from vision_mem.vln.memory import LongMemory
-from vision_mem.vln.observations import Hit, Sight, StreetMemory, word_vector
+from vision_mem.vln.observations import LandmarkHit, Sight, StreetMemory, word_vector
 
 Complete = Callable[[str], str]
 _HEAD = """You walk through a city and follow an instruction, one action at a time.
@@ -153,7 +153,7 @@ class LanguageAgent:
             return []
         found = []
         for name in self._named:
-            hits: list[Hit] = self._memory.find(
+            hits: list[LandmarkHit] = self._memory.find(
                 self._encode(name), view.position, self.config.memory_m, self.config.memories
             )
             for hit in hits:

@@ -27,7 +27,7 @@ from vision_mem.navigation.records import NavigationResult, Observation, Sightin
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MEMORY
 from vision_mem.vln.graph import turn_between
-from vision_mem.vln.observations import Hit, Landmarks, Visit
+from vision_mem.vln.observations import LandmarkHit, StreetLandmarks, Visit
 
 SIGHT_SIGMA_M = 1.5
 """How exact the position of a sight is taken to be (spec 5.2)."""
@@ -44,7 +44,7 @@ def street_config() -> NavigationConfig:
     return load_config(NavigationConfig, "street", changes, folder="navigation")
 
 
-class ShortMemory:
+class RecentViews:
     """The latest views; older ones are gone.
 
     Args:
@@ -55,7 +55,7 @@ class ShortMemory:
         if views < 1:
             raise InputError(f"short memory of {views} views; expected 1 or more")
         self._views: deque[Visit] = deque(maxlen=views)
-        self._pooled: Landmarks | None = None
+        self._pooled: StreetLandmarks | None = None
 
     def write(self, visit: Visit) -> None:
         """Remember a view; the oldest goes when there are too many."""
@@ -68,10 +68,10 @@ class ShortMemory:
         near: NDArray[np.float64] | None = None,
         radius: float = np.inf,
         k: int = 3,
-    ) -> list[Hit]:
+    ) -> list[LandmarkHit]:
         """Landmarks of the latest views most like a vector, best first."""
         if self._pooled is None:
-            self._pooled = Landmarks()
+            self._pooled = StreetLandmarks()
             for visit in self._views:
                 for sight in visit.sights:
                     self._pooled.add(sight)
@@ -235,7 +235,7 @@ class LongMemory:
         near: NDArray[np.float64] | None = None,
         radius: float = np.inf,
         k: int = 3,
-    ) -> list[Hit]:
+    ) -> list[LandmarkHit]:
         """Landmarks most like a vector, best first; an empty list from an empty memory.
 
         Raises:
@@ -263,7 +263,7 @@ class LongMemory:
             scores = sums @ asked / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)
             order = np.lexsort(([mark.landmark_id for mark in around], -scores))[:k]
             found = [(around[i], float(scores[i])) for i in order.tolist()]
-        return [Hit(score, mark.position[:2].copy(), mark.count) for mark, score in found]
+        return [LandmarkHit(score, mark.position[:2].copy(), mark.count) for mark, score in found]
 
     def place_at(self, position: NDArray[np.float64], radius: float = 4.0) -> int | None:
         """The nearest remembered place within ``radius`` metres."""

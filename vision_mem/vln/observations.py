@@ -53,7 +53,7 @@ class Visit:
 
 
 @dataclass(frozen=True)
-class Hit:
+class LandmarkHit:
     """A remembered landmark that answers a query.
 
     Attributes:
@@ -79,7 +79,7 @@ class StreetMemory(Protocol):
         near: NDArray[np.float64] | None = None,
         radius: float = np.inf,
         k: int = 3,
-    ) -> list[Hit]:
+    ) -> list[LandmarkHit]:
         """Landmarks most like a vector, best first, within ``radius`` metres of ``near``."""
 
 
@@ -108,7 +108,7 @@ class WayMemory(StreetMemory, Protocol):
         """Shortest remembered way to the nearest of some places; empty when there is none."""
 
 
-class Landmarks:
+class StreetLandmarks:
     """Sights pooled into landmarks.
 
     A sight joins the landmark most like it within ``radius``; without one it founds another.
@@ -178,7 +178,7 @@ class Landmarks:
         near: NDArray[np.float64] | None = None,
         radius: float = np.inf,
         k: int = 3,
-    ) -> list[Hit]:
+    ) -> list[LandmarkHit]:
         """Best matches, best first; an empty list when nothing is there."""
         n = self.count
         if n == 0 or k <= 0:
@@ -197,7 +197,7 @@ class Landmarks:
         scores = self.mean[rows] @ np.asarray(vector, np.float64)
         order = np.argsort(-scores, kind="stable")[:k]
         return [
-            Hit(float(scores[i]), self.position[rows[i]].copy(), int(self.looks[rows[i]]))
+            LandmarkHit(float(scores[i]), self.position[rows[i]].copy(), int(self.looks[rows[i]]))
             for i in order
         ]
 

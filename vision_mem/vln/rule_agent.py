@@ -21,10 +21,10 @@ from vision_mem.vln.action_spaces import FORWARD, STOP
 from vision_mem.vln.environment import StreetTask, StreetView
 from vision_mem.vln.graph import along, bearing_of, turn_between
 from vision_mem.vln.instructions import Step, read_instruction
-from vision_mem.vln.memory import LongMemory, ShortMemory
-from vision_mem.vln.observations import Hit, WayMemory, word_vector
+from vision_mem.vln.memory import LongMemory, RecentViews
+from vision_mem.vln.observations import LandmarkHit, WayMemory, word_vector
 
-Match = Callable[[NDArray[np.float32], NDArray[np.float64], float], Hit | None]
+Match = Callable[[NDArray[np.float32], NDArray[np.float64], float], LandmarkHit | None]
 
 _ARRIVED_M = 10.5  # landmarks stand some eight metres aside; then a place is beside one
 _GOAL_M = 14.0
@@ -48,7 +48,7 @@ class Searcher:
     ) -> None:
         self._long, self._config, self._rng = long, config, rng
         self._taken: Counter[tuple[int, int, float]] = Counter()
-        self._candidates: list[Hit] | None = None
+        self._candidates: list[LandmarkHit] | None = None
         self._path: list[int] = []
 
     def decide(
@@ -67,7 +67,7 @@ class Searcher:
         self._taken[(*self._spot(view), going)] += 1
         return going
 
-    def _remembered(self, vector: NDArray[np.float32]) -> list[Hit]:
+    def _remembered(self, vector: NDArray[np.float32]) -> list[LandmarkHit]:
         if self._long is None:
             return []
         found = self._long.find(vector, k=_CANDIDATES)
@@ -243,7 +243,7 @@ class FollowerConfig:
         if self.corner_m <= 0 or self.beside_m <= 0:
             raise InputError("corner_m and beside_m must be above 0 metres")
 
-    def means(self, hit: Hit) -> bool:
+    def means(self, hit: LandmarkHit) -> bool:
         """Whether a landmark is the one that was named.
 
         The mean of n looks is nearer to the truth than one, so more is asked of it: noise of one
@@ -284,7 +284,7 @@ class RuleFollower:
         if long is None and (self.config.plan or self.config.learn):
             raise InputError("plan and learn need a long memory; give one, or leave them out")
         self._encode, self._seed = encode, seed
-        self._short = ShortMemory(self.config.short_views)
+        self._short = RecentViews(self.config.short_views)
         self.begin(StreetTask("", ""))
 
     def begin(self, task: StreetTask) -> None:
@@ -394,7 +394,7 @@ class RuleFollower:
 
     def match(
         self, vector: NDArray[np.float32], near: NDArray[np.float64], radius: float
-    ) -> Hit | None:
+    ) -> LandmarkHit | None:
         """The landmark meant by a name near a position, from any memory; None without one."""
         hits = [("short", hit) for hit in self._short.find(vector, near, radius, 1)]
         if self.long is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workplace:
     """Where sequences run.
 
     Attributes:
@@ -48,7 +48,7 @@ def evaluate(
     jobs: Sequence[Job],
     folder: EvaluationFolder,
     make_session: MakeSession,
-    place: Place,
+    place: Workplace,
     stop: Callable[[], bool] = lambda: False,
     *,
     title: str = "",

@@ -29,7 +29,7 @@ _MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
-class Counts:
+class ClassCounts:
     """Everything counted of one class; of several sequences or classes they add up.
 
     Attributes:
@@ -42,8 +42,8 @@ class Counts:
     identity: IdentityCounts
     masks: bool
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
+    def __add__(self, other: ClassCounts) -> ClassCounts:
+        return ClassCounts(
             self.hota + other.hota,
             self.clear + other.clear,
             self.identity + other.identity,
@@ -71,7 +71,9 @@ _ORDER = (
 )  # fmt: skip
 
 
-def count(comparison: Comparison, *, masks: bool = False, definition: str = "trackeval") -> Counts:
+def count(
+    comparison: Comparison, *, masks: bool = False, definition: str = "trackeval"
+) -> ClassCounts:
     """All counts of one class in one sequence.
 
     Args:
@@ -79,7 +81,7 @@ def count(comparison: Comparison, *, masks: bool = False, definition: str = "tra
         masks: the overlaps are those of masks.
         definition: of the CLEAR measures, see ``clear.DEFINITIONS``.
     """
-    return Counts(
+    return ClassCounts(
         count_hota(comparison),
         count_clear(comparison, definition),
         count_identity(comparison),
@@ -87,7 +89,7 @@ def count(comparison: Comparison, *, masks: bool = False, definition: str = "tra
     )
 
 
-def averaged(classes: Iterable[Counts]) -> dict[str, float]:
+def averaged(classes: Iterable[ClassCounts]) -> dict[str, float]:
     """One set of numbers for several classes: each class weighs the same, counts are summed.
 
     TrackEval calls it ``cls_comb_cls_av``.
@@ -170,7 +172,7 @@ class MotScore(BenchmarkScore):
         rows = [*([_MEAN] if len(self.classes) > 1 else []), *self.classes]
         return {"HOTA": [[f"{measure}, {name}" for measure in _PLOTTED] for name in rows]}
 
-    def _totals(self) -> dict[str, Counts]:
+    def _totals(self) -> dict[str, ClassCounts]:
         return {
             name: reduce(add, (sequence.part[name] for sequence in self.sequences))
             for name in self.classes
@@ -208,7 +210,7 @@ def score_tracks(
         truth = read_truth(sequence, rules)
         size = truth.masks.size if truth.masks is not None and len(truth) else sequence.size
         rows = results.read(sequence, size)
-        parts: Mapping[str, Counts] = {
+        parts: Mapping[str, ClassCounts] = {
             name: count(comparison, masks=rules.masks, definition=definition)
             for name, comparison in compare(rules, truth, rows, sequence.length).items()
         }

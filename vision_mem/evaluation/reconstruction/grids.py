@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.records import SceneSequence, View
+from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneView
 from vision_mem.geometry.poses import inverse, transform
 
 Array = NDArray[np.float64]
@@ -38,7 +38,7 @@ def resized_depth(
 
 
 def true_grid(
-    sequence: SceneSequence, view: View, there: Array, size: tuple[int, int], *, strict: bool
+    sequence: SceneSequence, view: SceneView, there: Array, size: tuple[int, int], *, strict: bool
 ) -> tuple[Array, NDArray[np.bool_]]:
     """True points of a view in the axes of the first camera, and which are known.
 
@@ -99,7 +99,7 @@ def mask_at(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]
     return np.asarray(large > 0)
 
 
-def to_first_camera(view: View) -> NDArray[np.float64]:
+def to_first_camera(view: SceneView) -> NDArray[np.float64]:
     """From the set's world to the axes of a view's camera, ``(4, 4)``.
 
     Raises:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.engine.frames import Clock
 from vision_mem.evaluation.engine.runner import Advanced
-from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSequence, View
+from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSequence, SceneView
 from vision_mem.evaluation.reconstruction.results import MAP
 from vision_mem.evaluation.reconstruction.scene_models import (
     SceneInput,
@@ -112,7 +112,7 @@ class SceneJob:
         log |= clock.report(self.length)
         return files
 
-    def _shown(self, model: SceneModel, view: View, index: int, time_s: float) -> SceneInput:
+    def _shown(self, model: SceneModel, view: SceneView, index: int, time_s: float) -> SceneInput:
         image = read_image(view.image)
         depth = None
         if model.wants_depth and view.sensor is not None:
@@ -136,7 +136,7 @@ class _Products:
         self._lines: list[str] = []
         self._maps: list[NDArray[np.float32]] = []
 
-    def add(self, view: View, shown: SceneInput, found: SceneOutput) -> None:
+    def add(self, view: SceneView, shown: SceneInput, found: SceneOutput) -> None:
         """Take what was found on a frame."""
         if self._task == DEPTH:
             arrays: dict[str, Any] = {"depth": found.depth.astype(np.float32)}
@@ -163,7 +163,9 @@ class _Products:
         files = {} if kept is None else {f"{name}.{MAP}": _ply(kept)}
         return {**files, f"{name}.npz": _packed({"points": np.stack(self._maps)})}
 
-    def _points(self, view: View, shown: SceneInput, found: SceneOutput) -> NDArray[np.float32]:
+    def _points(
+        self, view: SceneView, shown: SceneInput, found: SceneOutput
+    ) -> NDArray[np.float32]:
         if found.points is not None:
             return np.asarray(found.points, np.float32)
         if found.pose is None:

@@ -24,7 +24,7 @@ Numbers = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class View:
+class SceneView:
     """One frame of a sequence.
 
     Attributes:
@@ -65,13 +65,13 @@ class SceneSequence:
     """
 
     name: str
-    views: tuple[View, ...]
+    views: tuple[SceneView, ...]
     unit: float
     farthest: float | None = None
     seed: int | None = None
 
     @property
-    def scored(self) -> tuple[View, ...]:
+    def scored(self) -> tuple[SceneView, ...]:
         """The views that are compared with the truth."""
         return tuple(view for view in self.views if view.scored)
 
@@ -92,7 +92,7 @@ class SceneSequence:
             metres[metres >= self.farthest] = 0
         return metres
 
-    def camera(self, view: View, size: tuple[int, int]) -> Pinhole:
+    def camera(self, view: SceneView, size: tuple[int, int]) -> Pinhole:
         """The camera of a view's depth map of ``(height, width)``.
 
         Raises:

@@ -22,7 +22,7 @@ from vision_mem.evaluation.reconstruction.records import (
     POSE,
     SceneSequence,
     SceneSet,
-    View,
+    SceneView,
     pictures,
 )
 from vision_mem.formats.depth import read_depth
@@ -284,7 +284,7 @@ def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
     return good
 
 
-def true_moving(view: View) -> NDArray[np.bool_] | None:
+def true_moving(view: SceneView) -> NDArray[np.bool_] | None:
     """What really moves on a frame; None where the set does not say.
 
     Raises:

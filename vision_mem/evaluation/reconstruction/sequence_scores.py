@@ -39,7 +39,7 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
     settle,
 )
 from vision_mem.evaluation.reconstruction.metrics.trajectory import PathErrors, path_errors
-from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, View
+from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.evaluation.reconstruction.results import SceneResults, true_moving
 from vision_mem.geometry.poses import transform
 
@@ -191,7 +191,7 @@ def score_depth(
 def _present(
     sequence: SceneSequence, files: Mapping[str, object], results: SceneResults, rules: SceneRules,
     notes: list[str],
-) -> list[View]:  # fmt: skip
+) -> list[SceneView]:  # fmt: skip
     views = [view for view in sequence.scored if view.name in files]
     missing = [view.name for view in sequence.scored if view.name not in files]
     if missing and (not rules.partial or not views):

@@ -14,7 +14,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.sot.datasets.truth import read_labels
-from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.result_files import ResultRows, is_whole
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.tracking import TrackingSession
@@ -30,7 +30,7 @@ _FARTHEST = 1e5  # pixels; further out is no image's
 
 
 def first_prompts(
-    sequence: Sequence, size: tuple[int, int], init: str = "auto"
+    sequence: SotSequence, size: tuple[int, int], init: str = "auto"
 ) -> tuple[list[Prompt], str]:
     """Prompts for the first frame.
 
@@ -61,7 +61,7 @@ def first_prompts(
     return [Prompt(1, box=_first_box(sequence), name=sequence.name)], "box"
 
 
-def _first_box(sequence: Sequence) -> NDArray[np.float32]:
+def _first_box(sequence: SotSequence) -> NDArray[np.float32]:
     if len(sequence.boxes) == 0:
         raise InputError("its truth is empty, so there is nothing to start from")
     x, y, width, height = (float(value) for value in sequence.boxes[0])
@@ -75,7 +75,7 @@ def _first_box(sequence: Sequence) -> NDArray[np.float32]:
     return np.array([x, y, x + width, y + height], np.float32)
 
 
-def _from_masks(sequence: Sequence) -> list[Prompt]:
+def _from_masks(sequence: SotSequence) -> list[Prompt]:
     path = sequence.masks[0]
     if path is None:
         raise InputError("its first frame has no truth mask, so there is nothing to start from")
@@ -120,7 +120,7 @@ class PromptedJob:
         strict: an unreadable image ends the sequence instead of counting as absence.
     """
 
-    sequence: Sequence
+    sequence: SotSequence
     layout: str
     init: str = "auto"
     strict: bool = False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SotSequence:
     """One sequence of a benchmark; images and truth are files of the benchmark.
 
     Attributes:
@@ -72,5 +72,5 @@ class Benchmark:
     title: str
     protocol: str
     tag: str
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[SotSequence, ...]
     notes: tuple[str, ...] = field(default=())

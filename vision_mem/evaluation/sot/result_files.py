@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.geometry.boxes import box_to_xywh
 from vision_mem.sinks.masks import label_image
 from vision_mem.types import TrackingResult
@@ -28,14 +28,14 @@ LAYOUTS = ("boxes", "got10k", "masks")
 _ABSENT = "0,0,0,0"
 
 
-def layout_of(benchmark: Benchmark, sequence: Sequence) -> str:
+def layout_of(benchmark: Benchmark, sequence: SotSequence) -> str:
     """Which of ``LAYOUTS`` a sequence's results have."""
     if sequence.masks:
         return "masks"
     return "got10k" if benchmark.key.startswith("got10k") else "boxes"
 
 
-def result_path(sequence: Sequence, layout: str) -> Path:
+def result_path(sequence: SotSequence, layout: str) -> Path:
     """What says that a sequence is done, below the results folder: a file, or a folder of masks.
 
     Raises:
@@ -49,7 +49,7 @@ def result_path(sequence: Sequence, layout: str) -> Path:
     return Path(name, f"{name}_001.txt") if layout == "got10k" else Path(name)
 
 
-def is_whole(folder: Path, sequence: Sequence, layout: str) -> bool:
+def is_whole(folder: Path, sequence: SotSequence, layout: str) -> bool:
     """Say whether a sequence's results are there with one entry a frame.
 
     Args:
@@ -85,7 +85,7 @@ def _count_rows(path: Path, fields: int) -> int:
     return len(rows) if good else -1
 
 
-def _mask_names(sequence: Sequence) -> list[str]:
+def _mask_names(sequence: SotSequence) -> list[str]:
     names = [f"{path.stem}.png" for path in sequence.frames]
     if len(set(names)) < len(names):
         raise InputError(
@@ -105,7 +105,7 @@ class ResultRows:
         InputError: for names that cannot be those of result files.
     """
 
-    def __init__(self, sequence: Sequence, layout: str) -> None:
+    def __init__(self, sequence: SotSequence, layout: str) -> None:
         self._sequence, self._layout = sequence, layout
         self._path = result_path(sequence, layout)
         self._rows: list[str] = []

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import FileTree, TrackerFiles
 from vision_mem.evaluation.number_rows import read_rows
-from vision_mem.evaluation.sot.vot_regions import Region, parse_regions
+from vision_mem.evaluation.sot.vot_regions import VotRegion, parse_regions
 
 _BOXES, _REGIONS, _IMAGE = (".txt",), (".bin", ".txt"), ".png"
 _REPETITION = re.compile(r"_\d{3}$")
@@ -68,7 +68,7 @@ class ResultSet(TrackerFiles):
             read.append((where, rows))
         return read
 
-    def regions(self, sequence: str) -> list[tuple[str, list[Region]]]:
+    def regions(self, sequence: str) -> list[tuple[str, list[VotRegion]]]:
         """VOT regions of a sequence, one list for each run through all of it."""
         return [
             (
@@ -78,7 +78,7 @@ class ResultSet(TrackerFiles):
             for member in self._found(sequence, _REGIONS)
         ]
 
-    def anchored(self, sequence: str) -> list[tuple[str, int, list[Region]]]:
+    def anchored(self, sequence: str) -> list[tuple[str, int, list[VotRegion]]]:
         """VOT regions of runs that were started in the middle: file, frame, regions."""
         runs = []
         for member in _one_tracker(sequence, self._anchors.get(_key(sequence), []), self.files):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.evaluation.sot.metrics import davis, got10k, success, vot
 from vision_mem.evaluation.sot.metrics.success import SUCCESS_THRESHOLDS
-from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.results import ResultSet, read_labels
 from vision_mem.runs.tally import count
 
@@ -51,7 +51,7 @@ class Curve:
     score: float
 
 
-class Protocol(NamedTuple):
+class ScoringProtocol(NamedTuple):
     """The rules of a family of benchmarks.
 
     Attributes:
@@ -63,14 +63,14 @@ class Protocol(NamedTuple):
     """
 
     kind: str
-    score: Callable[[Sequence, ResultSet, str, Rules, list[str]], list[Any]]
+    score: Callable[[SotSequence, ResultSet, str, Rules, list[str]], list[Any]]
     merge: Callable[[list[Any]], Any]
     measures: Callable[[list[Any]], dict[str, float]]
     curves: Callable[[list[Any]], dict[str, Curve]]
 
 
 def checked_boxes(
-    where: str, boxes: NDArray[np.float64], sequence: Sequence, rules: Rules, notes: list[str],
+    where: str, boxes: NDArray[np.float64], sequence: SotSequence, rules: Rules, notes: list[str],
     *, negative: bool = False,
 ) -> NDArray[np.float64]:  # fmt: skip
     """Boxes that can be scored: as many as the truth has, and all of them boxes.
@@ -126,7 +126,7 @@ def checked_boxes(
 
 
 def _score_success(
-    sequence: Sequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
+    sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[success.SuccessCurves]:
     parts = []
     for where, rows in results.boxes(sequence.name):
@@ -156,7 +156,7 @@ def _success_curves(parts: list[success.SuccessCurves]) -> dict[str, Curve]:
 
 
 def _score_got10k(
-    sequence: Sequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
+    sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[NDArray[np.float64]]:
     del tag
     size = image_size(sequence)
@@ -180,7 +180,7 @@ def _got10k_curves(parts: list[NDArray[np.float64]]) -> dict[str, Curve]:
     return {"Success": Curve(got10k.SUCCESS_THRESHOLDS, curve, float(iou.mean()))}
 
 
-def image_size(sequence: Sequence) -> tuple[int, int] | None:
+def image_size(sequence: SotSequence) -> tuple[int, int] | None:
     """``(height, width)``: what the set says, else of the first image; None when neither is there.
 
     Raises:
@@ -198,7 +198,7 @@ def image_size(sequence: Sequence) -> tuple[int, int] | None:
 
 
 def _score_davis(
-    sequence: Sequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
+    sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[list[davis.ObjectScore]]:
     del tag, rules, notes
     truth = [path for path in sequence.masks if path is not None]
@@ -228,7 +228,9 @@ def _score_davis(
     return [[davis.ObjectScore(n + 1, j[:, n], f[:, n]) for n in range(objects)]]
 
 
-def _image_of(images: Mapping[str, str], frame: str, sequence: Sequence, results: ResultSet) -> str:
+def _image_of(
+    images: Mapping[str, str], frame: str, sequence: SotSequence, results: ResultSet
+) -> str:
     member = images.get(frame)
     if member is None:
         raise InputError(
@@ -259,7 +261,7 @@ def _davis_measures(parts: list[list[davis.ObjectScore]]) -> dict[str, float]:
 
 
 def _score_vot(
-    sequence: Sequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
+    sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[vot.RunScore | vot.AnchorScore]:
     del tag, rules
     truth, size = vot.true_regions(sequence), image_size(sequence)
@@ -305,18 +307,20 @@ def _no_curves(parts: list[Any]) -> dict[str, Curve]:
 
 
 PROTOCOLS = {
-    "success": Protocol(
+    "success": ScoringProtocol(
         "boxes", _score_success, success.mean_curves, _success_measures, _success_curves
     ),
-    "got10k": Protocol(
+    "got10k": ScoringProtocol(
         "boxes",
         _score_got10k,
         np.concatenate,
         lambda parts: got10k.got10k_measures(np.concatenate(parts)),
         _got10k_curves,
     ),
-    "davis": Protocol("images", _score_davis, lambda runs: runs[0], _davis_measures, _no_curves),
-    "vot": Protocol(
+    "davis": ScoringProtocol(
+        "images", _score_davis, lambda runs: runs[0], _davis_measures, _no_curves
+    ),
+    "vot": ScoringProtocol(
         "regions",
         _score_vot,
         lambda runs: runs[0] if isinstance(runs[0], vot.AnchorScore) else vot.mean_run(runs),

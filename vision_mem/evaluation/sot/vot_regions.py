@@ -34,7 +34,7 @@ class Kind(Enum):
     MASK = "mask"
 
 
-class Region(NamedTuple):
+class VotRegion(NamedTuple):
     """One object in one frame.
 
     Attributes:
@@ -80,30 +80,30 @@ class Region(NamedTuple):
 UNKNOWN, STARTED, FAILED = 0, 1, 2
 
 
-def code(value: float) -> Region:
+def code(value: float) -> VotRegion:
     """A region that is a code."""
-    return Region(Kind.CODE, np.array([value]))
+    return VotRegion(Kind.CODE, np.array([value]))
 
 
-def rectangle(box: ArrayLike) -> Region:
+def rectangle(box: ArrayLike) -> VotRegion:
     """A region from x, y, width, height; unknown when one of them is NaN."""
     return _shape(Kind.RECTANGLE, np.asarray(box, dtype=np.float64))
 
 
-def polygon(corners: ArrayLike) -> Region:
+def polygon(corners: ArrayLike) -> VotRegion:
     """A region from x1, y1, x2, y2, ...; unknown when one of them is NaN."""
     return _shape(Kind.POLYGON, np.asarray(corners, dtype=np.float64).reshape(-1, 2))
 
 
-def _shape(kind: Kind, data: NDArray[np.float64]) -> Region:
+def _shape(kind: Kind, data: NDArray[np.float64]) -> VotRegion:
     if np.isnan(data).any():
         return code(UNKNOWN)
     if (np.abs(data) > _FARTHEST).any():
         raise InputError(f"a {kind.value} with {np.abs(data).max():g}; expected pixels of an image")
-    return Region(kind, data.astype(np.float32))
+    return VotRegion(kind, data.astype(np.float32))
 
 
-def mask(image: NDArray[Any], offset: tuple[int, int] = (0, 0)) -> Region:
+def mask(image: NDArray[Any], offset: tuple[int, int] = (0, 0)) -> VotRegion:
     """A region from an image, its empty margin cut off.
 
     Args:
@@ -118,11 +118,11 @@ def mask(image: NDArray[Any], offset: tuple[int, int] = (0, 0)) -> Region:
     return _whole_mask(cut, (left + offset[0], top + offset[1]))
 
 
-def _whole_mask(on: NDArray[np.bool_], offset: tuple[int, int]) -> Region:
-    return Region(Kind.MASK, np.packbits(on), offset, (on.shape[0], on.shape[1]))
+def _whole_mask(on: NDArray[np.bool_], offset: tuple[int, int]) -> VotRegion:
+    return VotRegion(Kind.MASK, np.packbits(on), offset, (on.shape[0], on.shape[1]))
 
 
-def parse_region(line: str, where: str) -> Region:
+def parse_region(line: str, where: str) -> VotRegion:
     """Read a line of a VOT file.
 
     Args:
@@ -154,7 +154,7 @@ def parse_region(line: str, where: str) -> Region:
     )
 
 
-def _parse_mask(text: str, where: str) -> Region:
+def _parse_mask(text: str, where: str) -> VotRegion:
     try:
         numbers = [int(field) for field in text.split(",")]
         x, y, width, height, *runs = numbers
@@ -179,7 +179,7 @@ def _short(line: str) -> str:
     return repr(line if len(line) <= 40 else f"{line[:37]}...")
 
 
-def parse_regions(data: bytes, where: str) -> list[Region]:
+def parse_regions(data: bytes, where: str) -> list[VotRegion]:
     """Read a result file of the toolkit, text or binary.
 
     Args:
@@ -195,20 +195,20 @@ def parse_regions(data: bytes, where: str) -> list[Region]:
         except struct.error:
             raise InputError(f"{where} is cut short or no result file of the VOT toolkit") from None
     lines = data.decode("utf-8-sig", errors="replace").rstrip().splitlines()
-    regions: list[Region] = []
+    regions: list[VotRegion] = []
     for number, line in enumerate(lines, start=1):
         _keep(regions, parse_region(line, f"{where}, line {number}"), where)
     return regions
 
 
-def _keep(regions: list[Region], region: Region, where: str) -> None:
+def _keep(regions: list[VotRegion], region: VotRegion, where: str) -> None:
     """Add a region, unless a small file has unrolled to more than any sequence holds."""
     regions.append(region)
     if len(regions) % 64 == 0 and sum(each.data.nbytes for each in regions) > _MOST_BYTES:
         raise InputError(f"{where}: its masks would take over {_MOST_BYTES >> 20} MB")
 
 
-def _parse_binary(data: bytes, where: str) -> list[Region]:
+def _parse_binary(data: bytes, where: str) -> list[VotRegion]:
     at = 0
 
     def take(form: str) -> tuple[int | float, ...]:
@@ -218,7 +218,7 @@ def _parse_binary(data: bytes, where: str) -> list[Region]:
         return values
 
     _, length = take("<hI")
-    regions: list[Region] = []
+    regions: list[VotRegion] = []
     for _ in range(int(length)):
         (kind,) = take("<B")
         if kind == 0:
@@ -237,7 +237,7 @@ def _parse_binary(data: bytes, where: str) -> list[Region]:
     return regions
 
 
-def region_overlap(first: Region, second: Region, size: tuple[int, int] | None) -> float:
+def region_overlap(first: VotRegion, second: VotRegion, size: tuple[int, int] | None) -> float:
     """Pixels in both regions over pixels in either.
 
     Args:
@@ -273,13 +273,13 @@ def region_overlap(first: Region, second: Region, size: tuple[int, int] | None) 
     return float(np.count_nonzero(ours & theirs) / union) if union else 0.0
 
 
-def _round(region: Region) -> Region:
+def _round(region: VotRegion) -> VotRegion:
     if region.kind in (Kind.RECTANGLE, Kind.POLYGON):
         return region._replace(data=np.round(region.data))
     return region
 
 
-def _bounds(region: Region) -> Bounds:
+def _bounds(region: VotRegion) -> Bounds:
     """First and last column and row, inclusive; zeros for codes and empty masks."""
     data = region.data
     if region.kind is Kind.RECTANGLE:
@@ -304,7 +304,7 @@ def _mask_bounds(image: NDArray[Any]) -> Bounds:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _draw(region: Region, grid: Bounds) -> NDArray[np.bool_]:
+def _draw(region: VotRegion, grid: Bounds) -> NDArray[np.bool_]:
     left, top, right, bottom = grid
     canvas = np.zeros((bottom - top + 1, right - left + 1), dtype=bool)
     if region.kind is Kind.RECTANGLE:

@@ -16,7 +16,7 @@ SCOPES = ("auto", "recent", "all", "benchmark")
 
 
 @dataclass(frozen=True)
-class Protocol:
+class FrameProtocol:
     """How questions are asked.
 
     Attributes:
@@ -75,7 +75,7 @@ class Protocol:
 def chosen_frames(
     total: int,
     video_fps: float,
-    protocol: Protocol,
+    protocol: FrameProtocol,
     *,
     end_s: float | None,
     start_s: float = 0.0,

@@ -103,7 +103,7 @@ class AskedJob:
     video: VideoQueries
     key: str
     root: Path
-    protocol: frame_protocol.Protocol
+    protocol: frame_protocol.FrameProtocol
 
     @property
     def name(self) -> str:
@@ -286,7 +286,7 @@ class QuestionRun:
 
     benchmark: VideoQaBenchmark
     jobs: tuple[AskedJob, ...]
-    protocol: frame_protocol.Protocol
+    protocol: frame_protocol.FrameProtocol
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -340,7 +340,7 @@ def plan_questions(
     videos: str | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
-    protocol: frame_protocol.Protocol | None = None,
+    protocol: frame_protocol.FrameProtocol | None = None,
 ) -> QuestionRun:
     """What there is to run on a set of questions: all that ``vision-mem eval`` needs of it.
 
@@ -365,13 +365,13 @@ def plan_questions(
     return QuestionRun(benchmark, jobs, asking)
 
 
-def usual_protocol(key: str) -> frame_protocol.Protocol:
+def usual_protocol(key: str) -> frame_protocol.FrameProtocol:
     """How the published numbers of a set were made: the last 256 s, one frame a second.
 
     Generated streams have no published numbers: they are seen once, from their beginning.
     """
     if key == "streams":
-        return frame_protocol.Protocol(mode="stream")
+        return frame_protocol.FrameProtocol(mode="stream")
     if key == "ovo-bench":
-        return frame_protocol.Protocol(min_frames=_LEAST_OVO, whole_seconds=True)
-    return frame_protocol.Protocol()
+        return frame_protocol.FrameProtocol(min_frames=_LEAST_OVO, whole_seconds=True)
+    return frame_protocol.FrameProtocol()

@@ -196,7 +196,7 @@ def run_city_experiment(
                 "other": tours[(number + 1) % len(tours)],
                 "shuffled": tours[number].with_landmarks_moved(np.random.default_rng([seed, 19])),
             }
-            block = _Block(asked, cities[number], worlds[number], memories, (seed, number))
+            block = _Streets(asked, cities[number], worlds[number], memories, (seed, number))
             for key, values in block.run():
                 scores.setdefault(key, []).append((number, values))
             if say is not None:
@@ -208,7 +208,7 @@ def run_city_experiment(
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Streets:
     """All agents on the tasks of one city and seed."""
 
     asked: CityExperiment

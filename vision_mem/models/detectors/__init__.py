@@ -3,13 +3,13 @@
 from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import CallableDetector, as_detector
 from vision_mem.models.detectors.coercion import coerce
-from vision_mem.models.detectors.ensemble import Union
+from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.files import FORMATS, FileDetector
 from vision_mem.models.detectors.filters import (
     Chosen,
     EveryNth,
     Guarded,
-    Thinned,
+    NonMaximum,
     Within,
     non_maximum,
 )
@@ -24,15 +24,15 @@ __all__ = [
     "CallableDetector",
     "Chosen",
     "Detector",
+    "Ensemble",
     "EveryNth",
     "FileDetector",
     "Guarded",
     "LatestOnly",
     "MotionConfig",
     "MotionDetector",
+    "NonMaximum",
     "Recorder",
-    "Thinned",
-    "Union",
     "Within",
     "as_detector",
     "coerce",

@@ -14,7 +14,7 @@ from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 
 
-class Union:
+class Ensemble:
     """What several detectors see, together; classes with the same word become one.
 
     It answers when any of them does. ``reports_absence`` holds for an answer to which all of them

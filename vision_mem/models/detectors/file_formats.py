@@ -31,7 +31,7 @@ SCORES: Mapping[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class Found:
+class FileDetection:
     """One object on one frame, as a file says it.
 
     Attributes:
@@ -203,7 +203,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 _MOST_BYTES = 1 << 30
 
 
-def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[Found]:
+def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[FileDetection]:
     """COCO JSON: annotations with their images and categories, or a list of results.
 
     With ``images``, frames are their ``frame_id`` or ``frame_index`` where they have one, else
@@ -287,7 +287,7 @@ def _key(image: Mapping[str, Any]) -> Any:
 
 def read_jsonl(
     reading: Reading, vocabulary: Vocabulary
-) -> Iterator[tuple[int, int, Mapping[str, Any], list[Found]]]:
+) -> Iterator[tuple[int, int, Mapping[str, Any], list[FileDetection]]]:
     """JSON lines: a frame a line, or an object a line.
 
     A line with ``boxes`` is a recording's (``Recorder``); one with ``objects`` is of the masks
@@ -312,7 +312,7 @@ def read_jsonl(
         if number is None:
             raise reading.fail(line, f"no frame number in {shown(text)}; expected 'frame'")
         frame = reading.frame(number, line)
-        found: list[Found | None] = []
+        found: list[FileDetection | None] = []
         if "objects" in content:
             for each in _objects(reading, content["objects"], f"line {line}: objects"):
                 found.append(_found(reading, each, frame, line, vocabulary))
@@ -323,7 +323,7 @@ def read_jsonl(
 
 def _found(
     reading: Reading, each: Mapping[str, Any], frame: int, line: int, vocabulary: Vocabulary
-) -> Found | None:
+) -> FileDetection | None:
     """One object as COCO describes it; None when its box cannot be used."""
     mask = _mask(reading, each.get("segmentation"), line)
     given = each.get("bbox", each.get("box"))
@@ -348,7 +348,7 @@ def _found(
         label = vocabulary.number(word)
     else:
         label = reading.whole(word, line, "a class number or word")
-    return None if box is None else Found(frame, line, box, score, label, mask)
+    return None if box is None else FileDetection(frame, line, box, score, label, mask)
 
 
 def _mask(
@@ -408,7 +408,7 @@ def _too_few(reading: Reading, line: int, fields: list[str], least: int, wanted:
     return reading.fail(line, f"{count} in {shown(' '.join(fields))}; expected {least}: {wanted}")
 
 
-def read_kitti(reading: Reading) -> Iterator[Found]:
+def read_kitti(reading: Reading) -> Iterator[FileDetection]:
     """TrackR-CNN's detections, and those of Seg2Track's KITTI form.
 
     ``frame x1 y1 x2 y2 score class [height width rle [embedding ...]]``, spaces, frames from 0.
@@ -435,7 +435,7 @@ def read_kitti(reading: Reading) -> Iterator[Found]:
                 values = [reading.number(f, line, "an embedding") for f in fields[10:]]
                 with np.errstate(over="ignore"):
                     embedding = np.array(values).astype(np.float32)
-        yield Found(frame, line, box, score, label, runs, embedding)
+        yield FileDetection(frame, line, box, score, label, runs, embedding)
 
 
 def _check_inside(
@@ -452,7 +452,7 @@ def _check_inside(
         )
 
 
-def read_kitti_label(reading: Reading) -> Iterator[Found]:
+def read_kitti_label(reading: Reading) -> Iterator[FileDetection]:
     """KITTI's tracking labels (``label_02``) and results.
 
     ``frame id type truncated occluded alpha x1 y1 x2 y2`` and seven numbers of the 3D box, then
@@ -478,10 +478,10 @@ def read_kitti_label(reading: Reading) -> Iterator[Found]:
         box = reading.box(fields[6:10], line)
         score = reading.score(fields[17], line) if len(fields) > 17 else 1.0
         if box is not None:
-            yield Found(frame, line, box, score, numbers[kind])
+            yield FileDetection(frame, line, box, score, numbers[kind])
 
 
-def read_mot(reading: Reading) -> Iterator[Found]:
+def read_mot(reading: Reading) -> Iterator[FileDetection]:
     """MOTChallenge's ``det.txt`` and ``gt.txt``.
 
     ``frame,id,left,top,width,height,score[,class,visibility | ,x,y,z]``, frames from 1, commas or
@@ -507,10 +507,10 @@ def read_mot(reading: Reading) -> Iterator[Found]:
         rows.append((line, frame, box, fields[6], _MOT_CLASS.get(label, label)))
     unset = all(score in ("-1", "-1.0") for *_, score, _ in rows)
     for line, frame, box, score, label in rows:
-        yield Found(frame, line, box, 1.0 if unset else reading.score(score, line), label)
+        yield FileDetection(frame, line, box, 1.0 if unset else reading.score(score, line), label)
 
 
-def read_mots(reading: Reading) -> Iterator[Found]:
+def read_mots(reading: Reading) -> Iterator[FileDetection]:
     """Truth and results of KITTI MOTS (frames from 0) and MOTS Challenge (frames from 1).
 
     ``frame id class height width rle``. Boxes are the bounds of the masks; empty masks and regions
@@ -529,7 +529,7 @@ def read_mots(reading: Reading) -> Iterator[Found]:
         runs = _runs(reading, line, fields[3:])
         x1, y1, x2, y2 = (float(edge) for edge in runs.boxes()[0])
         if label != _IGNORE and x2 > x1:
-            yield Found(frame, line, (x1, y1, x2, y2), 1.0, label, runs)
+            yield FileDetection(frame, line, (x1, y1, x2, y2), 1.0, label, runs)
 
 
 def _runs(reading: Reading, line: int, fields: list[str]) -> MaskRuns:

@@ -19,7 +19,7 @@ from vision_mem.models.detectors.coercion import Vocabulary, told
 from vision_mem.models.detectors.file_formats import (
     BOX_FORMATS,
     SCORES,
-    Found,
+    FileDetection,
     Reading,
     lines_of,
     shown,
@@ -114,7 +114,7 @@ class FileDetector:
             self.path, box_format or FORMATS[format].box_format, first, scores, strict
         )
         self._vocabulary = Vocabulary(file_formats.NAMES.get(format))
-        self._found: dict[int, list[Found]] = {}
+        self._found: dict[int, list[FileDetection]] = {}
         self._recorded: dict[int, Recorded] = {}
         self._read(frame_count, size)
         self._absence = True
@@ -139,7 +139,7 @@ class FileDetector:
                     f"these detections of another video, or counted from "
                     f"{1 - min(reading.first_frame, 1)}?",
                 )
-            for each in [found] if isinstance(found, Found) else []:
+            for each in [found] if isinstance(found, FileDetection) else []:
                 self._check_size(each.mask, line, size)
                 self._found.setdefault(frame, []).append(each)
             if isinstance(found, Recorded):
@@ -151,7 +151,7 @@ class FileDetector:
         if not self._found and not self._recorded:
             log.warning("%s holds no detections", self.path)
 
-    def _items(self) -> Iterator[tuple[int, int, Found | Recorded | None]]:
+    def _items(self) -> Iterator[tuple[int, int, FileDetection | Recorded | None]]:
         """Frame, line, and what is there, in the order of the file."""
         reading = self._reading
         if self.format in _READERS:

@@ -233,7 +233,7 @@ def non_maximum(
     return np.array(kept, np.intp)
 
 
-class Thinned(Around):
+class NonMaximum(Around):
     """Leaves out boxes that overlap a better one of their class.
 
     Args:

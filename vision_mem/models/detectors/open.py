@@ -10,7 +10,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.models.detectors.callable import as_detector
-from vision_mem.models.detectors.ensemble import Union
+from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Guarded
 from vision_mem.models.detectors.protocol import Detector
 
@@ -53,7 +53,7 @@ def open_detector(
             * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with
               ``maskrcnn:FILE`` weights of one's own.
 
-            Or anything ``as_detector`` takes; or a list of all this, for a ``Union``.
+            Or anything ``as_detector`` takes; or a list of all this, for a ``Ensemble``.
         device: ``auto`` or a torch device, for networks.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, for networks of transformers.
         frame_count: frames of the whole video, to refuse detections of another one.
@@ -71,7 +71,7 @@ def open_detector(
             open_detector(each, frame_count=frame_count, size=size, guarded=guarded, **options)
             for each in spec
         ]
-        return parts[0] if len(parts) == 1 else Union(parts)
+        return parts[0] if len(parts) == 1 else Ensemble(parts)
     if isinstance(spec, str):
         detector = _from_word(spec.strip(), options, frame_count, size)
     else:

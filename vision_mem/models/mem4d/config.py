@@ -34,7 +34,7 @@ def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
-class MotionConfig:
+class FrameMotionConfig:
     """How motion is seen (spec 2.3).
 
     Attributes:
@@ -254,7 +254,7 @@ class Mem4DConfig:
     rays: int = 0
     init: str = "random"
     encoder: EncoderConfig = EncoderConfig()
-    motion: MotionConfig = MotionConfig()
+    motion: FrameMotionConfig = FrameMotionConfig()
     transient: TransientConfig = TransientConfig()
     persistent: PersistentConfig = PersistentConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -290,7 +290,7 @@ class Mem4DConfig:
 
 _PARTS: dict[str, type[Any]] = {
     "encoder": EncoderConfig,
-    "motion": MotionConfig,
+    "motion": FrameMotionConfig,
     "transient": TransientConfig,
     "persistent": PersistentConfig,
     "decoder": DecoderConfig,
@@ -353,7 +353,7 @@ def _nano(
         patch=patch,
         rays=2,
         encoder=EncoderConfig(widths[0], layers[0], heads),
-        motion=MotionConfig(radius=2, width=min(widths[0], 128)),
+        motion=FrameMotionConfig(radius=2, width=min(widths[0], 128)),
         transient=TransientConfig(frames=frames),
         persistent=PersistentConfig(capacity=capacity, confident=1.0, slot_heads=heads),
         decoder=DecoderConfig(widths[1], layers[1], heads, coordinates=True),

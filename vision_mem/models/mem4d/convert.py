@@ -500,7 +500,7 @@ def _dpt_name(key: str, part: str, start: str) -> str | None:
 
 
 @dataclass
-class Plan:
+class WeightPlan:
     """What goes where.
 
     Attributes:
@@ -514,14 +514,14 @@ class Plan:
     unknown: list[str] = field(default_factory=list)
 
 
-def plan(keys: Iterable[str], family: str) -> Plan:
+def plan(keys: Iterable[str], family: str) -> WeightPlan:
     """Sort the names of a checkpoint.
 
     Args:
         keys: names, without a leading ``module.``.
         family: one of ``FAMILIES``.
     """
-    made = Plan()
+    made = WeightPlan()
     for key in sorted(keys):
         try:
             name = our_name(key, family)

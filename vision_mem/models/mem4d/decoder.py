@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from vision_mem.geometry.pointmaps import moved, rigid_inverse
 from vision_mem.models.mem4d.config import Mem4DConfig
 from vision_mem.models.mem4d.encoder import PatchEmbed
-from vision_mem.models.mem4d.layers import NORM_EPS, DecoderBlock, Mlp, Seen
-from vision_mem.models.mem4d.protocol import Read, Reader, Tokens
+from vision_mem.models.mem4d.layers import NORM_EPS, AttentionRecord, DecoderBlock, Mlp
+from vision_mem.models.mem4d.protocol import MemoryReader, Read, Tokens
 
 PERSISTENT, TRANSIENT = "persistent", "transient"
 _FREQUENCIES = 10
@@ -174,8 +174,8 @@ class Decoder(nn.Module):
         return (TRANSIENT,) if turn % 2 else (PERSISTENT,)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, readers: dict[str, Reader]
-    ) -> tuple[list[Tensor], dict[str, list[Seen]]]:
+        self, tokens: Tensor, positions: Tensor, readers: dict[str, MemoryReader]
+    ) -> tuple[list[Tensor], dict[str, list[AttentionRecord]]]:
         """All layers.
 
         Args:
@@ -187,7 +187,7 @@ class Decoder(nn.Module):
             Tokens after each layer, the last ones normed, and what was looked at by memory.
         """
         levels: list[Tensor] = []
-        looked: dict[str, list[Seen]] = {name: [] for name in readers}
+        looked: dict[str, list[AttentionRecord]] = {name: [] for name in readers}
         for layer, block in enumerate(self.blocks):
             offers = {n: r.read(layer, tokens, positions) for n, r in readers.items()}
             names = self.memories(layer)
@@ -201,7 +201,7 @@ class Decoder(nn.Module):
                     names, seen[0].weights.split(sizes, -1), seen[0].scores.split(sizes, -1),
                     strict=True,
                 ):  # fmt: skip
-                    looked[name].append(Seen(weights, scores))
+                    looked[name].append(AttentionRecord(weights, scores))
             else:
                 for name, one in zip(names, seen, strict=True):
                     looked[name].append(one)
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
         return levels, looked
 
 
-def _where(seen: list[Seen], reads: list[Read]) -> Tensor:
+def _where(seen: list[AttentionRecord], reads: list[Read]) -> Tensor:
     """``(B, Q, 4)`` mean place of what was read, and the share that was somewhere at all."""
     parts = []
     for one, read in zip(seen, reads, strict=True):

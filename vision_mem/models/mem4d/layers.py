@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
 
 
 @dataclass(frozen=True)
-class Seen:
+class AttentionRecord:
     """What one reading looked at.
 
     Attributes:
@@ -104,7 +104,9 @@ class CrossAttention(nn.Module):
         self.v = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, read: Read, positions: Tensor | None) -> tuple[Tensor, Seen]:
+    def forward(
+        self, x: Tensor, read: Read, positions: Tensor | None
+    ) -> tuple[Tensor, AttentionRecord]:
         """Look into a memory.
 
         Args:
@@ -128,7 +130,7 @@ class CrossAttention(nn.Module):
             weights = torch.where(weights < read.floor, 0.0, weights)
             weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-8)
         found: Tensor = self.out((weights.to(v.dtype) @ v).transpose(1, 2).flatten(-2))
-        return found, Seen(weights, scores)
+        return found, AttentionRecord(weights, scores)
 
 
 class EncoderBlock(nn.Module):
@@ -161,17 +163,19 @@ class DecoderBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width)
 
-    def look(self, x: Tensor, read: Read, positions: Tensor | None) -> tuple[Tensor, Seen]:
+    def look(
+        self, x: Tensor, read: Read, positions: Tensor | None
+    ) -> tuple[Tensor, AttentionRecord]:
         """What the memory adds to the tokens ``(B, Q, width)``."""
         same = read.values is read.keys
         keys = self.norm_mem(read.keys)
         normed = replace(read, keys=keys, values=keys if same else self.norm_mem(read.values))
-        found: tuple[Tensor, Seen] = self.cross(self.norm2(x), normed, positions)
+        found: tuple[Tensor, AttentionRecord] = self.cross(self.norm2(x), normed, positions)
         return found
 
     def forward(
         self, x: Tensor, reads: list[Read], positions: Tensor | None
-    ) -> tuple[Tensor, list[Seen]]:
+    ) -> tuple[Tensor, list[AttentionRecord]]:
         """One layer.
 
         Args:

@@ -27,9 +27,9 @@ from vision_mem.models.mem4d.config import (
     SLOT_GATES,
     DecoderConfig,
     EncoderConfig,
+    FrameMotionConfig,
     HeadsConfig,
     Mem4DConfig,
-    MotionConfig,
     PersistentConfig,
     TransientConfig,
     config_from_text,
@@ -38,8 +38,8 @@ from vision_mem.models.mem4d.config import (
 from vision_mem.models.mem4d.convert import (
     CUT3R,
     DUST3R,
-    Plan,
     WeightFile,
+    WeightPlan,
     depth_of,
     family_of,
     plan,
@@ -206,7 +206,7 @@ def from_checkpoint(
     mask = frames > 0 if mask is None else mask
     config = replace(
         config,
-        motion=MotionConfig(kind="correlation" if frames else "none"),
+        motion=FrameMotionConfig(kind="correlation" if frames else "none"),
         transient=TransientConfig(frames=frames),
         persistent=replace(
             config.persistent, slot_gate=gate or ("one" if alone else "static")
@@ -258,7 +258,7 @@ def _is_ours(path: Path) -> bool:
 
 def inspect(
     file: WeightFile, path: Path, *, memory: str = "slots", rgb: bool = False, strict: bool = True
-) -> tuple[Mem4DConfig, Plan]:
+) -> tuple[Mem4DConfig, WeightPlan]:
     """Tell from a checkpoint's names and shapes what network it is of.
 
     Args:
@@ -389,7 +389,9 @@ def _told(told: Mapping[str, Any], name: str, usual: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else usual
 
 
-def fill(network: Mem4DNetwork, state: Mapping[str, Tensor], found: Plan, path: Path) -> LoadReport:
+def fill(
+    network: Mem4DNetwork, state: Mapping[str, Tensor], found: WeightPlan, path: Path
+) -> LoadReport:
     """Give a network the values of a checkpoint, all or nothing.
 
     Args:
@@ -436,7 +438,7 @@ def fill(network: Mem4DNetwork, state: Mapping[str, Tensor], found: Plan, path: 
     )
 
 
-def _check_twins(state: Mapping[str, Tensor], found: Plan, path: Path) -> None:
+def _check_twins(state: Mapping[str, Tensor], found: WeightPlan, path: Path) -> None:
     for keys in found.taken.values():
         for key in keys[1:]:
             if not torch.equal(state[keys[0]], state[key]):

@@ -20,7 +20,7 @@ _MOST_POSITIVE = 10.0
 
 
 @dataclass(frozen=True)
-class Truth:
+class ClipTruth:
     """What B clips of T frames really show; the world is the first frame's camera.
 
     Attributes:
@@ -79,7 +79,7 @@ def scale_of(points: Sequence[Tensor], valid: Tensor) -> Tensor:
 
 
 def clip_loss(
-    frames: Sequence[Decoded], truth: Truth, settings: LossConfig, patch: int, reach: float
+    frames: Sequence[Decoded], truth: ClipTruth, settings: LossConfig, patch: int, reach: float
 ) -> tuple[Tensor, dict[str, float]]:
     """The loss of a batch of clips.
 
@@ -134,7 +134,7 @@ def clip_loss(
 
 
 def _match_parts(
-    parts: dict[str, Tensor], frames: Sequence[Decoded], truth: Truth, settings: LossConfig,
+    parts: dict[str, Tensor], frames: Sequence[Decoded], truth: ClipTruth, settings: LossConfig,
     patch: int, reach: float,
 ) -> Tensor:  # fmt: skip
     """First points of patches, the closed-form pose, and InfoNCE."""
@@ -166,7 +166,7 @@ def _match_parts(
     return total
 
 
-def _slope_of_patch(truth: Truth, patch: int) -> Tensor:
+def _slope_of_patch(truth: ClipTruth, patch: int) -> Tensor:
     """``(B,)`` how wide a patch is on the plane one metre before the camera."""
     ahead = truth.points_self[:, 0, ..., 2].clamp(min=1e-3)
     across = truth.points_self[:, 0, ..., 0] / ahead
@@ -250,7 +250,7 @@ def place_loss(
     return metres, aim, _masked_mean(trust, wanted & there.any(dim=-1))
 
 
-def mask_loss(logits: Tensor, truth: Truth) -> Tensor:
+def mask_loss(logits: Tensor, truth: ClipTruth) -> Tensor:
     """Cross entropy of what moves; the rarer it is, the more it counts, up to ten times."""
     share = truth.dynamic[truth.valid].float().mean().nan_to_num(0.0)
     weight = ((1 - share) / share.clamp(min=1e-6)).clamp(max=_MOST_POSITIVE)
@@ -260,7 +260,7 @@ def mask_loss(logits: Tensor, truth: Truth) -> Tensor:
     return _masked_mean(loss, truth.valid)
 
 
-def still_loss(world: Tensor, truth: Truth) -> Tensor:
+def still_loss(world: Tensor, truth: ClipTruth) -> Tensor:
     """Points that stay and are seen on the frame before too must be in one place.
 
     Args:

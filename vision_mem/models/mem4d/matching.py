@@ -21,7 +21,7 @@ from vision_mem.geometry.pointmaps import moved, rigid_inverse, weighted_resecti
 from vision_mem.models.mem4d.config import Mem4DConfig
 from vision_mem.models.mem4d.decoder import waves
 from vision_mem.models.mem4d.layers import Mlp
-from vision_mem.models.mem4d.protocol import Encoded, Tokens
+from vision_mem.models.mem4d.protocol import EncodedFrame, Tokens
 
 FIELD_OF_VIEW = 62.5
 """Degrees, horizontal, where nothing is known of a camera."""
@@ -76,7 +76,7 @@ class Matching(nn.Module):
         """``(B, P, C)`` to descriptors ``(B, P, d)`` of length 1."""
         return F.normalize(self.proj(features).float(), dim=-1)
 
-    def first_points(self, encoded: Encoded) -> Tensor:
+    def first_points(self, encoded: EncodedFrame) -> Tensor:
         """``(B, P, 3)`` where the middle of each patch may be, in the camera."""
         raw = self.points(encoded.features).float()
         rays = patch_rays(encoded, self.patch)
@@ -88,7 +88,7 @@ class Matching(nn.Module):
         return torch.cat([rays * depth, depth], dim=-1)
 
     def forward(
-        self, encoded: Encoded, described: Tensor, memories: list[Tokens], previous: Tensor
+        self, encoded: EncodedFrame, described: Tensor, memories: list[Tokens], previous: Tensor
     ) -> Matched:
         """Match a frame against what is remembered.
 
@@ -103,7 +103,7 @@ class Matching(nn.Module):
             return self._matched(single, described.float(), memories, previous)
 
     def _matched(
-        self, encoded: Encoded, described: Tensor, memories: list[Tokens], previous: Tensor
+        self, encoded: EncodedFrame, described: Tensor, memories: list[Tokens], previous: Tensor
     ) -> Matched:
         points = self.first_points(encoded)
         logits, centroids = self._logits(described, memories)
@@ -156,7 +156,7 @@ class Matching(nn.Module):
         return logits.masked_fill(~valid[:, None], _ABSENT), centroids
 
 
-def patch_rays(encoded: Encoded, patch: int) -> Tensor:
+def patch_rays(encoded: EncodedFrame, patch: int) -> Tensor:
     """``(B, P, 2)`` x/z and y/z of the middles of patches, as given or as is common."""
     h, w = encoded.grid
     usual = usual_rays(h * patch, w * patch, encoded.features.device).expand(

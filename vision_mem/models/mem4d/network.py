@@ -26,9 +26,9 @@ from vision_mem.models.mem4d.decoder import (
 )
 from vision_mem.models.mem4d.encoder import Encoder, MotionEncoder
 from vision_mem.models.mem4d.heads import confidence_of, make_heads, points_and_confidence, spread
-from vision_mem.models.mem4d.layers import Seen, grid_positions
+from vision_mem.models.mem4d.layers import AttentionRecord, grid_positions
 from vision_mem.models.mem4d.matching import Matched, Matching, usual_rays
-from vision_mem.models.mem4d.protocol import Decoded, Encoded, Entry, Reader, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
 
 _STILL = -30.0
 """Logit of what surely stays; of all pixels where no mask is predicted."""
@@ -46,17 +46,17 @@ class LastPose(nn.Module):
         """``(B, 1, D)`` zeros."""
         return self.carry.weight.new_zeros(batch, 1, self.width)
 
-    def ask(self, state: Tensor, encoded: Encoded) -> Tensor:
+    def ask(self, state: Tensor, encoded: EncodedFrame) -> Tensor:
         """``(B, 1, D)``."""
         out: Tensor = self.carry(state)
         return out
 
-    def write(self, state: Tensor, encoded: Encoded, pose_token: Tensor) -> Tensor:
+    def write(self, state: Tensor, encoded: EncodedFrame, pose_token: Tensor) -> Tensor:
         """The decoded token is the new state."""
         return pose_token
 
 
-class Pose(nn.Module):
+class PoseToken(nn.Module):
     """What the pose token starts from: learned at first, then from ``memory``."""
 
     def __init__(self, config: Mem4DConfig) -> None:
@@ -100,7 +100,7 @@ class Mem4DNetwork(nn.Module):
         self.motion = MotionEncoder(config)
         self.tdm = TransientRead(config)
         self.psm = Persistent(config)
-        self.pose = Pose(config)
+        self.pose = PoseToken(config)
         self.heads = make_heads(config)
         if config.match.width:
             self.match = Matching(config)
@@ -116,7 +116,7 @@ class Mem4DNetwork(nn.Module):
     def encode(
         self, images: Tensor, first: Tensor, rays: Tensor | None = None,
         given: Tensor | None = None,
-    ) -> Encoded:  # fmt: skip
+    ) -> EncodedFrame:  # fmt: skip
         """Encode frames.
 
         Args:
@@ -137,31 +137,33 @@ class Mem4DNetwork(nn.Module):
         features = self.encoder(images, maps, given)
         tokens = self.decoder.embed(features) + self.decoder.first[first.long()][:, None]
         grid = (images.shape[-2] // self.config.patch, images.shape[-1] // self.config.patch)
-        return Encoded(features, tokens, rays, given, first, grid)
+        return EncodedFrame(features, tokens, rays, given, first, grid)
 
     def move(
-        self, encoded: Encoded, previous: Tensor | None, known: Tensor | None,
+        self, encoded: EncodedFrame, previous: Tensor | None, known: Tensor | None,
         flow: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """``(B, P, D)`` what moved; arguments as of ``MotionEncoder``."""
         out: Tensor = self.motion(encoded.features, previous, known, encoded.grid, flow)
         return out
 
-    def read_transient(self, tokens: Tokens | None, encoded: Encoded, pose: Tensor) -> Reader:
+    def read_transient(
+        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor
+    ) -> MemoryReader:
         """A reader of the ring; None for an empty one."""
         return Fixed(self.tdm.read(tokens, len(encoded.tokens), pose))
 
     def read_bank(
-        self, tokens: Tokens | None, encoded: Encoded, pose: Tensor, floor: float = 0.0
-    ) -> Reader:
+        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor, floor: float = 0.0
+    ) -> MemoryReader:
         """A reader of the bank; None for an empty one."""
         return Fixed(self.psm.bank.read(tokens, len(encoded.tokens), pose, floor))
 
     def decode(
         self,
-        encoded: Encoded,
+        encoded: EncodedFrame,
         motion: Tensor,
-        readers: dict[str, Reader],
+        readers: dict[str, MemoryReader],
         memories: list[Tokens],
         pose_token: Tensor,
         previous: Tensor,
@@ -198,7 +200,7 @@ class Mem4DNetwork(nn.Module):
         )
 
     def _heads(
-        self, encoded: Encoded, motion: Tensor, taps: list[Tensor], pose_token: Tensor,
+        self, encoded: EncodedFrame, motion: Tensor, taps: list[Tensor], pose_token: Tensor,
         matched: Matched | None, previous: Tensor,
     ) -> Decoded:  # fmt: skip
         grid, settings = encoded.grid, self.config.heads
@@ -238,7 +240,7 @@ class Mem4DNetwork(nn.Module):
         )  # fmt: skip
 
     def _placed(
-        self, encoded: Encoded, tokens: Tensor, pose_token: Tensor, own: Tensor, world: Tensor,
+        self, encoded: EncodedFrame, tokens: Tensor, pose_token: Tensor, own: Tensor, world: Tensor,
         said: Tensor, logit: Tensor, matched: Matched, previous: Tensor,
     ) -> Decoded:  # fmt: skip
         """World points as remembered places plus corrections, the pose as prior plus correction."""
@@ -271,7 +273,7 @@ class Mem4DNetwork(nn.Module):
             matched.weights, matched.points,
         )  # fmt: skip
 
-    def _ray_points(self, encoded: Encoded, own: Tensor) -> Tensor:
+    def _ray_points(self, encoded: EncodedFrame, own: Tensor) -> Tensor:
         """Depth along rays, given or found, as points ``(B, H, W, 3)``."""
         raw = own.float()
         depth = 2 * raw[:, 0].clamp(-3, 3).exp()
@@ -281,7 +283,9 @@ class Mem4DNetwork(nn.Module):
             rays = torch.where(encoded.given[:, None, None, None], encoded.rays.float(), rays)
         return torch.cat([rays * depth[..., None], depth[..., None]], dim=-1)
 
-    def entries(self, encoded: Encoded, motion: Tensor, decoded: Decoded) -> dict[str, Entry]:
+    def entries(
+        self, encoded: EncodedFrame, motion: Tensor, decoded: Decoded
+    ) -> dict[str, BankEntry]:
         """What a decoded frame has to write, for the ``transient`` and the ``persistent`` memory.
 
         Args:
@@ -307,14 +311,14 @@ class Mem4DNetwork(nn.Module):
                 encoded.tokens, motion if motions else torch.zeros_like(motion),
                 decoded.tokens, points, decoded.pose_token,
             )  # fmt: skip
-            made[name] = Entry(
+            made[name] = BankEntry(
                 keys, values, decoded.match, centroids, F.normalize(way, dim=-1), own, dynamic,
                 confidence, encoded.grid,
             )  # fmt: skip
         return made
 
 
-def _mass(seen: list[Seen], tokens: Tensor) -> Tensor:
+def _mass(seen: list[AttentionRecord], tokens: Tensor) -> Tensor:
     """Attention to each token, summed over queries and heads, mean over reading layers."""
     if not seen:
         return tokens.new_zeros(len(tokens), 0)

@@ -41,7 +41,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BankEntry:
     """What one frame has to write, one token a patch, P in all.
 
     Attributes:
@@ -89,7 +89,7 @@ class Read:
     centroids: Tensor | None = None
 
 
-class Reader(Protocol):
+class MemoryReader(Protocol):
     """How a decoder reads one memory, layer by layer."""
 
     def read(self, layer: int, tokens: Tensor, positions: Tensor) -> Read:
@@ -102,7 +102,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedFrame:
     """One frame after the encoder.
 
     Attributes:
@@ -170,7 +170,9 @@ class Decoded:
 class PersistentStore(Protocol):
     """A memory of what stays; ``bank`` and ``slots`` are two. A value: writing makes another."""
 
-    def reader(self, network: Any, encoded: Encoded, pose: Tensor, floor: float) -> Reader:
+    def reader(
+        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
+    ) -> MemoryReader:
         """How the decoder reads it.
 
         Args:
@@ -183,7 +185,7 @@ class PersistentStore(Protocol):
     def tokens(self) -> Tokens | None:
         """What matching may use; None for memories without places."""
 
-    def write(self, entry: Entry, decoded: Decoded, reader: Reader) -> PersistentStore:
+    def write(self, entry: BankEntry, decoded: Decoded, reader: MemoryReader) -> PersistentStore:
         """The memory after a frame that was read with ``reader``."""
 
     def emptied(self, rows: Tensor) -> PersistentStore:
@@ -207,10 +209,10 @@ class PoseCarry(Protocol):
     def start(self, batch: int) -> Tensor:
         """The state of a new stream, ``(B, ...)``."""
 
-    def ask(self, state: Tensor, encoded: Encoded) -> Tensor:
+    def ask(self, state: Tensor, encoded: EncodedFrame) -> Tensor:
         """``(B, 1, D)`` for frames after the first."""
 
-    def write(self, state: Tensor, encoded: Encoded, pose_token: Tensor) -> Tensor:
+    def write(self, state: Tensor, encoded: EncodedFrame, pose_token: Tensor) -> Tensor:
         """The state after a frame whose decoded pose token is ``(B, 1, D)``."""
 
 
@@ -234,28 +236,32 @@ class PointNetwork(Protocol):
     def encode(
         self, images: Tensor, first: Tensor, rays: Tensor | None = None,
         given: Tensor | None = None,
-    ) -> Encoded:  # fmt: skip
+    ) -> EncodedFrame:  # fmt: skip
         """``(B, 3, H, W)`` in [-1, 1] to tokens."""
 
     def move(
-        self, encoded: Encoded, previous: Tensor | None, known: Tensor | None,
+        self, encoded: EncodedFrame, previous: Tensor | None, known: Tensor | None,
         flow: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """``(B, P, D)`` what moved since ``previous`` features, where ``known (B,)``."""
 
-    def read_transient(self, tokens: Tokens | None, encoded: Encoded, pose: Tensor) -> Reader:
+    def read_transient(
+        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor
+    ) -> MemoryReader:
         """A reader of the ring; None for an empty one."""
 
     def read_bank(
-        self, tokens: Tokens | None, encoded: Encoded, pose: Tensor, floor: float = 0.0
-    ) -> Reader:
+        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor, floor: float = 0.0
+    ) -> MemoryReader:
         """A reader of the bank; None for an empty one."""
 
     def decode(
-        self, encoded: Encoded, motion: Tensor, readers: dict[str, Reader],
+        self, encoded: EncodedFrame, motion: Tensor, readers: dict[str, MemoryReader],
         memories: list[Tokens], pose_token: Tensor, previous: Tensor,
     ) -> Decoded:  # fmt: skip
         """A frame with what is remembered."""
 
-    def entries(self, encoded: Encoded, motion: Tensor, decoded: Decoded) -> dict[str, Entry]:
+    def entries(
+        self, encoded: EncodedFrame, motion: Tensor, decoded: Decoded
+    ) -> dict[str, BankEntry]:
         """What a frame has to write, by memory."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vision_mem.models.mem4d.config import Mem4DConfig
 from vision_mem.models.mem4d.layers import NORM_EPS, DecoderBlock
-from vision_mem.models.mem4d.protocol import Encoded, Read
+from vision_mem.models.mem4d.protocol import EncodedFrame, Read
 
 
 def slot_positions(count: int, device: torch.device | str = "cpu") -> Tensor:
@@ -143,7 +143,7 @@ class PoseMemory(nn.Module):
         """``(B, rows, 2 * D)``: the rows as they were learned."""
         return self.rows.expand(batch, -1, -1)
 
-    def ask(self, state: Tensor, encoded: Encoded) -> Tensor:
+    def ask(self, state: Tensor, encoded: EncodedFrame) -> Tensor:
         """The pose token ``(B, 1, D)`` that the rows remember for such an image."""
         key = self._key(encoded)
         x = torch.cat([key, self.unknown.to(key.dtype).expand(len(key), -1, -1)], dim=-1)
@@ -151,7 +151,7 @@ class PoseMemory(nn.Module):
             x, _ = block(x, [Read(state, state)], None)
         return x[..., self.width :]
 
-    def write(self, state: Tensor, encoded: Encoded, pose_token: Tensor) -> Tensor:
+    def write(self, state: Tensor, encoded: EncodedFrame, pose_token: Tensor) -> Tensor:
         """The rows after a frame.
 
         Args:
@@ -167,7 +167,7 @@ class PoseMemory(nn.Module):
             state, _ = block(state, [Read(seen, seen)], None)
         return state
 
-    def _key(self, encoded: Encoded) -> Tensor:
+    def _key(self, encoded: EncodedFrame) -> Tensor:
         """``(B, 1, D)``."""
         out: Tensor = self.query(encoded.features.mean(dim=1, keepdim=True))
         return out

@@ -11,7 +11,7 @@ import torch
 from vision_mem.errors import InputError
 from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.models.vlm.generation import Start
-from vision_mem.models.vlm.network import NetworkVideoModel, Prompt
+from vision_mem.models.vlm.network import ChatPrompt, NetworkVideoModel
 from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
 from vision_mem.types import Frame
 
@@ -85,7 +85,7 @@ class LlavaVideoModel(NetworkVideoModel):
         tokens = seen.pooler_output[0, :-1]  # each call ends with the row that ends a video
         return EncodedGrid.full(tokens, self._side, self._side)
 
-    def _start(self, context: VisualContext, prompt: Prompt) -> Start:
+    def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
         before, after = self._embedded(prompt.before), self._embedded(prompt.after)
         newline = self._network.model.image_newline[None].to(before)
         middle = torch.cat([context.tokens.to(before), newline])

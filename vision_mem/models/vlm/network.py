@@ -30,7 +30,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Prompt:
+class ChatPrompt:
     """Token ids around the video.
 
     Attributes:
@@ -93,7 +93,7 @@ class Chat:
         """Token ids of plain text."""
         return self._coded(text)[0]
 
-    def prompt(self, question: Question, history: Sequence[Turn] = ()) -> Prompt:
+    def prompt(self, question: Question, history: Sequence[Turn] = ()) -> ChatPrompt:
         """The whole conversation; the video comes first, in front of the oldest question.
 
         Args:
@@ -120,7 +120,7 @@ class Chat:
         answer = self._turned("assistant\n", "")
         padding = [False] * (len(before) + len(after))
         of_question = (*padding, *marks, *(False for _ in answer))
-        return Prompt(tuple(before), (*after, *coded, *answer), of_question)
+        return ChatPrompt(tuple(before), (*after, *coded, *answer), of_question)
 
     def _turned(self, role: str, words: str) -> list[int]:
         """The end of one turn and the beginning of another one."""
@@ -189,7 +189,7 @@ class NetworkVideoModel(ABC):
     def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid: ...
 
     @abstractmethod
-    def _start(self, context: VisualContext, prompt: Prompt) -> Start:
+    def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
         """The prompt with what was read of the video, and where each token stands."""
 
     @torch.no_grad()

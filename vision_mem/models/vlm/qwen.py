@@ -10,7 +10,7 @@ import torch
 from vision_mem.errors import InputError
 from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.models.vlm.generation import Start
-from vision_mem.models.vlm.network import NetworkVideoModel, Prompt
+from vision_mem.models.vlm.network import ChatPrompt, NetworkVideoModel
 from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
 from vision_mem.types import Frame
 
@@ -112,7 +112,7 @@ class QwenVideoModel(NetworkVideoModel):
     def _closing(self) -> tuple[int, ...]:
         return self._markers[1:]
 
-    def _start(self, context: VisualContext, prompt: Prompt) -> Start:
+    def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
         before = self._embedded((*prompt.before, *self._opening()))
         after = self._embedded((*self._closing(), *prompt.after))
         middle = context.tokens.to(before)
@@ -170,7 +170,7 @@ class Qwen3VideoModel(QwenVideoModel):
         layers = [grids[0] for grids in seen.deepstack_features]
         return {_DEEP: torch.stack(layers, dim=1)} if layers else {}
 
-    def _start(self, context: VisualContext, prompt: Prompt) -> Start:
+    def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
         video = int(self._network.config.video_token_id)
         ids: list[int] = list(prompt.before)
         places = [torch.arange(len(ids)).expand(3, -1)]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import ModelError
-from vision_mem.navigation.space.kernels import Kernels
+from vision_mem.navigation.space.kernels import OctreeKernels
 from vision_mem.navigation.space.morton import BRICK, Codes
 
 LEAVES = BRICK**3
@@ -48,7 +48,7 @@ _KEPT = 0.6
 class Directory:
     """Finds the row of a brick: an open-addressing table with numba, a sorted list without."""
 
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: OctreeKernels) -> None:
         self._kernels = kernels
         self._count = 0
         self._keys = np.zeros(1024 if kernels.find else 0, np.uint64)
@@ -111,7 +111,7 @@ class Bricks:
         limit: bytes of all this in memory; 0 for no limit.
     """
 
-    def __init__(self, kernels: Kernels) -> None:
+    def __init__(self, kernels: OctreeKernels) -> None:
         self._kernels = kernels
         self._directory = Directory(kernels)
         self._fetch: Fetch | None = None

@@ -31,7 +31,7 @@ Cells = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Kernels:
+class OctreeKernels:
     """One of the two sets.
 
     Attributes:
@@ -52,7 +52,7 @@ class Kernels:
     add: Callable[..., Any] | None = None
 
 
-def choose(name: str = "auto") -> Kernels:
+def choose(name: str = "auto") -> OctreeKernels:
     """Give a set of kernels.
 
     Args:
@@ -178,7 +178,7 @@ def _add_loop(keys: Any, places: Any, codes: Any, rows: Any) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _compiled() -> Kernels:
+def _compiled() -> OctreeKernels:
     numba = importlib.import_module("numba")
 
     def compiled(loop: Callable[..., None]) -> Any:
@@ -200,7 +200,7 @@ def _compiled() -> Kernels:
         found(keys, places, codes, out)
         return out
 
-    return Kernels("numba", mark, walk, find, added)
+    return OctreeKernels("numba", mark, walk, find, added)
 
 
 # -- numpy -----------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def _walk_numpy(start: Any, first: Cells, ends: Cells) -> Cells:
     return out
 
 
-NUMPY = Kernels("numpy", _mark_numpy, _walk_numpy)
+NUMPY = OctreeKernels("numpy", _mark_numpy, _walk_numpy)
 
 
 def batches(first: Cells, ends: Cells) -> list[slice]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.navigation.space.kernels import END, HIT, MISS, Kernels, batches
+from vision_mem.navigation.space.kernels import END, HIT, MISS, OctreeKernels, batches
 from vision_mem.navigation.space.morton import (
     BRICK,
     CELL_OF,
@@ -104,7 +104,7 @@ class FrameUpdate:
 
 
 def look(
-    kernels: Kernels,
+    kernels: OctreeKernels,
     size: float,
     corner: ArrayLike,
     sensor: ArrayLike,
@@ -224,7 +224,7 @@ def _units(
 
 
 def _touched(
-    kernels: Kernels,
+    kernels: OctreeKernels,
     start: NDArray[np.float64],
     first: NDArray[np.int64],
     cells: Cells,
@@ -271,7 +271,7 @@ def _cells_of(place: NDArray[np.int64], shape: NDArray[np.int64], low: NDArray[n
 
 
 def _touched_sparse(
-    kernels: Kernels,
+    kernels: OctreeKernels,
     start: NDArray[np.float64],
     first: NDArray[np.int64],
     cells: Cells,

@@ -19,7 +19,7 @@ CHOICES = ("auto", "numba", "numpy")
 
 
 @dataclass(frozen=True)
-class Kernels:
+class VoxelKernels:
     """One of the two sets; the functions are described in ``loops``.
 
     Attributes:
@@ -37,10 +37,10 @@ class Kernels:
 
 
 _NAMES = ("surface", "votes", "add", "fuse", "carve", "visible", "normal_equations")
-NUMPY = Kernels("numpy", **{name: getattr(plain, name) for name in _NAMES})
+NUMPY = VoxelKernels("numpy", **{name: getattr(plain, name) for name in _NAMES})
 
 
-def choose(name: str = "auto") -> Kernels:
+def choose(name: str = "auto") -> VoxelKernels:
     """Give a set of kernels.
 
     Args:
@@ -65,7 +65,7 @@ def choose(name: str = "auto") -> Kernels:
 
 
 @functools.lru_cache(maxsize=1)
-def _compiled() -> Kernels:
+def _compiled() -> VoxelKernels:
     numba = importlib.import_module("numba")
 
     def translated(loop: Callable[..., Any]) -> Any:
@@ -76,4 +76,4 @@ def _compiled() -> Kernels:
 
     # The loops find it by its name, so it must be machine code before they are compiled.
     compiled._hashed = translated(compiled._hashed)
-    return Kernels("numba", **{name: translated(getattr(compiled, name)) for name in _NAMES})
+    return VoxelKernels("numba", **{name: translated(getattr(compiled, name)) for name in _NAMES})

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import TransientConfig
-from vision_mem.models.mem4d.protocol import Entry, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Tokens
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Ring:
     grid: tuple[int, int]
 
     @classmethod
-    def empty(cls, entry: Entry, frames: int) -> Ring:
+    def empty(cls, entry: BankEntry, frames: int) -> Ring:
         """Room for ``frames`` frames like this one."""
         batch = len(entry.keys)
 
@@ -52,7 +52,7 @@ class Ring:
             room(entry.dynamic), written, entry.grid,
         )  # fmt: skip
 
-    def write(self, entry: Entry, frame: Tensor, settings: TransientConfig) -> Ring:
+    def write(self, entry: BankEntry, frame: Tensor, settings: TransientConfig) -> Ring:
         """The ring after a frame; the oldest one leaves, or the newest where nothing is new.
 
         Args:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import Mem4DConfig, PersistentConfig
-from vision_mem.models.mem4d.protocol import Decoded, Encoded, Entry, Reader, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
 
 
 def gate(heard: Tensor, static: Tensor | None = None) -> Tensor:
@@ -59,16 +59,18 @@ class SlotStore:
         slots = network.psm.slots.start(batch)
         return cls(config.persistent, slots.to(device=device, dtype=dtype))
 
-    def reader(self, network: Any, encoded: Encoded, pose: Tensor, floor: float) -> Reader:
+    def reader(
+        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
+    ) -> MemoryReader:
         """How the decoder reads it; streams at their first frame start from learned slots."""
-        made: Reader = network.psm.slots.reader(self.slots, encoded.first)
+        made: MemoryReader = network.psm.slots.reader(self.slots, encoded.first)
         return made
 
     def tokens(self) -> Tokens | None:
         """None: slots have no places."""
         return None
 
-    def write(self, entry: Entry, decoded: Decoded, reader: Reader) -> SlotStore:
+    def write(self, entry: BankEntry, decoded: Decoded, reader: MemoryReader) -> SlotStore:
         """The slots after a frame.
 
         Args:
@@ -84,7 +86,7 @@ class SlotStore:
             proposal = torch.lerp(read.before, proposal, share.to(proposal.dtype))
         return replace(self, slots=proposal.to(self.slots.dtype))
 
-    def _static(self, entry: Entry) -> Tensor | None:
+    def _static(self, entry: BankEntry) -> Tensor | None:
         if self.settings.slot_gate == "attention" or self.settings.gate == "none":
             return None
         moving = entry.dynamic

@@ -27,8 +27,8 @@ from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
 from vision_mem.reconstruction.dynamic_objects import MovingPoints
 from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.stream import (
+    LearnedState,
     Look,
-    StreamState,
     advance,
     stream_from_state,
     stream_state,
@@ -41,8 +41,8 @@ from vision_mem.reconstruction.records import (
     MOVING,
     STATIC,
     UNKNOWN,
-    Clock,
     ReconstructionResult,
+    StageClock,
 )
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import thin_masks
@@ -135,7 +135,7 @@ class LearnedSession:
 
     def reset(self) -> None:
         """Forget everything; equal to a new session. The next frame defines the world."""
-        self._state = StreamState.start(self.network, 1)
+        self._state = LearnedState.start(self.network, 1)
         self._world = np.eye(4)
         self._index, self._time_s, self._steps = -1, -np.inf, 0
         self._focals: list[tuple[float, float]] = []
@@ -164,7 +164,7 @@ class LearnedSession:
                 session is as before.
         """
         self._check_order(frame)
-        clock = Clock()
+        clock = StageClock()
         placing = Placing.of(frame.size, self.network.config)
         known = frame.camera if isinstance(frame, RgbdFrame) else camera
         if known is not None and (known.height, known.width) != frame.size:
@@ -374,9 +374,9 @@ class LearnedSession:
         return Pinhole(steady, steady, width / 2, height / 2, width, height), focals
 
     def _result(
-        self, frame: Frame | RgbdFrame, placing: Placing, decoded: Decoded, state: StreamState,
+        self, frame: Frame | RgbdFrame, placing: Placing, decoded: Decoded, state: LearnedState,
         pose: NDArray[np.float64], source: str, fit: float, camera: Pinhole, given: bool,
-        told: NDArray[np.bool_] | None, reason: str, clock: Clock,
+        told: NDArray[np.bool_] | None, reason: str, clock: StageClock,
     ) -> LearnedResult:  # fmt: skip
         own, local, conf_self, conf_world = (
             part[0].float().cpu().numpy()
@@ -413,7 +413,7 @@ class LearnedSession:
         )  # fmt: skip
 
 
-def _stats(decoded: Decoded, state: StreamState) -> dict[str, float]:
+def _stats(decoded: Decoded, state: LearnedState) -> dict[str, float]:
     """Bytes, tokens and attention of both memories."""
     told: dict[str, float] = {
         "persistent bytes": 0 if state.store is None else state.store.nbytes,

@@ -17,9 +17,9 @@ from torch import Tensor
 from vision_mem.geometry.pointmaps import moved
 from vision_mem.models.mem4d.config import Mem4DConfig
 from vision_mem.models.mem4d.protocol import (
+    BankEntry,
     Decoded,
-    Encoded,
-    Entry,
+    EncodedFrame,
     PersistentStore,
     PointNetwork,
     Tokens,
@@ -49,7 +49,7 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class StreamState:
+class LearnedState:
     """All that B streams leave behind.
 
     Attributes:
@@ -71,7 +71,7 @@ class StreamState:
     store: PersistentStore | None = None
 
     @classmethod
-    def start(cls, network: Any, batch: int) -> StreamState:
+    def start(cls, network: Any, batch: int) -> LearnedState:
         """B streams that have seen nothing."""
         device = network.device
         pose = torch.eye(4, device=device).expand(batch, 4, 4)
@@ -81,9 +81,9 @@ class StreamState:
             store = SlotStore.empty(network.config, batch, device, torch.float32, network)
         return cls(frame, pose, network.pose.memory.start(batch), store=store)
 
-    def restarted(self, rows: Tensor, network: Any) -> StreamState:
+    def restarted(self, rows: Tensor, network: Any) -> LearnedState:
         """With a new world for rows ``(B,)`` bool."""
-        fresh = StreamState.start(network, len(rows))
+        fresh = LearnedState.start(network, len(rows))
         wide = rows.view(-1, *[1] * (self.pose_state.ndim - 1))
         store = self.store
         return replace(
@@ -95,7 +95,7 @@ class StreamState:
             store=store.emptied(rows) if isinstance(store, Bank | SlotStore) else store,
         )
 
-    def detached(self) -> StreamState:
+    def detached(self) -> LearnedState:
         """Without gradients, for long clips."""
         ring, store = self.ring, self.store
         return replace(
@@ -131,7 +131,7 @@ class Look:
 
 def prepare(
     network: Any, images: Tensor, rays: Tensor | None = None, given: Tensor | None = None
-) -> list[tuple[Encoded, Tensor]]:
+) -> list[tuple[EncodedFrame, Tensor]]:
     """What memory has no part in, for whole clips at once.
 
     Args:
@@ -173,15 +173,15 @@ def prepare(
 
 def advance(
     network: Any,
-    state: StreamState,
+    state: LearnedState,
     images: Tensor,
     rays: Tensor | None = None,
     given: Tensor | None = None,
     *,
     look: Look = Look(),
     taught: Taught | None = None,
-    prepared: tuple[Encoded, Tensor] | None = None,
-) -> tuple[Decoded, StreamState]:
+    prepared: tuple[EncodedFrame, Tensor] | None = None,
+) -> tuple[Decoded, LearnedState]:
     """Look at the next frame of each stream.
 
     Args:
@@ -240,7 +240,7 @@ def advance(
         store = empty.write(entry, decoded, readers[PERSISTENT])
     pose = torch.where(sound[:, None, None], decoded.pose, state.pose).detach()
     carried = network.pose.memory.write(state.pose_state, encoded, decoded.pose_token)
-    return decoded, StreamState(
+    return decoded, LearnedState(
         state.frame + 1,
         pose,
         torch.where(sound[:, None, None], carried, state.pose_state),
@@ -253,8 +253,8 @@ def advance(
 
 def _readers(
     network: Any,
-    encoded: Encoded,
-    state: StreamState,
+    encoded: EncodedFrame,
+    state: LearnedState,
     ring: Ring | None,
     store: PersistentStore | None,
     look: Look,
@@ -293,7 +293,7 @@ def _kept(tokens: Tokens, look: Look, name: str) -> Tokens:
     return replace(tokens, valid=tokens.valid & ~look.forget[name][:, None])
 
 
-def _taught(entry: Entry, taught: Taught) -> Entry:
+def _taught(entry: BankEntry, taught: Taught) -> BankEntry:
     return replace(
         entry,
         centroids=torch.where(taught.rows[:, None, None], taught.centroids, entry.centroids),
@@ -335,7 +335,7 @@ def _detached(memory: Any) -> Any:
     return replace(memory, **changed)
 
 
-def stream_state(state: StreamState) -> dict[str, Any]:
+def stream_state(state: LearnedState) -> dict[str, Any]:
     """Tensors and plain values, copied."""
     features = state.features
     return {
@@ -349,7 +349,7 @@ def stream_state(state: StreamState) -> dict[str, Any]:
     }
 
 
-def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> StreamState:
+def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> LearnedState:
     """What ``stream_state`` gave, on the network's device.
 
     Raises:
@@ -365,7 +365,7 @@ def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> Stream
         return value
 
     told = here(state)
-    fresh = StreamState.start(network, 1)
+    fresh = LearnedState.start(network, 1)
     for name in ("frame", "pose", "pose_state"):
         if told[name].shape != getattr(fresh, name).shape:
             raise ValueError(f"{name} has shape {tuple(told[name].shape)}")
@@ -389,7 +389,7 @@ def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> Stream
     features = told["features"]
     if features is not None and features.shape != (1, h * w, config.encoder.width):
         raise ValueError(f"features have shape {tuple(features.shape)}")
-    return StreamState(
+    return LearnedState(
         told["frame"].clone(), told["pose"].clone(), told["pose_state"].clone(), features, (h, w),
         ring, store,
     )  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import PersistentConfig
-from vision_mem.models.mem4d.protocol import Decoded, Encoded, Entry, Reader, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
 from vision_mem.reconstruction.learned.write_policy import (
     farthest_points,
     keep_scores,
@@ -65,7 +65,7 @@ class Bank:
     soft: bool = False
 
     @classmethod
-    def empty(cls, settings: PersistentConfig, entry: Entry, *, soft: bool = False) -> Bank:
+    def empty(cls, settings: PersistentConfig, entry: BankEntry, *, soft: bool = False) -> Bank:
         """A bank without tokens, of the widths of an entry."""
         batch, places = len(entry.keys), settings.capacity
 
@@ -80,16 +80,18 @@ class Bank:
             whole, whole, no, no, whole[:, 0], room()[:, 0], soft,
         )  # fmt: skip
 
-    def reader(self, network: Any, encoded: Encoded, pose: Tensor, floor: float) -> Reader:
+    def reader(
+        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
+    ) -> MemoryReader:
         """How the decoder reads it; arguments as of ``PersistentStore``."""
-        made: Reader = network.read_bank(self.tokens(), encoded, pose, floor)
+        made: MemoryReader = network.read_bank(self.tokens(), encoded, pose, floor)
         return made
 
     def tokens(self) -> Tokens:
         """All tokens as a network reads them."""
         return Tokens(self.keys, self.values, self.match, self.centroids, self.static, self.valid)
 
-    def write(self, entry: Entry, decoded: Decoded, reader: Reader) -> Bank:
+    def write(self, entry: BankEntry, decoded: Decoded, reader: MemoryReader) -> Bank:
         """The bank after a frame: gate, pool, compare, merge or insert, prune.
 
         Args:
@@ -116,7 +118,7 @@ class Bank:
                 bank = replace(bank, anchor=torch.where(first[:, None], kept, bank.anchor))
         return replace(bank, frame=bank.frame + 1)
 
-    def _candidates(self, entry: Entry) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    def _candidates(self, entry: BankEntry) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         weights = static_weights(entry, self.settings)
         median = entry.depth.detach().median(dim=1).values
         values = {

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import PersistentConfig
-from vision_mem.models.mem4d.protocol import Entry
+from vision_mem.models.mem4d.protocol import BankEntry
 
 ALONE = 1e4
 """Score of a token that may not give way yet; anchors have no end of it."""
 
 
-def static_weights(entry: Entry, settings: PersistentConfig) -> Tensor:
+def static_weights(entry: BankEntry, settings: PersistentConfig) -> Tensor:
     """``(B, P)`` how far each patch may be written, in [0, 1]."""
     if settings.gate == "none":
         return torch.ones_like(entry.dynamic)

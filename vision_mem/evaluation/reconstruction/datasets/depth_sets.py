@@ -14,7 +14,7 @@ from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
-    View,
+    SceneView,
     first_folder,
     pictures,
     safe_name,
@@ -104,7 +104,7 @@ def _sintel(
             )  # fmt: skip
         true = depth if depth.is_file() else None
         label = moving / f"{stem}.png"
-        views.append(View(
+        views.append(SceneView(
             stem, float(number), image or Path(f"{stem}.png"), true,
             sensor if sensor.is_file() else true, pose, numbers,
             label if label.is_file() else None, number, scored,
@@ -155,7 +155,7 @@ def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     if not chosen:
         raise InputError(f"{folder} has {count} frames; expected more than {first}")
     views = tuple(
-        View(
+        SceneView(
             f"{place:06d}", float(k), images[k] if k < len(images) else depths[k], depths[k],
             depths[k], None, _BONN_CAMERA, None, k,
         )
@@ -198,7 +198,7 @@ def _kitti(place: Path, folder: Path, cut: Cut, need_frames: bool) -> SceneSeque
             f"{folder.name} has {len(images)} images and {len(depths)} depth maps; expected as many"
         )
     views = tuple(
-        View(f"{place:06d}", float(k), images[k] if images else depths[k], depths[k], number=k)
+        SceneView(f"{place:06d}", float(k), images[k] if images else depths[k], depths[k], number=k)
         for place, k in enumerate(cut.of(len(depths), _KITTI_FRAMES, 1))
     )
     return SceneSequence(safe_name(folder.name), views, 1 / 256, None)

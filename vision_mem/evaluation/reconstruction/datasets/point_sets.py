@@ -17,7 +17,7 @@ from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
-    View,
+    SceneView,
     known_pose,
     pictures,
     safe_name,
@@ -105,7 +105,7 @@ def _seven(
             raise InputError(f"{pose} is missing; expected the true pose of each frame")
         matrix = read_matrix(pose, [(4, 4)]) if pose.name in names else np.full((4, 4), np.nan)
         depth = folder / f"{stem}{ending}"
-        views.append(View(
+        views.append(SceneView(
             stem, float(number) / 30.0, image, depth, depth, known_pose(matrix),
             numbers, None, number, scored,
         ))  # fmt: skip
@@ -155,7 +155,7 @@ def _nrgbd(scene: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     views = []
     for number, scored in fed_frames(cut, cut.of(count, None, stride)):
         image = images[number] if images else scene / f"img{number}.png"
-        views.append(View(
+        views.append(SceneView(
             f"{number:06d}", float(number) / 30.0, image, depths[number], depths[number],
             poses[number], _NRGBD_CAMERA, None, number, scored,
         ))  # fmt: skip

@@ -16,7 +16,7 @@ from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
-    View,
+    SceneView,
     known_pose,
     pictures,
     safe_name,
@@ -100,7 +100,7 @@ def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     sensors = _near(folder, [times[k] for k, _ in pairs])
     numbers = find_intrinsics(folder) or _TUM_CAMERA
     views = tuple(
-        View(
+        SceneView(
             f"{place:06d}", float(times[k]), images[k] if images else folder / f"{k}.png",
             sensors[place], sensors[place], known.poses[m], numbers, None, k,
         )
@@ -221,9 +221,11 @@ def _scan_view(
     matrices: list[NDArray[np.float64]],
     depths: dict[str, Path],
     numbers: Numbers | None,
-) -> View:
+) -> SceneView:
     image = images[place] if place < len(images) else Path(f"{number}.jpg")
     depth = depths.get(image.stem)
     # ScanNet writes poses of -inf where its own tracking was lost.
     pose = known_pose(matrices[place])
-    return View(f"{place:06d}", float(number), image, depth, depth, pose, numbers, None, number)
+    return SceneView(
+        f"{place:06d}", float(number), image, depth, depth, pose, numbers, None, number
+    )

@@ -25,7 +25,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     mask_sequence,
 )
 from vision_mem.evaluation.sot.datasets.vot import read_regions
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _EXPECTED = (
     "NAME/ with images (there or in img/, imgs/, color/, JPEGImages/) and groundtruth*.txt or "
@@ -64,7 +64,7 @@ def open_folder(root: Path, *, need_frames: bool) -> Benchmark:
                      tuple(notes))  # fmt: skip
 
 
-def _sequences(name: str, folder: Path, need_frames: bool, notes: list[str]) -> list[Sequence]:
+def _sequences(name: str, folder: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     """What a folder holds: nothing, one sequence, or one for each numbered truth file."""
     for inside in _MASKS:
         if has_images(folder / inside, {".png"}):
@@ -90,24 +90,24 @@ def _truth_files(folder: Path) -> list[Path]:
     return [folder / name for name in natural(numbered or names[:1])]
 
 
-def _boxed(name: str, frames: tuple[Path, ...], truth: Path, notes: list[str]) -> Sequence:
+def _boxed(name: str, frames: tuple[Path, ...], truth: Path, notes: list[str]) -> SotSequence:
     boxes, polygons, _ = read_regions(read_text(truth), truth)
     check_first(boxes, truth)
     compare_counts(name, len(frames), len(boxes), notes)
     origin = 1 if truth.name.startswith("groundtruth_rect") else 0
-    return Sequence(name, frames, boxes, origin=origin, polygons=polygons)
+    return SotSequence(name, frames, boxes, origin=origin, polygons=polygons)
 
 
 def _masked(
     name: str, frames: tuple[Path, ...], truth: Path, need_frames: bool, notes: list[str]
-) -> Sequence:
+) -> SotSequence:
     if need_frames and not frames:
         raise InputError(f"{truth.parent} has masks but no images of {name}; expected {_EXPECTED}")
     masks = images_in(truth, {".png"})
     return mask_sequence(name, frames, masks, merge=None, notes=notes)
 
 
-def _as_boxes(sequence: Sequence) -> Sequence:
+def _as_boxes(sequence: SotSequence) -> SotSequence:
     if not sequence.masks:
         return sequence
     return replace(sequence, boxes=boxes_around(sequence.masks), masks=(), merge_objects=False)

@@ -29,7 +29,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     read_boxes,
     read_flags,
 )
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _CLASSES = ("object_class", "motion_class")
 
@@ -48,7 +48,7 @@ def open_test(root: Path, *, need_frames: bool) -> Benchmark:
 
 def _open(
     root: Path, split: str, need_frames: bool
-) -> tuple[tuple[Sequence, ...], tuple[str, ...]]:
+) -> tuple[tuple[SotSequence, ...], tuple[str, ...]]:
     notes: list[str] = []
     place = first_folder(root / split, root / "GOT-10k" / split, root / "full_data" / split) or root
     if not place.is_dir():
@@ -74,7 +74,9 @@ def _expected(split: str) -> str:
     return f"{split}/list.txt and {split}/NAME/ with images and groundtruth.txt"
 
 
-def _sequence(name: str, folder: Path, split: str, need_frames: bool, notes: list[str]) -> Sequence:
+def _sequence(
+    name: str, folder: Path, split: str, need_frames: bool, notes: list[str]
+) -> SotSequence:
     truth = folder / "groundtruth.txt"
     boxes, _ = read_boxes(read_text(truth), truth)
     check_first(boxes, truth)
@@ -98,7 +100,7 @@ def _sequence(name: str, folder: Path, split: str, need_frames: bool, notes: lis
         else:
             notes.append(f"{name}: no cover.label; all its frames are scored")
     attributes = tuple(dict.fromkeys(described[c] for c in _CLASSES if described.get(c)))
-    return Sequence(name, frames, boxes, visible=visible, size=size, attributes=attributes)
+    return SotSequence(name, frames, boxes, visible=visible, size=size, attributes=attributes)
 
 
 def _described(path: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     read_boxes,
     read_flags,
 )
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 ATTRIBUTE_ORDER = (
     "IV", "POC", "DEF", "MB", "CM", "ROT", "BC", "VC", "SV", "FOC", "FM", "OV", "LR", "ARC",
@@ -147,7 +147,7 @@ def _has_truth(folder: Path) -> bool:
     return (folder / "groundtruth.txt").is_file()
 
 
-def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -> Sequence:
+def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -> SotSequence:
     truth = folder / "groundtruth.txt"
     boxes, _ = read_boxes(read_text(truth), truth)
     check_first(boxes, truth)
@@ -162,12 +162,12 @@ def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -
         raise InputError(f"{folder / 'img'} holds no images; unpack the benchmark's images there")
     compare_counts(name, len(frames), len(boxes), notes)
     visible = None if hidden is None else ~hidden
-    return Sequence(name, frames, boxes, origin=1, visible=visible)
+    return SotSequence(name, frames, boxes, origin=1, visible=visible)
 
 
 def _from_toolkit(
     files: FileTree, listed: list[str] | None, key: str, need_frames: bool, notes: list[str]
-) -> list[Sequence]:
+) -> list[SotSequence]:
     """Truth only: ``annos/NAME.txt``, ``absent/NAME.txt``, ``att/NAME.txt``."""
     for folder in ("annos", "anno", ""):
         found = natural(n for n in files.names(folder) if re.fullmatch(r".+-\d+\.txt", n))
@@ -199,7 +199,7 @@ def _from_toolkit(
             where = files.where(path)
             attributes = flagged_names(files.text(path), ATTRIBUTE_ORDER, where, notes)
         sequences.append(
-            Sequence(name, (), boxes, origin=1, visible=visible, attributes=attributes)
+            SotSequence(name, (), boxes, origin=1, visible=visible, attributes=attributes)
         )
     return sequences
 

@@ -23,7 +23,7 @@ from vision_mem.evaluation.dataset_files import (
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.number_rows import read_rows
 from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _EXPECTED = (
     "NAME/30/NAME.txt (or NAME/30/groundtruth.txt) and NAME/30/NAME/ with images; or "
@@ -71,7 +71,7 @@ def _frames(folder: Path, name: str) -> tuple[Path, ...]:
 
 def _sequence(
     name: str, truth: Path, frames: tuple[Path, ...], need_frames: bool, notes: list[str]
-) -> Sequence:
+) -> SotSequence:
     if need_frames and not frames:
         raise InputError(f"no images of {name} beside {truth}; expected {_EXPECTED}")
     text = read_text(truth)
@@ -87,7 +87,7 @@ def _sequence(
             boxes = boxes[:count]
     check_first(boxes, truth)
     compare_counts(name, len(frames), len(boxes), notes)
-    return Sequence(name, frames, boxes, aliases=(f"nfs_{name}",))
+    return SotSequence(name, frames, boxes, aliases=(f"nfs_{name}",))
 
 
 def _original(text: str, where: Path) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from vision_mem.evaluation.dataset_files import (
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.truth import ATTRIBUTES as ATTRIBUTE_NAMES
 from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _ATTRIBUTES = """
 Basketball: IV OCC DEF OPR BC; Biker: SV OCC MB FM OPR OV LR; Bird1: DEF FM OV;
@@ -98,7 +98,7 @@ def open_otb(root: Path, *, need_frames: bool) -> Benchmark:
     # Copies differ in capitals (david, Fleetface).
     folders = {name.lower(): folder for name, folder in folders_in(root).items()}
     notes: list[str] = []
-    sequences: list[Sequence] = []
+    sequences: list[SotSequence] = []
     used: set[Path] = set()
     for name in ATTRIBUTES:
         place = _place(name, folders)
@@ -143,7 +143,7 @@ def _truth(folder: Path, number: int) -> Path | None:
 
 def _sequence(
     name: str, folder: Path, truth: Path, need_frames: bool, notes: list[str]
-) -> Sequence:
+) -> SotSequence:
     boxes, _ = read_boxes(read_text(truth), truth)
     frames = frames_of(folder)
     if need_frames and not frames:
@@ -160,7 +160,7 @@ def _sequence(
     letters = _letters(name, folder)
     attributes = tuple(ATTRIBUTE_NAMES[each] for each in letters if each in ATTRIBUTE_NAMES)
     aliases = {name.replace("-", "_"), name.replace("-", ".")} - {name}
-    return Sequence(
+    return SotSequence(
         name,
         frames,
         boxes,

@@ -11,7 +11,7 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import first_folder, images_in, no_sequences
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _EXPECTED = "TEST/anno/NAME.txt and TEST/frames/NAME/ with images"
 _FULL = 511
@@ -35,7 +35,7 @@ def open_trackingnet(root: Path, *, need_frames: bool) -> Benchmark:
         boxes, _ = read_boxes(read_text(truth), truth)
         check_first(boxes, truth)
         compare_counts(name, len(frames), len(boxes), notes)
-        sequences.append(Sequence(name, frames, boxes))
+        sequences.append(SotSequence(name, frames, boxes))
     if bare:
         notes.append(f"{len(bare)} videos have no images in {place / 'frames'}, such as {bare[0]}")
     if not sequences:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Sequence as Listing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.number_rows import read_rows
-from vision_mem.evaluation.sot.records import Sequence
+from vision_mem.evaluation.sot.records import SotSequence
 
 ATTRIBUTES: Mapping[str, str] = {
     "ARC": "Aspect Ratio Change",
@@ -40,7 +39,7 @@ BOX_WIDTHS = (4, 8)
 
 
 def read_boxes(
-    text: str, where: str | Path, widths: Listing[int] = BOX_WIDTHS
+    text: str, where: str | Path, widths: Sequence[int] = BOX_WIDTHS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
     """Truth as boxes.
 
@@ -134,7 +133,7 @@ def compare_counts(name: str, frames: int, rows: int, notes: list[str]) -> None:
 
 
 def flagged_names(
-    text: str, codes: Listing[str], where: str | Path, notes: list[str]
+    text: str, codes: Sequence[str], where: str | Path, notes: list[str]
 ) -> tuple[str, ...]:
     """Attributes of a sequence from a row of 0 and 1, one for each of ``codes``.
 
@@ -187,7 +186,7 @@ def mask_sequence(
     *,
     merge: bool | None,
     notes: list[str],
-) -> Sequence:
+) -> SotSequence:
     """A sequence with mask truth; masks belong to frames of the same stem.
 
     Args:
@@ -223,12 +222,12 @@ def mask_sequence(
         raise InputError(f"{first}, the first mask, shows no object: all its pixels are 0")
     if merge is None:
         merge = set(values.tolist()) <= {0, 255}
-    return Sequence(
+    return SotSequence(
         name, frames, np.empty((0, 4)), masks=paired, merge_objects=merge, size=labels.shape[:2]
     )
 
 
-def boxes_around(masks: Listing[Path | None]) -> NDArray[np.float64]:
+def boxes_around(masks: Sequence[Path | None]) -> NDArray[np.float64]:
     """Boxes around whatever is marked in each mask.
 
     Args:

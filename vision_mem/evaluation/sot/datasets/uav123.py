@@ -23,7 +23,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     flagged_names,
     read_boxes,
 )
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 ATTRIBUTE_ORDER = (
     "SV", "ARC", "LR", "FM", "FOC", "POC", "OV", "BC", "IV", "VC", "CM", "SOB",
@@ -75,7 +75,7 @@ def open_uav123(root: Path, *, need_frames: bool) -> Benchmark:
     return Benchmark("uav123", "UAV123", "success", "uav", tuple(sequences), tuple(notes))
 
 
-def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> list[Sequence]:
+def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     ranges = frame_ranges()
     images = first_folder(place / "data_seq" / "UAV123", place / "data_seq") or place
     sequences = []
@@ -101,7 +101,7 @@ def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> l
     return sequences
 
 
-def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[Sequence]:
+def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     """Copies with one folder a track."""
     if not root.is_dir():
         raise no_sequences(root, _EXPECTED)
@@ -125,7 +125,7 @@ def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[Sequen
 
 def _sequence(
     name: str, frames: tuple[Path, ...], truth: Path, att: Path, notes: list[str]
-) -> Sequence:
+) -> SotSequence:
     boxes, _ = read_boxes(read_text(truth), truth)
     check_first(boxes, truth)
     compare_counts(name, len(frames), len(boxes), notes)
@@ -133,4 +133,4 @@ def _sequence(
     if att.is_file():
         attributes = flagged_names(read_text(att), ATTRIBUTE_ORDER, att, notes)
     alias = name.removeprefix("uav_") if name.startswith("uav_") else f"uav_{name}"
-    return Sequence(name, frames, boxes, origin=1, attributes=attributes, aliases=(alias,))
+    return SotSequence(name, frames, boxes, origin=1, attributes=attributes, aliases=(alias,))

@@ -28,7 +28,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     corners_of,
     read_flags,
 )
-from vision_mem.evaluation.sot.records import Benchmark, Sequence
+from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _EXPECTED = "list.txt and NAME/ with color/00000001.jpg, ... and groundtruth.txt"
 _MOST_CORNERS = 64
@@ -59,7 +59,7 @@ def open_vot(root: Path, *, need_frames: bool) -> Benchmark:
     return Benchmark("vot", "VOT", "vot", "vot", sequences, tuple(notes))
 
 
-def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> Sequence:
+def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> SotSequence:
     truth = folder / "groundtruth.txt"
     boxes, polygons, masks = read_regions(read_text(truth), truth)
     check_first(boxes, truth)
@@ -69,7 +69,7 @@ def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> S
     if need_frames and not frames:
         raise InputError(f"{folder / 'color'} holds no images; expected {_EXPECTED}")
     compare_counts(name, len(frames), len(boxes), notes)
-    return Sequence(
+    return SotSequence(
         name,
         frames,
         boxes,

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sot.records import Sequence as Sequences
+from vision_mem.evaluation.sot.records import SotSequence as Sequences
 from vision_mem.evaluation.sot.vot_regions import (
     FAILED,
     STARTED,
     UNKNOWN,
-    Region,
+    VotRegion,
     mask,
     polygon,
     rectangle,
@@ -72,7 +72,7 @@ class AnchorScore:
     frames: int
 
 
-def true_regions(sequence: Sequences) -> list[Region]:
+def true_regions(sequence: Sequences) -> list[VotRegion]:
     """The truth of a sequence: its masks, else its polygons, else its boxes.
 
     NaN is unknown, as in the toolkit: such frames do not count. No area is absence.
@@ -95,7 +95,7 @@ def true_regions(sequence: Sequences) -> list[Region]:
 
 
 def region_overlaps(
-    predicted: Sequence[Region], truth: Sequence[Region], size: tuple[int, int] | None
+    predicted: Sequence[VotRegion], truth: Sequence[VotRegion], size: tuple[int, int] | None
 ) -> NDArray[np.float64]:
     """Overlap frame by frame.
 
@@ -112,7 +112,7 @@ def region_overlaps(
 
 
 def score_run(
-    predicted: Sequence[Region], truth: Sequence[Region], size: tuple[int, int] | None
+    predicted: Sequence[VotRegion], truth: Sequence[VotRegion], size: tuple[int, int] | None
 ) -> RunScore:
     """Score one run through a whole sequence.
 
@@ -176,8 +176,8 @@ def _mean(values: list[float]) -> float:
 
 
 def score_anchors(
-    runs: Sequence[tuple[int, Sequence[Region]]],
-    truth: Sequence[Region],
+    runs: Sequence[tuple[int, Sequence[VotRegion]]],
+    truth: Sequence[VotRegion],
     size: tuple[int, int] | None,
     where: str = "results",
 ) -> AnchorScore:

@@ -37,7 +37,7 @@ class SeenWindow:
 
 
 @dataclass
-class EncodedFrame:
+class PreparedFrame:
     """What a frame's parts are computed from; all that changes in it are memos of pure functions.
 
     Attributes:
@@ -63,7 +63,7 @@ class EncodedFrame:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(cls, frame: Frame, config: EmbeddedConfig) -> tuple[EncodedFrame, tuple[int, int]]:
+    def of(cls, frame: Frame, config: EmbeddedConfig) -> tuple[PreparedFrame, tuple[int, int]]:
         """Prepare a frame; also gives the ``(gh, gw)`` of its grid."""
         height, width = frame.size
         scale = min(1.0, config.grid_side / max(height, width))

@@ -28,7 +28,7 @@ FEATURES = CHANNELS[8] + CHANNELS[16]
 
 
 @dataclass(frozen=True)
-class Remembered:
+class VotingMemory:
     """One memory as the vote sees it.
 
     Attributes:
@@ -113,7 +113,7 @@ def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 
 def vote(
-    query: Tensor, memory: Sequence[Remembered], config: PropagationConfig
+    query: Tensor, memory: Sequence[VotingMemory], config: PropagationConfig
 ) -> NDArray[np.float32]:
     """Let memory say where the object is in a window.
 
@@ -176,7 +176,7 @@ def _scratch(query: Tensor) -> Tensor:
 
 
 def find_again(
-    scene: Tensor, shape: tuple[int, int], memory: Sequence[Remembered], temperature: float
+    scene: Tensor, shape: tuple[int, int], memory: Sequence[VotingMemory], temperature: float
 ) -> NDArray[np.float32]:
     """Where in a whole picture the object might be, without any idea of its place.
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
-from vision_mem.models.segmenters.embedded.frame import EncodedFrame, SeenWindow
-from vision_mem.models.segmenters.embedded.label_propagation import Remembered, unit_tokens, vote
+from vision_mem.models.segmenters.embedded.frame import PreparedFrame, SeenWindow
+from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, unit_tokens, vote
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.object_state import ObjectState
 from vision_mem.models.segmenters.embedded.windows import Window, to_logit
@@ -123,12 +123,12 @@ class EmbeddedNetworks:
             self.fingerprint += f"-{self._decoder.fingerprint}"
             self._decoder = self._decoder.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def tokens(self, payload: EncodedFrame, window: Window) -> Tensor:
+    def tokens(self, payload: PreparedFrame, window: Window) -> Tensor:
         """``(N, C)`` unit tokens of a window."""
         self.prepare(payload, [window])
         return payload.windows[window].tokens
 
-    def prepare(self, payload: EncodedFrame, windows: Sequence[Window]) -> None:
+    def prepare(self, payload: PreparedFrame, windows: Sequence[Window]) -> None:
         """Look at windows, a few in one pass of the trunk; what was looked at is kept."""
         missing = [one for one in dict.fromkeys(windows) if one not in payload.windows]
         for first in range(0, len(missing), self.at_once):
@@ -157,7 +157,7 @@ class EmbeddedNetworks:
         return made
 
     def mended(
-        self, payload: EncodedFrame, mask: NDArray[np.bool_], box: NDArray[np.float32]
+        self, payload: PreparedFrame, mask: NDArray[np.bool_], box: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
         """A mask that was made of a box, as the decoder would have it.
 
@@ -172,7 +172,7 @@ class EmbeddedNetworks:
         tokens = self.tokens(payload, window)
         part = window.from_grid(mask.astype(np.float32), self._config.tokens, 1.0).reshape(-1)
         shown = torch.from_numpy(part).to(self._device)
-        memory = [Remembered(tokens, shown, 1.0, prompted=True, exact=False)]
+        memory = [VotingMemory(tokens, shown, 1.0, prompted=True, exact=False)]
         logits = self.outline(payload, window, vote(tokens, memory, self._config))
         whole = window.onto_grid(logits, np.empty(mask.shape, np.float32), 1.0, outside=-1.0)
         found = np.zeros_like(mask)
@@ -182,7 +182,7 @@ class EmbeddedNetworks:
 
     @torch.inference_mode()
     def outline(
-        self, payload: EncodedFrame, window: Window, said: NDArray[np.float32]
+        self, payload: PreparedFrame, window: Window, said: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Where the object is in a window that was prepared.
 

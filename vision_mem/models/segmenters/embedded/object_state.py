@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
-from vision_mem.models.segmenters.embedded.label_propagation import Remembered
+from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory
 from vision_mem.models.segmenters.embedded.windows import Window
 from vision_mem.models.segmenters.protocol import MemoryRead
 
@@ -105,15 +105,15 @@ class ObjectState:
         return replace(self, size=size, area=area, missing=0, box=box)
 
 
-def remembered(read: MemoryRead, config: EmbeddedConfig) -> list[Remembered]:
+def remembered(read: MemoryRead, config: EmbeddedConfig) -> list[VotingMemory]:
     """Entries that vote, and the weight of each; frames without the object have no say."""
     recents = [entry for entry, _ in read.recents if float(entry.tensors["seen"]) > 0]
     share = config.prompt_share if recents else 1.0
     memory = [
-        Remembered(e.tensors["tokens"], e.tensors["mask"], share / len(read.prompts), True)
+        VotingMemory(e.tensors["tokens"], e.tensors["mask"], share / len(read.prompts), True)
         for e in read.prompts
     ]
     return memory + [
-        Remembered(e.tensors["tokens"], e.tensors["mask"], (1 - share) / len(recents), False)
+        VotingMemory(e.tensors["tokens"], e.tensors["mask"], (1 - share) / len(recents), False)
         for e in recents
     ]

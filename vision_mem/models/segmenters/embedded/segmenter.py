@@ -27,13 +27,13 @@ from vision_mem.models.segmenters.embedded.candidates import (
     read_window,
 )
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
-from vision_mem.models.segmenters.embedded.frame import EncodedFrame
+from vision_mem.models.segmenters.embedded.frame import PreparedFrame
 from vision_mem.models.segmenters.embedded.grabcut import (
     click_score,
     mask_from_box,
     masks_from_points,
 )
-from vision_mem.models.segmenters.embedded.label_propagation import Remembered, find_again, vote
+from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, find_again, vote
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
 from vision_mem.models.segmenters.embedded.object_state import ObjectState, remembered
@@ -54,7 +54,7 @@ class _Search:
     """Where one object is to be looked for, and what is known of it."""
 
     state: ObjectState
-    memory: list[Remembered]
+    memory: list[VotingMemory]
     window: Window
     centre: NDArray[np.float64]
     missing: int
@@ -138,7 +138,7 @@ class EmbeddedSegmenter:
 
     def encode_image(self, frame: Frame) -> ImageFeatures:
         """Prepare a frame; trunk passes follow where objects are looked for."""
-        payload, grid = EncodedFrame.of(frame, self.config)
+        payload, grid = PreparedFrame.of(frame, self.config)
         return ImageFeatures(frame.size, grid, payload)
 
     # Seam 2 ----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class EmbeddedSegmenter:
             pointers.append([place.pointer(one) for one in candidates])
         return self._candidates(rows, scores, np.array(pointers), present, appear_threshold)
 
-    def _place(self, payload: EncodedFrame, read: MemoryRead) -> _Search:
+    def _place(self, payload: PreparedFrame, read: MemoryRead) -> _Search:
         """Where to look for an object first."""
         config = self.config
         newest = read.recents[-1][0] if read.recents else read.prompts[-1]
@@ -231,7 +231,7 @@ class EmbeddedSegmenter:
         window = Window.around(centre, wide, config.reach)
         return _Search(state, remembered(read, config), window, centre, missing, prior)
 
-    def _decode_one(self, payload: EncodedFrame, place: _Search) -> list[Candidate]:
+    def _decode_one(self, payload: PreparedFrame, place: _Search) -> list[Candidate]:
         """Three readings of where an object may be."""
         config = self.config
         main, alone, third = self._look(payload, place, place.window, place.prior)
@@ -247,7 +247,7 @@ class EmbeddedSegmenter:
 
     def _look(
         self,
-        payload: EncodedFrame,
+        payload: PreparedFrame,
         place: _Search,
         window: Window,
         prior: NDArray[np.float32] | None,
@@ -263,7 +263,7 @@ class EmbeddedSegmenter:
         outline = self._networks.outline(payload, window, said)
         return read_window(config, said[:2], outline, window, expected, extent, state.area)
 
-    def _search(self, payload: EncodedFrame, place: _Search) -> tuple[NDArray[np.float64], float]:
+    def _search(self, payload: PreparedFrame, place: _Search) -> tuple[NDArray[np.float64], float]:
         """Where in the whole picture the object most likely is.
 
         Looks count, and so does how far it would have had to travel since it was last seen.
@@ -312,7 +312,7 @@ class EmbeddedSegmenter:
     ) -> list[dict[str, Tensor]]:
         """Remember the looked-at window, the mask in it, and the object's size and place."""
         assert pointers is not None, "the embedded segmenter remembers by its pointers"
-        payload: EncodedFrame = features.payload
+        payload: PreparedFrame = features.payload
         grids = grid_logits[:, 0].cpu()
         packed = pointers.cpu().numpy()
         seen = (object_logit > no_object_threshold).cpu().numpy()

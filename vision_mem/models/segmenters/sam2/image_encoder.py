@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedImage:
     """What SAM 2 makes of a frame: flattened maps ``(HW, 1, C)``, fine to coarse.
 
     Attributes:
@@ -60,7 +60,7 @@ class ImageSide:
         self._learned: dict[tuple[int, int], torch.Tensor] = {}
         self._sine: dict[tuple[Any, ...], torch.Tensor] = {}
 
-    def __call__(self, image: torch.Tensor) -> Encoded:
+    def __call__(self, image: torch.Tensor) -> EncodedImage:
         """Encode one image.
 
         Args:
@@ -81,7 +81,7 @@ class ImageSide:
         sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
         maps = [level.flatten(2).permute(2, 0, 1) for level in levels]
         fine = [to_image(m, size) for m, size in zip(maps[:-1], sizes[:-1], strict=True)]
-        return Encoded(maps, self._position(levels[-1]), sizes, fine)
+        return EncodedImage(maps, self._position(levels[-1]), sizes, fine)
 
     def _trunk(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Source: SAM 2, ``hieradet.py: Hiera.forward``."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from vision_mem.errors import ModelError
 from vision_mem.models.segmenters.protocol import MemoryRead
-from vision_mem.models.segmenters.sam2.image_encoder import Encoded, to_image
+from vision_mem.models.segmenters.sam2.image_encoder import EncodedImage, to_image
 
 QUERIES, TOKENS = 512, 1024
 """Scores at once: 2 MiB of float32, which stays in a core's cache."""
@@ -109,7 +109,7 @@ class MemorySide:
             with torch.no_grad():
                 self._folded = [Folded(layer.cross_attn_image) for layer in layers]
 
-    def first_prompt(self, encoded: Encoded) -> torch.Tensor:
+    def first_prompt(self, encoded: EncodedImage) -> torch.Tensor:
         """Features of an object without memory: ``(1, C, h, w)``."""
         net = self._network
         top, size = encoded.maps[-1], encoded.sizes[-1]
@@ -121,7 +121,7 @@ class MemorySide:
         code = net.no_mem_pos_enc.expand(1, 1, net.mem_dim)
         return self._package_attention(encoded, dummy, code, pointer_tokens=0)
 
-    def recall(self, encoded: Encoded, reads: Sequence[MemoryRead]) -> torch.Tensor:
+    def recall(self, encoded: EncodedImage, reads: Sequence[MemoryRead]) -> torch.Tensor:
         """Features of B objects that looked into their memories: ``(B, C, h, w)``.
 
         Args:
@@ -146,7 +146,7 @@ class MemorySide:
 
     def write(
         self,
-        encoded: Encoded,
+        encoded: EncodedImage,
         grid_logits: torch.Tensor,
         object_logit: torch.Tensor,
         *,
@@ -186,7 +186,12 @@ class MemorySide:
     # -- attention -----------------------------------------------------------------------------
 
     def _package_attention(
-        self, encoded: Encoded, memory: torch.Tensor, codes: torch.Tensor, *, pointer_tokens: int
+        self,
+        encoded: EncodedImage,
+        memory: torch.Tensor,
+        codes: torch.Tensor,
+        *,
+        pointer_tokens: int,
     ) -> torch.Tensor:
         objects = memory.shape[1]
         attended = self._network.memory_attention(
@@ -199,7 +204,7 @@ class MemorySide:
         return to_image(attended, encoded.sizes[-1])
 
     def _attend(
-        self, encoded: Encoded, memory: torch.Tensor, codes: torch.Tensor, pointer_tokens: int
+        self, encoded: EncodedImage, memory: torch.Tensor, codes: torch.Tensor, pointer_tokens: int
     ) -> torch.Tensor:
         """Memory attention, its object-free beginning shared between objects.
 
@@ -228,7 +233,7 @@ class MemorySide:
             x = x + layer.linear2(hidden)
         return to_image(attention.norm(x).transpose(0, 1), encoded.sizes[-1])
 
-    def _begin(self, encoded: Encoded) -> tuple[torch.Tensor, torch.Tensor]:
+    def _begin(self, encoded: EncodedImage) -> tuple[torch.Tensor, torch.Tensor]:
         """The part of the first layer that no memory has touched, and its queries."""
         attention = self._network.memory_attention
         x, position = encoded.maps[-1], encoded.position

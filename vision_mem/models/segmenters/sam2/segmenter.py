@@ -25,7 +25,7 @@ from vision_mem.models.segmenters.protocol import (
     MemoryRead,
     SegmenterTraits,
 )
-from vision_mem.models.segmenters.sam2.image_encoder import Encoded, ImageSide, to_image
+from vision_mem.models.segmenters.sam2.image_encoder import EncodedImage, ImageSide, to_image
 from vision_mem.models.segmenters.sam2.memory_attention import MemorySide
 from vision_mem.types import Frame, Prompt
 
@@ -235,7 +235,7 @@ class Sam2Segmenter:
         appear_threshold: float = 0.0,
     ) -> Candidates:
         """Segment what a prompt points at. See ``Segmenter.decode_prompt``."""
-        encoded: Encoded = features.payload
+        encoded: EncodedImage = features.payload
         net = self.network
         with self._running():
             if prompt.mask is not None and net.use_mask_input_as_output_without_sam:
@@ -323,7 +323,7 @@ class Sam2Segmenter:
 
         Maps are kept as bfloat16 on every device, as the reference does.
         """
-        encoded: Encoded = features.payload
+        encoded: EncodedImage = features.payload
         if self.network.num_maskmem == 0:
             return [{} for _ in object_logit]
         # The network compares with 0; shifting the logit compares with the threshold.
@@ -355,7 +355,7 @@ class Sam2Segmenter:
         appear_threshold: float,
     ) -> Candidates:
         """Decode objects, those whose memories have equal shapes together."""
-        encoded: Encoded = features.payload
+        encoded: EncodedImage = features.payload
         parts: list[tuple[list[int], Candidates]] = []
         with self._running():
             for some in equal_shapes(reads, count):
@@ -371,7 +371,7 @@ class Sam2Segmenter:
 
     def _heads(
         self,
-        encoded: Encoded,
+        encoded: EncodedImage,
         context: torch.Tensor,
         points: tuple[torch.Tensor, torch.Tensor] | None,
         dense: torch.Tensor | None,
@@ -454,7 +454,7 @@ class Sam2Segmenter:
         return vector + (1 - present) * net.no_obj_ptr
 
     def _mask_as_output(
-        self, encoded: Encoded, mask: NDArray[np.bool_], appear_threshold: float
+        self, encoded: EncodedImage, mask: NDArray[np.bool_], appear_threshold: float
     ) -> Candidates:
         """Take a mask prompt as it is; the network only makes its pointer.
 
