@@ -6,7 +6,7 @@ In a scratch environment, one part at a time:
     python scripts/goldens/mot_scorers.py trackeval
     python scripts/goldens/mot_scorers.py motmetrics
 
-Inputs come from ``tests/parity/mot_inputs.py``; their fingerprint is stored with the numbers.
+Inputs come from ``tests/fixtures/mot_inputs.py``; their fingerprint is stored with the numbers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "parity"))
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 import mot_inputs as inputs  # noqa: E402
 
 QUIET = {"PRINT_CONFIG": False}

@@ -8,7 +8,7 @@ In a scratch environment, one part at a time:
     python scripts/goldens/scorers.py vot
     python scripts/goldens/scorers.py pytracking --source .../pytracking/analysis/extract_results.py
 
-Inputs come from ``tests/parity/scorer_inputs.py``; their fingerprint is stored with the numbers.
+Inputs come from ``tests/fixtures/scorer_inputs.py``; their fingerprint is stored with the numbers.
 ``got10k`` 0.1.3 wants ``pip install wget fire six``; ``attributee`` (of vot-toolkit) wants
 ``@dataclass()`` for ``@dataclass`` in its ``__init__.py`` to import on new Pythons.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "parity"))
+sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 import scorer_inputs as inputs  # noqa: E402
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,7 +148,7 @@ torch.save(rows, sys.argv[3])
 """
 
 
-def test_resumed_in_a_new_process_bit_for_bit(tmp_path):
+def test_resumed_in_a_new_process_bit_for_bit(root, tmp_path):
     seg = segmenter()
     session = TrackingSession(seg, config("samurai"))
     rows = []
@@ -160,7 +159,7 @@ def test_resumed_in_a_new_process_bit_for_bit(tmp_path):
             change.at(t)
             session.step(frame(t), [Prompt(box=BOX)] if t == 0 else ())
             rows.append(session._outcomes[1].logits.clone())
-    arguments = [Path(__file__).parent, tmp_path / "at20.safetensors", tmp_path / "rows.pt"]
+    arguments = [root / "tests" / "fixtures", tmp_path / "at20.safetensors", tmp_path / "rows.pt"]
     subprocess.run([sys.executable, "-c", CHILD, *map(str, arguments)], check=True)
     resumed = torch.load(tmp_path / "rows.pt", weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(rows[20:], resumed, strict=True))

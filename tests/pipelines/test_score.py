@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vision_mem.cli import main
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "parity"))
 
 
 @pytest.fixture

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from videoqa_results import write_ovo_results
 
 from vision_mem.cli import main
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from videoqa_results import write_ovo_results
 
 GOLDEN = json.loads(
     (Path(__file__).resolve().parents[1] / "goldens" / "ovobench" / "scores.json").read_text()

@@ -34,7 +34,7 @@ SCRIPTS = ("embedded_learning", "train_embedded", "nano_clips", "nano_pictures")
 @pytest.fixture(scope="module")
 def scripts():
     """The training scripts as modules."""
-    root = Path(__file__).parents[2] / "scripts"
+    root = Path(__file__).parents[5] / "scripts"
     sys.path.insert(0, str(root))
     try:
         yield {name: importlib.import_module(name) for name in SCRIPTS}

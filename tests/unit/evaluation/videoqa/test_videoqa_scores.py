@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from videoqa_results import CHOICES, write_ovo_results
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa import (
@@ -18,12 +18,8 @@ from vision_mem.evaluation.videoqa import (
     score_answers,
 )
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from videoqa_results import CHOICES, write_ovo_results
-
 GOLDEN = json.loads(
-    (Path(__file__).resolve().parents[1] / "goldens" / "ovobench" / "scores.json").read_text()
+    (Path(__file__).resolve().parents[3] / "goldens" / "ovobench" / "scores.json").read_text()
 )
 
 

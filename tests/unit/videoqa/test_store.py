@@ -152,8 +152,8 @@ def test_a_file_that_is_not_there(tmp_path: Path, opened: Callable[..., MemoryFi
 
 _WRITER = """
 import sys, itertools
-sys.path.insert(0, {folder!r})
-from test_memoryfile import ABOUT, MemoryFile, _entry, _state
+sys.path[:0] = {folders!r}
+from test_store import ABOUT, MemoryFile, _entry, _state
 file = MemoryFile({path!r}, ABOUT)
 entries = []
 for number in itertools.count():
@@ -167,7 +167,9 @@ for number in itertools.count():
 def test_kill_9_leaves_the_latest_save(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
     for wait in (0.0, 0.013, 0.037):
         path = tmp_path / f"{wait}.vmem"
-        code = _WRITER.format(folder=str(Path(__file__).parent), path=str(path))
+        here = Path(__file__).parent
+        folders = [str(here), str(here.parents[1] / "fixtures")]
+        code = _WRITER.format(folders=folders, path=str(path))
         process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         process.stdout.readline()

@@ -39,8 +39,9 @@ def write(sinks, indices):
 
 
 def run_child(code: str, *args: object) -> subprocess.Popen[str]:
-    here = str(Path(__file__).parent)
-    head = f"import sys; sys.path.insert(0, {here!r})\nfrom test_sinks_failures import *\n"
+    here = Path(__file__).parent
+    places = [str(here), str(here.parents[1] / "fixtures")]
+    head = f"import sys; sys.path[:0] = {places!r}\nfrom test_sinks_failures import *\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(code), *map(str, args)],
         stdout=subprocess.PIPE,
