@@ -1,15 +1,28 @@
-"""Options that several commands have; of a run that is continued: what was given, or recorded."""
+"""Options of commands: groups of them as dataclasses, declared once and shown under their headings.
+
+A command takes groups as parameters (``def main(source: Source, output: OutputOptions)``);
+``grouped`` turns their fields into options for the command line, and callers in Python build the
+groups by hand. Of a run that is continued, ``take_options`` says what was given, or recorded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from vision_mem.errors import InputError
+
+FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
+MODEL, ADVANCED = "Model", "Advanced"
+"""Headings of the groups, in the order in which help shows them."""
 
 Source = Annotated[
     str, typer.Argument(help="Video file, folder of images, camera number, or address.")
@@ -55,6 +68,82 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 Options = TypeVar("Options")
+
+
+class GroupedCommand(TyperCommand):
+    """Help with a heading for each group, in plain text: rich would take half a second to load."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, then each group in the order of its first option, then the rest."""
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}
+        for param in self.get_params(ctx):
+            if (record := param.get_help_record(ctx)) is None:
+                continue
+            is_argument = param.param_type_name == "argument"
+            heading = "Arguments" if is_argument else getattr(param, "rich_help_panel", None)
+            rows.setdefault(heading or "Options", []).append(record)
+        rows["Options"] = rows.pop("Options", [])
+        for heading, records in rows.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def grouped(function: Callable[..., int]) -> Callable[..., int]:
+    """Make a command of a function whose parameters may be groups of options.
+
+    A group is a frozen dataclass with ``heading``, a ``ClassVar[str]``, and fields annotated as
+    Typer's parameters are; all have defaults. Two groups of one command share no field name.
+
+    Args:
+        function: the command; parameters that are no dataclass stay what they are.
+
+    Returns:
+        A function for ``typer.Typer.command(cls=GroupedCommand)`` with one parameter an option.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    taken: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = hints[name]
+        if not is_dataclass(kind):
+            taken.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            continue
+        groups[name] = kind
+        inner = get_type_hints(kind, include_extras=True)
+        for field in fields(kind):
+            default = field.default if field.default is not MISSING else None
+            taken.append(
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
+                    annotation=_under(inner[field.name], kind.heading),  # type: ignore[attr-defined]
+                )
+            )  # fmt: skip
+
+    @functools.wraps(function)
+    def command(**given: Any) -> int:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        return function(**given, **made)
+
+    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in taken} | {"return": int}
+    return command
+
+
+def _under(annotation: Any, heading: str) -> Any:
+    """The annotation with its option under a heading; a copy, since options are shared."""
+    if get_origin(annotation) is not Annotated:
+        return Annotated[annotation, typer.Option(rich_help_panel=heading)]
+    kind, *notes = get_args(annotation)
+    said = [copy.copy(note) for note in notes]
+    for note in said:
+        if hasattr(note, "rich_help_panel"):
+            note.rich_help_panel = heading
+    return Annotated[(kind, *said)]  # type: ignore[return-value]
 
 
 def take_options(
