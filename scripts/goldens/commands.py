@@ -1,6 +1,6 @@
 """Record what a fixed list of commands says and writes, and compare two such records.
 
-    python scripts/goldens/commands.py record OUT_DIR               # eight to eleven minutes
+    python scripts/goldens/commands.py record OUT_DIR               # eight minutes on one core
     python scripts/goldens/commands.py record OUT_DIR --only mots   # again, those named so
     python scripts/goldens/commands.py compare A/record.json B/record.json
 
@@ -18,6 +18,7 @@ ZIP by what they hold, everything else by its bytes. What is left out, and why:
 * the folder of the record itself: its path is replaced by ``<out>`` wherever it stands, so that
   two records in different folders can be compared
 * ``crc`` of the table ``memory`` of maps: a sum over a row that holds that path
+* rows of reports of ``reconstruct`` that say how long its steps took
 * lines that say how far a command is: one every few seconds
 * ``*.lock``, ``*-wal``, ``*-shm``: a process number, and SQLite's own working files
 """
@@ -65,6 +66,8 @@ SAYINGS = (
     (re.compile(r"process \d+ on \S+"), "<process>"),
     # How far it is, every few seconds.
     (re.compile(r"^(frame|sequence) \d+(/\d+)?, .*\n", re.MULTILINE), ""),
+    # Rows of the report, the slowest step first.
+    (re.compile(r"<tr><td>[^<]*</td><td>[\d.]+ (ms|frames/s)</td></tr>\n?"), ""),
     (re.compile(r"(tours saw \d+% of the places; )\d+ s"), r"\1<time>"),
 )
 """Parts of lines that depend on the clock."""
