@@ -10,12 +10,8 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
     fit_points,
     settle,
 )
-from vision_mem.evaluation.reconstruction.metrics.trajectory import (
-    PathErrors,
-    associate,
-    path_errors,
-    score_path_files,
-)
+from vision_mem.evaluation.reconstruction.results import score_path_files
+from vision_mem.geometry.trajectory_errors import PathErrors, associate, path_errors
 
 __all__ = [
     "ALIGNMENTS",
