@@ -170,3 +170,16 @@ def take_options(
                 "continue; leave it out, or start anew with --overwrite"
             )
     return kind(**{name: recorded[name] for name in known if name in recorded})
+
+
+def parse_numbers(text: str | None, count: int, option: str) -> list[float] | None:
+    """Numbers with commas between, so many; None for None."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count or not all(abs(value) < 1e12 for value in values):
+        raise InputError(f"{option} {text!r}: expected {count} numbers with commas between")
+    return values

@@ -68,6 +68,14 @@ COMMANDS = {
     ),
 }
 
+OLD_WORDS: dict[str, dict[str, str]] = {
+    "navigate build": {"--find-poses": "--track-poses"},
+    "navigate demo": {"--frames": "--max-frames"},
+    "navigate follow": {"--limit": "--max-steps"},
+    "navigate recall": {"--limit": "--max-results"},
+}
+"""Options under the names they had before, by command: they work until 0.3."""
+
 _ABOUT = """Memory for video streams.
 
 Follow objects through files, cameras and network streams, for as long as they run, in memory
@@ -116,7 +124,8 @@ def _dispatch(words: list[str]) -> int:
             app, words = module.app, words or ["--help"]
         else:
             app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command()(module.main)
+            options = import_module("vision_mem.pipelines.options")
+            app.command(cls=options.GroupedCommand)(options.grouped(module.main))
     else:
         app, words = _front_page(), words or ["--help"]
     code = app(args=words, prog_name=program, standalone_mode=False)

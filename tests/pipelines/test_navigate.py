@@ -19,9 +19,8 @@ import pytest
 from vision_mem.cli import main
 from vision_mem.geometry.poses import make_pose
 from vision_mem.navigation import NavigationSession
-from vision_mem.pipelines.mapping import film_room
 from vision_mem.sources.images import read_image
-from vision_mem.synthetic.furnished_room import Room
+from vision_mem.synthetic.furnished_room import Room, film_room
 from vision_mem.visualization.bev import OBSTACLE, PATH, THING
 
 FAST = ("--set", "octree.kernels=numpy", "--pixels", "2")
@@ -344,7 +343,7 @@ def _has_rerun() -> bool:
 
 def test_the_demo_finds_all_it_filmed(tmp_path, capsys) -> None:
     out = tmp_path / "demo"
-    assert navigate("demo", "--out", out, "--frames", 36, "--quiet") == 0
+    assert navigate("demo", "--out", out, "--max-frames", 36, "--quiet") == 0
     shown = capsys.readouterr().out
     assert "red sofa (landmark:" in shown and "m over the floor" in shown
     assert read_image(out / "room.png").shape[0] > 300

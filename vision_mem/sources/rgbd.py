@@ -50,6 +50,7 @@ class RgbdSource:
         intrinsics: fx, fy, cx, cy counted from pixel centres; None for those of the layout.
         depth_scale: metres of one unit of a depth map; None for the layout's, and 1 for floats.
         strict: stop at a frame that cannot be read.
+        tell_unposed: warn where some frames have no pose, as one who tracks them wants to know.
 
     Raises:
         SourceError: when the first frame cannot be read, or nothing says the intrinsics.
@@ -64,6 +65,7 @@ class RgbdSource:
         intrinsics: Sequence[float] | None = None,
         depth_scale: float | None = None,
         strict: bool = False,
+        tell_unposed: bool = True,
     ) -> None:
         self._path, self._layout, self._selection = path, layout, selection
         self._scale, self._strict = depth_scale, strict
@@ -88,7 +90,7 @@ class RgbdSource:
         )
         missing = sum(m.pose is None for m in layout.moments)
         self.posed = missing < len(layout.moments)
-        if self.posed and missing:
+        if self.posed and missing and tell_unposed:
             log.warning(
                 "%s: %d of %d frames have no pose; they are tracked", path, missing, len(times)
             )
@@ -236,6 +238,7 @@ def open_rgbd(
     depth_scale: float | None = None,
     poses: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    tell_unposed: bool = True,
 ) -> RgbdSource:
     """Open a recording with depth.
 
@@ -255,6 +258,7 @@ def open_rgbd(
         poses: a trajectory (TUM or KITTI) that replaces the poses of the recording: as many as
             there are frames, or with their times.
         strict: stop at a frame that cannot be read instead of leaving it out.
+        tell_unposed: as ``RgbdSource``.
 
     Returns:
         The frames, an iterable of ``RgbdFrame``.
@@ -273,8 +277,9 @@ def open_rgbd(
     if poses is not None:
         found = _with_poses(found, Path(poses))
     return RgbdSource(
-        folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict
-    )
+        folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
+        tell_unposed=tell_unposed,
+    )  # fmt: skip
 
 
 def _with_poses(layout: Layout, path: Path) -> Layout:

@@ -27,7 +27,6 @@ from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.touchdown import StreetRoute, find_street_files, read_routes
 from vision_mem.navigation.storage import discard_map
 from vision_mem.runs.tally import count
-from vision_mem.synthetic.city import ENCODER
 from vision_mem.vln.action_spaces import STOP, Navigator, follow_path, make_navigator
 from vision_mem.vln.baselines import ForwardAgent, RandomAgent, ReplayAgent
 from vision_mem.vln.environment import (
@@ -43,7 +42,7 @@ from vision_mem.vln.environment import (
 from vision_mem.vln.graph import StreetGraph, nearest_heading
 from vision_mem.vln.llm_agent import Complete, LanguageAgent
 from vision_mem.vln.memory import LongMemory
-from vision_mem.vln.observations import word_vector
+from vision_mem.vln.observations import ENCODER, word_vector
 from vision_mem.vln.rule_agent import Encode, FollowerConfig, RuleFollower
 
 DATASETS = ("touchdown", "map2seq")

@@ -1,4 +1,4 @@
-"""``reconstruct --model``: a network makes depth and poses of pictures, the rest is as ever."""
+"""A reconstruction of pictures alone: a network makes depth and poses, the rest is as ever."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ import numpy as np
 from vision_mem.errors import InputError, ModelError, SourceError
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.models.mem4d.load import load_network
-from vision_mem.reconstruction import ReconstructionSession
-from vision_mem.reconstruction.learned import (
-    LearnedResult,
-    LearnedSession,
-    SegmentConfig,
-    SegmentedSession,
-)
 from vision_mem.reconstruction.learned.network_input import Placing
+from vision_mem.reconstruction.learned.segments import SegmentConfig, SegmentedSession
+from vision_mem.reconstruction.learned.session import LearnedResult, LearnedSession
 from vision_mem.reconstruction.records import LOST, MOVING, STATIC
+from vision_mem.reconstruction.session import ReconstructionSession
 from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.open import open_source
@@ -35,7 +31,7 @@ _SURE = 1.5
 """Confidence above which a point is worth keeping, as is the habit."""
 
 
-class Pictures:
+class PictureSource:
     """Pictures in the place of a recording with depth.
 
     A recording gives its colour, and its poses and intrinsics where it has them; a video or a
@@ -75,7 +71,7 @@ class Pictures:
         self._inner.close()
 
 
-class Picturing:
+class PictureSession:
     """Two sessions in a row: pictures to depth and poses, and these to a map and what moves.
 
     The second one sees depth as a camera with fixed intrinsics would: those that are given, or
@@ -178,7 +174,12 @@ def _is_recording(path: Path) -> bool:
 def learned_session(
     model: str, gate: str | None, segment: int
 ) -> LearnedSession | SegmentedSession:
-    """A session of the network that ``--model`` names, in segments of so many frames if any.
+    """A session of a network, in segments of so many frames if any.
+
+    Args:
+        model: as ``load_network``.
+        gate: as ``load_network``.
+        segment: frames of one memory; 0 for one that never ends.
 
     Raises:
         InputError: for segments too short to share frames.

@@ -1,9 +1,8 @@
-"""What ``navigate build`` does with a stream: frames with poses into a map, things with names."""
+"""What a map is told of frames with poses: points, things with names, and which way is up."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,22 +14,20 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.poses import inverse, is_rigid, transform
-from vision_mem.navigation import Key, NavigationSession, Observation, Sighting
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
 from vision_mem.navigation.gravity import find_up, levelled, turned
-from vision_mem.runs.progress import Progress
+from vision_mem.navigation.journal import Key
+from vision_mem.navigation.records import Observation, Sighting
+from vision_mem.navigation.session import NavigationSession
+from vision_mem.sources.posed import PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
+from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Detections, Frame
-
-from .feeding import Feed
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
+    from vision_mem.models.vlm.word_search import WordEmbedder
     from vision_mem.reconstruction import ReconstructionSession
-
-    from .looks import WordLooks
-
-log = logging.getLogger(__name__)
 
 _ENOUGH = 20_000
 """Points a frame, about, when nobody says how many: closer together than leaves in a room."""
@@ -118,9 +115,9 @@ class Observer:
         detector: finds things in pictures; None to look for none.
         things: pointed out by hand.
         stride: pixels between points; None to choose.
-        find_poses: finds the poses that rows lack; None to leave such rows out.
+        tracker: finds the poses that rows lack; None to leave such rows out.
         turn: rotation vector by which the recording's world is turned.
-        looks: embeds names and looks; None for no embeddings.
+        embedder: of names and looks; None for no embeddings.
     """
 
     def __init__(
@@ -129,25 +126,23 @@ class Observer:
         detector: Detector | None,
         things: Sequence[NamedThing],
         stride: int | None,
-        find_poses: ReconstructionSession | None,
+        tracker: ReconstructionSession | None,
         turn: NDArray[np.float64],
-        looks: WordLooks | None = None,
+        embedder: WordEmbedder | None = None,
     ) -> None:
-        self._looks = looks
+        self._embedder = embedder
         self._name, self._detector, self._stride = name, detector, stride
-        self._poses, self._turn = find_poses, turn
+        self._tracker, self._turn = tracker, turn
         self._moving: NDArray[np.bool_] | None = None
         self.waiting = list(things)
 
     def pose_of(self, row: PosedRow) -> NDArray[np.float64] | None:
         """Where the camera was, as recorded; or found, when somebody is to find it."""
-        if self._poses is None:
+        if self._tracker is None:
             return row.pose
         if row.depth is None or row.image is None or row.camera is None:
             raise InputError("a pose can only be found for a frame with colour and depth")
-        from vision_mem.sources.rgbd_frame import RgbdFrame
-
-        result = self._poses.step(
+        result = self._tracker.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)
         )
         self._moving = None if result.lost else result.dynamic
@@ -193,7 +188,7 @@ class Observer:
             return seen
         if row.depth is None or row.camera is None:
             raise InputError("detections need depth to be somewhere in space; the frame has none")
-        vectors = None if self._looks is None else self._looks.of_things(frame, detected)
+        vectors = None if self._embedder is None else self._embedder.of_things(frame, detected)
         return [*(seen or []), *lift(detected, row.depth, row.camera, vectors)]
 
     def _given(
@@ -226,7 +221,7 @@ class Observer:
                 rest.append(thing)
                 continue
             seen = sighting_of(thing, row, pose)
-            vector = None if self._looks is None else self._looks.of_text(thing.name)
+            vector = None if self._embedder is None else self._embedder.of_text(thing.name)
             found.append(seen if vector is None else replace(seen, embedding=vector))
         self.waiting = rest
         return found
@@ -287,7 +282,7 @@ def not_known(session: NavigationSession, things: Sequence[NamedThing]) -> list[
 
 def put_by_hand(
     session: NavigationSession,
-    feed: Feed,
+    feed: PosedSource,
     things: Sequence[NamedThing],
     turn: NDArray[np.float64],
 ) -> None:
@@ -336,7 +331,7 @@ def turn_of(session: NavigationSession) -> NDArray[np.float64]:
     return turn if turn.shape == (3,) and np.isfinite(turn).all() else np.zeros(3)
 
 
-def find_level(feed: Feed) -> tuple[str | None, NDArray[np.float64]]:
+def find_level(feed: PosedSource) -> tuple[str | None, NDArray[np.float64]]:
     """Which axis is up, and how to turn a recording so that it is exactly so.
 
     Level surfaces tell; where there are too few, the first camera is taken to be held upright and
@@ -358,17 +353,3 @@ def find_level(feed: Feed) -> tuple[str | None, NDArray[np.float64]]:
 
 def _noted(turn: NDArray[np.float64]) -> str:
     return json.dumps({"turn": turn.tolist()}) if turn.any() else ""
-
-
-class MapProgress(Progress):
-    """The usual line, with what a map holds."""
-
-    session: NavigationSession | None = None
-
-    def _words(self, result: Any, usage: Any) -> list[str]:
-        if self.session is None:
-            return []
-        state = self.session.state
-        gone = f"{len(result.gone)} gone" if result.gone else ""
-        marks = len(state.landmarks)
-        return [f"{len(state.topology.places)} places", f"{marks} landmarks" if marks else "", gone]

@@ -1,11 +1,11 @@
-"""The run of ``navigate build``: a feed into a map, frame by frame, and on where it was cut off."""
+"""A recording into a map, frame by frame, and on where it was cut off."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,9 @@ from numpy.typing import NDArray
 
 from vision_mem.config import load_config, read_preset
 from vision_mem.errors import InputError, SourceError
-from vision_mem.navigation import NavigationConfig, NavigationResult, NavigationSession
+from vision_mem.navigation.config import NavigationConfig, changed
 from vision_mem.navigation.export import last_taken
-from vision_mem.navigation.storage import discard_map
-from vision_mem.runs.tally import count
-from vision_mem.sources.posed_jsonl import PosedRow
-
-from .feeding import STDIN, Feed
-from .navigating import (
-    MapProgress,
+from vision_mem.navigation.observer import (
     NamedThing,
     Observer,
     find_level,
@@ -30,35 +24,48 @@ from .navigating import (
     put_by_hand,
     turn_of,
 )
+from vision_mem.navigation.records import NavigationResult
+from vision_mem.navigation.session import NavigationSession
+from vision_mem.navigation.storage import discard_map
+from vision_mem.runs.folder import RECORD
+from vision_mem.runs.tally import count
+from vision_mem.sources.posed import STDIN, PosedSource
+from vision_mem.sources.posed_jsonl import PosedRow
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
-    from vision_mem.synthetic.furnished_room import Room
-
-    from .looks import WordLooks
+    from vision_mem.models.vlm.word_search import WordEmbedder
 
 log = logging.getLogger(__name__)
 
 
-def changed(config: NavigationConfig, changes: Sequence[str]) -> NavigationConfig:
-    """Settings with ``key=value`` changes.
+def recording_of(source: str) -> tuple[str, Path] | None:
+    """What a results folder of ``reconstruct`` was made from, and the poses it found.
+
+    Args:
+        source: a folder.
+
+    Returns:
+        The recording and the file of its trajectory; None for any other folder.
 
     Raises:
-        InputError: for a key that does not exist or a value that cannot be.
+        InputError: when the recording is not where it was.
     """
-    return load_config(
-        NavigationConfig, None, [*_as_changes(asdict(config)), *changes], folder="navigation"
-    )
-
-
-def _as_changes(values: dict[str, Any], before: str = "") -> list[str]:
-    found: list[str] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            found += _as_changes(value, f"{before}{name}.")
-        else:
-            found.append(f"{before}{name}={json.dumps(value)}")
-    return found
+    folder = Path(source)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        recording = str(record["source"])
+        (found,) = [folder / name for name in record["files"] if name.endswith(".tum.txt")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not found.is_file():
+        return None
+    if not Path(recording).is_dir():
+        raise InputError(
+            f"{source} was made from {recording}, which is no folder here; give the recording "
+            f"itself, with --poses {found}"
+        )
+    return recording, found
 
 
 def open_for_writing(
@@ -66,7 +73,7 @@ def open_for_writing(
     preset: str | None,
     changes: Sequence[str],
     up: str,
-    feed: Feed,
+    feed: PosedSource,
     overwrite: bool,
     encoder: str = "",
 ) -> tuple[NavigationSession, NDArray[np.float64]]:
@@ -119,44 +126,46 @@ def open_for_writing(
     return NavigationSession(path, config, encoder=encoder), turn
 
 
-class Build:
+class MapBuild:
     """One run.
 
     Args:
         session: the map.
         whole: the source from its first frame on, for what was pointed out earlier.
-        source: as ``Feed``.
+        source: as ``PosedSource``.
         start: first frame; a run that goes on begins after the last frame that the map has.
-        options: as ``Feed``.
+        options: as ``PosedSource``.
         detector: finds things; None for none.
         things: pointed out by hand.
         pixels: from one point to the next; None to choose.
-        find_poses: find the poses that frames lack.
+        track_poses: find the poses that frames lack.
         turn: rotation vector by which the recording's world is turned.
         strict: stop at a frame that cannot be used.
-        looks: embeds names and looks; None for no embeddings.
+        embedder: of names and looks; None for no embeddings.
 
     Attributes:
         before: frames of this source that the map had.
+        left: of the source, what is left to take in.
         left_out: frames that could not be used.
     """
 
     def __init__(
         self,
         session: NavigationSession,
-        whole: Feed,
+        whole: PosedSource,
         source: str,
         start: int,
         options: dict[str, Any],
         detector: Detector | None,
         things: Sequence[NamedThing],
         pixels: int | None,
-        find_poses: bool,
+        track_poses: bool,
         turn: NDArray[np.float64],
         strict: bool,
-        looks: WordLooks | None = None,
+        embedder: WordEmbedder | None = None,
     ) -> None:
         self._session, self._strict, self._turn = session, strict, turn
+        self._source = source
         self._stride = int(options.get("stride", 1))
         self._limit = options.get("max_frames")
         name = whole.name
@@ -173,18 +182,20 @@ class Build:
         more = 0 if self._last is None else 1
         limit = None if self._limit is None else max(self._limit - self.before, 0) + more
         # Poses are found from the first frame on.
-        options = {**options, "max_frames": self._limit if find_poses else limit}
-        self._feed: Feed | None = None
+        options = {**options, "max_frames": self._limit if track_poses else limit}
+        self._feed: PosedSource | None = None
         self._whole = whole
         if not self._nothing_left(first, options.get("end")):
-            self._feed = Feed(source, start if find_poses else first, **options)
-        poses = None
-        if find_poses:
+            self._feed = PosedSource(source, start if track_poses else first, **options)
+        tracker = None
+        if track_poses:
             from vision_mem.reconstruction import ReconstructionSession
 
-            poses = ReconstructionSession()
+            tracker = ReconstructionSession()
+        info = whole.info if self._feed is None else self._feed.info
+        self.left = info if self._feed is not None else replace(info, frame_count=0)
         self._observer = Observer(
-            name, detector, not_known(session, things), pixels, poses, turn, looks
+            name, detector, not_known(session, things), pixels, tracker, turn, embedder
         )
 
     def _nothing_left(self, first: int, end: int | None) -> bool:
@@ -195,50 +206,49 @@ class Build:
         return end is not None and first >= end
 
     def run(
-        self, should_stop: Callable[[], bool], say: Callable[[str], None] | None, *, show: bool
+        self, should_stop: Callable[[], bool], tell: Callable[[PosedRow, NavigationResult], None]
     ) -> int:
         """Take in what is left.
 
         Args:
             should_stop: asked between frames.
-            say: told a line of JSON for each frame, when given.
-            show: progress on standard error.
+            tell: told each frame and what it changed.
 
         Returns:
             Frames taken in.
+
+        Raises:
+            InputError: with ``strict``, for the first frame that cannot be used.
+            SourceError: likewise; or when there is none that can.
         """
-        if self._feed is None:
-            return 0
         done, shift = 0, None
-        bar = MapProgress(self._feed.info, show=show and say is None, done=self.before)
-        bar.session = self._session
-        with bar:
-            usage = self._session.usage()
-            for row in self._feed:
-                if should_stop():
-                    break
-                if isinstance(row, SourceError):
-                    self._leave_out(str(row), row)
-                    continue
-                if self._last is not None and row.index <= self._last[0]:
-                    self._observer.pose_of(row)  # a session that finds poses has to see it again
-                    shift = self._shift(row) if row.index == self._last[0] else None
-                    continue
-                if shift is None:
-                    shift = self._shift(row)
-                try:
-                    seen = self._observer.observe(row, shift)
-                    result = self._session.step(replace(seen, jump=self._jump))
-                except InputError as error:
-                    self._leave_out(f"frame {row.index}: {error}", error)
-                    continue
-                self._jump = False
-                done += 1
-                if done % 20 == 0:
-                    usage = self._session.usage()
-                bar.update(result, usage)
-                if say is not None:
-                    say(json.dumps(_record(result, row)))
+        for row in self._feed or ():
+            if should_stop():
+                return done
+            if isinstance(row, SourceError):
+                self._leave_out(str(row), row)
+                continue
+            if self._last is not None and row.index <= self._last[0]:
+                self._observer.pose_of(row)  # a session that finds poses has to see it again
+                shift = self._shift(row) if row.index == self._last[0] else None
+                continue
+            if shift is None:
+                shift = self._shift(row)
+            try:
+                seen = self._observer.observe(row, shift)
+                result = self._session.step(replace(seen, jump=self._jump))
+            except InputError as error:
+                self._leave_out(f"frame {row.index}: {error}", error)
+                continue
+            self._jump = False
+            done += 1
+            tell(row, result)
+        if not done and not self.before and self.left_out:
+            raise SourceError(
+                f"no frame of {self._source} could be used "
+                f"({count(len(self.left_out), 'frame')}): {self.left_out[0]}; "
+                "--poses FILE or --track-poses where poses are missing"
+            )
         return done
 
     def put_rest(self) -> None:
@@ -287,32 +297,3 @@ class Build:
         if state.frame and row.time_s <= state.now_s:
             return state.now_s + 1.0 / 30 - row.time_s
         return 0.0
-
-
-def _record(result: NavigationResult, row: PosedRow) -> dict[str, Any]:
-    return {"index": row.index, **asdict(result)}
-
-
-def film_room(out: Path, frames: int, seed: int) -> tuple[Room, Path]:
-    """Film a generated room to ``out/room``, its detections beside it; returns room and file."""
-    from vision_mem.formats.rgbd_folders import write_seven_scenes
-    from vision_mem.formats.text import LineFile, make_folder
-    from vision_mem.synthetic.furnished_room import Room
-
-    room = Room(frames=frames, seed=seed)
-    folder, path = out / "room", out / "room.detections.jsonl"
-    make_folder(folder)
-    for old in folder.glob("frame-*"):  # of a longer recording
-        old.unlink()
-    lines = LineFile(path)
-    filmed = []
-    for frame, found in room.film():
-        filmed.append(frame)
-        names = {str(key): word for key, word in found.names.items()}
-        lines.write(json.dumps({
-            "frame": frame.index, "time_s": frame.time_s, "boxes": found.boxes.tolist(),
-            "scores": found.scores.tolist(), "labels": found.labels.tolist(), "names": names,
-        }))  # fmt: skip
-    lines.close()
-    write_seven_scenes(folder, filmed)
-    return room, path

@@ -1,16 +1,12 @@
-"""Frames with poses, from a folder or from JSON lines, one kind of row for both."""
+"""Frames with poses, from a recording or from JSON lines: one kind of row for both."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.runs.folder import RECORD
 from vision_mem.sources.posed_jsonl import PosedRow, count_lines, read_posed_lines
 from vision_mem.sources.rgbd import RgbdSource, open_rgbd
 from vision_mem.types import SourceInfo
@@ -18,51 +14,7 @@ from vision_mem.types import SourceInfo
 STDIN = "-"
 
 
-def of_reconstruction(source: str) -> tuple[str, Path] | None:
-    """What a results folder of ``reconstruct`` was made from, and the poses it found.
-
-    Args:
-        source: a folder.
-
-    Returns:
-        The recording and the file of its trajectory; None for any other folder.
-
-    Raises:
-        InputError: when the recording is not where it was.
-    """
-    folder = Path(source)
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        recording = str(record["source"])
-        (found,) = [folder / name for name in record["files"] if name.endswith(".tum.txt")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    if not found.is_file():
-        return None
-    if not Path(recording).is_dir():
-        raise InputError(
-            f"{source} was made from {recording}, which is no folder here; give the recording "
-            f"itself, with --poses {found}"
-        )
-    return recording, found
-
-
-@contextlib.contextmanager
-def _without_talk_of_poses() -> Iterator[None]:
-    """The reader says that missing poses are going to be found; here they are counted instead."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "have no pose" not in record.getMessage()
-
-    log = logging.getLogger(open_rgbd.__module__)
-    log.addFilter(keep)
-    try:
-        yield
-    finally:
-        log.removeFilter(keep)
-
-
-class Feed:
+class PosedSource:
     """Frames with poses, from a folder or from JSON lines; an iterable of rows.
 
     Args:
@@ -81,8 +33,8 @@ class Feed:
         self._folder: RgbdSource | None = None
         self.name = "stdin" if source == STDIN else str(Path(source).expanduser().resolve())
         if not self._lines:
-            with _without_talk_of_poses():
-                self._folder = open_rgbd(source, start=start, **options)
+            # Those without a pose are left out by whoever reads rows, and counted there.
+            self._folder = open_rgbd(source, start=start, tell_unposed=False, **options)
             self.info = self._folder.info
             return
         if source != STDIN and not Path(source).is_file():
@@ -115,7 +67,7 @@ class Feed:
         """
         options = {**self._options, "max_frames": 1, "stride": 1, "end": None}
         try:
-            for row in Feed(self._source, index, **options):
+            for row in PosedSource(self._source, index, **options):
                 if isinstance(row, PosedRow) and row.index == index:
                     return row
         except SourceError as error:
@@ -128,8 +80,8 @@ class Feed:
             return
         # Of all of it, whatever part is wanted, so that each part sees the same.
         options = {**self._options, "stride": 1, "max_frames": None, "end": None}
-        total = Feed(self._source, 0, **options).info.frame_count or count
-        for row in Feed(self._source, 0, **{**options, "stride": max(1, total // count)}):
+        total = PosedSource(self._source, 0, **options).info.frame_count or count
+        for row in PosedSource(self._source, 0, **{**options, "stride": max(1, total // count)}):
             if isinstance(row, PosedRow):
                 yield row
 

@@ -1,23 +1,18 @@
-"""What the run of ``reconstruct`` is made of: the session with masks, its end, the truth."""
+"""A reconstruction for people and other programs: frame by frame, and what its end is made of."""
 
 from __future__ import annotations
 
 import csv
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction import PathErrors, path_errors
 from vision_mem.formats.ply import write_ply
-from vision_mem.formats.rgbd_folders import write_tum
-from vision_mem.geometry.poses import inverse, transform
-from vision_mem.reconstruction import ReconstructionSession
+from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
+from vision_mem.reconstruction.session import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
 from vision_mem.sinks.scene import SceneFrame
@@ -31,17 +26,11 @@ from vision_mem.visualization.html_report import write_png, write_report
 from vision_mem.visualization.scene_overlay import ScenePainter
 from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above
 
-if TYPE_CHECKING:
-    from vision_mem.synthetic.rgbd_scene import SyntheticStream
-
-GENERATED = "generated"
-_FRAMES, _WIDTH, _HEIGHT, _SEED = 72, 160, 120, 2_000_108
-_GHOST_M = 0.1
 _MOST_ROWS, _SAMPLES = 200, 6
 _FLIGHT_FRAMES, _FLIGHT_FPS, _FLIGHT_SIZE = 144, 24.0, (640, 480)
 
 
-class Rebuilding:
+class SceneSession:
     """A session that gets masks with its frames, and says of each frame what sinks need.
 
     Args:
@@ -67,7 +56,7 @@ class Rebuilding:
         return self._session.usage()
 
 
-class Samples:
+class SceneSamples:
     """Keeps drawings of a few frames for the report.
 
     Args:
@@ -98,7 +87,7 @@ def choose_samples(info: SourceInfo, start: int, stride: int) -> list[int]:
     return [start + int(place) * stride for place in places]
 
 
-class Products:
+class SceneProducts:
     """What is made of both memories when the frames are at their end; a sink that writes late.
 
     Nothing is made when the run breaks: it can be continued, and then they are.
@@ -111,7 +100,7 @@ class Products:
         stem: of file names.
         preset: for the report.
         recording: the recorded poses by number of frame, read when there is something to compare.
-        truth: of a generated recording.
+        truth: says how far the map is from the truth of a generated recording, in lines.
         rerun: gets the map too.
         memory: file for both memories, or None.
     """
@@ -125,7 +114,7 @@ class Products:
         stem: str,
         preset: str,
         recording: Callable[[], Mapping[int, Any]],
-        truth: RoomTruth | None,
+        truth: Callable[[SceneTally, Any], list[str]] | None,
         rerun: RerunScene | None,
         memory: Path | None,
     ) -> None:
@@ -163,7 +152,7 @@ class Products:
                 f"{errors.poses} poses" + (", which lie on a line" if errors.degenerate else "")
             )
         if self._truth is not None:
-            self.said += self._truth.lines(self._tally, found.points)
+            self.said += self._truth(self._tally, found.points)
         if "map" in names:
             write_ply(
                 out / f"{stem}.map.ply", found.points, normals=found.normals,
@@ -259,85 +248,3 @@ def compared(tally: SceneTally, recorded: Mapping[int, Any]) -> PathErrors | Non
         return None
     ours, truth = zip(*pairs, strict=True)
     return path_errors(np.stack(ours), np.stack(truth), align="se3")
-
-
-# -- a recording without download --------------------------------------------------------------
-
-
-class RoomTruth:
-    """A generated room: writes the recording, and compares what was found with the truth.
-
-    Args:
-        seed: of the room.
-
-    Attributes:
-        tally: of the run; gets the sums of moving pixels.
-    """
-
-    def __init__(self, seed: int) -> None:
-        from vision_mem.synthetic.rgbd_scene import SyntheticStream
-
-        self.stream: SyntheticStream = SyntheticStream(seed, _FRAMES, _WIDTH, _HEIGHT)
-        self.tally = SceneTally()
-        self._frames: Iterator[Any] = iter(())
-
-    def record(self, folder: Path, frames: int | None = None) -> None:
-        """Write it, or its first frames, as a folder of TUM RGB-D."""
-        write_tum(folder, (true.frame for true in islice(self.stream, frames)))
-
-    def open(self, info: SourceInfo) -> None:
-        """Start filming once more."""
-        self._frames = iter(self.stream)
-
-    def write(self, frame: Frame, result: SceneFrame) -> None:
-        """Count right and wrong pixels of one frame."""
-        for true in self._frames:
-            if true.frame.index == result.frame_index:
-                found, sums = result.found.dynamic, self.tally.truth
-                for name, count in (
-                    ("hit", found & true.dynamic), ("wrong", found & ~true.dynamic),
-                    ("missed", ~found & true.dynamic),
-                ):  # fmt: skip
-                    sums[name] = sums.get(name, 0) + int(count.sum())
-                return
-
-    def close(self) -> None:
-        """Nothing stays open."""
-
-    def lines(self, tally: SceneTally, points: Any) -> list[str]:
-        """How far the result is from the truth, in words."""
-        scenery, last = self.stream.scenery, tally.last_index
-        sums = {name: tally.truth.get(name, 0) for name in ("hit", "wrong", "missed")}
-        precision = sums["hit"] / max(sums["hit"] + sums["wrong"], 1)
-        recall = sums["hit"] / max(sums["hit"] + sums["missed"], 1)
-        recorded = scenery.poses
-        said = [f"moving pixels against the truth: precision {precision:.3f}, recall {recall:.3f}"]
-        if not tally.places:
-            return said
-        # When poses were found, the world is that of the first camera.
-        first, pose = tally.places[0], np.eye(4)
-        pose[:3, 3], pose[:3, :3] = first[1:4], np.reshape(first[4:], (3, 3)).T
-        motion = recorded[int(first[0])] @ inverse(pose)
-        away = scenery.distance(transform(motion, points), resting_at=last)
-        ghosts = 100 * float((away > _GHOST_M).mean()) if len(points) else 0.0
-        tally.truth["ghosts_percent"] = ghosts
-        return [
-            *said,
-            f"points of the map farther than 10 cm from what stands there: {ghosts:.2f} %",
-        ]
-
-
-def generated_seed(source: str) -> int | None:
-    """The seed of ``generated`` or ``generated:SEED``; None for any other source.
-
-    Raises:
-        InputError: for a seed that is no number.
-    """
-    word, colon, seed = source.partition(":")
-    if word != GENERATED or Path(source).exists():
-        return None
-    if not colon:
-        return _SEED
-    if not re.fullmatch(r"\d{1,9}", seed):
-        raise InputError(f"source {source!r}: expected generated:SEED with a whole number")
-    return int(seed)
