@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from vision_mem.navigation import NavigationSession
 
 # Where nobody watches, a line this often is enough for a log.
 _PLAIN_EVERY_S = 10.0
@@ -121,14 +120,14 @@ class MapProgress(Progress):
     """The same for a map: how much it holds.
 
     Args:
-        session: whose map it is.
+        session: a ``NavigationSession``, whose map it is.
         info: of the source.
         show: as ``Progress``.
         done: as ``Progress``.
     """
 
     def __init__(
-        self, session: NavigationSession, info: SourceInfo, *, show: bool = True, done: int = 0
+        self, session: Any, info: SourceInfo, *, show: bool = True, done: int = 0
     ) -> None:
         super().__init__(info, show=show, done=done)
         self._session, self._usage = session, session.usage()
