@@ -175,7 +175,7 @@ class DetectorOpener:
         self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
     ) -> Detector:
         """The detector for a sequence, as before its first frame."""
-        from .detecting import learn_background
+        from vision_mem.models.detectors import learn_background
 
         if self._shared is None:
             return self._open(word, frame_count, size)
@@ -251,9 +251,7 @@ def plan_detected(request: Request) -> EvaluationPlan:
     from vision_mem.evaluation.mots.summary import sum_up_tracks
     from vision_mem.evaluation.selection import choose_sequences
     from vision_mem.formats.class_names import parse_classes
-    from vision_mem.mots import MotsConfig
-
-    from .detecting import usual_preset
+    from vision_mem.mots.config import MotsConfig, usual_preset
 
     generated = request.dataset == "crowds"
     given = {"--init": request.init != "auto", **request.of_questions}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import preset_names
 from vision_mem.errors import InputError
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.tally import count
@@ -30,7 +29,9 @@ from .options import (
     GroupedCommand,
     Intrinsics,
     grouped,
+    listed,
     parse_numbers,
+    preset_option,
 )
 
 if TYPE_CHECKING:
@@ -158,13 +159,7 @@ class MapSettings:
     """Settings of the map."""
 
     heading: ClassVar[str] = ADVANCED
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Of a new map: {', '.join(preset_names('navigation'))}, or a .yaml "
-            "[those of rooms]."
-        ),
-    ] = None
+    preset: Annotated[str | None, preset_option("navigation", "indoor")] = None
     set_: SetOption = None
     ram: Annotated[
         float | None,
@@ -324,12 +319,12 @@ def _check_settings(settings: MapSettings) -> None:
 def _open_detector(remember: RememberOptions, info: SourceInfo, device: str) -> Detector | None:
     if not remember.detect:
         return None
-    from .detecting import make_detector
+    from vision_mem.models.detectors import make_detector
 
     size = (info.height, info.width)
     return make_detector(
         remember.detect, every=remember.every, min_score=remember.min_score,
-        only=[word.strip() for word in (remember.only or "").split(",") if word.strip()],
+        only=listed(remember.only),
         device=device, size=size if size > (1, 1) else None,
     )  # fmt: skip
 

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config, preset_names
+from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.folder import SESSION, RunFolder, without_secret
+from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.sinks.scene import SCENE_SINKS, check_scene_names, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.rgbd import LAYOUTS, open_rgbd
 from vision_mem.sources.rgbd_layouts import check_layout
 
-from .follow import follow, nothing_left
 from .options import (
     ADVANCED,
     INPUT,
@@ -40,7 +40,12 @@ from .options import (
     Start,
     Strict,
     Stride,
+    check_snapshots,
+    flat,
+    listed,
+    open_folder,
     parse_numbers,
+    preset_option,
     take_options,
 )
 
@@ -147,10 +152,8 @@ class SceneSettings:
     """Settings of both memories."""
 
     heading: ClassVar[str] = ADVANCED
-    preset: Annotated[
-        str | None, typer.Option(help=f"{', '.join(preset_names('reconstruction'))}, or a .yaml.")
-    ] = None
-    set_: Changes = None
+    preset: Annotated[str | None, preset_option("reconstruction", "default")] = None
+    set: Changes = None
 
 
 def main(
@@ -173,15 +176,9 @@ def main(
     map; what moves is taken out of it and followed. Memory does not grow.
     """
     seed, resume = _generated_seed(source), output.resume
-    folder = RunFolder(
-        output.out or default_folder(source.replace(":", "-") if seed is not None else source),
-        overwrite=output.overwrite, resume=resume,
-    )  # fmt: skip
-    given = {**vars(recording), **vars(output), **vars(model), **vars(settings)}
-    options = take_options(
-        ReconstructOptions, given | {"set": settings.set_},
-        folder.recorded("options") if resume else None,
-    )  # fmt: skip
+    folder = open_folder("reconstruct", source, output, ReconstructOptions)
+    before = folder.recorded("options") if resume else None
+    options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
     names, config, numbers = _check(source, seed, options, output.snapshot_every)
     learned = _learned(options)
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
@@ -217,9 +214,9 @@ def main(
         )
         tracked = "found" if options.track_poses or not whole.posed else "given"
         folder.record(
-            source=source, preset=options.preset, config=asdict(config), options=asdict(options),
+            command="reconstruct", source=without_secret(source), preset=options.preset,
+            config=asdict(config), options=asdict(options), poses=tracked,
             snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
-            poses=tracked,
         )  # fmt: skip
         if at_end:
             products.make()
@@ -227,7 +224,9 @@ def main(
             return nothing_left(folder, done.frames)
         looking = _looking(learned, session, masks, options, numbers, folder if resume else None)
         quiet = output.quiet
-        code = follow(named, looking, sinks, folder, done, output.snapshot_every, quiet=quiet)
+        code = run_to_folder(
+            named, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
+        )
         if truth is not None:
             folder.record(truth=done.truth)
         for line in () if quiet else products.said:
@@ -255,9 +254,8 @@ def _check(
     """Names of outputs, settings and intrinsics; what typing alone shows is told here."""
     from vision_mem.reconstruction.config import ReconstructionConfig
 
-    if snapshot_every < 0:
-        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
-    names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
+    check_snapshots(snapshot_every)
+    names = check_scene_names(listed(options.save))
     config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
     if options.model is None and (options.gate is not None or options.segment):
