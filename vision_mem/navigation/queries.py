@@ -227,7 +227,7 @@ def plan(state: SpatialState, goal: Any, start: Any) -> Route:
         )
     points = np.array([topology.places[place].position for place in way])
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    sign, axis = state.config.planning.up
+    sign, axis = state.config.planning.up[0], state.config.planning.up[1]
     up = ("xyz".index(axis), 1 if sign == "+" else -1)
     return Route(points, length, tuple(way), *directions(points, up), "places")
 
