@@ -36,6 +36,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
+    from vision_mem.models.vlm.word_search import WordEmbedder
     from vision_mem.navigation import Hit, NavigationSession
     from vision_mem.types import SourceInfo
 
@@ -267,11 +268,7 @@ def _build_room(
         detector = _open_detector(remember, whole.info, model.device)
         if detector is not None:
             stack.callback(detector.close)
-        embedder = None
-        if model.embed:
-            from vision_mem.models.vlm.word_search import WordEmbedder
-
-            embedder = WordEmbedder()
+        embedder = _open_embedder() if model.embed else None
         session, turn = open_for_writing(
             map_, settings.preset, settings.changes, settings.up, whole, output.overwrite,
             "" if embedder is None else embedder.encoder,
@@ -327,6 +324,12 @@ def _open_detector(remember: RememberOptions, info: SourceInfo, device: str) -> 
         only=listed(remember.only),
         device=device, size=size if size > (1, 1) else None,
     )  # fmt: skip
+
+
+def _open_embedder() -> WordEmbedder:
+    from vision_mem.models.vlm.word_search import WordEmbedder
+
+    return WordEmbedder()
 
 
 def demo(
@@ -664,9 +667,7 @@ def _by_meaning(
     session: NavigationSession, query: str, near: Any, at: float | None, k: int
 ) -> list[Hit]:
     """Words that no name holds are asked for by what they mean."""
-    from vision_mem.models.vlm.word_search import WordEmbedder
-
-    embedder = WordEmbedder()
+    embedder = _open_embedder()
     vector = embedder.of_text(query) if embedder.encoder == session.state.encoder else None
     return [] if vector is None else session.where(vector, near=near, at=at, k=k)
 

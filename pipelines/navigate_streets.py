@@ -16,6 +16,7 @@ import typer
 from vision_mem.errors import InputError
 
 if TYPE_CHECKING:
+    from vision_mem.formats.touchdown import StreetRoute
     from vision_mem.vln.action_spaces import StreetState
 
 FollowMap = Annotated[
@@ -91,9 +92,7 @@ def follow(
     seed: Annotated[int, typer.Option(help="Of choices where nothing tells the way.")] = 0,
 ) -> int:
     """Follow one street instruction by rules; one JSON line for each step, then the score."""
-    from vision_mem.evaluation.vln.job import find_routes
     from vision_mem.evaluation.vln.metrics import Family
-    from vision_mem.formats.touchdown import read_routes
     from vision_mem.vln.action_spaces import make_navigator
     from vision_mem.vln.environment import StreetTask, run_episode
     from vision_mem.vln.exploration import open_sights
@@ -101,13 +100,7 @@ def follow(
     from vision_mem.vln.memory import LongMemory
     from vision_mem.vln.rule_agent import FollowerConfig, RuleFollower
 
-    streets = StreetGraph.read(graph)
-    known = read_routes(find_routes(graph, routes))
-    found = [each for each in known if route_id in (None, each.route_id)]
-    if not found:
-        some = ", ".join(each.route_id for each in known[:5])
-        raise InputError(f"no route {route_id!r} in {routes}; there are {some}, ...")
-    asked = found[0]
+    streets, asked = StreetGraph.read(graph), _route(graph, routes, route_id)
     path = streets.path_of(asked, linked=False)
     seen = open_sights(streets, sights, around=False)
     if seen.encode is None:
@@ -155,3 +148,15 @@ def follow(
         end |= {"family": family.title, "scores": dict(score.values)}
     print(json.dumps(end, default=float))
     return 0
+
+
+def _route(graph: Path, routes: str, route_id: str | None) -> StreetRoute:
+    from vision_mem.evaluation.vln.job import find_routes
+    from vision_mem.formats.touchdown import read_routes
+
+    known = read_routes(find_routes(graph, routes))
+    found = [each for each in known if route_id in (None, each.route_id)]
+    if not found:
+        some = ", ".join(each.route_id for each in known[:5])
+        raise InputError(f"no route {route_id!r} in {routes}; there are {some}, ...")
+    return found[0]
