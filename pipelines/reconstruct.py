@@ -80,7 +80,7 @@ class ReconstructOptions:
 
 
 @dataclass(frozen=True)
-class SceneInput:
+class ReconstructInput:
     """How a recording is read."""
 
     heading: ClassVar[str] = INPUT
@@ -108,7 +108,7 @@ class SceneInput:
 
 
 @dataclass(frozen=True)
-class SceneOutput:
+class ReconstructOutput:
     """What is written, and where."""
 
     heading: ClassVar[str] = OUTPUT
@@ -127,7 +127,7 @@ class SceneOutput:
 
 
 @dataclass(frozen=True)
-class SceneModel:
+class ReconstructModel:
     """The network that looks at pictures without depth."""
 
     heading: ClassVar[str] = MODEL
@@ -148,7 +148,7 @@ class SceneModel:
 
 
 @dataclass(frozen=True)
-class SceneSettings:
+class ReconstructSettings:
     """Settings of both memories."""
 
     heading: ClassVar[str] = ADVANCED
@@ -165,10 +165,10 @@ def main(
             "--model also a video or a folder of images."
         ),
     ],
-    recording: SceneInput,
-    output: SceneOutput,
-    model: SceneModel,
-    settings: SceneSettings,
+    recording: ReconstructInput,
+    output: ReconstructOutput,
+    model: ReconstructModel,
+    settings: ReconstructSettings,
 ) -> int:
     """Rebuild a moving scene in 3D from colour and depth.
 
@@ -370,7 +370,7 @@ def _samples(folder: RunFolder, whole: Any, options: ReconstructOptions) -> list
 
 
 def _make_sinks(
-    stack: ExitStack, run: _Run, info: Any, output: SceneOutput
+    stack: ExitStack, run: _Run, info: Any, output: ReconstructOutput
 ) -> tuple[list[Any], SceneProducts]:
     """Sinks in the order in which they are closed, the last one first, and that one."""
     from vision_mem.reconstruction.export import SceneProducts, SceneSamples
