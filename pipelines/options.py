@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.options import Option
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
@@ -93,7 +94,8 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     """Make a command of a function whose parameters may be groups of options.
 
     A group is a frozen dataclass with ``heading``, a ``ClassVar[str]``, and fields annotated as
-    Typer's parameters are; all have defaults. Two groups of one command share no field name.
+    Typer's parameters are, or with ``Option``, which has a heading itself; all have defaults.
+    Two groups of one command share no field name.
 
     Args:
         function: the command; parameters that are no dataclass stay what they are.
@@ -111,12 +113,13 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
             continue
         groups[name] = kind
         inner = get_type_hints(kind, include_extras=True)
+        heading = getattr(kind, "heading", None)
         for field in fields(kind):
             default = field.default if field.default is not MISSING else None
             taken.append(
                 inspect.Parameter(
                     field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                    annotation=_under(inner[field.name], kind.heading),  # type: ignore[attr-defined]
+                    annotation=_under(field.name, inner[field.name], heading),
                 )
             )  # fmt: skip
 
@@ -134,16 +137,23 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def _under(annotation: Any, heading: str) -> Any:
+def _under(name: str, annotation: Any, heading: str | None) -> Any:
     """The annotation with its option under a heading; a copy, since options are shared."""
     if get_origin(annotation) is not Annotated:
         return Annotated[annotation, typer.Option(rich_help_panel=heading)]
     kind, *notes = get_args(annotation)
-    said = [copy.copy(note) for note in notes]
+    said = [_shown(name, note) if isinstance(note, Option) else copy.copy(note) for note in notes]
     for note in said:
-        if hasattr(note, "rich_help_panel"):
+        if heading and hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
     return Annotated[(kind, *said)]  # type: ignore[return-value]
+
+
+def _shown(name: str, option: Option) -> Any:
+    """An option of the package, which knows no Typer, for Typer."""
+    return typer.Option(
+        option.word(name), help=option.help, min=option.least, rich_help_panel=option.heading
+    )
 
 
 def take_options(

@@ -18,7 +18,7 @@ from reconstruction_clips import SEEDS, Clips, Kind, kept_clips, make_clips
 from reconstruction_learning import run_clip
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.metrics.trajectory import path_errors
+from vision_mem.geometry.trajectory_errors import path_errors
 from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.models.mem4d.protocol import Decoded
 

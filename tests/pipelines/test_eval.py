@@ -18,7 +18,7 @@ from benchmark_samples import FRAMES, true_boxes, write_sample
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.sot.datasets.open import BENCHMARKS
+from vision_mem.evaluation.sot.datasets import BENCHMARKS
 
 # Seeded random weights of a real SAM 2 at a small image size.
 RANDOM = "random:sam2.1_hiera_t@128"

@@ -17,7 +17,8 @@ from benchmark_samples import FRAMES, write_sample
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.mots import MOT_BENCHMARKS, MotResults, open_mot_benchmark
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
+from vision_mem.evaluation.mots.results import MotResults
 
 KEYS = [key for key in MOT_BENCHMARKS if key != "crowds"]
 

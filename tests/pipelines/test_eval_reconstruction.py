@@ -16,8 +16,7 @@ import scene_samples as samples
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.reconstruction.datasets.open import SCENE_SETS
-from vision_mem.evaluation.reconstruction.records import TASKS
+from vision_mem.evaluation.reconstruction.datasets import SCENE_SETS, TASKS
 from vision_mem.formats.ply import write_ply
 from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, quaternion_from, transform

@@ -16,7 +16,7 @@ from benchmark_samples import (
 )
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sot.datasets.open import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.sot.datasets import BENCHMARKS, open_benchmark
 from vision_mem.evaluation.sot.datasets.truth import boxes_around, read_labels
 
 PROTOCOLS = {

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.trajectory import read_trajectory
 from vision_mem.geometry.poses import aligned, inverse, rotation_angle
 
 ALIGN = ("sim3", "se3", "none")
@@ -158,37 +156,3 @@ def associate(
             taken_other.add(m)
             pairs.append((k, m))
     return sorted(pairs)
-
-
-def score_path_files(
-    found: str | Path,
-    true: str | Path,
-    *,
-    align: str = "sim3",
-    delta: int = 1,
-    most_apart: float = MOST_APART_S,
-) -> PathErrors:
-    """Compare two files of poses.
-
-    Args:
-        found: TUM (matched by time) or KITTI (matched by row).
-        true: the same of the truth.
-        align: as ``path_errors``.
-        delta: as ``path_errors``.
-        most_apart: seconds by which matched poses may differ.
-
-    Raises:
-        SourceError: for a file that cannot be read.
-        InputError: for files that share fewer than 3 moments.
-    """
-    ours, truth = read_trajectory(found), read_trajectory(true)
-    pairs = associate(ours.times, truth.times, most_apart)
-    if len(pairs) < 3:
-        raise InputError(
-            f"{found} and {true} share {len(pairs)} moments within {most_apart:g} s; expected 3 or "
-            "more: are their times on one clock?"
-        )
-    chosen = np.array(pairs)
-    return path_errors(
-        ours.poses[chosen[:, 0]], truth.poses[chosen[:, 1]], align=align, delta=delta
-    )
