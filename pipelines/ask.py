@@ -24,7 +24,8 @@ from vision_mem.session import FrameSource
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url, without_password
 from vision_mem.types import Frame, SourceInfo
-from vision_mem.videoqa.store import SUFFIX, MemoryFile
+from vision_mem.videoqa.config import SUFFIX
+from vision_mem.videoqa.store import MemoryFile
 
 from .options import Changes, Device, End
 from .watching import Notebook, Span, Watcher, clock, spans_of

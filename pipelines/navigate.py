@@ -146,7 +146,7 @@ def build(
         whole = Feed(source, start, **options)  # before the map is made: slips are told at once
         detector = None
         if detect:
-            from .detecting import make_detector
+            from vision_mem.models.detectors import make_detector
 
             chosen = [word.strip() for word in (only or "").split(",") if word.strip()]
             size = (whole.info.height, whole.info.width)

@@ -21,7 +21,7 @@ from vision_mem.synthetic.qa_sets import entries_of
 from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
-from vision_mem.videoqa.salience import QUESTIONS
+from vision_mem.videoqa.config import QUESTIONS
 
 CPU = torch.device("cpu")
 pytest.importorskip("transformers", reason="needs the transformers library")

@@ -1,24 +1,29 @@
-"""What ``ask`` does with a stream: watch it into a memory, keep small pictures, answer from it."""
+"""What answers rest on: pictures of remembered grids, spans of moments, a log of answers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import load_config
+from vision_mem.errors import InputError
 from vision_mem.formats.text import LineFile
 from vision_mem.sinks.masks import strict_json
 from vision_mem.types import Frame
+from vision_mem.videoqa.config import VideoQaConfig
+from vision_mem.videoqa.session import VideoMemorySession
 from vision_mem.videoqa.store import MemoryFile
-from vision_mem.visualization.contact_sheet import evidence_sheet, shrink, to_jpeg
+from vision_mem.visualization.contact_sheet import evidence_sheet, from_jpeg, shrink, to_jpeg
 
 if TYPE_CHECKING:
-    from vision_mem.videoqa import Answer, Moment, VideoMemorySession, WatchResult
+    from vision_mem.models.vlm.protocol import VideoLanguageModel
+    from vision_mem.videoqa.records import Answer, Moment, WatchResult
 
 
 _ALIKE = 0.9
@@ -62,7 +67,7 @@ def spans_of(moments: Sequence[Moment], gap_s: float) -> list[Span]:
     return sorted(joined, key=lambda span: -span.score)
 
 
-class Watcher:
+class ThumbnailSession:
     """A session with a small picture of each grid it remembers, and its file if it has one.
 
     Args:
@@ -109,8 +114,6 @@ class Watcher:
     def picture(self, grid: int) -> NDArray[np.uint8] | None:
         """``(h, w, 3)`` RGB of a grid, small; None when there is none."""
         if self.file is not None and (content := self.file.picture(grid)) is not None:
-            from vision_mem.visualization.contact_sheet import from_jpeg
-
             return from_jpeg(content)
         if grid in self._pictures:
             return self._pictures[grid]
@@ -118,7 +121,7 @@ class Watcher:
         return waiting[-1] if waiting else None
 
 
-class Notebook:
+class AnswerLog:
     """The answers of a run: JSON lines, and a sheet of pictures for each.
 
     Args:
@@ -126,7 +129,7 @@ class Notebook:
         watcher: has the pictures.
     """
 
-    def __init__(self, folder: Path, watcher: Watcher) -> None:
+    def __init__(self, folder: Path, watcher: ThumbnailSession) -> None:
         self._watcher = watcher
         self._folder = folder
         self._file = LineFile(folder / "answers.jsonl", append=True)
@@ -157,6 +160,51 @@ class Notebook:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def open_session(
+    brain: VideoLanguageModel,
+    preset: str | None,
+    changes: Sequence[str],
+    file: MemoryFile | None = None,
+) -> VideoMemorySession:
+    """A session as a memory file has it, or a new one.
+
+    Args:
+        brain: the model.
+        preset: of the settings; None for ``default``, or ``search`` when the model does not talk,
+            or those of the file.
+        changes: ``key=value`` to the settings.
+        file: holds a memory; None, or one in which nothing was saved yet, for a new session.
+
+    Raises:
+        InputError: when the memory was made with another model, or kept with other settings.
+    """
+    made_with = brain.traits.model_id if file is None else file.about.get("model_id")
+    if made_with != brain.traits.model_id:
+        raise InputError(
+            f"{file and file.path} was made with model {made_with!r} and cannot be read with "
+            f"{brain.traits.model_id!r}; give that --model"
+        )
+    state = None if file is None else file.load()
+    if file is None or state is None:
+        chosen = preset or ("default" if brain.traits.speaks else "search")
+        config = load_config(VideoQaConfig, chosen, changes, folder="videoqa")
+        return VideoMemorySession(brain, config)
+    settings = load_config(VideoQaConfig, None, file.about.get("config", {}), folder="videoqa")
+    if preset is not None or changes:
+        asked = load_config(VideoQaConfig, preset or "default", changes, folder="videoqa")
+        # How a memory is kept is settled; how it is read may change from question to question.
+        if preset is not None and asked.memory != settings.memory:
+            raise InputError(
+                f"{file.path} was kept with other memory settings than preset {preset}; leave out "
+                "--preset, or begin another file"
+            )
+        settings = replace(asked, memory=settings.memory, salience=settings.salience)
+    session = VideoMemorySession(brain, settings)
+    session.load_state_dict(state)
+    file.adopt(session.state_dict())
+    return session
 
 
 def record_of(question: str, answer: Answer, spans: Sequence[Span]) -> dict[str, Any]:

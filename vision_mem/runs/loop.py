@@ -1,9 +1,14 @@
-"""The run that ``track``, ``mots`` and ``demo`` share: frames through a session into files."""
+"""One loop for all systems: frames come from a source, go through a session, end in sinks.
+
+``run`` is the loop itself. ``run_to_folder`` adds what a run of the command line has: progress,
+snapshots, a record, Ctrl-C. The classes are what may stand around its source and its session.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,19 +21,46 @@ from vision_mem.runs.folder import RunFolder
 from vision_mem.runs.progress import Progress, megabytes
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count, machine
-from vision_mem.session import FrameSource, Sink, run
+from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import StopRun
 from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
 
 if TYPE_CHECKING:
+    from vision_mem.models.detectors import Detector
+    from vision_mem.mots import MotsResult, MotsSession, MotsUsage
     from vision_mem.tracking import TrackingSession
 
+Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
 Contra = TypeVar("Contra", bound=Shown, contravariant=True)
 Co = TypeVar("Co", bound=Shown, covariant=True)
 
 
-class Followed(Protocol[Co]):
+def stream(frames: Iterable[Frame], session: Steps[Result]) -> Iterator[tuple[Frame, Result]]:
+    """Yield each frame with what the session says of it."""
+    for frame in frames:
+        yield frame, session.step(frame)
+
+
+def run(
+    source: FrameSource, session: Steps[Result], sinks: Sequence[Sink[Result]]
+) -> Iterator[tuple[Frame, Result]]:
+    """Drive a source through a session into sinks, and hand every step to the caller too.
+
+    The caller prints progress or stops early; sinks and source are closed in every case.
+    """
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        for sink in sinks:
+            stack.callback(sink.close)
+            sink.open(source.info)
+        for frame, result in stream(source, session):
+            for sink in sinks:
+                sink.write(frame, result)
+            yield frame, result
+
+
+class ResumableSession(Protocol[Co]):
     """What the run needs of a session."""
 
     def step(self, frame: Frame) -> Co:
@@ -42,7 +74,7 @@ class Followed(Protocol[Co]):
 
 
 class RunCounts(Protocol[Contra]):
-    """What is counted over a run, and survives it; see ``report.Tally``."""
+    """What is counted over a run, and survives it; see ``tally.Tally``."""
 
     frames: int
     last_index: int
@@ -58,9 +90,9 @@ class RunCounts(Protocol[Contra]):
         """The run in words."""
 
 
-def follow(
+def run_to_folder(
     frames: FrameSource,
-    session: Followed[SomeResult],
+    session: ResumableSession[SomeResult],
     sinks: Sequence[Sink[SomeResult]],
     folder: RunFolder,
     tally: RunCounts[SomeResult],
@@ -160,7 +192,7 @@ def check_frames(
             raise InputError(f"a prompt is for frame {frame}, which --stride {stride} leaves out")
 
 
-class Shifted:
+class ShiftedSource:
     """A live source counts from 0 each time it is opened; a continued run counts on."""
 
     def __init__(self, source: FrameSource, by: int) -> None:
@@ -179,7 +211,52 @@ class Shifted:
         self._source.close()
 
 
-class Prompted:
+class ContinuedSource:
+    """A source that goes on where a memory ended.
+
+    Args:
+        source: where frames come from.
+        seen: number and time of the last frame of the memory.
+        same: whether the memory is of this very recording: then frames it has seen are left out.
+            Otherwise numbers and times go on after them.
+    """
+
+    def __init__(self, source: FrameSource, seen: tuple[int, float], same: bool) -> None:
+        self._source, self._seen, self._same = source, seen, same
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source."""
+        return self._source.info
+
+    def __iter__(self) -> Iterator[Frame]:
+        index, time_s = self._seen
+        shift = None
+        for frame in self._source:
+            if self._same:
+                if frame.index > index:
+                    yield frame
+                continue
+            if shift is None:
+                # Wall-clock times go on by themselves.
+                shift = max(0.0, time_s + 1.0 / self.info.fps - frame.time_s)
+            yield replace(frame, index=frame.index + index + 1, time_s=frame.time_s + shift)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames at their own times, as a camera would give them."""
+    begin, origin = time.monotonic(), None
+    for frame in frames:
+        origin = frame.time_s if origin is None else origin
+        time.sleep(max(0.0, frame.time_s - origin - (time.monotonic() - begin)))
+        yield frame
+
+
+class PromptedSession:
     """A tracking session whose prompts ride along with their frames.
 
     Args:
@@ -197,6 +274,25 @@ class Prompted:
         result = self._session.step(frame, self._plan.at(frame.index, self._previous))
         self._previous = frame.index
         return result
+
+
+class DetectorSession:
+    """A session of many objects with its detector: the detections ride along with their frames."""
+
+    def __init__(self, session: MotsSession, detector: Detector) -> None:
+        self.session, self.detector = session, detector
+        self.snapshot = session.snapshot
+
+    def step(self, frame: Frame) -> MotsResult:
+        """Detect on the next frame, and follow."""
+        found = self.detector.detect(frame)
+        # Asked after the answer: it may hold for this one only.
+        absence = self.detector.reports_absence
+        return self.session.step(frame, found, reports_absence=absence)
+
+    def usage(self) -> MotsUsage:
+        """What is held now."""
+        return self.session.usage()
 
 
 def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:

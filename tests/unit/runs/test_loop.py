@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import threading
@@ -14,12 +13,12 @@ import pytest
 
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import plan_prompts
+from vision_mem.runs import loop
 from vision_mem.runs.progress import Progress, some
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import Tally
 from vision_mem.types import Event, Frame, MemoryUsage, ObjectResult, SourceInfo, TrackingResult
 
-follow = importlib.import_module("vision_mem.pipelines.follow")
 INFO = SourceInfo("clip", 8, 6, 25.0, 10)
 IMAGE = np.zeros((6, 8, 3), np.uint8)
 
@@ -84,7 +83,7 @@ def test_handlers_are_put_back() -> None:
 
 def test_a_live_source_counts_on_when_resumed() -> None:
     source = Source()
-    shifted = follow.Shifted(source, 100)
+    shifted = loop.ShiftedSource(source, 100)
     assert [frame.index for frame in shifted] == list(range(100, 110))
     assert shifted.info == INFO
     shifted.close()
@@ -107,15 +106,15 @@ def test_prompts_on_frames_nobody_will_see(
 ) -> None:
     plan = plan_prompts(boxes=[f"1,2,3,4@{frame}"])
     if says is None:
-        follow.check_frames(plan, INFO, first, stride, resumed=resumed)
+        loop.check_frames(plan, INFO, first, stride, resumed=resumed)
     else:
         with pytest.raises(InputError, match=says):
-            follow.check_frames(plan, INFO, first, stride, resumed=resumed)
+            loop.check_frames(plan, INFO, first, stride, resumed=resumed)
 
 
 def test_live_sources_take_late_prompts_on_the_next_frame() -> None:
     live = SourceInfo("camera-0", 8, 6, 25.0, None, live=True)
-    follow.check_frames(plan_prompts(boxes=["1,2,3,4@5"]), live, 0, 2)
+    loop.check_frames(plan_prompts(boxes=["1,2,3,4@5"]), live, 0, 2)
 
 
 def test_counts_and_words() -> None:
