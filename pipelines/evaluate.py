@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.runs.signals import StopSignals

@@ -40,7 +40,8 @@ from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder

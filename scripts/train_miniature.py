@@ -39,7 +39,7 @@ from miniature_seeing import see
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.device import choose_device
 from vision_mem.models.vlm.miniature import miniature_network, miniature_tokenizer
 from vision_mem.runs.signals import StopSignals
 

@@ -44,8 +44,9 @@ from nano_pseudo import PseudoClips
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
-from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.checkpoint import fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device
+from vision_mem.models.segmenters.sam2.load import build_network, read_config
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.runs.signals import StopSignals
 

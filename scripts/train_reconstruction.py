@@ -46,7 +46,8 @@ from reconstruction_variants import ALL, AllRows, varied_config
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, read_checkpoint
+from vision_mem.models.checkpoint import read_checkpoint
+from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import Mem4DConfig, config_to_text, named_config
 from vision_mem.models.mem4d.load import SETTINGS
 from vision_mem.models.mem4d.network import Mem4DNetwork

@@ -40,7 +40,7 @@ from reconstruction_variants import SHARED, VARIANTS, budget
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import named_config
 from vision_mem.models.mem4d.network import Mem4DNetwork
 

@@ -13,7 +13,7 @@ from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 
 from vision_mem.formats.rgbd_folders import write_tum
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.geometry.camera import RgbdFrame
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models import checkpoint, load_segmenter
-from vision_mem.models.checkpoint import fill_random, fingerprint, guess_config
+from vision_mem.models import load_segmenter
+from vision_mem.models.checkpoint import fill_random, fingerprint
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.segmenters.sam2 import load as sam2_load
+from vision_mem.models.segmenters.sam2.load import build_network, guess_config, read_config
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -169,7 +170,7 @@ def test_our_engine_runs_it_by_name():
 
 
 def test_without_shipped_weights_one_line_says_how_to_get_some(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoint, "NANO_FILE", tmp_path / "nano.safetensors")
+    monkeypatch.setattr(sam2_load, "NANO_FILE", tmp_path / "nano.safetensors")
     with pytest.raises(ModelError, match=r"no weights.*train_nano\.py.*--model") as caught:
         load_segmenter("nano", device="cpu")
     assert "\n" not in str(caught.value)
@@ -184,7 +185,7 @@ def test_exported_weights_come_back(network, scripts, monkeypatch, tmp_path):
     for name, value in network.state_dict().items():
         torch.testing.assert_close(loaded.network.state_dict()[name], value.half().float())
     assert guess_config(network.state_dict(), path) == "nano"
-    monkeypatch.setattr(checkpoint, "NANO_FILE", path)  # as if it came with the package
+    monkeypatch.setattr(sam2_load, "NANO_FILE", path)  # as if it came with the package
     assert load_segmenter("nano", device="cpu").traits.model_id.startswith("nano#")
 
 
