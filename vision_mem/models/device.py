@@ -1,13 +1,17 @@
-"""Where networks compute: the device, the precision that suits it, and the threads of a CPU."""
+"""Where networks compute: the device, the precision that suits it, and the threads of a CPU.
+
+Commands import this before they know whether they will need torch, which takes seconds.
+"""
 
 from __future__ import annotations
 
 import os
-
-import cv2
-import torch
+from typing import TYPE_CHECKING
 
 from vision_mem.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose_device(device: str) -> torch.device:
@@ -16,6 +20,8 @@ def choose_device(device: str) -> torch.device:
     Raises:
         InputError: for a name torch does not know or a device this machine lacks.
     """
+    import torch
+
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -40,6 +46,8 @@ def choose_precision(precision: str, device: torch.device) -> str:
     Raises:
         InputError: for unknown names.
     """
+    import torch
+
     if precision == "auto":
         if device.type != "cuda":
             return "fp32"
@@ -62,6 +70,9 @@ def use_threads(count: int | None = None) -> int:
     Returns:
         The number set.
     """
+    import cv2
+    import torch
+
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = max(1, (allowed or 1) - 1) if count is None else count
     torch.set_num_threads(count)
