@@ -60,7 +60,7 @@ def test_masks_are_believed(form: str, room: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--save", "trajektory"], "did you mean trajectory?"),
+        (["--save", "trajektory"], "did you mean 'trajectory'?"),
         (["--layout", "tmu"], "expected one of tum"),
         (["--preset", "dens"], "did you mean"),
         (["--set", "structure.voxle=1"], "voxel"),

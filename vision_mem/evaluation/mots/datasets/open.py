@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.mots.datasets.kitti import open_kitti
 from vision_mem.evaluation.mots.datasets.motchallenge import open_motchallenge
@@ -63,8 +63,7 @@ def open_mot_benchmark(
     """
     reader = _READERS.get(key)
     if reader is None:
-        near = difflib.get_close_matches(key, MOT_BENCHMARKS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = nearest(key, list(MOT_BENCHMARKS))
         raise InputError(f"no benchmark {key!r}; expected one of {', '.join(MOT_BENCHMARKS)}{hint}")
     try:
         return reader(key, Path(root).expanduser(), split=split, need_frames=need_frames)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.sot.datasets.davis import open_davis2016, open_davis2017
 from vision_mem.evaluation.sot.datasets.folder import open_folder
@@ -68,8 +68,7 @@ def open_benchmark(key: str, root: Path, *, need_frames: bool = True) -> Benchma
     """
     reader = _READERS.get(key)
     if reader is None:
-        near = difflib.get_close_matches(key, BENCHMARKS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = nearest(key, list(BENCHMARKS))
         raise InputError(f"no benchmark {key!r}; expected one of {', '.join(BENCHMARKS)}{hint}")
     try:
         return reader(Path(root).expanduser(), need_frames=need_frames)
