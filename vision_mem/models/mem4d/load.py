@@ -56,8 +56,8 @@ def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
     """A network, ready for sessions.
 
     Args:
-        source: a ``.safetensors`` file of ``scripts/train_reconstruction.py``, or ``random:NAME``
-            with a size of ``mem4d_config.SIZES``: random weights, to try things out.
+        source: a ``.safetensors`` file of ``scripts/train/train_reconstruction.py``, or
+            ``random:NAME`` with a size of ``mem4d.config.SIZES``: random weights, for trials.
         device: see ``choose_device``.
 
     Raises:
@@ -100,7 +100,7 @@ def _settings_of(path: Path) -> str:
     if text is None:
         raise ModelError(
             f"{path} does not say what it is; expected a .safetensors file written by "
-            "scripts/train_reconstruction.py (checkpoints of CUT3R and DUSt3R: from_checkpoint)"
+            "scripts/train/train_reconstruction.py (for CUT3R's and DUSt3R's: from_checkpoint)"
         )
     return text
 
@@ -218,8 +218,8 @@ def load_network(model: str, *, gate: str | None = None, device: str = "auto") -
     """Load a network by whatever a user names.
 
     Args:
-        model: weights of ``scripts/train_reconstruction.py``, ``random:NAME`` for a size of ours
-            with random weights, or a checkpoint of DUSt3R or CUT3R.
+        model: weights of ``scripts/train/train_reconstruction.py``, ``random:NAME`` for a size of
+            ours with random weights, or a checkpoint of DUSt3R or CUT3R.
         gate: of slots, as ``from_checkpoint``; for the last kind only.
         device: ``auto``, or a torch device.
 

@@ -131,7 +131,7 @@ def _find(model: str) -> tuple[Path, str | None, str]:
         if not NANO_FILE.is_file():
             raise ModelError(
                 "model 'nano' has no weights in this package yet; train it with "
-                "scripts/train_nano.py of the repository (docs/nano.md) and give the file it "
+                "scripts/train/train_nano.py of the repository (docs/nano.md) and give the file it "
                 "exports: --model /path/to/nano.safetensors"
             )
         return NANO_FILE, "nano", model
