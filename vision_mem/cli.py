@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import typer
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
 
 log = logging.getLogger("vision_mem")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.evaluation.engine.folder import EvaluationFolder, holds_results_of
 from vision_mem.evaluation.engine.progress import EvaluationProgress
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job, MakeSession, Message, Ready

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.evaluation.vln.metrics import (

@@ -212,7 +212,7 @@ def test_folders_that_are_none(key, tmp_path):
 
 
 def test_unknown_keys_get_a_hint(tmp_path):
-    with pytest.raises(InputError, match=r"no benchmark 'kitti_mots'.*; did you mean kitti-mots"):
+    with pytest.raises(InputError, match=r"no benchmark 'kitti_mots'.*; did you mean 'kitti-mots"):
         open_mot_benchmark("kitti_mots", tmp_path)
 
 

@@ -1,7 +1,7 @@
 """Time our scorer of masks beside TrackEval on the same generated files, in one run.
 
     pip install trackeval==1.3.0
-    python scripts/bench/mot_scoring.py
+    python scripts/bench/mot_scores.py
 
 TrackEval may lie elsewhere: ``--path .../site-packages``. Both read the text files, compute all
 overlaps, and HOTA, CLEAR and identity measures of two classes. Prints one JSON object.
