@@ -131,7 +131,7 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         }
         return function(**given, **made)
 
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in taken} | {"return": int}
     return command
@@ -146,7 +146,7 @@ def _under(name: str, annotation: Any, heading: str | None) -> Any:
     for note in said:
         if heading and hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
-    return Annotated[(kind, *said)]  # type: ignore[return-value]
+    return Annotated[(kind, *said)]
 
 
 def _shown(name: str, option: Option) -> Any:

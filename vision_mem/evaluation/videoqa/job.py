@@ -268,7 +268,7 @@ class AskedJob:
         return frame_protocol.read_frames(path, wanted)
 
     def _lacking(self, more: str) -> InputError:
-        layout = set_of(self.key).layout
+        layout = set_of(self.key).dataset.layout
         return InputError(
             f"{self.root} has not the video {self.video.video}{more}; expected {layout}"
         )
