@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from inspect import Parameter, Signature
 from pathlib import Path
@@ -25,7 +25,6 @@ from .options import OUTPUT, AsJson, GroupedCommand, Overwrite, Quiet, Resume, g
 
 _ORDER = (None, INPUT, MODEL, OUTPUT, PLACE, ADVANCED)
 _MOST_NAMED = 4
-_OLD_WORDS = {"--limit": "--max-sequences"}
 
 
 class BenchmarkCommand(GroupedCommand):
@@ -63,27 +62,12 @@ class BenchmarkCommand(GroupedCommand):
 
 
 class BenchmarkGroup(TyperGroup):
-    """All sets, as commands that are made when they are asked for.
+    """All sets, as commands that are made when they are asked for; see ``benchmark_app``."""
 
-    Args:
-        about: what is done with a set.
-        kind_of: the options of a family for a set, a dataclass; None where there are none.
-        run: does it: gets the set's word, and the parameters ``groups`` and ``options``.
-        groups: of options that all families share.
-    """
-
-    def __init__(
-        self,
-        about: str,
-        kind_of: Callable[[Family, str], type[Any] | None],
-        run: Callable[..., int],
-        **groups: type[Any],
-    ) -> None:
-        super().__init__(
-            help=about, rich_markup_mode=None, no_args_is_help=True, options_metavar="",
-            subcommand_metavar="DATASET [OPTIONS]",
-        )  # fmt: skip
-        self._about, self._kind_of, self._run, self._groups = about, kind_of, run, groups
+    about: str
+    kind_of: Callable[[Family, str], type[Any] | None]
+    run: Callable[..., int]
+    groups: Mapping[str, type[Any]]
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All sets."""
@@ -96,15 +80,15 @@ class BenchmarkGroup(TyperGroup):
             InputError: when there is none.
         """
         family = family_of(cmd_name)
-        kind = self._kind_of(family, cmd_name)
+        kind = self.kind_of(family, cmd_name)
         if kind is None:
             known = ", ".join(self.list_commands(ctx))
             raise InputError(f"{cmd_name} scores no files but its own runs; there are {known}")
 
         def command(**given: Any) -> int:
-            return self._run(cmd_name, **given)
+            return self.run(cmd_name, **given)
 
-        kinds = {"options": kind, **self._groups}
+        kinds = {"options": kind, **self.groups}
         command.__annotations__ = {**kinds, "return": int}
         command.__signature__ = Signature(  # type: ignore[attr-defined]
             [Parameter(name, Parameter.KEYWORD_ONLY) for name in kinds]
@@ -112,23 +96,18 @@ class BenchmarkGroup(TyperGroup):
         made = typer.Typer(add_completion=False, rich_markup_mode=None)
         row = family.datasets.get(cmd_name)
         layout = f"\n\nFolder of {row.title}: {row.layout}." if row and row.layout else ""
-        made.command(cmd_name, cls=BenchmarkCommand, help=self._about + layout)(grouped(command))
+        made.command(cmd_name, cls=BenchmarkCommand, help=self.about + layout)(grouped(command))
         found = typer.main.get_command(made)
         assert isinstance(found, BenchmarkCommand)
-        found.kind_of = self._kind_of
+        found.kind_of = self.kind_of
         return found
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the set's word first, wherever it stands."""
-        for old, new in _OLD_WORDS.items():
-            if old in args:
-                print(f"note: {old} is now {new} and goes away in 0.3", file=sys.stderr)
-        words = [_OLD_WORDS.get(word, word) for word in args]
-        known = [w for w in words if any(each.knows(w) for each in families().values())]
-        if words[0].startswith("-") and known:
-            words.remove(known[0])
-            words.insert(0, known[0])
-        return list(super().parse_args(ctx, words))
+        known = [i for i, w in enumerate(args) if any(f.knows(w) for f in families().values())]
+        if known and args[0].startswith("-"):  # a folder may be called as a set is, before it
+            args = [args[known[-1]], *args[: known[-1]], *args[known[-1] + 1 :]]
+        return list(super().parse_args(ctx, args))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the sets by family, then the options that all of them have."""
@@ -145,10 +124,35 @@ class BenchmarkGroup(TyperGroup):
 
     def _sets(self) -> list[tuple[Family, list[str]]]:
         every = [
-            (family, [word for word in family.datasets if self._kind_of(family, word) is not None])
+            (family, [word for word in family.datasets if self.kind_of(family, word) is not None])
             for family in families().values()
         ]
         return [(family, some) for family, some in every if some]
+
+
+def benchmark_app(
+    about: str,
+    kind_of: Callable[[Family, str], type[Any] | None],
+    run: Callable[..., int],
+    **groups: type[Any],
+) -> typer.Typer:
+    """The command of all sets.
+
+    Args:
+        about: what is done with a set.
+        kind_of: the options of a family for a set, a dataclass; None where there are none.
+        run: does it: gets the set's word, ``options``, and the parameters that ``groups`` names.
+        groups: of options that all families share.
+    """
+    held = {"about": about, "groups": groups}
+    held |= {"kind_of": staticmethod(kind_of), "run": staticmethod(run)}
+    app = typer.Typer(
+        cls=type("BenchmarkGroup", (BenchmarkGroup,), held), help=about, add_completion=False,
+        no_args_is_help=True, rich_markup_mode=None, options_metavar="",
+        subcommand_metavar="DATASET [OPTIONS]",
+    )  # fmt: skip
+    app.callback()(lambda: None)
+    return app
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,7 @@ def evaluate(dataset: str, options: SetOptions, output: EvalOutput) -> int:
     )
 
 
-app = BenchmarkGroup(
+app = benchmark_app(
     "Run a tracker on a benchmark and score it.\n\nResults go to --out in the set's own format. "
     "The same command goes on where it was cut off. A set of one's own is named by the "
     "module:function that opens it.",

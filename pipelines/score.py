@@ -20,7 +20,7 @@ from vision_mem.evaluation.options import ScoreOptions
 from vision_mem.evaluation.registry import family_of
 from vision_mem.runs.tally import count
 
-from .evaluate import BenchmarkGroup
+from .evaluate import benchmark_app
 from .options import INPUT, OUTPUT, AsJson
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def score(dataset: str, options: ScoreOptions, trackers: Trackers, output: Score
     return 0
 
 
-app = BenchmarkGroup(
+app = benchmark_app(
     "Score result files of any tracker or model, by the rules of the benchmark's official scorer."
     "\n\nGive --results once for each tracker. Files are found by the names of the sequences, "
     "wherever they lie below. What the numbers mean is said in docs/scoring.md.",

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.formats.prompts import PromptPlan
 from vision_mem.results import Shown
 from vision_mem.runs.folder import RunFolder
 from vision_mem.runs.progress import Progress, megabytes
@@ -23,9 +22,12 @@ from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count, machine
 from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import StopRun
+from vision_mem.sources.open import open_source
+from vision_mem.sources.selection import is_url
 from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
 
 if TYPE_CHECKING:
+    from vision_mem.formats.prompts import PromptPlan
     from vision_mem.models.detectors import Detector
     from vision_mem.mots import MotsResult, MotsSession, MotsUsage
     from vision_mem.tracking import TrackingSession
@@ -167,29 +169,74 @@ def nothing_left(folder: RunFolder, frames: int) -> int:
     return 0
 
 
-def check_frames(
-    plan: PromptPlan, info: SourceInfo, first: int, stride: int, *, resumed: bool = False
-) -> None:
-    """Refuse prompts on frames that will not be shown, as far as that is known beforehand.
+@dataclass(frozen=True)
+class RemainingFrames:
+    """The frames of a source that a run has still to see, as its options and its past say.
 
-    Args:
-        plan: the prompts.
-        info: of the source.
-        first: number of the first frame to come.
-        stride: every how many frames.
-        resumed: earlier prompts were given by the run that is continued.
-
-    Raises:
-        InputError: for a prompt on a frame before the first, after the last, or left out.
+    Attributes:
+        source: as typed.
+        start, end, stride, max_frames: as ``open_source``, for the whole run.
+        strict, drop, decoder: as ``open_source``.
+        resume: whether an earlier run is continued.
+        done: frames it has seen.
+        last_index: number of the last of them.
     """
-    last = None if info.frame_count is None else first + (info.frame_count - 1) * stride
-    for frame in plan.frames:
-        if frame < first and not resumed:
-            raise InputError(f"a prompt is for frame {frame}, but the first frame is {first}")
-        if last is not None and frame > last:
-            raise InputError(f"a prompt is for frame {frame}, but the last frame is {last}")
-        if not info.live and frame > first and (frame - first) % stride:
-            raise InputError(f"a prompt is for frame {frame}, which --stride {stride} leaves out")
+
+    source: str
+    start: int = 0
+    end: int | None = None
+    stride: int = 1
+    max_frames: int | None = None
+    strict: bool = False
+    drop: str = "latest"
+    decoder: str = "auto"
+    resume: bool = False
+    done: int = 0
+    last_index: int = -1
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame to come."""
+        return self.last_index + self.stride if self.done else self.start
+
+    @property
+    def live(self) -> bool:
+        """Whether this is a camera or an address, from its spelling alone."""
+        return self.source.isdecimal() or is_url(self.source)
+
+    def open(
+        self, stack: ExitStack, folder: RunFolder, model_size: int | None = None
+    ) -> FrameSource | None:
+        """Open the source at the first frame to come.
+
+        Args:
+            stack: closes it.
+            folder: of the run.
+            model_size: side to which decord brings frames, when it is asked to.
+
+        Returns:
+            The source; None when nothing is left.
+
+        Raises:
+            VisionMemError: as ``open_source``.
+        """
+        left = None if self.max_frames is None else self.max_frames - self.done
+        if (left is not None and left <= 0 < self.done) or (
+            self.end is not None and self.done and self.end <= self.first
+        ):
+            return None
+        try:
+            opened = open_source(
+                self.source, start=0 if self.live and self.resume else self.first, end=self.end,
+                stride=self.stride, max_frames=left, strict=self.strict, drop=self.drop,
+                decoder=self.decoder, resize=None if model_size is None else ("decord", model_size),
+            )  # fmt: skip
+        except InputError:
+            if not self.resume or folder.recorded("status") != "finished":
+                raise
+            return None
+        stack.callback(opened.close)
+        return ShiftedSource(opened, self.first) if self.resume and opened.info.live else opened
 
 
 class ShiftedSource:

@@ -17,6 +17,8 @@ QUERIES = ("question", "prompt")
 MATCHES = ("video", "words")
 POSITIONS = ("absolute", "rebase", "compact")
 CLOCKS = ("time", "index")
+SCOPES = ("auto", "recent", "all")
+"""What of a memory an answer may read."""
 TEXT_RULES = ("reference", "transformers")
 QUESTIONS = (
     "Which things can be seen here?",

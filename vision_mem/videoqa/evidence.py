@@ -127,12 +127,13 @@ class AnswerLog:
     Args:
         folder: where to write.
         watcher: has the pictures.
+        append: go on after the answers that are there.
     """
 
-    def __init__(self, folder: Path, watcher: ThumbnailSession) -> None:
+    def __init__(self, folder: Path, watcher: ThumbnailSession, *, append: bool = True) -> None:
         self._watcher = watcher
         self._folder = folder
-        self._file = LineFile(folder / "answers.jsonl", append=True)
+        self._file = LineFile(folder / "answers.jsonl", append=append)
         self._number = len(self._file.keep(lambda number, line: bool(json.loads(line))))
 
     def add(self, question: str, answer: Answer, spans: Sequence[Span]) -> Mapping[str, Any]:

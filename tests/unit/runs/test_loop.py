@@ -17,6 +17,7 @@ from vision_mem.runs import loop
 from vision_mem.runs.progress import Progress, some
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import Tally
+from vision_mem.tracking.prompts import check_plan
 from vision_mem.types import Event, Frame, MemoryUsage, ObjectResult, SourceInfo, TrackingResult
 
 INFO = SourceInfo("clip", 8, 6, 25.0, 10)
@@ -104,17 +105,17 @@ def test_a_live_source_counts_on_when_resumed() -> None:
 def test_prompts_on_frames_nobody_will_see(
     frame: int, first: int, stride: int, resumed: bool, says: str | None
 ) -> None:
-    plan = plan_prompts(boxes=[f"1,2,3,4@{frame}"])
+    plan = plan_prompts(boxes=[f"1,2,3,3@{frame}"])
     if says is None:
-        loop.check_frames(plan, INFO, first, stride, resumed=resumed)
+        check_plan(plan, INFO, first, stride, resumed=resumed)
     else:
         with pytest.raises(InputError, match=says):
-            loop.check_frames(plan, INFO, first, stride, resumed=resumed)
+            check_plan(plan, INFO, first, stride, resumed=resumed)
 
 
 def test_live_sources_take_late_prompts_on_the_next_frame() -> None:
     live = SourceInfo("camera-0", 8, 6, 25.0, None, live=True)
-    loop.check_frames(plan_prompts(boxes=["1,2,3,4@5"]), live, 0, 2)
+    check_plan(plan_prompts(boxes=["1,2,3,4@5"]), live, 0, 2)
 
 
 def test_counts_and_words() -> None:
