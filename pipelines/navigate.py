@@ -17,7 +17,7 @@ from vision_mem.errors import InputError
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.tally import count
 
-from . import navigate_streets, streets
+from . import evaluate, navigate_streets
 from .options import (
     ADVANCED,
     INPUT,
@@ -702,6 +702,6 @@ def _ago(seconds: float) -> str:
 for _name, _command in (
     ("build", build), ("demo", demo), ("where", where), ("route", route), ("recall", recall),
     ("forget", forget), ("show", show), ("export", export), ("follow", navigate_streets.follow),
-    ("eval", streets.evaluate_cities),
+    ("eval", evaluate.evaluate_cities),
 ):  # fmt: skip
     app.command(_name, cls=GroupedCommand)(grouped(_command))

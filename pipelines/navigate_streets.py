@@ -92,7 +92,7 @@ def follow(
     seed: Annotated[int, typer.Option(help="Of choices where nothing tells the way.")] = 0,
 ) -> int:
     """Follow one street instruction by rules; one JSON line for each step, then the score."""
-    from vision_mem.evaluation.vln.metrics import Family
+    from vision_mem.evaluation.vln.metrics import MeasureFamily
     from vision_mem.vln.action_spaces import make_navigator
     from vision_mem.vln.environment import StreetTask, run_episode
     from vision_mem.vln.exploration import open_sights
@@ -143,7 +143,7 @@ def follow(
         "ended_at": streets.ids[episode.trajectory[-1]],
     }  # fmt: skip
     if text is None:
-        family = Family("outdoor")
+        family = MeasureFamily("outdoor")
         score = family.score(streets, episode.trajectory, path)
         end |= {"family": family.title, "scores": dict(score.values)}
     print(json.dumps(end, default=float))

@@ -21,6 +21,7 @@ from typer.core import TyperCommand
 
 from vision_mem.config import preset_names
 from vision_mem.errors import InputError
+from vision_mem.evaluation.options import Option
 from vision_mem.runs.folder import RunFolder, choose_folder, default_folder
 from vision_mem.runs.loop import RemainingFrames
 
@@ -180,7 +181,8 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     """Make a command of a function whose parameters may be groups of options.
 
     A group is a frozen dataclass with ``heading``, a ``ClassVar[str]``, and fields annotated as
-    Typer's parameters are; all have defaults. Two groups of one command share no field name.
+    Typer's parameters are, or with ``Option``, which has a heading itself; all have defaults.
+    Two groups of one command share no field name.
 
     Args:
         function: the command; parameters that are no dataclass stay what they are.
@@ -198,12 +200,13 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
             continue
         groups[name] = kind
         inner = get_type_hints(kind, include_extras=True)
+        heading = getattr(kind, "heading", None)
         for field in fields(kind):
             default = field.default if field.default is not MISSING else None
             taken.append(
                 inspect.Parameter(
                     field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                    annotation=_under(inner[field.name], kind.heading),  # type: ignore[attr-defined]
+                    annotation=_under(field.name, inner[field.name], heading),
                 )
             )  # fmt: skip
 
@@ -215,22 +218,29 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         }
         return function(**given, **made)
 
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in taken} | {"return": int}
     return command
 
 
-def _under(annotation: Any, heading: str) -> Any:
+def _under(name: str, annotation: Any, heading: str | None) -> Any:
     """The annotation with its option under a heading; a copy, since options are shared."""
     if get_origin(annotation) is not Annotated:
         return Annotated[annotation, typer.Option(rich_help_panel=heading)]
     kind, *notes = get_args(annotation)
-    said = [copy.copy(note) for note in notes]
+    said = [_shown(name, note) if isinstance(note, Option) else copy.copy(note) for note in notes]
     for note in said:
-        if hasattr(note, "rich_help_panel"):
+        if heading and hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
-    return Annotated[(kind, *said)]  # type: ignore[return-value]
+    return Annotated[(kind, *said)]
+
+
+def _shown(name: str, option: Option) -> Any:
+    """An option of the package, which knows no Typer, for Typer."""
+    return typer.Option(
+        option.word(name), help=option.help, min=option.least, rich_help_panel=option.heading
+    )
 
 
 def flat(*groups: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vision_mem._version import __version__ as __version__
 
 _HOME = {
     "Detections": "vision_mem.types",
@@ -36,7 +36,7 @@ _HOME = {
     "NavigationConfig": "vision_mem.navigation",
     "NavigationSession": "vision_mem.navigation",
     "load_config": "vision_mem.config",
-    "load_segmenter": "vision_mem.models",
+    "load_segmenter": "vision_mem.models.segmenters.load",
     "load_video_model": "vision_mem.models.vlm.load",
     "make_sinks": "vision_mem.sinks.registry",
     "open_detector": "vision_mem.models.detectors",
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from vision_mem.errors import SinkError as SinkError
     from vision_mem.errors import SourceError as SourceError
     from vision_mem.errors import VisionMemError as VisionMemError
-    from vision_mem.models import load_segmenter as load_segmenter
     from vision_mem.models.detectors import open_detector as open_detector
+    from vision_mem.models.segmenters.load import load_segmenter as load_segmenter
     from vision_mem.models.vlm.load import load_video_model as load_video_model
     from vision_mem.mots import MotsConfig as MotsConfig
     from vision_mem.mots import MotsSession as MotsSession

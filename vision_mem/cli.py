@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import typer
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
 
 log = logging.getLogger("vision_mem")
@@ -69,6 +69,7 @@ COMMANDS = {
 }
 
 OLD_WORDS: dict[str, dict[str, str]] = {
+    "eval": {"--limit": "--max-sequences"},
     "navigate build": {"--find-poses": "--track-poses"},
     "navigate demo": {"--frames": "--max-frames"},
     "navigate follow": {"--limit": "--max-steps"},

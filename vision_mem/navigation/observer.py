@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse, is_rigid, transform
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
 from vision_mem.navigation.gravity import find_up, levelled, turned
@@ -21,7 +22,6 @@ from vision_mem.navigation.records import Observation, Sighting
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.sources.posed import PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Detections, Frame
 
 if TYPE_CHECKING:

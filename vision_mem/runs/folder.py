@@ -171,8 +171,8 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._take()
-            if self._replace:
+            taken = self._take()
+            if self._replace and taken:
                 self._clear()
             probe = self.path / ".writable"
             probe.touch()
@@ -181,23 +181,26 @@ class RunFolder:
             raise SinkError(
                 f"{self.path} cannot be written to ({error.strerror}); give another --out"
             ) from error
+        if not taken:
+            raise SinkError(
+                f"another run is writing to {self.path}; wait for it, or give another --out"
+            )
 
-    def _take(self) -> None:
-        """Keep other runs out until this object or its process is gone, however it ends."""
+    def _take(self) -> bool:
+        """Keep other runs out until this object or its process is gone; False when one is there."""
         try:
             import fcntl
         except ImportError:  # Windows
-            return
+            return True
         if self._lock is None:
             self._lock = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SinkError(
-                f"another run is writing to {self.path}; wait for it, or give another --out"
-            ) from None
+            return False
         except OSError:  # some network disks know no locks
-            return
+            pass
+        return True
 
     def __del__(self) -> None:
         if getattr(self, "_lock", None) is not None:

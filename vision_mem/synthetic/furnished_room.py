@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from vision_mem.formats.rgbd_folders import write_seven_scenes
 from vision_mem.formats.text import LineFile, make_folder
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import make_pose
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Detections
 
 

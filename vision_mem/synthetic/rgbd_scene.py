@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.formats.rgbd_folders import write_tum
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import inverse, transform
 from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sinks.scene_table import SceneTally
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.synthetic.rgbd_bodies import (
     SPHERE,
     STILL_SPEED,

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.file_tree import tracker_name
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
-    DEPTH,
-    POSE,
     SceneSequence,
     SceneSet,
     SceneView,
@@ -28,12 +27,7 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.formats.ply import read_arrays, read_points
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import make_pose, rotation_of
-from vision_mem.geometry.trajectory_errors import (
-    MOST_APART_S,
-    PathErrors,
-    associate,
-    path_errors,
-)
+from vision_mem.geometry.trajectory_errors import MOST_APART_S, PathErrors, associate, path_errors
 from vision_mem.sources.images import read_image
 
 MAP = "map.ply"

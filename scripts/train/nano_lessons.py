@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from nano_drawing import log_uniform
 from nano_pictures import Image
+from nano_render import log_uniform
 from numpy.typing import NDArray
 from torch import Tensor
 

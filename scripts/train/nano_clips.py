@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from nano_drawing import Actor, Look, Matrix, draw, film, log_uniform
 from nano_pictures import Image, Pictures, filled, random_picture
+from nano_render import Actor, Look, Matrix, draw, film, log_uniform
 from numpy.typing import NDArray
 
 SMALLEST = 30

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from nano_clips import Clip, render_clip
-from nano_drawing import log_uniform
 from nano_pictures import Image, Pictures
+from nano_render import log_uniform
 from numpy.typing import NDArray
 from torch import Tensor
 

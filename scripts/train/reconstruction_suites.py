@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from reconstruction_clips import SEEDS, Clips, Kind, kept_clips, make_clips
-from reconstruction_learning import run_clip
+from reconstruction_lessons import run_clip
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.trajectory_errors import path_errors

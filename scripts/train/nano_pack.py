@@ -1,7 +1,7 @@
 """Gathered pictures as one small file, to train on a machine that has neither them nor a network.
 
-python scripts/nano_pack.py OUT/pictures-... FILE.zip
-python scripts/train_nano.py --pictures FILE.zip --out ...
+python scripts/train/nano_pack.py OUT/pictures-... FILE.zip
+python scripts/train/train_nano.py --pictures FILE.zip --out ...
 """
 
 from __future__ import annotations

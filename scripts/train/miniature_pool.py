@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from miniature_questions import SECONDS, Watch, stream_of
-from miniature_seeing import Eyes
+from miniature_vision import Eyes
 from numpy.typing import NDArray
 from torch import Tensor
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_run import Table
-from miniature_learning import Pupil
 from miniature_pictures import Scene, make_scene
+from miniature_pool import Pool, Reader, memory_config
+from miniature_pupil import Pupil
 from miniature_questions import (
     CHECK_SEEDS,
     GROUP_OF,
@@ -21,7 +21,7 @@ from miniature_questions import (
     choices_at,
     stream_of,
 )
-from miniature_watching import Pool, Reader, memory_config
+from training_loop import Table
 
 from vision_mem.evaluation.videoqa.datasets.ovobench import GROUPS
 from vision_mem.models.vlm.option_scores import ByLikelihood

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Fetches pictures for scripts/train_nano.py into a folder that git ignores; nothing is committed.
+# Fetches pictures for scripts/train/train_nano.py into a folder that git ignores; nothing is committed.
 # Needs npm and, for the Debian packages, apt-get (or: leave them out).
 #
-#   scripts/fetch_training_pictures.sh [FOLDER]      # default runs/nano-pictures
+#   scripts/train/fetch_pictures.sh [FOLDER]      # default runs/nano-pictures
 #
 # FOLDER/cutouts: Fluent Emoji (npm @lobehub/fluent-emoji-3d; MIT) and Open Clip Art (Debian
 # openclipart-png; public domain). FOLDER/backgrounds: desktop photographs of Debian's packages;
 # their licences allow use and differ from picture to picture, see usr/share/doc of each.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 target="$(mkdir -p "${1:-runs/nano-pictures}" && cd "${1:-runs/nano-pictures}" && pwd)"
 fail() { echo "error: $*" >&2; exit 1; }
 work="$(mktemp -d)"

@@ -1,7 +1,7 @@
 """Time our scorer of masks beside TrackEval on the same generated files, in one run.
 
     pip install trackeval==1.3.0
-    python scripts/bench/mot_scoring.py
+    python scripts/bench/mot_scores.py
 
 TrackEval may lie elsewhere: ``--path .../site-packages``. Both read the text files, compute all
 overlaps, and HOTA, CLEAR and identity measures of two classes. Prints one JSON object.
@@ -75,7 +75,9 @@ def write(root, sequences, frames, objects, seed=0):
 
 def ours(root):
     """HOTA of cars."""
-    from vision_mem.evaluation.mots import open_mot_benchmark, read_mot_results, score_tracks
+    from vision_mem.evaluation.mots.datasets import open_mot_benchmark
+    from vision_mem.evaluation.mots.results import read_mot_results
+    from vision_mem.evaluation.mots.scores import score_tracks
 
     benchmark = open_mot_benchmark("kitti-mots", root / "gt", need_frames=False)
     with read_mot_results(root / "trackers" / "ours", benchmark) as results:

@@ -1,9 +1,9 @@
 """Train ``nano``: a network of SAM 2.1's shape, small enough to come with the package.
 
-    python scripts/train_nano.py --out runs/nano                             # packaged pictures
-    python scripts/train_nano.py --out runs/nano --minutes 90 --resume       # go on
-    python scripts/train_nano.py --out runs/nano --export nano.safetensors   # write the weights
-    python scripts/train_nano.py --out runs/nano --cutouts DIR --backgrounds DIR --videos DIR
+    python scripts/train/train_nano.py --out runs/nano                            # our own pictures
+    python scripts/train/train_nano.py --out runs/nano --minutes 90 --resume       # go on
+    python scripts/train/train_nano.py --out runs/nano --export nano.safetensors  # the weights
+    python scripts/train/train_nano.py --out runs/nano --cutouts DIR --backgrounds DIR --videos DIR
 
 First single frames, then clips of 4 with memory, at the end of 8. Step n sees the same clips in
 every run with the same seed and pictures, wherever it was interrupted; ctrl-C or SIGTERM saves
@@ -22,7 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_run import (
+from nano_checks import check, check_set, draw_curve
+from nano_clips import render_clip
+from nano_lessons import PROMPTS, Batch, clip_loss, collate, run_clip
+from nano_pack import add_picture_flags, pictures_from
+from nano_pictures import Pictures
+from nano_pseudo import PseudoClips
+from training_loop import (
     Average,
     Learner,
     Table,
@@ -35,17 +41,12 @@ from learning_run import (
     run,
     use_half,
 )
-from nano_checks import check, check_set, draw_curve
-from nano_clips import render_clip
-from nano_learning import PROMPTS, Batch, clip_loss, collate, run_clip
-from nano_pack import add_picture_flags, pictures_from
-from nano_pictures import Pictures
-from nano_pseudo import PseudoClips
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
-from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.checkpoint import fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device
+from vision_mem.models.segmenters.sam2.load import build_network, read_config
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.runs.signals import StopSignals
 

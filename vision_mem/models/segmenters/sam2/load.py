@@ -1,25 +1,36 @@
-"""Build SAM 2 networks from configurations, trusting none of them.
+"""SAM 2's networks: where their weights and configurations come from, and what is refused.
 
-The YAML files of ``sam2`` name Python classes (``_target_``). Handed to a general instantiator
-such a file can call anything that can be imported, also through a harmless looking prefix
-(``sam2.modeling.sam2_base.torch.save``). Here a name must be a network class that is defined in
-the very module it is named by, inside ``sam2.modeling``, or the trunk of our own ``nano``; nothing
-else is ever called, and the process-wide state of hydra is not used.
+A checkpoint or YAML file of a stranger is treated as hostile: only tensors are read from the one
+(``models.checkpoint``), and each failure is one line. The YAML files of ``sam2`` name Python
+classes (``_target_``). Handed to a general instantiator such a file can call anything that can be
+imported, also through a harmless looking prefix (``sam2.modeling.sam2_base.torch.save``). Here a
+name must be a network class that is defined in the very module it is named by, inside
+``sam2.modeling``, or the trunk of our own ``nano``; nothing else is ever called, and the
+process-wide state of hydra is not used.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vision_mem.errors import MissingExtra, ModelError
+from vision_mem.errors import InputError, MissingExtra, ModelError
+from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device, choose_precision
+from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
+from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
+
+log = logging.getLogger(__name__)
 
 _LARGEST_FILE = 1_000_000  # bytes; the published configurations have 4,000
 _NETWORK = "sam2.modeling.sam2_base.SAM2Base"
@@ -40,6 +51,143 @@ _STABILITY = {
     "dynamic_multimask_stability_delta": 0.05,
     "dynamic_multimask_stability_thresh": 0.98,
 }
+
+
+@dataclass(frozen=True)
+class Published:
+    """A checkpoint published by SAM 2's authors: its configuration, file name and web address."""
+
+    config: str
+    file: str
+    folder: str
+
+    @property
+    def url(self) -> str:
+        """Direct download address."""
+        return f"https://dl.fbaipublicfiles.com/segment_anything_2/{self.folder}/{self.file}"
+
+
+_SIZES = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
+_VERSIONS = (("sam2.1", "092824"), ("sam2", "072824"))
+PUBLISHED = {
+    f"{version}-hiera-{size}": Published(
+        f"{version}_hiera_{letter}", f"{version}_hiera_{size.replace('-', '_')}.pt", folder
+    )
+    for version, folder in _VERSIONS
+    for size, letter in _SIZES.items()
+}
+"""Names (without ``facebook/``) of the checkpoints that can be fetched from Hugging Face."""
+
+NANO_FILE = Path(__file__).with_name("nano.safetensors")
+"""Weights of ``nano`` that come with the package, where they do (docs/nano.md)."""
+
+
+def load_sam2(
+    model: str,
+    *,
+    config: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    compile_encoder: bool = False,
+    resize: str = "pil_bicubic",
+    attention: str = "exact",
+) -> Sam2Segmenter:
+    """Load a SAM 2 segmenter; arguments and errors as ``vision_mem.models.load_segmenter``."""
+    place = choose_device(device)
+    half = choose_precision(precision, place)
+    if model.startswith("random:"):
+        name, _, side = model.removeprefix("random:").partition("@")
+        if side and not side.isdigit():
+            raise InputError(f"model {model!r}: {side!r} is not an image side in pixels")
+        network = build_network(read_config(config or name), int(side) if side else None)
+        fill_random(network)
+        label = model
+    else:
+        path, guess, label = _find(model)
+        state = read_checkpoint(path)
+        chosen = config or guess or guess_config(state, path)
+        network = build_network(read_config(chosen))
+        fit_weights(network, state, f"{path}", str(chosen))
+    segmenter = Sam2Segmenter(
+        network,
+        model_id=f"{label}#{fingerprint(network)}",
+        device=place,
+        precision=half,
+        resize=resize,
+        compile_encoder=compile_encoder,
+        attention=attention,
+    )
+    log.info("loaded %s on %s in %s", segmenter.traits.model_id, place, half)
+    return segmenter
+
+
+def _find(model: str) -> tuple[Path, str | None, str]:
+    """Path of the weights, configuration if the name says it, and a short name."""
+    short = model.removeprefix("facebook/")
+    if short in PUBLISHED:
+        published = PUBLISHED[short]
+        return _fetch(short, published), published.config, short
+    if model == "nano":
+        if not NANO_FILE.is_file():
+            raise ModelError(
+                "model 'nano' has no weights in this package yet; train it with "
+                "scripts/train/train_nano.py of the repository (docs/nano.md) and give the file it "
+                "exports: --model /path/to/nano.safetensors"
+            )
+        return NANO_FILE, "nano", model
+    path = Path(model).expanduser()
+    looks_like_path = path.suffix in (".pt", ".pth", ".safetensors") or "/" in model
+    if path.is_file() or looks_like_path:
+        return path, None, path.stem
+    names = ", ".join(["embedded", "nano", *PUBLISHED])
+    raise ModelError(
+        f"no model {model!r}; expected one of {names}, the path of a SAM 2 checkpoint, or "
+        "random:sam2.1_hiera_t@128"
+    )
+
+
+def _fetch(name: str, published: Published) -> Path:
+    repository = f"facebook/{name}"
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(repo_id=repository, filename=published.file))
+    except Exception as error:  # the hub raises dozens of unrelated kinds
+        log.debug("download failed", exc_info=True)
+        raise ModelError(
+            f"{published.file} is not on this machine and could not be fetched from Hugging Face "
+            f"({repository}; {type(error).__name__}); download {published.url} where there is "
+            f"network, copy it here and give its path: --model /path/to/{published.file}"
+        ) from error
+
+
+def guess_config(state: Mapping[str, torch.Tensor], path: Path) -> str:
+    """Tell the configuration from a file's name, or else from its tensors' shapes.
+
+    Raises:
+        ModelError: when neither fits a SAM 2 network or ``nano``.
+    """
+    stem = path.stem.lower()
+    for published in PUBLISHED.values():
+        if stem == Path(published.file).stem:
+            return published.config
+    if "image_encoder.trunk.stem.weight" in state:  # no published network begins so
+        return "nano"
+    embed = state.get("image_encoder.trunk.patch_embed.proj.weight")
+    block = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
+    blocks = {int(m.group(1)) for m in map(block.match, state) if m}
+    width = int(embed.shape[0]) if embed is not None and embed.ndim else 0
+    letter = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}.get(
+        (width, len(blocks))
+    )
+    if letter is None:
+        raise ModelError(
+            f"checkpoint {path} does not look like a published SAM 2 network (its first tensors: "
+            f"{', '.join(sorted(state)[:3])}); if it is one, name its configuration: --config "
+            f"{builtin_names()[0]} or a YAML file"
+        )
+    version = "sam2.1" if "obj_ptr_tpos_proj.weight" in state else "sam2"
+    return f"{version}_hiera_{letter}"
 
 
 def builtin_names() -> list[str]:
@@ -169,8 +317,6 @@ def _build(node: Any, where: str, depth: int) -> Any:
 def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
     module_name, _, class_name = str(target).rpartition(".")
     if target in (_OWN_TRUNK, _OWN_TRUNK_BEFORE):
-        from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
-
         return NanoTrunk
     if re.fullmatch(r"sam2\.modeling(\.[a-z_0-9]+)+", module_name):
         try:

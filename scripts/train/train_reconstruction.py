@@ -1,10 +1,10 @@
 """Train the learned reconstruction on generated clips.
 
-    python scripts/train_reconstruction.py --out runs/mem4d                          # nano-48
-    python scripts/train_reconstruction.py --out runs/mem4d --minutes 90 --resume    # go on
-    python scripts/train_reconstruction.py --out runs/mem4d --export mem4d.safetensors
-    python scripts/train_reconstruction.py --out runs/big --config nano-64 --batch 32
-    python scripts/train_reconstruction.py --out runs/rows --variant all   # for the ablation
+    python scripts/train/train_reconstruction.py --out runs/mem4d                          # nano-48
+    python scripts/train/train_reconstruction.py --out runs/mem4d --minutes 90 --resume    # go on
+    python scripts/train/train_reconstruction.py --out runs/mem4d --export mem4d.safetensors
+    python scripts/train/train_reconstruction.py --out runs/big --config nano-64 --batch 32
+    python scripts/train/train_reconstruction.py --out runs/rows --variant all   # for the ablation
 
 Stage A: short clips of scenes in which nothing moves. Then the gate: unless the position error on
 held-out clips is below half of that of a camera that never moves, training stops. Stage B: things
@@ -27,7 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_run import (
+from reconstruction_clips import SHARD, Shelf, varied
+from reconstruction_lessons import KINDS, Lesson, check, draw_lesson, lesson_loss, stage_at
+from reconstruction_variants import ALL, AllRows, varied_config
+from training_loop import (
     Average,
     Learner,
     Table,
@@ -40,13 +43,11 @@ from learning_run import (
     run,
     use_half,
 )
-from reconstruction_clips import SHARD, Shelf, varied
-from reconstruction_learning import KINDS, Lesson, check, draw_lesson, lesson_loss, stage_at
-from reconstruction_variants import ALL, AllRows, varied_config
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, read_checkpoint
+from vision_mem.models.checkpoint import read_checkpoint
+from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import Mem4DConfig, config_to_text, named_config
 from vision_mem.models.mem4d.load import SETTINGS
 from vision_mem.models.mem4d.network import Mem4DNetwork

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_run import Average
-from miniature_learning import Pupil, hear
 from miniature_pictures import Scene, make_scene
+from miniature_pool import Pool
+from miniature_pupil import Pupil, hear
 from miniature_questions import (
     CHECK_SEEDS,
     CROWDED,
@@ -22,8 +22,8 @@ from miniature_questions import (
     make_watch,
     stream_of,
 )
-from miniature_seeing import Readers, see
-from miniature_watching import Pool
+from miniature_vision import Readers, see
+from training_loop import Average
 
 from vision_mem.errors import InputError
 from vision_mem.models.vlm.miniature import miniature_network

@@ -1,8 +1,8 @@
 """Teach the miniature: a Qwen2.5-VL of 2 M parameters that answers questions about our streams.
 
-    python scripts/train_miniature.py --out runs/miniature                        # from the start
-    python scripts/train_miniature.py --out runs/miniature --minutes 90 --resume  # go on
-    python scripts/train_miniature.py --out runs/miniature --export FOLDER        # write the model
+    python scripts/train/train_miniature.py --out runs/miniature                   # from the start
+    python scripts/train/train_miniature.py --out runs/miniature --minutes 90 --resume  # go on
+    python scripts/train/train_miniature.py --out runs/miniature --export FOLDER   # write the model
 
 First the vision tower alone, told what each token shows; then the language model, on tokens of a
 pool of streams that the tower made once: short stretches with questions about now, then whole
@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from learning_run import (
+from miniature_checks import check, check_scenes, check_watches, draw_curve
+from miniature_course import Course, Lessons, Plan
+from miniature_vision import see
+from training_loop import (
     Learner,
     Table,
     add_plan_flags,
@@ -33,13 +36,10 @@ from learning_run import (
     run,
     words_of,
 )
-from miniature_checks import check, check_scenes, check_watches, draw_curve
-from miniature_course import Course, Lessons, Plan
-from miniature_seeing import see
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.device import choose_device
 from vision_mem.models.vlm.miniature import miniature_network, miniature_tokenizer
 from vision_mem.runs.signals import StopSignals
 

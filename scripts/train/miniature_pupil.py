@@ -18,9 +18,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from miniature_pictures import SEEN, overlap
+from miniature_pool import Pool, read_watch
 from miniature_questions import GROUP_OF, Watch, options_shown, subjects, text_of
-from miniature_seeing import Eyes, Readers
-from miniature_watching import Pool, read_watch
+from miniature_vision import Eyes, Readers
 from torch import Tensor
 
 from vision_mem.models.vlm.network import ChatPrompt

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from learning_run import Table
 from nano_clips import Clip, render_clip
 from nano_pictures import Pictures
+from training_loop import Table
 
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter

@@ -1,7 +1,7 @@
 """Train the embedded segmenter's mask decoder on generated clips.
 
-    python scripts/train_embedded.py --out runs/embedded --pictures runs/nano/pictures.zip
-    python scripts/train_embedded.py --out runs/embedded ... --resume --minutes 60
+    python scripts/train/train_embedded.py --out runs/embedded --pictures runs/nano/pictures.zip
+    python scripts/train/train_embedded.py --out runs/embedded ... --resume --minutes 60
 
 The trunk stays frozen. Pictures come as for ``train_nano.py``; those that
 ``vision_mem.synthetic.clip_scenes`` makes its clips of are left out, so that these can judge what
@@ -19,8 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embedded_learning import Follower, Windows, draw_windows, loss_of
-from learning_run import (
+from embedded_lessons import Follower, Windows, draw_windows, loss_of
+from nano_pack import add_picture_flags, pictures_from
+from nano_pictures import PACKAGED, Pictures
+from safetensors.torch import save_file
+from training_loop import (
     Average,
     Learner,
     Means,
@@ -34,13 +37,11 @@ from learning_run import (
     run,
     use_half,
 )
-from nano_pack import add_picture_flags, pictures_from
-from nano_pictures import PACKAGED, Pictures
-from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
