@@ -13,7 +13,7 @@ CASES = {
     "reconstruct . --preset dens": "did you mean 'dense'",
     "reconstruct . --set structure.voxle=1": "voxel",
     "reconstruct . --intrinsics 1,2": "expected 4 numbers",
-    "reconstruct . --save trajektory": "did you mean trajectory",
+    "reconstruct . --save trajektory": "did you mean 'trajectory'",
     "reconstruct . --gate one": "are for --model",
     "reconstruct . --snapshot-every=-1": "expected 0 or more",
     "reconstruct generated:x": "generated:SEED",
