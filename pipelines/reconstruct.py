@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.folder import SESSION, RunFolder, without_secret
+from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.sinks.scene import SCENE_SINKS, check_scene_names, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
-from vision_mem.sources.rgbd import LAYOUTS, RgbdSource, open_rgbd
+from vision_mem.sources.motion_masks import MovingMasks
+from vision_mem.sources.rgbd import LAYOUTS, open_rgbd
+from vision_mem.sources.rgbd_layouts import check_layout
 
-from .follow import follow, nothing_left
-from .mapanswers import parse_numbers
 from .options import (
+    ADVANCED,
+    INPUT,
+    MODEL,
+    OUTPUT,
     Changes,
     DepthScale,
     End,
@@ -33,8 +40,22 @@ from .options import (
     Start,
     Strict,
     Stride,
+    check_snapshots,
+    flat,
+    listed,
+    open_folder,
+    parse_numbers,
+    preset_option,
     take_options,
 )
+
+if TYPE_CHECKING:
+    from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
+    from vision_mem.reconstruction.export import SceneProducts
+    from vision_mem.reconstruction.learned import LearnedSession, SegmentedSession
+    from vision_mem.synthetic.rgbd_scene import RoomTruth
+
+_GENERATED, _SEED = "generated", 2_000_108
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,83 @@ class ReconstructOptions:
     strict: bool = False
 
 
+@dataclass(frozen=True)
+class ReconstructInput:
+    """How a recording is read."""
+
+    heading: ClassVar[str] = INPUT
+    layout: Annotated[
+        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
+    ] = None
+    track_poses: Annotated[
+        bool | None,
+        typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
+    ] = None
+    poses: Annotated[
+        str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+    ] = None
+    intrinsics: Intrinsics = None
+    depth_scale: DepthScale = None
+    dynamic_masks: Annotated[
+        str | None,
+        typer.Option(help="What moves: a folder of PNG, or masks.jsonl of track or mots."),
+    ] = None
+    start: Start = None
+    end: End = None
+    stride: Stride = None
+    max_frames: MaxFrames = None
+    strict: Strict = None
+
+
+@dataclass(frozen=True)
+class ReconstructOutput:
+    """What is written, and where."""
+
+    heading: ClassVar[str] = OUTPUT
+    out: ResultsFolder = None
+    save: Annotated[
+        str | None,
+        typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{ReconstructOptions.save}]."),
+    ] = None
+    save_memory: Annotated[
+        Path | None, typer.Option(help="Keep both memories in this file at the end.")
+    ] = None
+    snapshot_every: SnapshotEvery = 300
+    resume: Resume = False
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class ReconstructModel:
+    """The network that looks at pictures without depth."""
+
+    heading: ClassVar[str] = MODEL
+    model: Annotated[
+        str | None,
+        typer.Option(help="Depth and poses by a network: CUT3R's checkpoint, or trained weights."),
+    ] = None
+    gate: Annotated[
+        str | None,
+        typer.Option(help="With --model: how its memory follows: one, attention, static."),
+    ] = None
+    segment: Annotated[
+        int | None,
+        typer.Option(
+            help="With --model: frames of one memory, then a new one takes over; 0: never."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """Settings of both memories."""
+
+    heading: ClassVar[str] = ADVANCED
+    preset: Annotated[str | None, preset_option("reconstruction", "default")] = None
+    set: Changes = None
+
+
 def main(
     source: Annotated[
         str,
@@ -67,135 +165,41 @@ def main(
             "--model also a video or a folder of images."
         ),
     ],
-    model: Annotated[
-        str | None,
-        typer.Option(help="Depth and poses by a network: CUT3R's checkpoint, or trained weights."),
-    ] = None,
-    gate: Annotated[
-        str | None,
-        typer.Option(help="With --model: how its memory follows: one, attention, static."),
-    ] = None,
-    segment: Annotated[
-        int | None,
-        typer.Option(
-            help="With --model: frames of one memory, then a new one takes over; 0: never."
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="default, dense (small voxels), fuse-everything, or a .yaml."),
-    ] = None,
-    set_: Changes = None,
-    track_poses: Annotated[
-        bool | None,
-        typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
-    ] = None,
-    poses: Annotated[
-        str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
-    ] = None,
-    intrinsics: Intrinsics = None,
-    depth_scale: DepthScale = None,
-    dynamic_masks: Annotated[
-        str | None,
-        typer.Option(help="What moves: a folder of PNG, or masks.jsonl of track or mots."),
-    ] = None,
-    out: ResultsFolder = None,
-    save: Annotated[
-        str | None,
-        typer.Option(help=f"Of {', '.join(SCENE_SINKS)} [{ReconstructOptions.save}]."),
-    ] = None,
-    save_memory: Annotated[
-        Path | None, typer.Option(help="Keep both memories in this file at the end.")
-    ] = None,
-    start: Start = None,
-    end: End = None,
-    stride: Stride = None,
-    max_frames: MaxFrames = None,
-    strict: Strict = None,
-    snapshot_every: SnapshotEvery = 300,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    recording: ReconstructInput,
+    output: ReconstructOutput,
+    model: ReconstructModel,
+    settings: ReconstructSettings,
 ) -> int:
     """Rebuild a moving scene in 3D from colour and depth.
 
     Poses are taken from the recording, or found where it has none. What stays becomes a clean
     map; what moves is taken out of it and followed. Memory does not grow.
     """
-    given = dict(locals(), set=set_)
-    # torch and numba take seconds to import; help and misspelled options should not wait.
-    from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
-    from vision_mem.sinks.rerun import RerunScene
-    from vision_mem.sources.motion_masks import MovingMasks
-
-    from .rebuilding import (
-        Products,
-        Rebuilding,
-        RoomTruth,
-        Samples,
-        choose_samples,
-        generated_seed,
-    )
-
-    seed = generated_seed(source)
-    folder = RunFolder(
-        out or default_folder(source.replace(":", "-") if seed is not None else source),
-        overwrite=overwrite, resume=resume,
-    )  # fmt: skip
-    options = take_options(
-        ReconstructOptions, given, folder.recorded("options") if resume else None
-    )
-    if snapshot_every < 0:
-        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
-    names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
-    config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
-    numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
-    learned = None
-    if options.model is not None:
-        from .picturing import Pictures, Picturing, learned_session
-
-        learned = learned_session(options.model, options.gate, options.segment)
-    elif options.gate is not None or options.segment:
-        raise InputError("--gate and --segment are for --model; leave them out")
+    seed, resume = _generated_seed(source), output.resume
+    folder = open_folder("reconstruct", source, output, ReconstructOptions)
+    before = folder.recorded("options") if resume else None
+    options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
+    names, config, numbers = _check(source, seed, options, output.snapshot_every)
+    learned = _learned(options)
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
     first = done.last_index + options.stride if done.frames else options.start
-    left = None if max_frames is None else max_frames - done.frames
-    finished = resume and folder.recorded("status") == "finished"
+    left = None if recording.max_frames is None else recording.max_frames - done.frames
+    end, finished = recording.end, resume and folder.recorded("status") == "finished"
     if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
         return nothing_left(folder, done.frames)
 
     with ExitStack() as stack:
-        truth = None if seed is None else RoomTruth(seed)
-        recording = source if truth is None else str(folder.path / "recording")
-        if truth is not None:
-            folder.begin()
-            if not resume:
-                # Until there is a result, a slip in another option is no obstacle to a new run.
-                folder.record(status="failed", files=["recording/"])
-            last = None if max_frames is None else options.start + options.stride * max_frames
-            truth.record(Path(recording), last)
-            truth.tally = done
-
-        def open_frames(begin: int, limit: int | None) -> Any:
-            given: dict[str, Any] = {
-                "layout": options.layout, "start": begin, "end": end, "stride": options.stride,
-                "max_frames": limit, "intrinsics": numbers, "depth_scale": options.depth_scale,
-                "poses": options.poses, "strict": options.strict,
-            }  # fmt: skip
-            if learned is not None:
-                return Pictures(recording, learned.network, **given)
-            return open_rgbd(recording, **given)
-
-        whole = open_frames(options.start, max_frames)
+        truth = None
+        if seed is not None:
+            truth = _film(seed, folder, options, recording.max_frames, done, resume=resume)
+        path = source if truth is None else str(folder.path / "recording")
+        read = partial(_open_frames, path, options, numbers, learned, end)
+        whole = read(options.start, recording.max_frames)
         stack.callback(whole.close)
-        at_end = False
-        frames = whole
+        frames, at_end = whole, False
         if resume:
             try:
-                frames = open_frames(first, left)
+                frames = read(first, left)
             except InputError:
                 if finished:
                     return nothing_left(folder, done.frames)
@@ -203,64 +207,206 @@ def main(
         masks = None if options.dynamic_masks is None else MovingMasks(options.dynamic_masks)
         if masks is not None:
             stack.callback(masks.close)
-        if resume and folder.snapshot is not None:
-            session = ReconstructionSession.resume(folder.snapshot / SESSION)
-        else:
-            session = ReconstructionSession(config)
-        info = replace(frames.info, name="generated") if truth is not None else frames.info
-        sinks = make_scene_sinks(
-            folder.path, names, info, append=resume, frames=done.frames, lost=done.lost
+        named = frames if truth is None else _Named(frames, "generated")
+        session = _open_session(folder, config, resume=resume)
+        sinks, products = _make_sinks(
+            stack, _Run(folder, options, names, session, done, whole, truth), named.info, output
         )
-        if truth is None:
-            folder.begin()
-        if "tracks" in names:
-            table = folder.path / f"{info.name}.tracks.csv"
-            done.table = moving_table(table, append=resume, after=done.last_index)
-            stack.callback(done.finish)
-        wanted = folder.recorded("samples") or choose_samples(
-            whole.info, options.start, options.stride
-        )
-        if "report" in names:
-            sinks.append(Samples(folder.path / "report", wanted))
-        if truth is not None:
-            sinks.append(truth)
-        tracked = options.track_poses or not whole.posed
-        products = Products(
-            session, done, names, folder.path, info.name, options.preset,
-            lambda: {k: pose for k, _, pose in whole.poses()} if tracked else {},
-            truth, next((s for s in sinks if isinstance(s, RerunScene)), None), save_memory,
-        )  # fmt: skip
-        sinks.append(products)  # closed first: rerun's file is still open then
+        tracked = "found" if options.track_poses or not whole.posed else "given"
         folder.record(
-            source=source, preset=options.preset, config=asdict(config), options=asdict(options),
-            snapshot_every=snapshot_every, samples=wanted, poses="found" if tracked else "given",
+            command="reconstruct", source=without_secret(source), preset=options.preset,
+            config=asdict(config), options=asdict(options), poses=tracked,
+            snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
         )  # fmt: skip
         if at_end:
             products.make()
             folder.record(status="finished", files=folder.files())
             return nothing_left(folder, done.frames)
-        named: Any = _Named(frames, info)
-        looking: Any = Rebuilding(session, masks, options.track_poses)
-        if learned is not None:
-            looking = Picturing(learned, session, masks, options.track_poses, numbers)
-            if resume and folder.snapshot is not None:
-                looking.resume(folder.snapshot)
-        code = follow(named, looking, sinks, folder, done, snapshot_every, quiet=quiet)
+        looking = _looking(learned, session, masks, options, numbers, folder if resume else None)
+        quiet = output.quiet
+        code = run_to_folder(
+            named, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
+        )
         if truth is not None:
             folder.record(truth=done.truth)
-        if not quiet:
-            for line in products.said:
-                print(line)
-            if masks is not None and not masks.used:
-                print(f"no frame had a mask in {masks.path}: are its numbers those of frames?")
+        for line in () if quiet else products.said:
+            print(line)
+        if not quiet and masks is not None and not masks.used:
+            print(f"no frame had a mask in {masks.path}: are its numbers those of frames?")
     return code
+
+
+def _generated_seed(source: str) -> int | None:
+    """The seed of ``generated`` or ``generated:SEED``; None for any other source."""
+    word, colon, seed = source.partition(":")
+    if word != _GENERATED or Path(source).exists():
+        return None
+    if not colon:
+        return _SEED
+    if not re.fullmatch(r"\d{1,9}", seed):
+        raise InputError(f"source {source!r}: expected generated:SEED with a whole number")
+    return int(seed)
+
+
+def _check(
+    source: str, seed: int | None, options: ReconstructOptions, snapshot_every: int
+) -> tuple[list[str], ReconstructionConfig, list[float] | None]:
+    """Names of outputs, settings and intrinsics; what typing alone shows is told here."""
+    from vision_mem.reconstruction.config import ReconstructionConfig
+
+    check_snapshots(snapshot_every)
+    names = check_scene_names(listed(options.save))
+    config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
+    numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
+    if options.model is None and (options.gate is not None or options.segment):
+        raise InputError("--gate and --segment are for --model; leave them out")
+    if seed is None and options.model is None:
+        check_layout(Path(source).expanduser(), options.layout)
+    return names, config, numbers
+
+
+def _learned(options: ReconstructOptions) -> LearnedSession | SegmentedSession | None:
+    if options.model is None:
+        return None
+    from vision_mem.reconstruction.learned.pictures import learned_session
+
+    return learned_session(options.model, options.gate, options.segment)
+
+
+def _film(
+    seed: int,
+    folder: RunFolder,
+    options: ReconstructOptions,
+    max_frames: int | None,
+    done: SceneTally,
+    *,
+    resume: bool,
+) -> RoomTruth:
+    """Write the recording of a generated room."""
+    from vision_mem.synthetic.rgbd_scene import RoomTruth
+
+    truth = RoomTruth(seed)
+    folder.begin()
+    if not resume:
+        # Until there is a result, a slip in another option is no obstacle to a new run.
+        folder.record(status="failed", files=["recording/"])
+    last = None if max_frames is None else options.start + options.stride * max_frames
+    truth.record(folder.path / "recording", last)
+    truth.tally = done
+    return truth
+
+
+def _open_frames(
+    path: str,
+    options: ReconstructOptions,
+    numbers: list[float] | None,
+    learned: LearnedSession | SegmentedSession | None,
+    end: int | None,
+    begin: int,
+    limit: int | None,
+) -> Any:
+    given: dict[str, Any] = {
+        "layout": options.layout, "start": begin, "end": end, "stride": options.stride,
+        "max_frames": limit, "intrinsics": numbers, "depth_scale": options.depth_scale,
+        "poses": options.poses, "strict": options.strict,
+    }  # fmt: skip
+    if learned is None:
+        return open_rgbd(path, **given)
+    from vision_mem.reconstruction.learned.pictures import PictureSource
+
+    return PictureSource(path, learned.network, **given)
+
+
+def _open_session(
+    folder: RunFolder, config: ReconstructionConfig, *, resume: bool
+) -> ReconstructionSession:
+    from vision_mem.reconstruction import ReconstructionSession
+
+    if resume and folder.snapshot is not None:
+        return ReconstructionSession.resume(folder.snapshot / SESSION)
+    return ReconstructionSession(config)
+
+
+def _looking(
+    learned: LearnedSession | SegmentedSession | None,
+    session: ReconstructionSession,
+    masks: MovingMasks | None,
+    options: ReconstructOptions,
+    numbers: list[float] | None,
+    resumed: RunFolder | None,
+) -> Any:
+    """What looks at frames: the session, or a network before it."""
+    if learned is None:
+        from vision_mem.reconstruction.export import SceneSession
+
+        return SceneSession(session, masks, options.track_poses)
+    from vision_mem.reconstruction.learned.pictures import PictureSession
+
+    looking = PictureSession(learned, session, masks, options.track_poses, numbers)
+    if resumed is not None and resumed.snapshot is not None:
+        looking.resume(resumed.snapshot)
+    return looking
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What sinks are made of."""
+
+    folder: RunFolder
+    options: ReconstructOptions
+    names: list[str]
+    session: ReconstructionSession
+    done: SceneTally
+    whole: Any
+    truth: RoomTruth | None
+
+
+def _samples(folder: RunFolder, whole: Any, options: ReconstructOptions) -> list[int]:
+    """Numbers of the frames that the report shows; those of the run that is continued."""
+    from vision_mem.reconstruction.export import choose_samples
+
+    recorded: list[int] | None = folder.recorded("samples")
+    return recorded or choose_samples(whole.info, options.start, options.stride)
+
+
+def _make_sinks(
+    stack: ExitStack, run: _Run, info: Any, output: ReconstructOutput
+) -> tuple[list[Any], SceneProducts]:
+    """Sinks in the order in which they are closed, the last one first, and that one."""
+    from vision_mem.reconstruction.export import SceneProducts, SceneSamples
+    from vision_mem.sinks.rerun import RerunScene
+
+    folder, done, names, truth = run.folder, run.done, run.names, run.truth
+    sinks = make_scene_sinks(
+        folder.path, names, info, append=output.resume, frames=done.frames, lost=done.lost
+    )
+    if truth is None:
+        folder.begin()
+    if "tracks" in names:
+        table = folder.path / f"{info.name}.tracks.csv"
+        done.table = moving_table(table, append=output.resume, after=done.last_index)
+        stack.callback(done.finish)
+    if "report" in names:
+        wanted = _samples(folder, run.whole, run.options)
+        sinks.append(SceneSamples(folder.path / "report", wanted))
+    if truth is not None:
+        sinks.append(truth)
+    tracked = run.options.track_poses or not run.whole.posed
+    products = SceneProducts(
+        run.session, done, names, folder.path, info.name, run.options.preset,
+        lambda: {k: pose for k, _, pose in run.whole.poses()} if tracked else {},
+        None if truth is None else truth.lines,
+        next((each for each in sinks if isinstance(each, RerunScene)), None), output.save_memory,
+    )  # fmt: skip
+    sinks.append(products)  # closed first: rerun's file is still open then
+    return sinks, products
 
 
 class _Named:
     """A source under another name."""
 
-    def __init__(self, source: RgbdSource, info: Any) -> None:
-        self._source, self.info = source, info
+    def __init__(self, source: Any, name: str) -> None:
+        self._source, self.info = source, replace(source.info, name=name)
         self.close = source.close
 
     def __iter__(self) -> Any:

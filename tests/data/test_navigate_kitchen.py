@@ -13,7 +13,7 @@ from vision_mem.navigation import NavigationSession
 from vision_mem.navigation.backprojection import lift_pixel
 from vision_mem.navigation.graph.path_planning import floor_plan
 from vision_mem.navigation.gravity import turned
-from vision_mem.pipelines.navigating import turn_of
+from vision_mem.navigation.observer import turn_of
 from vision_mem.sources.rgbd import open_rgbd
 
 pytestmark = pytest.mark.data

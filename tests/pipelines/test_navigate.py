@@ -19,9 +19,8 @@ import pytest
 from vision_mem.cli import main
 from vision_mem.geometry.poses import make_pose
 from vision_mem.navigation import NavigationSession
-from vision_mem.pipelines.mapping import film_room
 from vision_mem.sources.images import read_image
-from vision_mem.synthetic.furnished_room import Room
+from vision_mem.synthetic.furnished_room import Room, film_room
 from vision_mem.visualization.bev import OBSTACLE, PATH, THING
 
 FAST = ("--set", "octree.kernels=numpy", "--pixels", "2")
@@ -325,6 +324,13 @@ def test_exports_hold_what_the_map_holds(built, tmp_path, capsys) -> None:
     nodes = ET.parse(graph).getroot().iter(f"{space}node")
     assert len(list(nodes)) == held["landmarks"] + held["places"]
     assert navigate("export", "--map", built) == 2
+    before = ply.read_bytes()
+    ply.write_bytes(b"mine")
+    assert navigate("export", "--map", built, *words) == 2
+    assert "is there already; give --overwrite" in capsys.readouterr().err
+    assert ply.read_bytes() == b"mine"
+    assert navigate("export", "--map", built, *words, "--overwrite") == 0
+    assert ply.read_bytes() == before
 
 
 def test_rerun_is_an_extra(built, tmp_path, capsys) -> None:
@@ -344,11 +350,40 @@ def _has_rerun() -> bool:
 
 def test_the_demo_finds_all_it_filmed(tmp_path, capsys) -> None:
     out = tmp_path / "demo"
-    assert navigate("demo", "--out", out, "--frames", 36, "--quiet") == 0
+    assert navigate("demo", "--out", out, "--max-frames", 36, "--quiet") == 0
     shown = capsys.readouterr().out
     assert "red sofa (landmark:" in shown and "m over the floor" in shown
     assert read_image(out / "room.png").shape[0] > 300
     assert int(shown.split("found ")[1].split(" of")[0]) >= 5
+    assert navigate("demo", "--out", out, "--frames", 8, "--quiet") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "note: --frames is now --max-frames and goes away in 0.3"
+    assert "room.map is there already; give --overwrite" in said[1]
+
+
+def test_what_somebody_means_is_resolved_in_every_question(built, capsys) -> None:
+    sofa = answer(capsys, "where", "red sofa", "--map", built)["hits"][0]
+    for what in ("red sofa", sofa["key"], ",".join(map(str, sofa["position"]))):
+        hit = answer(capsys, "where", "--from", what, "--map", built, "-k", 1)["hits"][0]
+        assert hit["key"] == sofa["key"]
+        way = answer(capsys, "route", "--to", what, "--map", built, "--places")
+        assert way["places"]
+    assert navigate("recall", "red sofa", "--map", built, "--limit", 2) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 2 and "--max-results" in shown.err
+    assert navigate("recall", "piano", "--map", built) == 2
+    assert "key 'piano' is not known here" in capsys.readouterr().err
+
+
+def test_resume_goes_on_with_a_map_and_makes_none(filmed, tmp_path, capsys) -> None:
+    path = tmp_path / "m.map"
+    words = ("build", filmed[0], "--map", path, *FAST, "--quiet")
+    assert navigate(*words, "--max-frames", 2, "--resume") == 2
+    assert "to go on with; leave out --resume" in capsys.readouterr().err and not path.exists()
+    assert navigate(*words, "--max-frames", 2) == 0
+    assert navigate(*words, "--max-frames", 4, "--resume") == 0
+    with NavigationSession(path, mode="r") as session:
+        assert session.state.frame == 4
 
 
 def test_help_of_each_part_waits_for_nothing_heavy() -> None:

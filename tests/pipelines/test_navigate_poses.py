@@ -64,10 +64,10 @@ def test_missing_poses_are_found_also_in_two_runs(tmp_path, capsys) -> None:
     one, two = tmp_path / "one.map", tmp_path / "two.map"
     words = ("build", tmp_path / "room", *FAST, "--quiet", "--map")
     assert navigate(*words, one) == 1
-    assert "--find-poses where poses are missing" in capsys.readouterr().err
-    assert navigate(*words, one, "--find-poses") == 0
+    assert "--track-poses where poses are missing" in capsys.readouterr().err
+    assert navigate(*words, one, "--track-poses") == 0
     for frames in (4, 10):
-        assert navigate(*words, two, "--find-poses", "--max-frames", frames) == 0
+        assert navigate(*words, two, "--track-poses", "--max-frames", frames) == 0
     assert leaves(one) == leaves(two)
     with NavigationSession(one, mode="r") as session:
         last = session.recall(Key("place", session.state.topology.current), limit=1)[0]

@@ -127,7 +127,7 @@ def test_a_route_is_followed_step_by_step_and_remembered(streets, tmp_path, caps
     assert places == len({each["panorama"] for each in steps})
     assert steps[0]["panorama"] in say(capsys, "recall", "place:1", "--map", memory)
     # Another instruction from the same place, with what was learned.
-    lines = say(capsys, *words, "--text", "go straight and stop", "--limit", "5").splitlines()
+    lines = say(capsys, *words, "--text", "go straight and stop", "--max-steps", "5").splitlines()
     assert "scores" not in json.loads(lines[-1])
     assert json.loads(say(capsys, "show", "--map", memory, "--json"))["places"] >= places
     wrong = say(capsys, *words[:3], "--route", "nowhere", code=2)

@@ -19,9 +19,8 @@ from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 from vision_mem.cli import main
 from vision_mem.formats.rgbd_folders import write_tum
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.reconstruction import ReconstructionSession
-from vision_mem.sources.rgbd_frame import RgbdFrame
 
 SAVES = "trajectory,kitti,depth,depth-npz,dynamic,video,events,tracks,map,mesh,topdown,report"
 
@@ -245,14 +244,15 @@ def test_a_generated_room_needs_no_recording(
     monkeypatch.chdir(tmp_path)
     words = ["--max-frames", "16", "--save", "map,report"]
     assert main(["reconstruct", "generated:7", *words]) == 0
-    out = tmp_path / "runs" / "generated-7"
+    out = tmp_path / "runs" / "reconstruct" / "generated_7"
     said = capsys.readouterr().out
     assert "moving pixels against the truth: precision" in said
     record = json.loads((out / "run.json").read_text())
     assert record["truth"]["ghosts_percent"] <= 1.5
-    assert main(["reconstruct", "generated:7", *words]) == 2
-    assert "holds results already" in capsys.readouterr().err
+    assert main(["reconstruct", "generated:7", "--quiet", *words]) == 0
+    assert (out.parent / "generated_7-2" / "run.json").is_file()
     assert main(["reconstruct", "generated:7", "--overwrite", "--quiet", *words]) == 0
+    assert len(list(out.parent.iterdir())) == 2
     assert main(["reconstruct", "generated:x"]) == 2
     assert "generated:SEED" in capsys.readouterr().err
 

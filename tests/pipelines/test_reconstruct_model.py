@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from vision_mem.formats.trajectory import read_trajectory
 from vision_mem.models.mem4d.load import from_checkpoint
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedSession
+from vision_mem.reconstruction.learned.pictures import PictureSession
 from vision_mem.reconstruction.records import MOVING
 from vision_mem.sources.open import open_source
 from vision_mem.visualization.contact_sheet import write_video
@@ -156,14 +156,13 @@ def test_masks_are_believed(model: Path, clip: Path, tmp_path: Path) -> None:
 
 
 def test_intrinsics_are_those_given_or_those_of_the_first_frame(model: Path, clip: Path) -> None:
-    made = importlib.import_module("vision_mem.pipelines.picturing").Picturing
     session = LearnedSession(from_checkpoint(model, device="cpu")[0])
     with open_source(clip, max_frames=3) as source:
         frames = list(source)
     cameras = {}
     for name, numbers in (("given", (90.0, 92.0, 47.5, 35.5)), ("found", None)):
         session.reset()
-        looking = made(session, ReconstructionSession(), None, False, numbers)
+        looking = PictureSession(session, ReconstructionSession(), None, False, numbers)
         cameras[name] = [looking.step(frame).frame.camera for frame in frames]
     # 96 x 72 made 64 x 48: two thirds of everything.
     assert cameras["given"][0].numbers == pytest.approx([60, 92 * 2 / 3, 32, 24])
@@ -181,12 +180,11 @@ class Watchful(ReconstructionSession):
 
 def test_what_the_map_finds_moving_is_kept_out_of_the_slots(model: Path, clip: Path) -> None:
     """The second session's labels reach the gate, and each frame counts once."""
-    made = importlib.import_module("vision_mem.pipelines.picturing").Picturing
     network = from_checkpoint(model, gate="static", device="cpu")[0]
     with open_source(clip, max_frames=4) as source:
         frames = list(source)
     learned, plain, masked = (LearnedSession(network) for _ in range(3))
-    looking = made(learned, Watchful(), None, False, None)
+    looking = PictureSession(learned, Watchful(), None, False, None)
     for frame in frames:
         scene = looking.step(frame)
         moving = scene.found.labels == MOVING

@@ -295,3 +295,9 @@ def _as_object(route: StreetRoute) -> dict[str, Any]:
 
 def _damaged(path: Path, number: int, wanted: str, line: str) -> InputError:
     return InputError(f"{path} line {number}: {short(line)!r}; expected {wanted}")
+
+
+def is_street_graph(source: str) -> bool:
+    """Whether a folder, or its ``graph`` folder, has ``nodes.txt`` and ``links.txt``."""
+    folders = (Path(source), Path(source) / "graph")
+    return any((f / "nodes.txt").is_file() and (f / "links.txt").is_file() for f in folders)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.navigation.graph.path_planning import PlanningConfig
 from vision_mem.navigation.graph.topology import TopologyConfig
@@ -74,6 +76,27 @@ class NavigationConfig:
 
 
 _FIXED = ("octree.leaf", "store.dtype")
+
+
+def changed(config: NavigationConfig, changes: Sequence[str]) -> NavigationConfig:
+    """Settings with ``key=value`` changes.
+
+    Raises:
+        InputError: for a key that does not exist or a value that cannot be.
+    """
+    return load_config(
+        NavigationConfig, None, [*_as_changes(asdict(config)), *changes], folder="navigation"
+    )
+
+
+def _as_changes(values: dict[str, Any], before: str = "") -> list[str]:
+    found: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found += _as_changes(value, f"{before}{name}.")
+        else:
+            found.append(f"{before}{name}={json.dumps(value)}")
+    return found
 
 
 def settings(

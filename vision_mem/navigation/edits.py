@@ -44,8 +44,6 @@ def forget(
     """See ``NavigationSession.forget``; within a transaction."""
     gone = {"memories": 0, "landmarks": 0, "places": 0, "leaves": 0}
     if landmark is not None:
-        if landmark not in state.landmarks.by_id:
-            raise InputError(f"no landmark {landmark} in this map")
         _drop_landmark(state, sql, landmark, gone)
     elif region is not None:
         _forget_region(state, sql, region, gone)

@@ -22,7 +22,7 @@ from vision_mem.navigation.retrieval import Hit
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MapFile
 from vision_mem.sinks.rerun import write_rerun
-from vision_mem.visualization.bev import Thing, TopDown
+from vision_mem.visualization.bev import Thing, TopDown, write_topdown
 
 _GREY = 160
 
@@ -120,6 +120,11 @@ def view_from_above(
         scene |= {"low": (float(low[0]), float(low[1])), "size": plan.size,
                   "obstacle": obstacle, "seen": seen}  # fmt: skip
     return TopDown(**scene)
+
+
+def write_picture(session: NavigationSession, path: str | Path, **shown: Any) -> None:
+    """Draw a map from above; ``shown`` as ``view_from_above``."""
+    write_topdown(path, view_from_above(session, **shown))
 
 
 def _pairs(session: NavigationSession) -> list[tuple[int, int]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import InputError
 from vision_mem.navigation.graph.path_planning import directions, floor_plan, shortest_walk
 from vision_mem.navigation.graph.topology import Place
-from vision_mem.navigation.journal import Key, Memory
+from vision_mem.navigation.journal import KINDS, Key, Memory
 from vision_mem.navigation.landmarks import Landmark, words
 from vision_mem.navigation.mean_directions import unit
 from vision_mem.navigation.records import Route
@@ -19,20 +21,131 @@ from vision_mem.navigation.retrieval import Hit, MapQuery, make_hit
 from vision_mem.navigation.state import SpatialState
 from vision_mem.navigation.update import to_seen
 
-if TYPE_CHECKING:
-    from vision_mem.navigation.session import NavigationSession
+History = Callable[[Key, float], list[Memory]]
+"""What was observed of a key until a time, in seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What somebody means by a position, a key or words.
+
+    Attributes:
+        position: float64 ``(3,)`` metres in the map's frame.
+        key: of the landmark or place; None for a bare position.
+        name: for people.
+    """
+
+    position: NDArray[np.float64]
+    key: Key | None
+    name: str
+
+
+def resolve(state: SpatialState, what: Any, role: str = "target") -> Target:
+    """See ``NavigationSession.resolve``."""
+    if what is None:
+        current = state.topology.current
+        if current is None:
+            raise InputError(f"the {role} is not known: the map has no places yet; give a position")
+        here = state.topology.places[current].position
+        return Target(here, Key("place", current), f"place {current}")
+    if isinstance(what, str):
+        key, position = parse_key(what), _parse_position(what)
+        if key is None and position is None:
+            return _best(state, what, role)
+        what = key or position
+    if isinstance(what, Key):
+        known: Any = {"place": state.topology.places, "landmark": state.landmarks.by_id}
+        found = known.get(what.kind, {}).get(what.number)
+        if found is None:
+            raise InputError(f"{role} {what} is not in this map")
+        return Target(found.position, what, str(what))
+    array = np.asarray(what, np.float64)
+    if array.shape != (3,) or not np.isfinite(array).all():
+        raise InputError(f"{role} {what!r}: expected 3 finite numbers in metres, a key, or words")
+    return Target(array, None, str(array.round(2).tolist()))
+
+
+def parse_key(text: str) -> Key | None:
+    """The key that ``landmark:12``, ``place:3`` or ``leaf:CODE`` is; None for other words.
+
+    Raises:
+        InputError: for one of these kinds without a number.
+    """
+    return Key.parse(text) if text.strip().partition(":")[0] in KINDS and ":" in text else None
+
+
+def key_of(state: SpatialState, text: str) -> Key:
+    """The key that a text is, or that of what words fit best.
+
+    Raises:
+        InputError: for words that nothing fits, or a position.
+    """
+    key = parse_key(text) or resolve(state, text, "key").key
+    if key is None:
+        raise InputError(f"key {text!r} is a position; expected leaf:CODE, place:ID or landmark:ID")
+    return key
+
+
+def landmark_id(state: SpatialState, what: int | str) -> int:
+    """The id of a landmark that is named exactly: for what cannot be undone.
+
+    Args:
+        state: the map.
+        what: its id, ``landmark:ID``, its id in digits, or its exact name.
+
+    Raises:
+        InputError: for none, or more than one, which are listed.
+    """
+    marks = state.landmarks.by_id
+    if not isinstance(what, str):
+        found = [what] if what in marks else []
+    elif (key := parse_key(what)) is not None:
+        found = [key.number] if key.kind == "landmark" and key.number in marks else []
+    else:
+        found = [number for number, each in marks.items() if each.label == what]
+        if what.isdecimal() and int(what) in marks and int(what) not in found:
+            found.append(int(what))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        some = ", ".join(f"landmark:{number} ({marks[number].label})" for number in found[:8])
+        raise InputError(f"{len(found)} landmarks may be meant by {what!r}: {some}; give its key")
+    if isinstance(what, str) and not what.isdecimal() and parse_key(what) is None:
+        raise InputError(f"no landmark is called {what!r} exactly; `navigate where` finds numbers")
+    number = str(what).removeprefix("landmark:")
+    raise InputError(f"no landmark {number} in this map; `navigate where` finds numbers")
+
+
+def _best(state: SpatialState, text: str, role: str) -> Target:
+    """The remembered thing that words fit best."""
+    hits = where(state, text, None, None, 1, False)
+    if not hits:
+        close = ", ".join(nearest_words(state, text, 5))
+        hint = f"; near in spelling: {close}" if close else ""
+        raise InputError(f"{role} {text!r} is not known here{hint}")
+    key = Key("landmark", hits[0].node)
+    return Target(hits[0].position, key, f"{hits[0].label or hits[0].node!s} ({key})")
+
+
+def _parse_position(text: str) -> list[float] | None:
+    """``x,y,z`` in metres; None for words."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    return values if len(values) == 3 else None
 
 
 def where(
-    session: NavigationSession,
+    state: SpatialState,
     query: str | ArrayLike | None,
     near: ArrayLike | None,
     at: float | None,
     k: int,
     write: bool,
+    history: History | None = None,
 ) -> list[Hit]:
-    """See ``NavigationSession.where``."""
-    state = session.state
+    """See ``NavigationSession.where``; ``history`` is needed for ``at``."""
     if k < 1:
         raise InputError(f"k is {k}; expected 1 or more")
     if query is None and near is None:
@@ -45,9 +158,10 @@ def where(
     hits = state.retriever.search(asked, len(allowed) or 1, at, allowed=allowed, write=False)
     found: list[Hit] = []
     for hit in hits:
-        history = session.recall(Key("landmark", hit.node), at=at)
-        if history:
-            then = summed(state, hit.node, history)
+        assert history is not None
+        until = history(Key("landmark", hit.node), at)
+        if until:
+            then = summed(state, hit.node, until)
             found.append(make_hit(then, hit.score, hit.channels, at, gone=False))
         if len(found) == k:
             break
@@ -100,11 +214,11 @@ def nearest_words(state: SpatialState, text: str, k: int) -> list[str]:
     return list(dict.fromkeys(found))[:k]
 
 
-def plan(session: NavigationSession, goal: Any, start: Any) -> Route:
+def plan(state: SpatialState, goal: Any, start: Any) -> Route:
     """See ``NavigationSession.plan``."""
-    topology = session.state.topology
-    first, _ = _place(session, start, "start")
-    last, name = _place(session, goal, "goal")
+    topology = state.topology
+    first, _ = _place(state, start, "start")
+    last, name = _place(state, goal, "goal")
     way = topology.path(first, last)
     if way is None:
         raise InputError(
@@ -113,24 +227,23 @@ def plan(session: NavigationSession, goal: Any, start: Any) -> Route:
         )
     points = np.array([topology.places[place].position for place in way])
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    axis, sign = session.config.planning.up[1], session.config.planning.up[0]
+    sign, axis = state.config.planning.up[0], state.config.planning.up[1]
     up = ("xyz".index(axis), 1 if sign == "+" else -1)
     return Route(points, length, tuple(way), *directions(points, up), "places")
 
 
-def route(session: NavigationSession, goal: Any, start: Any) -> Route:
+def route(state: SpatialState, goal: Any, start: Any) -> Route:
     """See ``NavigationSession.route``."""
-    state, config = session.state, session.config.planning
+    config = state.config.planning
     observers = state.topology.positions()[1]
     drawn = floor_plan(state.octree, config, observers)
     if drawn is None:
-        return plan(session, goal, start)
-    first, _ = _position(session, start, "start")
-    last, name = _position(session, goal, "goal")
-    points = shortest_walk(drawn, first, last, config.snap)
+        return plan(state, goal, start)
+    first, last = resolve(state, start, "start"), resolve(state, goal, "goal")
+    points = shortest_walk(drawn, first.position, last.position, config.snap)
     if points is None:
         raise InputError(
-            f"no way over the known floor leads to {name}; explore more, allow unknown floor "
+            f"no way over the known floor leads to {last.name}; explore more, allow unknown floor "
             "(planning.optimistic), or a larger planning.snap"
         )
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
@@ -149,59 +262,25 @@ def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> MapQuery:
     return MapQuery(embedding=None if query is None else unit(query), position=position)
 
 
-def _position(session: NavigationSession, what: Any, role: str) -> tuple[NDArray[np.float64], str]:
-    state = session.state
-    if what is None:
-        current = state.topology.current
-        if current is None:
-            raise InputError(f"the {role} is not known: the map has no places yet; give a position")
-        return state.topology.places[current].position, f"place {current}"
-    if isinstance(what, Key) or (isinstance(what, str) and ":" in what):
-        key = what if isinstance(what, Key) else Key.parse(what)
-        if key.kind == "place" and key.number in state.topology.places:
-            return state.topology.places[key.number].position, str(key)
-        if key.kind == "landmark" and key.number in state.landmarks.by_id:
-            return state.landmarks.by_id[key.number].position, str(key)
-        raise InputError(f"{role} {key} is not in this map")
-    if isinstance(what, str):
-        hits = where(session, what, None, None, 1, False)
-        if not hits:
-            close = ", ".join(nearest_words(state, what, 5))
-            raise InputError(
-                f"{role} {what!r} is not known here"
-                + (f"; near in spelling: {close}" if close else "")
-            )
-        return hits[0].position, f"{hits[0].label or hits[0].node!s} (landmark:{hits[0].node})"
-    array = np.asarray(what, np.float64)
-    if array.shape != (3,) or not np.isfinite(array).all():
-        raise InputError(f"{role} {what!r}: expected 3 finite numbers in metres, a key, or words")
-    return array, str(array.round(2).tolist())
-
-
-def _place(session: NavigationSession, what: Any, role: str) -> tuple[int, str]:
-    topology = session.state.topology
-    position, name = _position(session, what, role)
-    key = Key.parse(what) if isinstance(what, str) and what.startswith("place:") else what
-    if isinstance(key, Key) and key.kind == "place":
-        return key.number, name
-    landmark = session.state.landmarks.by_id.get(_landmark_of(name))
-    if landmark is not None and landmark.views:
+def _place(state: SpatialState, what: Any, role: str) -> tuple[int, str]:
+    """The place to start from or to go to, and what it was asked for as."""
+    topology, config = state.topology, state.config
+    target = resolve(state, what, role)
+    if target.key is not None and target.key.kind == "place":
+        return target.key.number, target.name
+    if target.key is not None:
+        views = state.landmarks.by_id[target.key.number].views
         # Where it was seen from best: nearest of the places that saw it.
-        seen = [p for p in landmark.views if p in topology.places]
+        seen = [place for place in views if place in topology.places]
         if seen:
-            return min(seen, key=lambda p: (landmark.views[p].distance, p)), name
-    nearest = topology.nearest(position)
+            return min(seen, key=lambda place: (views[place].distance, place)), target.name
+    nearest = topology.nearest(target.position)
     if nearest is None:
         raise InputError(f"the {role} cannot be reached: the map has no places yet")
-    config = session.config
-    away = float(np.linalg.norm(topology.places[nearest].position - position))
+    away = float(np.linalg.norm(topology.places[nearest].position - target.position))
     if away > max(10 * config.topology.place_radius, 5 * config.planning.snap):
         raise InputError(
-            f"the {role} {name} is {away:.1f} m from the nearest place that is known; explore there"
+            f"the {role} {target.name} is {away:.1f} m from the nearest place that is known; "
+            "explore there"
         )
-    return nearest, name
-
-
-def _landmark_of(name: str) -> int:
-    number = name.rpartition("landmark:")[2].rstrip(")")
-    return int(number) if "landmark:" in name and number.isdigit() else 0
+    return nearest, target.name

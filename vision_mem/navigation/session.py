@@ -20,6 +20,7 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.navigation import edits, queries
 from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
 from vision_mem.navigation.journal import Key, Memory
+from vision_mem.navigation.queries import Target
 from vision_mem.navigation.records import NavigationResult, NavigationUsage, Observation, Route
 from vision_mem.navigation.retrieval import Hit
 from vision_mem.navigation.space.blocks import NO_CODES
@@ -185,7 +186,24 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return queries.where(self, query, near, at, k, write)
+            return queries.where(
+                self.state, query, near, at, k, write, lambda key, end: self.recall(key, at=end)
+            )
+
+    def resolve(self, what: Any, role: str = "target") -> Target:
+        """Where something is, and what it is in this map.
+
+        Args:
+            what: a position ``(3,)`` metres or ``"x,y,z"``, a key such as ``landmark:12``, or
+                words, of which the best hit is taken; None for where the observer is.
+            role: what it is needed for, for messages.
+
+        Raises:
+            InputError: when it is not known here.
+        """
+        with self._lock:
+            self._refresh()
+            return queries.resolve(self.state, what, role)
 
     def nearest_words(self, text: str, k: int = 5) -> list[str]:
         """Words of remembered names that are spelled much like those of a question."""
@@ -199,13 +217,16 @@ class NavigationSession:
         """The history of a leaf, place or landmark, oldest first, byte for byte.
 
         Args:
-            key: or its text, such as ``landmark:12``.
+            key: or its text, such as ``landmark:12``, or words, of which the best hit is taken.
             at: seconds; leaves out what came later. None for all.
             limit: only the latest so many; None for all.
+
+        Raises:
+            InputError: for words that nothing remembered fits.
         """
         with self._lock:
             self._settle()
-            key = Key.parse(key) if isinstance(key, str) else key
+            key = queries.key_of(self.state, key) if isinstance(key, str) else key
             with self._file.reading() as sql:
                 return self.state.journal.recall(sql, key, at, limit)
 
@@ -221,7 +242,7 @@ class NavigationSession:
         """The shortest way along remembered places.
 
         Args:
-            goal: a position ``(3,)`` metres, a key such as ``place:3``, or words to look up.
+            goal: as ``resolve``: a position ``(3,)`` metres, a key such as ``place:3``, or words.
             start: likewise; None for where the observer is.
 
         Raises:
@@ -229,7 +250,7 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return queries.plan(self, goal, start)
+            return queries.plan(self.state, goal, start)
 
     def route(self, goal: Any, start: Any = None) -> Route:
         """The shortest way over the floor where space is mapped, else along places.
@@ -243,7 +264,7 @@ class NavigationSession:
         """
         with self._lock:
             self._refresh()
-            return queries.route(self, goal, start)
+            return queries.route(self.state, goal, start)
 
     def correct(self, poses: Mapping[int, ArrayLike]) -> int:
         """Move places, and everything that was seen from them, after a closed loop.
@@ -265,27 +286,31 @@ class NavigationSession:
         self,
         *,
         region: tuple[ArrayLike, ArrayLike] | None = None,
-        landmark: int | None = None,
+        landmark: int | str | None = None,
         before: float | None = None,
     ) -> dict[str, int]:
         """Take something out of memory and file for good; exactly one of these.
 
         Args:
             region: two corners ``(3,)`` metres: space, landmarks and places in that box.
-            landmark: its id.
+            landmark: its id, ``landmark:ID``, or its exact name.
             before: seconds: memories older than that; landmarks of which none is left go, too.
 
         Returns:
             How many memories, landmarks, places and leaves went.
+
+        Raises:
+            InputError: for a landmark that is not known, or a name that several have.
         """
         if sum(each is not None for each in (region, landmark, before)) != 1:
             raise InputError("forget exactly one of region, landmark and before")
         with self._lock:
             self._must_write()
+            number = None if landmark is None else queries.landmark_id(self.state, landmark)
             self.commit()
             with self._file.writing() as sql:
                 sql.execute("PRAGMA secure_delete=ON")
-                gone = edits.forget(self.state, sql, region, landmark, before)
+                gone = edits.forget(self.state, sql, region, number, before)
                 self.state.events.append((self.state.now_s, "forget", dict(gone)))
                 self.state.save(sql, fold=True)
             self.state.saved()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -146,6 +145,8 @@ class DynamicsState:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
+        import torch  # only here: settings and moving objects need none
+
         tracks = [
             {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in vars(t).items()}
             for t in self.tracks
@@ -166,6 +167,7 @@ class DynamicsState:
 
 def _arrays(values: Mapping[str, Any]) -> dict[str, Any]:
     """Lists and tensors as arrays again."""
+    import torch
 
     def array(value: Any) -> Any:
         if isinstance(value, torch.Tensor):

@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vision_mem.geometry.camera import Pinhole
@@ -204,6 +203,8 @@ class Places:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything held."""
+        import torch  # only here: places need none
+
         counts = [len(place.points) for place in self.held]
         poses = [place.pose for place in self.held]
         points = [place.points for place in self.held]

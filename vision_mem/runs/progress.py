@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+
 # Where nobody watches, a line this often is enough for a log.
 _PLAIN_EVERY_S = 10.0
 # Frames over which the current rate is measured.
@@ -113,6 +114,38 @@ class WatchProgress(Progress):
     def _words(self, result: Any, usage: MemoryUsage) -> list[str]:
         tokens = getattr(usage, "tokens", {})
         return [f"{number} tokens {tier}" for tier, number in tokens.items() if number]
+
+
+class MapProgress(Progress):
+    """The same for a map: how much it holds.
+
+    Args:
+        session: a ``NavigationSession``, whose map it is.
+        info: of the source.
+        show: as ``Progress``.
+        done: as ``Progress``.
+    """
+
+    def __init__(
+        self, session: Any, info: SourceInfo, *, show: bool = True, done: int = 0
+    ) -> None:
+        super().__init__(info, show=show, done=done)
+        self._session, self._usage = session, session.usage()
+
+    def add(self, result: Any) -> None:
+        """Count a frame; now and then what is held is asked for."""
+        if self.frames % 20 == 19:
+            self._usage = self._session.usage()
+        self.update(result, self._usage)
+
+    def _words(self, result: Any, usage: MemoryUsage) -> list[str]:
+        state, gone = self._session.state, len(result.gone)
+        marks = len(state.landmarks)
+        return [
+            f"{len(state.topology.places)} places",
+            f"{marks} landmarks" if marks else "",
+            f"{gone} gone" if gone else "",
+        ]
 
 
 def megabytes(count: int) -> str:

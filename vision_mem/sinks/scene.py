@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -13,14 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.formats.depth import write_depth
 from vision_mem.formats.ply import write_ply
 from vision_mem.formats.text import make_folder
 from vision_mem.formats.trajectory import TrajectoryFile
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.sinks.masks import JsonLines
 from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, SourceInfo
 from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
 
@@ -102,8 +102,7 @@ def check_scene_names(names: Iterable[str]) -> list[str]:
     known = list(dict.fromkeys(names))
     for name in known:
         if name not in SCENE_SINKS:
-            near = difflib.get_close_matches(name, SCENE_SINKS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = nearest(name, list(SCENE_SINKS))
             raise InputError(
                 f"no output is called {name!r}; expected {', '.join(SCENE_SINKS)}{hint}"
             )

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.depth import read_depth
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import read_image
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.sources.rgbd_layouts import (
     LAYOUTS,
     FrameFiles,
@@ -50,6 +49,7 @@ class RgbdSource:
         intrinsics: fx, fy, cx, cy counted from pixel centres; None for those of the layout.
         depth_scale: metres of one unit of a depth map; None for the layout's, and 1 for floats.
         strict: stop at a frame that cannot be read.
+        tell_unposed: warn where some frames have no pose, as one who tracks them wants to know.
 
     Raises:
         SourceError: when the first frame cannot be read, or nothing says the intrinsics.
@@ -64,6 +64,7 @@ class RgbdSource:
         intrinsics: Sequence[float] | None = None,
         depth_scale: float | None = None,
         strict: bool = False,
+        tell_unposed: bool = True,
     ) -> None:
         self._path, self._layout, self._selection = path, layout, selection
         self._scale, self._strict = depth_scale, strict
@@ -88,7 +89,7 @@ class RgbdSource:
         )
         missing = sum(m.pose is None for m in layout.moments)
         self.posed = missing < len(layout.moments)
-        if self.posed and missing:
+        if self.posed and missing and tell_unposed:
             log.warning(
                 "%s: %d of %d frames have no pose; they are tracked", path, missing, len(times)
             )
@@ -236,6 +237,7 @@ def open_rgbd(
     depth_scale: float | None = None,
     poses: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    tell_unposed: bool = True,
 ) -> RgbdSource:
     """Open a recording with depth.
 
@@ -255,6 +257,7 @@ def open_rgbd(
         poses: a trajectory (TUM or KITTI) that replaces the poses of the recording: as many as
             there are frames, or with their times.
         strict: stop at a frame that cannot be read instead of leaving it out.
+        tell_unposed: as ``RgbdSource``.
 
     Returns:
         The frames, an iterable of ``RgbdFrame``.
@@ -273,8 +276,9 @@ def open_rgbd(
     if poses is not None:
         found = _with_poses(found, Path(poses))
     return RgbdSource(
-        folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict
-    )
+        folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
+        tell_unposed=tell_unposed,
+    )  # fmt: skip
 
 
 def _with_poses(layout: Layout, path: Path) -> Layout:

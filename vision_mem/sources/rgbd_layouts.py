@@ -72,6 +72,14 @@ class Layout:
     notes: tuple[str, ...] = field(default=())
 
 
+def check_layout(path: Path, name: str | None = None) -> None:
+    """Refuse what cannot be, without looking into the folder; raises as ``find_layout``."""
+    if name is not None and name not in LAYOUTS:
+        raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
+    if not path.is_dir():
+        raise SourceError(f"{path} is no folder; expected one with colour and depth frames")
+
+
 def find_layout(path: Path, name: str | None = None) -> Layout:
     """Look at a folder and list its frames.
 
@@ -83,10 +91,7 @@ def find_layout(path: Path, name: str | None = None) -> Layout:
         SourceError: one line for a folder that is missing, empty, or of no known layout.
         InputError: for an unknown name.
     """
-    if name is not None and name not in LAYOUTS:
-        raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
-    if not path.is_dir():
-        raise SourceError(f"{path} is no folder; expected one with colour and depth frames")
+    check_layout(path, name)
     entries = sorted(e.name for e in path.iterdir() if not e.name.startswith("."))
     if not entries:
         raise SourceError(f"{path} is empty; expected colour and depth frames")

@@ -21,7 +21,7 @@ from vision_mem.errors import InputError
 from vision_mem.formats.street_words import PanoramaFeatures, SeenWord
 from vision_mem.formats.touchdown import StreetFiles
 from vision_mem.vln.graph import StreetGraph, bearing_of, to_degrees, turn_between
-from vision_mem.vln.observations import WIDTH, Sight, word_vector
+from vision_mem.vln.observations import ENCODER, WIDTH, Sight, word_vector
 
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple")
 KINDS = (
@@ -332,8 +332,6 @@ VIEWS = 8
 """Views of a panorama, 45 degrees from one to the next, as VELMA's five span 180."""
 FIELD = 60.0
 """Degrees across a view (spec 2.2)."""
-ENCODER = f"names#{WIDTH}"
-"""Names the space of ``word_vector``, for maps."""
 
 
 def city_words(city: City, reach_m: float = 15.0) -> dict[str, tuple[SeenWord, ...]]:

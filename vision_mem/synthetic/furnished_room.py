@@ -6,15 +6,18 @@ evenly coloured, readings have a little noise; real rooms are harder.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.formats.rgbd_folders import write_seven_scenes
+from vision_mem.formats.text import LineFile, make_folder
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import make_pose
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Detections
 
 
@@ -152,3 +155,24 @@ class Room:
             np.array(boxes, np.float32).reshape(-1, 4), np.array(scores), np.array(labels),
             names=names,
         )  # fmt: skip
+
+
+def film_room(out: Path, frames: int, seed: int) -> tuple[Room, Path]:
+    """Film a generated room to ``out/room``, its detections beside it; returns room and file."""
+    room = Room(frames=frames, seed=seed)
+    folder, path = out / "room", out / "room.detections.jsonl"
+    make_folder(folder)
+    for old in folder.glob("frame-*"):  # of a longer recording
+        old.unlink()
+    lines = LineFile(path)
+    filmed = []
+    for frame, found in room.film():
+        filmed.append(frame)
+        names = {str(key): word for key, word in found.names.items()}
+        lines.write(json.dumps({
+            "frame": frame.index, "time_s": frame.time_s, "boxes": found.boxes.tolist(),
+            "scores": found.scores.tolist(), "labels": found.labels.tolist(), "names": names,
+        }))  # fmt: skip
+    lines.close()
+    write_seven_scenes(folder, filmed)
+    return room, path

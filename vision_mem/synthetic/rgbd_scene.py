@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.camera import Pinhole
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.formats.rgbd_folders import write_tum
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
+from vision_mem.geometry.poses import inverse, transform
+from vision_mem.sinks.scene import SceneFrame
+from vision_mem.sinks.scene_table import SceneTally
 from vision_mem.synthetic.rgbd_bodies import (
     SPHERE,
     STILL_SPEED,
@@ -25,6 +31,7 @@ from vision_mem.synthetic.rgbd_bodies import (
     SceneryConfig,
     make_scenery,
 )
+from vision_mem.types import Frame, SourceInfo
 
 AMPLITUDES = (0.5, 0.4, 0.3, 0.2)
 """Of the four waves of a paint; the later, the finer."""
@@ -361,3 +368,68 @@ class SyntheticStream:
         if self.holes:
             depth[random.random(exact.shape) < self.holes] = 0
         return depth
+
+
+_FRAMES, _WIDTH, _HEIGHT = 72, 160, 120
+_GHOST_M = 0.1
+
+
+class RoomTruth:
+    """A generated room: writes the recording, and compares what was found with the truth.
+
+    Args:
+        seed: of the room.
+
+    Attributes:
+        tally: of the run; gets the sums of moving pixels.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.stream = SyntheticStream(seed, _FRAMES, _WIDTH, _HEIGHT)
+        self.tally = SceneTally()
+        self._frames: Iterator[Any] = iter(())
+
+    def record(self, folder: Path, frames: int | None = None) -> None:
+        """Write it, or its first frames, as a folder of TUM RGB-D."""
+        write_tum(folder, (true.frame for true in islice(self.stream, frames)))
+
+    def open(self, info: SourceInfo) -> None:
+        """Start filming once more."""
+        self._frames = iter(self.stream)
+
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Count right and wrong pixels of one frame."""
+        for true in self._frames:
+            if true.frame.index == result.frame_index:
+                found, sums = result.found.dynamic, self.tally.truth
+                for name, count in (
+                    ("hit", found & true.dynamic), ("wrong", found & ~true.dynamic),
+                    ("missed", ~found & true.dynamic),
+                ):  # fmt: skip
+                    sums[name] = sums.get(name, 0) + int(count.sum())
+                return
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def lines(self, tally: SceneTally, points: Any) -> list[str]:
+        """How far the result is from the truth, in words."""
+        scenery, last = self.stream.scenery, tally.last_index
+        sums = {name: tally.truth.get(name, 0) for name in ("hit", "wrong", "missed")}
+        precision = sums["hit"] / max(sums["hit"] + sums["wrong"], 1)
+        recall = sums["hit"] / max(sums["hit"] + sums["missed"], 1)
+        recorded = scenery.poses
+        said = [f"moving pixels against the truth: precision {precision:.3f}, recall {recall:.3f}"]
+        if not tally.places:
+            return said
+        # When poses were found, the world is that of the first camera.
+        first, pose = tally.places[0], np.eye(4)
+        pose[:3, 3], pose[:3, :3] = first[1:4], np.reshape(first[4:], (3, 3)).T
+        motion = recorded[int(first[0])] @ inverse(pose)
+        away = scenery.distance(transform(motion, points), resting_at=last)
+        ghosts = 100 * float((away > _GHOST_M).mean()) if len(points) else 0.0
+        tally.truth["ghosts_percent"] = ghosts
+        return [
+            *said,
+            f"points of the map farther than 10 cm from what stands there: {ghosts:.2f} %",
+        ]

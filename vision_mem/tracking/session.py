@@ -27,7 +27,8 @@ import torch
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
-from vision_mem.tracking.engine import Draft, Engine, TrackingConfig
+from vision_mem.tracking.config import TrackingConfig
+from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.memory_bank import count_usage
 from vision_mem.tracking.objects import Outcome, UsedIds
 from vision_mem.tracking.policy import PolicyConfig

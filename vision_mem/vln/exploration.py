@@ -1,17 +1,24 @@
-"""Getting to know streets: a long walk past everything, and a memory that it is written into."""
+"""Getting to know streets: a graph as it lies there, or a long walk, written into a memory."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.vln.environment import StreetWorld
+from vision_mem.formats.street_words import read_panorama_features, read_sight_words
+from vision_mem.navigation.export import count_taken
+from vision_mem.navigation.storage import discard_map
+from vision_mem.vln.environment import FeatureWorld, StreetWorld, WordWorld
 from vision_mem.vln.graph import StreetGraph
 from vision_mem.vln.memory import LongMemory
-from vision_mem.vln.observations import Visit
+from vision_mem.vln.observations import ENCODER, Visit, word_vector
+from vision_mem.vln.rule_agent import Encode
 
 
 def explore(
@@ -80,3 +87,154 @@ def tour(graph: StreetGraph, world: StreetWorld, steps: int, seed: int) -> Itera
         taken[place, following] += 1
         looks = came_by
         before, place = place, following
+
+
+@dataclass(frozen=True)
+class StreetSights:
+    """What is to be seen on streets.
+
+    Attributes:
+        world: gives the sights of a place.
+        encode: words to the space of the sights; None where nobody can.
+        encoder: names that space, for the map.
+        words: whether sights are words, and so certain, rather than features.
+    """
+
+    world: StreetWorld
+    encode: Encode | None
+    encoder: str
+    words: bool
+
+
+def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> StreetSights:
+    """Read a file of sights: words as JSON lines, or features of panoramas as ``.npz``.
+
+    Args:
+        graph: the streets.
+        path: the file; None when nothing is seen.
+        around: whether the whole panorama is looked at, rather than what is ahead.
+
+    Raises:
+        InputError: for a file that is neither.
+    """
+    if path is None or path.suffix.lower() != ".npz":
+        words = None if path is None else read_sight_words(path)
+        return StreetSights(WordWorld(graph, words), word_vector, ENCODER, True)
+    found = read_panorama_features(path)
+    world = FeatureWorld(graph, found, field=360.0 if around else 240.0)
+    encode: Encode | None = word_vector if found.encoder == ENCODER else None
+    if found.encoder.startswith("words#"):
+        encode = _encoder_of(found.encoder, found.features.shape[2])
+    return StreetSights(world, encode, found.encoder, False)
+
+
+def _encoder_of(encoder: str, width: int) -> Encode | None:
+    """The embedder of ``ask``, when the features are its."""
+    from vision_mem.models.vlm.word_search import WordEmbedder
+
+    embedder = WordEmbedder()
+    if embedder.encoder != encoder:
+        return None
+
+    def encode(text: str) -> Any:
+        vector = embedder.of_text(text)
+        return np.zeros(width, np.float32) if vector is None else vector
+
+    return encode
+
+
+class StreetBuild:
+    """Takes a street graph into a map: every panorama as it lies there, or what a walk passes.
+
+    Each panorama, or step of the walk, is one transaction; the same build goes on where it was cut
+    off.
+
+    Args:
+        source: folder of the graph.
+        map_: the map file.
+        sights: file of what is seen where, or None.
+        tour: steps of a walk; None to take in the whole graph with all its links.
+        seed: of the walk.
+        overwrite: forget what the map holds.
+
+    Attributes:
+        memory: the map.
+        total: panoramas or steps in all.
+        before: of those, how many the map had.
+
+    Raises:
+        InputError: for files that cannot be used, or a map of other streets.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        map_: Path,
+        sights: Path | None,
+        tour: int | None,
+        seed: int,
+        overwrite: bool,
+    ) -> None:
+        self._graph = StreetGraph.read(source)
+        self._seen = open_sights(self._graph, sights, around=tour is None)
+        self._tour, self._seed = tour, seed
+        walk = "" if tour is None else f"?tour={seed}"
+        self._name = f"{Path(source).expanduser().resolve()}{walk}"
+        self.total = len(self._graph) if tour is None else tour
+        map_.parent.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            discard_map(map_)
+        self.memory: LongMemory = LongMemory(map_, encoder=self._seen.encoder)
+        try:
+            self.memory.belong_to(self._graph.origin)
+            self.before = min(count_taken(map_, self._name), self.total)
+        except BaseException:
+            self.memory.close()
+            raise
+
+    def run(self, should_stop: Callable[[], bool], tell: Callable[[int, Any], None]) -> int:
+        """Take in what is left.
+
+        Args:
+            should_stop: asked before each panorama.
+            tell: told the number of each panorama or step, and what it changed.
+
+        Returns:
+            How many were taken in.
+        """
+        if self._tour is not None and 0 < self.before < self.total:
+            self.memory.go_on()
+        done = 0
+        for number, visit in enumerate(self._visits()):
+            if number < self.before:
+                continue
+            if should_stop():
+                return done
+            source = f"{self._name}#{visit.source}"
+            tell(number, self.memory.write(replace(visit, source=source)))
+            done += 1
+        if self._tour is None:
+            self._link()
+        return done
+
+    def _visits(self) -> Iterator[Visit]:
+        graph, world = self._graph, self._seen.world
+        if self._tour is not None:
+            yield from tour(graph, world, self._tour, self._seed)
+            return
+        for place, name in enumerate(graph.ids):
+            exits = tuple(heading for heading, _ in graph.exits[place])
+            looks = exits[0] if exits else 0.0
+            yield Visit(graph.position[place], exits, world.sights(place, 0, looks), None, name)
+
+    def _link(self) -> None:
+        """Remember which panorama each link leads to, once all are there."""
+        graph, memory = self._graph, self.memory
+        radius = memory.session.config.topology.place_radius
+        places = [memory.place_at(at, radius) for at in graph.position]
+        for start, exits in zip(places, graph.exits, strict=True):
+            for heading, end in exits:
+                known = places[end]
+                if start is not None and known is not None:
+                    memory.link(start, known, heading)
+        memory.session.commit()

@@ -272,16 +272,3 @@ def to_degrees(
     latitude = origin[0] + np.degrees(position[:, 1] / EARTH_RADIUS_M)
     around = EARTH_RADIUS_M * np.cos(np.radians(origin[0]))
     return latitude, origin[1] + np.degrees(position[:, 0] / around)
-
-
-def panorama_shift(yaw: float, heading: float) -> float:
-    """Degrees by which Touchdown's reference turns a panorama to the right to centre a heading.
-
-    Args:
-        yaw: of the panorama, from ``nodes.txt``.
-        heading: to look at.
-
-    Returns:
-        ``157.5 + yaw - heading``, in [0, 360).
-    """
-    return (157.5 + yaw - heading) % 360.0

@@ -203,6 +203,8 @@ class StreetLandmarks:
 
 
 WIDTH = 64
+ENCODER = f"names#{WIDTH}"
+"""Names the space of ``word_vector``, for maps."""
 _SILENT = frozenset({"the", "a", "an", "of", "on", "in", "at", "with", "your", "and"})
 
 

@@ -1,0 +1,299 @@
+"""A recording into a map, frame by frame, and on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vision_mem.config import load_config, read_preset
+from vision_mem.errors import InputError, SourceError
+from vision_mem.navigation.config import NavigationConfig, changed
+from vision_mem.navigation.export import last_taken
+from vision_mem.navigation.observer import (
+    NamedThing,
+    Observer,
+    find_level,
+    not_known,
+    put_by_hand,
+    turn_of,
+)
+from vision_mem.navigation.records import NavigationResult
+from vision_mem.navigation.session import NavigationSession
+from vision_mem.navigation.storage import discard_map
+from vision_mem.runs.folder import RECORD
+from vision_mem.runs.tally import count
+from vision_mem.sources.posed import STDIN, PosedSource
+from vision_mem.sources.posed_jsonl import PosedRow
+
+if TYPE_CHECKING:
+    from vision_mem.models.detectors import Detector
+    from vision_mem.models.vlm.word_search import WordEmbedder
+
+log = logging.getLogger(__name__)
+
+
+def recording_of(source: str) -> tuple[str, Path] | None:
+    """What a results folder of ``reconstruct`` was made from, and the poses it found.
+
+    Args:
+        source: a folder.
+
+    Returns:
+        The recording and the file of its trajectory; None for any other folder.
+
+    Raises:
+        InputError: when the recording is not where it was.
+    """
+    folder = Path(source)
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        recording = str(record["source"])
+        (found,) = [folder / name for name in record["files"] if name.endswith(".tum.txt")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if not found.is_file():
+        return None
+    if not Path(recording).is_dir():
+        raise InputError(
+            f"{source} was made from {recording}, which is no folder here; give the recording "
+            f"itself, with --poses {found}"
+        )
+    return recording, found
+
+
+def open_for_writing(
+    path: Path,
+    preset: str | None,
+    changes: Sequence[str],
+    up: str,
+    feed: PosedSource,
+    overwrite: bool,
+    encoder: str = "",
+) -> tuple[NavigationSession, NDArray[np.float64]]:
+    """The map, made when there is none, and how recordings are turned so that up is an axis.
+
+    Args:
+        path: the map file.
+        preset: of a new map.
+        changes: settings, ``key=value``.
+        up: the map's axis that is up, as recorded; ``auto`` to find it, and to make it exact.
+        feed: what is going to be taken in.
+        overwrite: forget what the map holds.
+        encoder: of the embeddings to come, "" for none.
+
+    Returns:
+        The map, and a rotation vector ``(3,)``.
+
+    Raises:
+        InputError: for settings that are not those of the map.
+        ModelError: for a file that is no map of this version.
+        SinkError: for a file that cannot be written, or that another process writes.
+    """
+    exists = path.is_file() and path.stat().st_size > 0
+    changes = [*changes, *([] if up == "auto" else [f"planning.up={up}"])]
+    if exists and overwrite:
+        discard_map(path)
+        exists = False
+    if exists:
+        session = NavigationSession(path, encoder=encoder)
+        if session.state.frame:
+            if preset is not None:
+                session.close()
+                raise InputError(
+                    f"map {path} has its settings; leave out --preset, or begin anew with "
+                    "--overwrite"
+                )
+            if changes:
+                config = changed(session.config, changes)
+                session.close()
+                session = NavigationSession(path, config, encoder=encoder)
+            return session, turn_of(session)
+        session.close()  # made, and then cut off before its first frame
+    said = {} if preset is None else read_preset(preset, "navigation").get("planning", {})
+    turn = np.zeros(3)
+    if "up" not in said and not any(each.startswith("planning.up=") for each in changes):
+        axis, turn = find_level(feed)
+        changes = [*changes, *([] if axis is None else [f"planning.up={axis}"])]
+    config = load_config(NavigationConfig, preset, changes, folder="navigation")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return NavigationSession(path, config, encoder=encoder), turn
+
+
+class MapBuild:
+    """One run.
+
+    Args:
+        session: the map.
+        whole: the source from its first frame on, for what was pointed out earlier.
+        source: as ``PosedSource``.
+        start: first frame; a run that goes on begins after the last frame that the map has.
+        options: as ``PosedSource``.
+        detector: finds things; None for none.
+        things: pointed out by hand.
+        pixels: from one point to the next; None to choose.
+        track_poses: find the poses that frames lack.
+        turn: rotation vector by which the recording's world is turned.
+        strict: stop at a frame that cannot be used.
+        embedder: of names and looks; None for no embeddings.
+
+    Attributes:
+        before: frames of this source that the map had.
+        left: of the source, what is left to take in.
+        left_out: frames that could not be used.
+    """
+
+    def __init__(
+        self,
+        session: NavigationSession,
+        whole: PosedSource,
+        source: str,
+        start: int,
+        options: dict[str, Any],
+        detector: Detector | None,
+        things: Sequence[NamedThing],
+        pixels: int | None,
+        track_poses: bool,
+        turn: NDArray[np.float64],
+        strict: bool,
+        embedder: WordEmbedder | None = None,
+    ) -> None:
+        self._session, self._strict, self._turn = session, strict, turn
+        self._source = source
+        self._stride = int(options.get("stride", 1))
+        self._limit = options.get("max_frames")
+        name = whole.name
+        path = session.path
+        self._last = None if source == STDIN else last_taken(path, name)
+        if self._last is not None and self._last[0] < start:
+            self._last = None  # a later part than the map has
+        # Nobody walked from the end of another recording to the beginning of this one.
+        self._jump = self._last is None and session.state.frame > 0
+        first = start if self._last is None else self._last[0]
+        self.before = 0 if self._last is None else (self._last[0] - start) // self._stride + 1
+        self.left_out: list[str] = []
+        # The last frame known is read once more, for its time.
+        more = 0 if self._last is None else 1
+        limit = None if self._limit is None else max(self._limit - self.before, 0) + more
+        # Poses are found from the first frame on.
+        options = {**options, "max_frames": self._limit if track_poses else limit}
+        self._feed: PosedSource | None = None
+        self._whole = whole
+        if not self._nothing_left(first, options.get("end")):
+            self._feed = PosedSource(source, start if track_poses else first, **options)
+        tracker = None
+        if track_poses:
+            from vision_mem.reconstruction import ReconstructionSession
+
+            tracker = ReconstructionSession()
+        info = whole.info if self._feed is None else self._feed.info
+        self.left = info if self._feed is not None else replace(info, frame_count=0)
+        self._observer = Observer(
+            name, detector, not_known(session, things), pixels, tracker, turn, embedder
+        )
+
+    def _nothing_left(self, first: int, end: int | None) -> bool:
+        if self._last is None:
+            return False
+        if self._limit is not None and self._limit <= self.before:
+            return True
+        return end is not None and first >= end
+
+    def run(
+        self, should_stop: Callable[[], bool], tell: Callable[[PosedRow, NavigationResult], None]
+    ) -> int:
+        """Take in what is left.
+
+        Args:
+            should_stop: asked between frames.
+            tell: told each frame and what it changed.
+
+        Returns:
+            Frames taken in.
+
+        Raises:
+            InputError: with ``strict``, for the first frame that cannot be used.
+            SourceError: likewise; or when there is none that can.
+        """
+        done, shift = 0, None
+        for row in self._feed or ():
+            if should_stop():
+                return done
+            if isinstance(row, SourceError):
+                self._leave_out(str(row), row)
+                continue
+            if self._last is not None and row.index <= self._last[0]:
+                self._observer.pose_of(row)  # a session that finds poses has to see it again
+                shift = self._shift(row) if row.index == self._last[0] else None
+                continue
+            if shift is None:
+                shift = self._shift(row)
+            try:
+                seen = self._observer.observe(row, shift)
+                result = self._session.step(replace(seen, jump=self._jump))
+            except InputError as error:
+                self._leave_out(f"frame {row.index}: {error}", error)
+                continue
+            self._jump = False
+            done += 1
+            tell(row, result)
+        if not done and not self.before and self.left_out:
+            raise SourceError(
+                f"no frame of {self._source} could be used "
+                f"({count(len(self.left_out), 'frame')}): {self.left_out[0]}; "
+                "--poses FILE or --track-poses where poses are missing"
+            )
+        return done
+
+    def put_rest(self) -> None:
+        """Remember what was pointed out in frames that had been taken in before."""
+        if self._observer.waiting:
+            put_by_hand(self._session, self._whole, self._observer.waiting, self._turn)
+            self._observer.waiting = []
+
+    def lines(self) -> list[str]:
+        """What came of it, in words."""
+        session = self._session
+        state, usage = session.state, session.usage()
+        marks = {i: each for i, each in state.landmarks.by_id.items() if each.label}
+        names = sorted({each.label for each in marks.values()})
+        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        said = [
+            f"{count(len(state.topology.places), 'place')}, "
+            f"{count(len(state.landmarks), 'landmark')}{': ' if some else ''}{some}",
+            f"{usage.memories} memories, file {usage.file_bytes / 1e6:.1f} MB",
+        ]
+        dropped = state.dropped + state.octree.stats.dropped
+        if dropped:
+            said.append(f"{dropped} points or things had no place in the map and were dropped")
+        degrees = float(np.degrees(np.linalg.norm(self._turn)))
+        if degrees:
+            said.append(
+                f"turned by {degrees:.1f} degrees, so that {session.config.planning.up} is up; "
+                "positions are those of the turned map"
+            )
+        if self.left_out:
+            said.append(f"{count(len(self.left_out), 'frame')} left out: {self.left_out[0]}")
+        return said
+
+    def _leave_out(self, why: str, error: Exception) -> None:
+        if self._strict:
+            raise error
+        self.left_out.append(why)
+        # The first one is news; their number is said in the end.
+        log.log(logging.INFO if len(self.left_out) > 1 else logging.WARNING, "left out: %s", why)
+
+    def _shift(self, row: PosedRow) -> float:
+        """Seconds to add, so that time goes on where a map ended."""
+        if self._last is not None and row.index == self._last[0]:
+            return self._last[1] - row.time_s
+        state = self._session.state
+        if state.frame and row.time_s <= state.now_s:
+            return state.now_s + 1.0 / 30 - row.time_s
+        return 0.0

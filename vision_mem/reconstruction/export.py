@@ -1,0 +1,250 @@
+"""A reconstruction for people and other programs: frame by frame, and what its end is made of."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vision_mem.formats.ply import write_ply
+from vision_mem.geometry.camera import RgbdFrame
+from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
+from vision_mem.reconstruction.session import ReconstructionSession
+from vision_mem.runs.progress import megabytes
+from vision_mem.sinks.rerun import RerunScene
+from vision_mem.sinks.scene import SceneFrame
+from vision_mem.sinks.scene_table import COLUMNS, FOLLOWED, SceneTally
+from vision_mem.sources.motion_masks import MovingMasks
+from vision_mem.types import Frame, MemoryUsage, SourceInfo
+from vision_mem.visualization.bev import write_topdown
+from vision_mem.visualization.contact_sheet import write_video
+from vision_mem.visualization.html_report import write_png, write_report
+from vision_mem.visualization.scene_overlay import ScenePainter
+from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above
+
+_MOST_ROWS, _SAMPLES = 200, 6
+_FLIGHT_FRAMES, _FLIGHT_FPS, _FLIGHT_SIZE = 144, 24.0, (640, 480)
+
+
+class SceneSession:
+    """A session that gets masks with its frames, and says of each frame what sinks need.
+
+    Args:
+        session: the session.
+        masks: of what moves, or None.
+        track_poses: do not show it the poses of the recording.
+    """
+
+    def __init__(
+        self, session: ReconstructionSession, masks: MovingMasks | None, track_poses: bool
+    ) -> None:
+        self._session, self._masks, self._track = session, masks, track_poses
+        self.snapshot = session.snapshot
+
+    def step(self, frame: Any) -> SceneFrame:
+        """Look at the next frame."""
+        given: RgbdFrame = frame.without_pose() if self._track else frame
+        masks = None if self._masks is None else self._masks.at(given.index, given.size)
+        return SceneFrame(given, self._session.step(given, masks))
+
+    def usage(self) -> MemoryUsage:
+        """What is held now."""
+        return self._session.usage()
+
+
+class SceneSamples:
+    """Keeps drawings of a few frames for the report.
+
+    Args:
+        folder: of the report.
+        wanted: numbers of the frames.
+    """
+
+    def __init__(self, folder: Path, wanted: Sequence[int]) -> None:
+        self._folder, self._wanted, self._painter = folder, set(wanted), ScenePainter()
+
+    def open(self, info: SourceInfo) -> None:
+        """Nothing to open."""
+
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Draw the frame if it is wanted."""
+        if result.frame_index in self._wanted:
+            picture = self._painter.draw(result.frame, result.found)
+            write_png(self._folder / f"frame-{result.frame_index:06d}.png", picture)
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+
+def choose_samples(info: SourceInfo, start: int, stride: int) -> list[int]:
+    """Numbers of frames, evenly spaced, to be shown in the report."""
+    total = info.frame_count or 1
+    places = np.linspace(0, total - 1, min(_SAMPLES, total)).round().astype(int)
+    return [start + int(place) * stride for place in places]
+
+
+class SceneProducts:
+    """What is made of both memories when the frames are at their end; a sink that writes late.
+
+    Nothing is made when the run breaks: it can be continued, and then they are.
+
+    Args:
+        session: the memories.
+        tally: the run so far.
+        names: of outputs.
+        out: folder.
+        stem: of file names.
+        preset: for the report.
+        recording: the recorded poses by number of frame, read when there is something to compare.
+        truth: says how far the map is from the truth of a generated recording, in lines.
+        rerun: gets the map too.
+        memory: file for both memories, or None.
+    """
+
+    def __init__(
+        self,
+        session: ReconstructionSession,
+        tally: SceneTally,
+        names: Sequence[str],
+        out: Path,
+        stem: str,
+        preset: str,
+        recording: Callable[[], Mapping[int, Any]],
+        truth: Callable[[SceneTally, Any], list[str]] | None,
+        rerun: RerunScene | None,
+        memory: Path | None,
+    ) -> None:
+        self._session, self._tally, self._names = session, tally, names
+        self._out, self._stem, self._preset = out, stem, preset
+        self._recording, self._truth = recording, truth
+        self._rerun, self._memory = rerun, memory
+        self.said: list[str] = []
+
+    def open(self, info: SourceInfo) -> None:
+        """Nothing to open."""
+
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Nothing a frame."""
+
+    def close(self) -> None:
+        """Write everything, unless the run broke."""
+        if sys.exc_info()[0] is None and self._tally.frames:
+            self.make()
+
+    def make(self) -> None:
+        """Write everything.
+
+        Raises:
+            SinkError: when a file cannot be written.
+        """
+        names, out, stem = self._names, self._out, self._stem
+        found = self._session.static_map()
+        path = CameraPath.from_rows(self._tally.places)
+        self.said = [f"map of what stays: {len(found.points)} points, {found.voxel * 100:.1f} cm"]
+        errors = compared(self._tally, self._recording())
+        if errors is not None:
+            self.said.append(
+                f"path against the recorded poses: ATE {errors.ate * 100:.2f} cm over "
+                f"{errors.poses} poses" + (", which lie on a line" if errors.degenerate else "")
+            )
+        if self._truth is not None:
+            self.said += self._truth(self._tally, found.points)
+        if "map" in names:
+            write_ply(
+                out / f"{stem}.map.ply", found.points, normals=found.normals,
+                colours=found.colours, comment="what stays, metres",
+            )  # fmt: skip
+        if "mesh" in names:
+            mesh = self._session.mesh()
+            write_ply(
+                out / f"{stem}.mesh.ply", mesh.vertices, normals=mesh.normals,
+                colours=mesh.colours, faces=mesh.faces,
+            )  # fmt: skip
+        if "topdown" in names or "report" in names:
+            things = [
+                (f"object-{key}", sums.centre)
+                for key, sums in self._tally.tracks.items() if sums.centre is not None
+            ]  # fmt: skip
+            above = from_above(found, path, things, f"{stem} from above")
+            if "topdown" in names:
+                write_topdown(out / f"{stem}.topdown.png", above)
+            if "report" in names:
+                write_topdown(out / "report" / "topdown.png", above)
+                for k in range(3):
+                    view = around(found, path, k / 3, *_FLIGHT_SIZE)
+                    write_png(out / "report" / f"around-{k}.png", view)
+                self._write_report(len(found.points))
+        if "flythrough" in names:
+            pictures = flight(found, path, *_FLIGHT_SIZE, frames=_FLIGHT_FRAMES)
+            write_video(out / f"{stem}_flythrough.mp4", pictures, _FLIGHT_FPS)
+        if self._rerun is not None:
+            self._rerun.add_map(found, path.places)
+        if self._memory is not None:
+            self._session.snapshot(self._memory)
+
+    def _write_report(self, points: int) -> None:
+        tally, usage = self._tally, self._session.usage()
+        rate = tally.frames / tally.seconds if tally.seconds > 0 else 0.0
+        numbers: list[tuple[str, str]] = [
+            ("frames", str(tally.frames)),
+            ("frames on which the camera was lost", str(tally.lost)),
+            ("camera path", f"{tally.path_m:.2f} m"),
+            ("points that stay", str(points)),
+            ("objects that moved", str(tally.objects)),
+            ("memory held", megabytes(usage.bytes)),
+            *((f"of it {name}", megabytes(size)) for name, size in usage.detail.items()),
+            ("speed, files included", f"{rate:.1f} frames/s"),
+        ]
+        stages = [
+            (name, f"{total / max(tally.frames, 1):.2f} ms") for name, total in
+            sorted(tally.stage_ms.items(), key=lambda item: -item[1])
+        ]  # fmt: skip
+        events = sorted(tally.events.items())
+        folder = self._out / "report"
+        frames = {
+            each.name: f"frame {int(each.stem.split('-')[1])}: what moves, and depth"
+            for each in sorted(folder.glob("frame-*.png"))
+        }
+        views = {f"around-{k}.png": "what stays, from outside" for k in range(3)}
+        write_report(
+            folder / "index.html", self._stem,
+            "; ".join([f"preset {self._preset}", *self.said]),
+            [
+                ("The run", (), numbers),
+                ("What happened", (), events),
+                ("What moved", COLUMNS, self._moved()),
+                ("Time a frame, in the session", (), stages),
+            ],
+            [
+                ("The map", {"topdown.png": "from above, with the camera's path", **views}),
+                ("Frames", frames),
+            ],
+        )  # fmt: skip
+
+    def _moved(self) -> list[list[Any]]:
+        """Rows of the table of tracks: those that left, then those still followed."""
+        rows: list[list[Any]] = []
+        path = self._out / f"{self._stem}.tracks.csv"
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.reader(file) if row and row[0] != COLUMNS[0]]
+        rows += [sums.row(key, FOLLOWED) for key, sums in self._tally.tracks.items()]
+        return rows[:_MOST_ROWS]
+
+
+def compared(tally: SceneTally, recorded: Mapping[int, Any]) -> PathErrors | None:
+    """The path that was found against recorded poses; None where there are too few."""
+    pairs = []
+    for row in tally.places:
+        if int(row[0]) in recorded:
+            pose = np.eye(4)
+            pose[:3, 3], pose[:3, :3] = row[1:4], np.reshape(row[4:], (3, 3)).T
+            pairs.append((pose, recorded[int(row[0])]))
+    if len(pairs) < 3:
+        return None
+    ours, truth = zip(*pairs, strict=True)
+    return path_errors(np.stack(ours), np.stack(truth), align="se3")
