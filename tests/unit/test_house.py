@@ -103,7 +103,7 @@ def _unused(modules: Modules, scripts: Modules = ()) -> list[str]:
         used |= names
     for module in modules:
         used |= {
-            node.value
+            node.value.partition(":")[0]  # a function is named as module:function
             for node in ast.walk(module.tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }

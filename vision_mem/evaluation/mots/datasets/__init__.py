@@ -10,38 +10,41 @@ from vision_mem.evaluation.registry import Dataset, known_dataset, look_up, open
 if TYPE_CHECKING:
     from vision_mem.evaluation.mots.records import MotBenchmark
 
-_HERE = "vision_mem.evaluation.mots.datasets"
 MOT_BENCHMARKS: dict[str, Dataset] = {
     "kitti-mots": Dataset(
         "KITTI MOTS",
         "training/{image_02/0002/,instances_txt/0002.txt or instances/}",
-        f"{_HERE}.kitti:open_kitti",
+        "vision_mem.evaluation.mots.datasets.kitti:open_kitti",
     ),
     "kitti-mot": Dataset(
-        "KITTI tracking", "training/{image_02/0002/,label_02/0002.txt}", f"{_HERE}.kitti:open_kitti"
+        "KITTI tracking",
+        "training/{image_02/0002/,label_02/0002.txt}",
+        "vision_mem.evaluation.mots.datasets.kitti:open_kitti",
     ),
     "mots-challenge": Dataset(
         "MOTS Challenge",
         "train/MOTS20-02/{img1/,gt/gt.txt,seqinfo.ini}",
-        f"{_HERE}.motchallenge:open_motchallenge",
+        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
     ),
     "mot17": Dataset(
         "MOT17",
         "train/MOT17-02-FRCNN/{img1/,gt/gt.txt,seqinfo.ini}",
-        f"{_HERE}.motchallenge:open_motchallenge",
+        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
     ),
     "mot20": Dataset(
         "MOT20",
         "train/MOT20-01/{img1/,gt/gt.txt,seqinfo.ini}",
-        f"{_HERE}.motchallenge:open_motchallenge",
+        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
     ),
     "mot15": Dataset(
         "MOT15",
         "train/PETS09-S2L1/{img1/,gt/gt.txt}: boxes of one class",
-        f"{_HERE}.motchallenge:open_motchallenge",
+        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
     ),
     "crowds": Dataset(
-        "generated crowds", "what vision-mem eval crowds writes", f"{_HERE}.kitti:open_crowds"
+        "generated crowds",
+        "what vision-mem eval crowds writes",
+        "vision_mem.evaluation.mots.datasets.kitti:open_crowds",
     ),
 }
 """The sets by their words on the command line. A set of one's own is a row more; its function is

@@ -44,19 +44,51 @@ class SceneKind:
 _CROP = (224 / 512, 224 / 384)
 
 ROOMS = "rooms"
-_HERE = "vision_mem.evaluation.reconstruction.datasets"
 SCENE_SETS: dict[str, SceneKind] = {
-    "sintel": SceneKind("Sintel", (DEPTH, POSE), f"{_HERE}.depth_sets:open_sintel", clip=True),
-    "bonn": SceneKind("Bonn", (DEPTH,), f"{_HERE}.depth_sets:open_bonn"),
-    "kitti": SceneKind("KITTI depth selection", (DEPTH,), f"{_HERE}.depth_sets:open_kitti"),
-    "tum": SceneKind("TUM-dynamics", (POSE,), f"{_HERE}.pose_sets:open_tum", oracle=False),
-    "scannet": SceneKind("ScanNet", (POSE,), f"{_HERE}.pose_sets:open_scannet", oracle=False),
-    "7scenes": SceneKind(
-        "7-Scenes", (POINTS,), f"{_HERE}.point_sets:open_seven_scenes", grid=(512, 384)
+    "sintel": SceneKind(
+        "Sintel",
+        (DEPTH, POSE),
+        "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_sintel",
+        clip=True,
     ),
-    "nrgbd": SceneKind("NRGBD", (POINTS,), f"{_HERE}.point_sets:open_nrgbd", grid=(512, 384)),
+    "bonn": SceneKind(
+        "Bonn", (DEPTH,), "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_bonn"
+    ),
+    "kitti": SceneKind(
+        "KITTI depth selection",
+        (DEPTH,),
+        "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_kitti",
+    ),
+    "tum": SceneKind(
+        "TUM-dynamics",
+        (POSE,),
+        "vision_mem.evaluation.reconstruction.datasets.pose_sets:open_tum",
+        oracle=False,
+    ),
+    "scannet": SceneKind(
+        "ScanNet",
+        (POSE,),
+        "vision_mem.evaluation.reconstruction.datasets.pose_sets:open_scannet",
+        oracle=False,
+    ),
+    "7scenes": SceneKind(
+        "7-Scenes",
+        (POINTS,),
+        "vision_mem.evaluation.reconstruction.datasets.point_sets:open_seven_scenes",
+        grid=(512, 384),
+    ),
+    "nrgbd": SceneKind(
+        "NRGBD",
+        (POINTS,),
+        "vision_mem.evaluation.reconstruction.datasets.point_sets:open_nrgbd",
+        grid=(512, 384),
+    ),
     ROOMS: SceneKind(
-        "generated rooms", TASKS, f"{_HERE}.rooms:open_rooms", clip=True, oracle=False
+        "generated rooms",
+        TASKS,
+        "vision_mem.evaluation.reconstruction.datasets.rooms:open_rooms",
+        clip=True,
+        oracle=False,
     ),
 }
 """Sets by their word on the command line. The depth of a camera in a room (TUM, ScanNet) is no

@@ -11,51 +11,64 @@ from vision_mem.evaluation.registry import Dataset, known_dataset, look_up, open
 if TYPE_CHECKING:
     from vision_mem.evaluation.sot.records import Benchmark
 
-_HERE = "vision_mem.evaluation.sot.datasets"
 BENCHMARKS: dict[str, Dataset] = {
     "lasot": Dataset(
         "LaSOT",
         "airplane/airplane-1/{img/,groundtruth.txt}; testing_set.txt",
-        f"{_HERE}.lasot:open_lasot",
+        "vision_mem.evaluation.sot.datasets.lasot:open_lasot",
     ),
     "lasot-ext": Dataset(
-        "LaSOT_ext", "atv/atv-1/{img/,groundtruth.txt}", f"{_HERE}.lasot:open_lasot_ext"
+        "LaSOT_ext",
+        "atv/atv-1/{img/,groundtruth.txt}",
+        "vision_mem.evaluation.sot.datasets.lasot:open_lasot_ext",
     ),
     "got10k-val": Dataset(
-        "GOT-10k val", "val/{list.txt,GOT-10k_Val_000001/}", f"{_HERE}.got10k:open_validation"
+        "GOT-10k val",
+        "val/{list.txt,GOT-10k_Val_000001/}",
+        "vision_mem.evaluation.sot.datasets.got10k:open_validation",
     ),
     "got10k-test": Dataset(
-        "GOT-10k test", "test/{list.txt,GOT-10k_Test_000001/}", f"{_HERE}.got10k:open_test"
+        "GOT-10k test",
+        "test/{list.txt,GOT-10k_Test_000001/}",
+        "vision_mem.evaluation.sot.datasets.got10k:open_test",
     ),
     "trackingnet": Dataset(
         "TrackingNet",
         "TEST/{anno/NAME.txt,frames/NAME/0.jpg}",
-        f"{_HERE}.trackingnet:open_trackingnet",
+        "vision_mem.evaluation.sot.datasets.trackingnet:open_trackingnet",
     ),
-    "otb100": Dataset("OTB100", "Basketball/{img/,groundtruth_rect.txt}", f"{_HERE}.otb:open_otb"),
+    "otb100": Dataset(
+        "OTB100",
+        "Basketball/{img/,groundtruth_rect.txt}",
+        "vision_mem.evaluation.sot.datasets.otb:open_otb",
+    ),
     "nfs": Dataset(
         "NFS",
         "airboard_1/30/{airboard_1.txt,airboard_1/} or anno/ and sequences/",
-        f"{_HERE}.nfs:open_nfs",
+        "vision_mem.evaluation.sot.datasets.nfs:open_nfs",
     ),
-    "uav123": Dataset("UAV123", "{anno,data_seq}/UAV123/", f"{_HERE}.uav123:open_uav123"),
+    "uav123": Dataset(
+        "UAV123", "{anno,data_seq}/UAV123/", "vision_mem.evaluation.sot.datasets.uav123:open_uav123"
+    ),
     "davis2016": Dataset(
         "DAVIS 2016",
         "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2016/val.txt",
-        f"{_HERE}.davis:open_davis2016",
+        "vision_mem.evaluation.sot.datasets.davis:open_davis2016",
     ),
     "davis2017": Dataset(
         "DAVIS 2017",
         "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2017/val.txt",
-        f"{_HERE}.davis:open_davis2017",
+        "vision_mem.evaluation.sot.datasets.davis:open_davis2017",
     ),
     "vot": Dataset(
-        "VOT", "sequences/{list.txt,NAME/{color/,groundtruth.txt}}", f"{_HERE}.vot:open_vot"
+        "VOT",
+        "sequences/{list.txt,NAME/{color/,groundtruth.txt}}",
+        "vision_mem.evaluation.sot.datasets.vot:open_vot",
     ),
     "folder": Dataset(
         "any folder",
         "NAME/ with images and groundtruth*.txt or Annotations/*.png",
-        f"{_HERE}.folder:open_folder",
+        "vision_mem.evaluation.sot.datasets.folder:open_folder",
     ),
 }
 """The sets by their words on the command line. A set of one's own is a row more; its function is
