@@ -196,14 +196,15 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         if not is_dataclass(kind):
             taken.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
             continue
-        groups[name] = kind
+        group: Any = kind
+        groups[name] = group
         inner = get_type_hints(kind, include_extras=True)
         for field in fields(kind):
             default = field.default if field.default is not MISSING else None
             taken.append(
                 inspect.Parameter(
                     field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                    annotation=_under(inner[field.name], kind.heading),  # type: ignore[attr-defined]
+                    annotation=_under(inner[field.name], group.heading),
                 )
             )  # fmt: skip
 
@@ -215,7 +216,7 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         }
         return function(**given, **made)
 
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in taken} | {"return": int}
     return command
@@ -230,7 +231,7 @@ def _under(annotation: Any, heading: str) -> Any:
     for note in said:
         if hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
-    return Annotated[(kind, *said)]  # type: ignore[return-value]
+    return Annotated[(kind, *said)]
 
 
 def flat(*groups: Any) -> dict[str, Any]:

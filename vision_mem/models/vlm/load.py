@@ -45,9 +45,9 @@ KNOWN = {
 
 # The configuration's model_type: class of the library, our module, our class.
 _FAMILIES = {
-    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
-    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
-    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "qwen3_vl", "Qwen3VideoModel"),
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "qwen", "QwenVideoModel"),
+    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "qwen", "QwenVideoModel"),
+    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "qwen", "Qwen3VideoModel"),
     "llava_onevision": (
         "LlavaOnevisionForConditionalGeneration",
         "llava_onevision",
@@ -188,7 +188,7 @@ def _adapted(
     network: Any, tokenizer: Any, label: str, settings: dict[str, Any]
 ) -> NetworkVideoModel:
     _, module, name = _FAMILIES[network.config.model_type]
-    adapter = getattr(importlib.import_module(f"vision_mem.models.{module}"), name)
+    adapter = getattr(importlib.import_module(f"vision_mem.models.vlm.{module}"), name)
     try:
         made: NetworkVideoModel = adapter(network, tokenizer, model_id=label, **settings)
     except TypeError as error:
