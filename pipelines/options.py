@@ -198,7 +198,8 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         if not is_dataclass(kind):
             taken.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
             continue
-        groups[name] = kind
+        group: Any = kind
+        groups[name] = group
         inner = get_type_hints(kind, include_extras=True)
         heading = getattr(kind, "heading", None)
         for field in fields(kind):
