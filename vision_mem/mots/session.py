@@ -7,7 +7,7 @@ may come between any two steps; they speak of the latest frame, and the next res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,22 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
-from vision_mem.mots.memory_budget import usage_of, within_budget
+from vision_mem.mots.eviction import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
-from vision_mem.mots.seg2track_step import OfficialRules
+from vision_mem.mots.seg2track import OfficialRules
 from vision_mem.tracking.engine import Engine
 from vision_mem.types import Detections, Event, Frame, Prompt
 
-_RULES: dict[str, type[OwnRules | OfficialRules]] = {"own": OwnRules, "official": OfficialRules}
+
+def _official(engine: Engine, config: MotsConfig) -> OfficialRules:
+    return OfficialRules(engine, config.official, config.memory.max_tracks)
+
+
+_RULES: dict[str, Callable[[Engine, MotsConfig], OwnRules | OfficialRules]] = {
+    "own": OwnRules,
+    "official": _official,
+}
 
 
 class MotsSession:
@@ -106,7 +114,7 @@ class MotsSession:
             )
             state, result = made.finished(results)
             logits = {key: made.logits[key] for key in state.tracks if key in made.logits}
-            state, logits = within_budget(self.config, state, logits)
+            state, logits = within_budget(self.config.memory, self.config.gallery, state, logits)
         except BaseException:
             self._latest = latest
             raise
@@ -299,7 +307,9 @@ class MotsSession:
         return self._latest
 
     def _fit(self, latest: edits.Latest) -> None:
-        self._state, logits = within_budget(self.config, self._state, latest.logits)
+        self._state, logits = within_budget(
+            self.config.memory, self.config.gallery, self._state, latest.logits
+        )
         self._latest = replace(latest, logits=logits)
 
     def _same_grid(self, frame: Frame, features: ImageFeatures) -> None:
