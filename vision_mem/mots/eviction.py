@@ -9,49 +9,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vision_mem.errors import InputError
-from vision_mem.mots.gallery import GalleryConfig, remembered
+from vision_mem.mots.config import EvictionConfig, MotsConfig
+from vision_mem.mots.gallery import remembered
 from vision_mem.mots.lifecycle import LOST, TENTATIVE
 from vision_mem.mots.records import MotsState, MotsUsage, Track
 from vision_mem.tracking.memory_bank import count_usage
 from vision_mem.types import Event
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EvictionConfig:
-    """What is kept.
-
-    Attributes:
-        gate: whether masks that may be wrong are kept out of memory.
-        gate_score: score that a mask needs.
-        gate_area_change: factor between its area and the usual one that is not exceeded.
-        gate_covered: share of it that other tracks' masks may cover.
-        budget_mb: MiB that all tracks and the gallery may hold together; 0 for no limit.
-        max_tracks: tracks at a time, lost ones among them. The one lost longest makes room for a
-            new one; without any, the new one is refused.
-    """
-
-    gate: bool = True
-    gate_score: float = 0.5
-    gate_area_change: float = 4.0
-    gate_covered: float = 0.5
-    budget_mb: float = 0.0
-    max_tracks: int = 64
-
-    def __post_init__(self) -> None:
-        if self.max_tracks < 1:
-            raise InputError(f"max_tracks is {self.max_tracks}; expected 1 or more")
-        if self.budget_mb < 0:
-            raise InputError(f"budget_mb is {self.budget_mb}; expected 0 (none) or more MiB")
-        if not self.gate_area_change >= 1:
-            raise InputError(f"gate_area_change is {self.gate_area_change}; expected 1 or more")
-
-    @property
-    def budget(self) -> int | None:
-        """Bytes; None for no limit."""
-        return int(self.budget_mb * 2**20) if self.budget_mb else None
 
 
 def withheld(
@@ -173,23 +138,19 @@ def usage_of(state: MotsState, logits: Mapping[int, torch.Tensor]) -> MotsUsage:
 
 
 def within_budget(
-    config: EvictionConfig,
-    gallery_config: GalleryConfig,
-    state: MotsState,
-    logits: dict[int, torch.Tensor],
+    config: MotsConfig, state: MotsState, logits: dict[int, torch.Tensor]
 ) -> tuple[MotsState, dict[int, torch.Tensor]]:
-    """Forget until a state fits ``budget_mb``; exact, whatever tracks share.
+    """Forget until a state fits ``memory.budget_mb``; exact, whatever tracks share.
 
     Args:
         config: settings.
-        gallery_config: how removed tracks are remembered.
         state: after a frame; not changed.
         logits: masks of the latest frame, by track; not changed.
 
     Returns:
         Both, as far as they fit. When all tracks are gone the gallery follows, oldest first.
     """
-    budget = config.budget
+    budget = config.memory.budget
     if budget is None:
         return state, logits
     ledger = Ledger()
@@ -219,7 +180,7 @@ def within_budget(
         if one is not None:
             for old in gallery:
                 ledger.drop(old.looks.tensors())
-            gallery = remembered(gallery_config, gallery, one)
+            gallery = remembered(config.gallery, gallery, one)
             for old in gallery:
                 ledger.add(old.looks.tensors())
         index = state.frame_index or 0

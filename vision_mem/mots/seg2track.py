@@ -13,13 +13,14 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.assignment import assign
 from vision_mem.models.segmenters.protocol import ImageFeatures
+from vision_mem.mots.config import MotsConfig, OfficialConfig
 from vision_mem.mots.lifecycle import CONFIRMED, WEAK, Life
 from vision_mem.mots.records import MotsState, Track, TrackResult
 from vision_mem.mots.regions import (
@@ -37,40 +38,6 @@ from vision_mem.types import Detections, Frame, Prompt
 
 INVENTED_CLASS = 10
 """Class of the object that is invented on an empty first frame."""
-
-
-def _additions() -> dict[str, float]:
-    return {"1": 0.6, "2": 0.85}
-
-
-@dataclass(frozen=True)
-class OfficialConfig:
-    """Constants, as in the configuration for MOTS Challenge; KITTI's switches two of them off.
-
-    Attributes:
-        detection_threshold: detector score needed to be looked at (KITTI: 0.5).
-        addition_threshold: by class number: share of the box that must be free, and detector
-            score that a re-prompt needs.
-        other_addition: the same for other classes, where the original stops with an error.
-        reprompt: whether tracks are shown to the segmenter again (KITTI: no).
-        reprompt_threshold: score below which they are.
-        removal: whether tracks are removed (KITTI: no).
-        removal_threshold: score below which a frame is bad.
-        removal_tries: bad frames, in all, that remove a track.
-    """
-
-    detection_threshold: float = 0.25
-    addition_threshold: dict[str, float] = field(default_factory=_additions)
-    other_addition: float = 0.6
-    reprompt: bool = True
-    reprompt_threshold: float = 0.7
-    removal: bool = True
-    removal_threshold: float = 0.1
-    removal_tries: int = 5
-
-    def addition(self, label: int) -> float:
-        """Threshold of a class."""
-        return self.addition_threshold.get(str(label), self.other_addition)
 
 
 def split_detections(
@@ -149,16 +116,14 @@ class OfficialRules:
 
     Args:
         engine: the segmenter and its memory policy.
-        config: constants.
-        max_tracks: tracks at a time; more are not begun.
+        config: settings.
     """
 
     first_id = 0
 
-    def __init__(self, engine: Engine, config: OfficialConfig, max_tracks: int) -> None:
+    def __init__(self, engine: Engine, config: MotsConfig) -> None:
         self.engine = engine
         self.config = config
-        self.max_tracks = max_tracks
 
     def step(
         self,
@@ -172,7 +137,7 @@ class OfficialRules:
         making = Making.begin(self.engine, state, frame, features)
         found: list[FoundObject] = []
         if detections is not None:
-            sure = np.flatnonzero(detections.scores >= self.config.detection_threshold)
+            sure = np.flatnonzero(detections.scores >= self.config.official.detection_threshold)
             found = found_in(detections, sure.tolist(), frame.size)
         first = state.steps == 0
         if first:
@@ -195,7 +160,7 @@ class OfficialRules:
             self._bear(making, np.zeros(4, np.float32), INVENTED_CLASS, "invented")
 
     def _bear(self, making: Making, box: np.ndarray, label: int, class_name: str) -> None:
-        if len(making.tracks) >= self.max_tracks:
+        if len(making.tracks) >= self.config.memory.max_tracks:
             return
         spans = making.ids.ranges
         object_id = spans[-1][1] + 1 if spans else self.first_id
@@ -217,7 +182,7 @@ class OfficialRules:
                 taken |= region.mask
         free = [free_share(taken, each.box) for each in found]
         labels = [each.label for each in found]
-        new, left = split_detections(self.config, free, labels, len(making.tracks))
+        new, left = split_detections(self.config.official, free, labels, len(making.tracks))
         for n in new:
             self._bear(making, found[n].box, found[n].label, found[n].class_name)
         return [found[n] for n in left]
@@ -236,7 +201,7 @@ class OfficialRules:
             track = making.tracks[object_id]
             each = left[pairs[row]] if row in pairs else None
             verdict = judge(
-                self.config,
+                self.config.official,
                 score=scores[object_id],
                 tries=track.tries,
                 label=track.label,
@@ -246,7 +211,7 @@ class OfficialRules:
                 making.tracks.pop(object_id)
                 making.report("removed", object_id, track.object.name)
                 continue
-            weak = scores[object_id] < self.config.reprompt_threshold
+            weak = scores[object_id] < self.config.official.reprompt_threshold
             life = replace(track.life, state=WEAK if weak else CONFIRMED)
             making.tracks[object_id] = replace(track, tries=verdict.tries, life=life)
             if verdict.reprompted and each is not None:

@@ -7,7 +7,7 @@ may come between any two steps; they speak of the latest frame, and the next res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,7 @@ from vision_mem.mots.seg2track import OfficialRules
 from vision_mem.tracking.engine import Engine
 from vision_mem.types import Detections, Event, Frame, Prompt
 
-
-def _official(engine: Engine, config: MotsConfig) -> OfficialRules:
-    return OfficialRules(engine, config.official, config.memory.max_tracks)
-
-
-_RULES: dict[str, Callable[[Engine, MotsConfig], OwnRules | OfficialRules]] = {
-    "own": OwnRules,
-    "official": _official,
-}
+_RULES: dict[str, type[OwnRules | OfficialRules]] = {"own": OwnRules, "official": OfficialRules}
 
 
 class MotsSession:
@@ -114,7 +106,7 @@ class MotsSession:
             )
             state, result = made.finished(results)
             logits = {key: made.logits[key] for key in state.tracks if key in made.logits}
-            state, logits = within_budget(self.config.memory, self.config.gallery, state, logits)
+            state, logits = within_budget(self.config, state, logits)
         except BaseException:
             self._latest = latest
             raise
@@ -307,9 +299,7 @@ class MotsSession:
         return self._latest
 
     def _fit(self, latest: edits.Latest) -> None:
-        self._state, logits = within_budget(
-            self.config.memory, self.config.gallery, self._state, latest.logits
-        )
+        self._state, logits = within_budget(self.config, self._state, latest.logits)
         self._latest = replace(latest, logits=logits)
 
     def _same_grid(self, frame: Frame, features: ImageFeatures) -> None:
