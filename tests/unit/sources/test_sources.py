@@ -156,7 +156,9 @@ def test_a_forgotten_source_is_freed(clip):
 
 
 def test_a_program_may_end_without_closing_its_source(clip):
-    code = f"from vision_mem.io import open_source as o; s = o({str(clip)!r}); print(next(s).index)"
+    code = (
+        f"from vision_mem import open_source; s = open_source({str(clip)!r}); print(next(s).index)"
+    )
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"0\n", b"")
