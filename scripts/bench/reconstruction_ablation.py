@@ -39,6 +39,7 @@ from reconstruction_variants import SHARED, VARIANTS, budget
 from training_loop import load
 
 from vision_mem.errors import InputError, VisionMemError
+from vision_mem.formats.text import write_file
 from vision_mem.models import use_threads
 from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import named_config
@@ -310,9 +311,7 @@ def _compare(args: argparse.Namespace) -> int:
                 results[row][seed] = json.loads(path.read_text())
                 continue
             found = run_row(args, row, seed, sets)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(found, indent=1) + "\n")
-            partial.replace(path)
+            write_file(path, (json.dumps(found, indent=1) + "\n").encode())
             results[row][seed] = found
             print(f"{row}, seed {seed}: {found['seconds']:.0f} s of training", flush=True)
     told = [table(results, [s.name for s in kinds]), *judged(results), "", *beside_dual(results)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_mem.config import load_config
+from vision_mem.formats.text import write_file
 from vision_mem.models.vlm.protocol import EncodedGrid, Question, VisualContext
 from vision_mem.synthetic.qa_streams import GeneratedStream
 from vision_mem.types import Frame
@@ -47,10 +49,9 @@ class Pool:
             path = self.folder / f"{number:05d}.npy"
             if not path.is_file():
                 self.folder.mkdir(parents=True, exist_ok=True)
-                partial = path.with_suffix(".partial")
-                with partial.open("wb") as stream:
-                    np.save(stream, self._made(number))
-                partial.replace(path)
+                content = BytesIO()
+                np.save(content, self._made(number))
+                write_file(path, content.getvalue())
             self._held[number] = np.load(path)
         return self._held[number]
 

@@ -22,7 +22,7 @@ import torch
 from embedded_lessons import Follower, Windows, draw_windows, loss_of
 from nano_pack import add_picture_flags, pictures_from
 from nano_pictures import PACKAGED, Pictures
-from safetensors.torch import save_file
+from safetensors.torch import save
 from training_loop import (
     Average,
     Learner,
@@ -39,6 +39,7 @@ from training_loop import (
 )
 
 from vision_mem.errors import InputError, VisionMemError
+from vision_mem.formats.text import write_file
 from vision_mem.models import use_threads
 from vision_mem.models.checkpoint import fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device
@@ -106,11 +107,8 @@ def make_optimizer(decoder: MaskDecoder, plan: Plan) -> torch.optim.Optimizer:
 
 def export(decoder: MaskDecoder, path: Path) -> None:
     """Write the weights as fp16."""
-    partial = path.with_name(f".{path.name}")
-    save_file({k: v.detach().cpu().half().contiguous() for k, v in decoder.state_dict().items()},
-              partial)  # fmt: skip
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(path)
+    state = decoder.state_dict()
+    write_file(path, save({k: v.detach().cpu().half().contiguous() for k, v in state.items()}))
 
 
 def train(args: argparse.Namespace, plan: Plan, signals: StopSignals) -> int:

@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from training_loop import (
 )
 
 from vision_mem.errors import InputError, VisionMemError
+from vision_mem.formats.text import write_file
 from vision_mem.models import use_threads
 from vision_mem.models.checkpoint import fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device
@@ -189,7 +191,7 @@ def export(network: Any, path: Path) -> None:
     Raises:
         InputError: when there are more parameters or bytes than a package may carry.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     count = sum(p.numel() for p in network.parameters())
     state = {
@@ -200,13 +202,12 @@ def export(network: Any, path: Path) -> None:
     if count > MOST_PARAMETERS or size > MOST_BYTES:
         raise InputError(f"{count:,} parameters in {size:,} bytes are too many for the package")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
+    content = BytesIO()
     if path.suffix == ".safetensors":
-        save_file(state, partial)
+        content.write(save(state))
     else:
-        torch.save({"model": state}, partial)
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(path)
+        torch.save({"model": state}, content)
+    write_file(path, content.getvalue())
 
 
 # -- the run -----------------------------------------------------------------------------------

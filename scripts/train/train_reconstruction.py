@@ -45,6 +45,7 @@ from training_loop import (
 )
 
 from vision_mem.errors import InputError, VisionMemError
+from vision_mem.formats.text import write_file
 from vision_mem.models import use_threads
 from vision_mem.models.checkpoint import read_checkpoint
 from vision_mem.models.device import choose_device
@@ -236,14 +237,12 @@ def export(network: Any, plan: Plan, path: Path) -> int:
     Raises:
         InputError: when there are more bytes than a package may carry.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if isinstance(network, AllRows):
         whole = path.with_name("shared.safetensors")
-        partial = whole.with_name(f".{whole.name}")
         told = {k: v.detach().cpu().contiguous().clone() for k, v in weights_of(network).items()}
-        save_file(told, partial)
-        partial.replace(whole)
+        write_file(whole, save(told))
         network = network.dual
     state = {
         name: value.detach().cpu().half().contiguous().clone()
@@ -253,10 +252,8 @@ def export(network: Any, plan: Plan, path: Path) -> int:
     if size > MOST_BYTES:
         raise InputError(f"{size:,} bytes of weights are too many; expected {MOST_BYTES:,} at most")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
-    save_file(state, partial, metadata={SETTINGS: config_to_text(plan.network_config())})
-    partial.chmod(0o644)  # safetensors writes for the owner alone
-    partial.replace(path)
+    note = {SETTINGS: config_to_text(plan.network_config())}
+    write_file(path, save(state, metadata=note))
     return size
 
 

@@ -8,7 +8,8 @@ from mots_script import Script, ScriptedSegmenter, detections, frame
 
 from vision_mem.config import load_config
 from vision_mem.mots import MotsConfig, MotsSession
-from vision_mem.mots.seg2track import OfficialConfig, judge, pair_padded, split_detections
+from vision_mem.mots.config import OfficialConfig
+from vision_mem.mots.seg2track import judge, pair_padded, split_detections
 from vision_mem.types import Detections
 
 A, B = (0, 0, 20, 20), (40, 0, 60, 20)

@@ -7,17 +7,15 @@ Floats keep every bit: JSON text of Python floats reads back to the same number.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vision_mem.errors import ModelError, SinkError
+from vision_mem.errors import ModelError
+from vision_mem.formats.text import write_file
 
 FORMAT = "vision-mem-snapshot"
 VERSION = 1
@@ -36,25 +34,7 @@ def save_snapshot(path: str | Path, state: Mapping[str, Any], header: Mapping[st
     Raises:
         SinkError: when the file cannot be written.
     """
-    content = pack_state(state, header)
-    path = Path(path)
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-        raise SinkError(
-            f"snapshot {path} could not be written: {error.strerror}; check folder and space"
-        ) from error
+    write_file(Path(path), pack_state(state, header))
 
 
 def pack_state(state: Mapping[str, Any], header: Mapping[str, Any] | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -180,13 +181,15 @@ class LineFile:
             self._file = -1
 
 
-def write_file(path: Path, content: bytes, *, mark: str = "") -> None:
+def write_file(path: Path, content: bytes, *, mark: str = "", durable: bool = True) -> None:
     """Write a file that is there whole or not at all.
 
     Args:
         path: the file; its folder is there.
         content: all of it.
         mark: tells the partial file from that of another writer of the same file.
+        durable: wait until the disk has it, so that a power cut keeps the old file or the new
+            one; without, only a killed program does, which is enough for one image of many.
 
     Raises:
         SinkError: when it cannot be written.
@@ -196,8 +199,11 @@ def write_file(path: Path, content: bytes, *, mark: str = "") -> None:
     try:
         with partial.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise sink_error(path, error) from None

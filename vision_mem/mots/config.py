@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from vision_mem.errors import InputError
 from vision_mem.mots.association import AssociationConfig
 from vision_mem.mots.birth import BirthConfig
-from vision_mem.mots.eviction import EvictionConfig
 from vision_mem.mots.gallery import GalleryConfig
 from vision_mem.mots.lifecycle import ExistenceConfig, LifecycleConfig, RepromptConfig
 from vision_mem.mots.regions import RULES as OVERLAPS
-from vision_mem.mots.seg2track import OfficialConfig
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.policy import PolicyConfig
 
@@ -25,6 +23,75 @@ def _tracking() -> TrackingConfig:
         appear_threshold=0.0, max_prompts=4, corrections_are_prompts=True, pin_first_prompt=True
     )
     return TrackingConfig(policy=policy)
+
+
+@dataclass(frozen=True)
+class EvictionConfig:
+    """What is kept.
+
+    Attributes:
+        gate: whether masks that may be wrong are kept out of memory.
+        gate_score: score that a mask needs.
+        gate_area_change: factor between its area and the usual one that is not exceeded.
+        gate_covered: share of it that other tracks' masks may cover.
+        budget_mb: MiB that all tracks and the gallery may hold together; 0 for no limit.
+        max_tracks: tracks at a time, lost ones among them. The one lost longest makes room for a
+            new one; without any, the new one is refused.
+    """
+
+    gate: bool = True
+    gate_score: float = 0.5
+    gate_area_change: float = 4.0
+    gate_covered: float = 0.5
+    budget_mb: float = 0.0
+    max_tracks: int = 64
+
+    def __post_init__(self) -> None:
+        if self.max_tracks < 1:
+            raise InputError(f"max_tracks is {self.max_tracks}; expected 1 or more")
+        if self.budget_mb < 0:
+            raise InputError(f"budget_mb is {self.budget_mb}; expected 0 (none) or more MiB")
+        if not self.gate_area_change >= 1:
+            raise InputError(f"gate_area_change is {self.gate_area_change}; expected 1 or more")
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes; None for no limit."""
+        return int(self.budget_mb * 2**20) if self.budget_mb else None
+
+
+def _additions() -> dict[str, float]:
+    return {"1": 0.6, "2": 0.85}
+
+
+@dataclass(frozen=True)
+class OfficialConfig:
+    """Constants, as in the configuration for MOTS Challenge; KITTI's switches two of them off.
+
+    Attributes:
+        detection_threshold: detector score needed to be looked at (KITTI: 0.5).
+        addition_threshold: by class number: share of the box that must be free, and detector
+            score that a re-prompt needs.
+        other_addition: the same for other classes, where the original stops with an error.
+        reprompt: whether tracks are shown to the segmenter again (KITTI: no).
+        reprompt_threshold: score below which they are.
+        removal: whether tracks are removed (KITTI: no).
+        removal_threshold: score below which a frame is bad.
+        removal_tries: bad frames, in all, that remove a track.
+    """
+
+    detection_threshold: float = 0.25
+    addition_threshold: dict[str, float] = field(default_factory=_additions)
+    other_addition: float = 0.6
+    reprompt: bool = True
+    reprompt_threshold: float = 0.7
+    removal: bool = True
+    removal_threshold: float = 0.1
+    removal_tries: int = 5
+
+    def addition(self, label: int) -> float:
+        """Threshold of a class."""
+        return self.addition_threshold.get(str(label), self.other_addition)
 
 
 @dataclass(frozen=True)

@@ -13,49 +13,31 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.assignment import assign
+from vision_mem.models.segmenters.protocol import ImageFeatures
+from vision_mem.mots.config import MotsConfig, OfficialConfig
+from vision_mem.mots.lifecycle import CONFIRMED, WEAK, Life
+from vision_mem.mots.records import MotsState, Track, TrackResult
+from vision_mem.mots.regions import (
+    Region,
+    free_share,
+    front_to_back,
+    ious,
+    owned,
+    owners,
+    region_of_box,
+)
+from vision_mem.mots.step import FoundObject, Making, found_in
+from vision_mem.tracking.engine import Engine
+from vision_mem.types import Detections, Frame, Prompt
 
 INVENTED_CLASS = 10
 """Class of the object that is invented on an empty first frame."""
-
-
-def _additions() -> dict[str, float]:
-    return {"1": 0.6, "2": 0.85}
-
-
-@dataclass(frozen=True)
-class OfficialConfig:
-    """Constants, as in the configuration for MOTS Challenge; KITTI's switches two of them off.
-
-    Attributes:
-        detection_threshold: detector score needed to be looked at (KITTI: 0.5).
-        addition_threshold: by class number: share of the box that must be free, and detector
-            score that a re-prompt needs.
-        other_addition: the same for other classes, where the original stops with an error.
-        reprompt: whether tracks are shown to the segmenter again (KITTI: no).
-        reprompt_threshold: score below which they are.
-        removal: whether tracks are removed (KITTI: no).
-        removal_threshold: score below which a frame is bad.
-        removal_tries: bad frames, in all, that remove a track.
-    """
-
-    detection_threshold: float = 0.25
-    addition_threshold: dict[str, float] = field(default_factory=_additions)
-    other_addition: float = 0.6
-    reprompt: bool = True
-    reprompt_threshold: float = 0.7
-    removal: bool = True
-    removal_threshold: float = 0.1
-    removal_tries: int = 5
-
-    def addition(self, label: int) -> float:
-        """Threshold of a class."""
-        return self.addition_threshold.get(str(label), self.other_addition)
 
 
 def split_detections(
@@ -127,3 +109,142 @@ def judge(
     if asked and detector_score is not None and detector_score > config.addition(label):
         return Verdict(tries, reprompted=True)
     return Verdict(tries)
+
+
+class OfficialRules:
+    """Makes frames as Seg2Track-SAM2's code does; holds nothing that changes.
+
+    Args:
+        engine: the segmenter and its memory policy.
+        config: settings.
+    """
+
+    first_id = 0
+
+    def __init__(self, engine: Engine, config: MotsConfig) -> None:
+        self.engine = engine
+        self.config = config
+
+    def step(
+        self,
+        state: MotsState,
+        frame: Frame,
+        features: ImageFeatures,
+        detections: Detections | None,
+        absence_counts: bool,
+    ) -> tuple[Making, list[TrackResult]]:
+        """Make a frame; see ``OwnRules.step`` for the arguments."""
+        making = Making.begin(self.engine, state, frame, features)
+        found: list[FoundObject] = []
+        if detections is not None:
+            sure = np.flatnonzero(detections.scores >= self.config.official.detection_threshold)
+            found = found_in(detections, sure.tolist(), frame.size)
+        first = state.steps == 0
+        if first:
+            self._first(making, found)
+        else:
+            making.look(lambda track: True)
+        snapshot, regions = dict(making.tracks), dict(making.regions)
+        scores = {key: making.estimate(key) for key in making.drafts}
+        if not first:
+            left = self._births(making, found)
+            self._judge(making, left, regions, scores)
+        making.remember({})
+        return making, self._show(making, snapshot, regions, scores)
+
+    def _first(self, making: Making, found: list[FoundObject]) -> None:
+        """All detections of the first frame are tracks; without any, one is invented."""
+        for each in found:
+            self._bear(making, each.box, each.label, each.class_name)
+        if not found:
+            self._bear(making, np.zeros(4, np.float32), INVENTED_CLASS, "invented")
+
+    def _bear(self, making: Making, box: np.ndarray, label: int, class_name: str) -> None:
+        if len(making.tracks) >= self.config.memory.max_tracks:
+            return
+        spans = making.ids.ranges
+        object_id = spans[-1][1] + 1 if spans else self.first_id
+        if not making.prompt(object_id, Prompt(box=box), checked=bool(box.any())):
+            return
+        making.ids = making.ids.add(object_id)
+        after = making.drafts[object_id].after
+        hidden = label == INVENTED_CLASS
+        life = Life(state=CONFIRMED)
+        making.tracks[object_id] = Track(after, life, label, class_name, hidden=hidden)
+        if not hidden:
+            making.report("born", object_id, after.name)
+
+    def _births(self, making: Making, found: list[FoundObject]) -> list[FoundObject]:
+        """New tracks, judged by the masks as they were before any of them; who is left."""
+        taken = np.zeros(making.frame.size, dtype=bool)
+        for region in making.regions.values():
+            if region.mask is not None:
+                taken |= region.mask
+        free = [free_share(taken, each.box) for each in found]
+        labels = [each.label for each in found]
+        new, left = split_detections(self.config.official, free, labels, len(making.tracks))
+        for n in new:
+            self._bear(making, found[n].box, found[n].label, found[n].class_name)
+        return [found[n] for n in left]
+
+    def _judge(
+        self,
+        making: Making,
+        left: list[FoundObject],
+        regions: dict[int, Region],
+        scores: dict[int, float],
+    ) -> None:
+        ids = list(regions)
+        boxes = [region_of_box(each.box, making.frame.size) for each in left]
+        pairs = pair_padded(ious([regions[key] for key in ids], boxes))
+        for row, object_id in enumerate(ids):
+            track = making.tracks[object_id]
+            each = left[pairs[row]] if row in pairs else None
+            verdict = judge(
+                self.config.official,
+                score=scores[object_id],
+                tries=track.tries,
+                label=track.label,
+                detector_score=None if each is None else each.score,
+            )
+            if verdict.removed:
+                making.tracks.pop(object_id)
+                making.report("removed", object_id, track.object.name)
+                continue
+            weak = scores[object_id] < self.config.official.reprompt_threshold
+            life = replace(track.life, state=WEAK if weak else CONFIRMED)
+            making.tracks[object_id] = replace(track, tries=verdict.tries, life=life)
+            if verdict.reprompted and each is not None:
+                prompt = Prompt(box=each.box)
+                making.prompt(object_id, prompt, making.drafts[object_id])
+
+    def _show(
+        self,
+        making: Making,
+        snapshot: dict[int, Track],
+        regions: dict[int, Region],
+        scores: dict[int, float],
+    ) -> list[TrackResult]:
+        """The masks as they were before births and re-prompts; older tracks win."""
+        shown = {key: track for key, track in snapshot.items() if not track.hidden}
+        some = [regions[key] for key in shown]
+        order = front_to_back("creation", [], [], list(shown))
+        masks = owned(owners(some, order, making.frame.size), some)
+        results = []
+        for (object_id, track), region, mask in zip(shown.items(), some, masks, strict=True):
+            now = making.tracks.get(object_id, track)
+            results.append(
+                TrackResult(
+                    object_id=object_id,
+                    name=track.object.name,
+                    label=track.label,
+                    class_name=track.class_name,
+                    state=now.life.state,
+                    present=region.area > 0,
+                    mask=mask,
+                    box=region.box,
+                    score=scores[object_id] if region.area else 0.0,
+                    diary=making.diaries.get(object_id, {}),
+                )
+            )
+        return results

@@ -22,10 +22,10 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
-from vision_mem.mots.memory_budget import usage_of, within_budget
+from vision_mem.mots.eviction import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
-from vision_mem.mots.seg2track_step import OfficialRules
+from vision_mem.mots.seg2track import OfficialRules
 from vision_mem.tracking.engine import Engine
 from vision_mem.types import Detections, Event, Frame, Prompt
 

@@ -10,12 +10,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError, SinkError
+from vision_mem.formats.text import write_file
 from vision_mem.sources.selection import file_name, is_url, without_password
 
 RECORD = "run.json"
@@ -259,13 +260,7 @@ class RunFolder:
     def record(self, **values: Any) -> None:
         """Add to the run's record and write it, whole or not at all."""
         self._record |= values
-        target = self.path / RECORD
-        partial = target.with_suffix(".partial")
-        try:
-            partial.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
-            partial.replace(target)
-        except OSError as error:
-            raise SinkError(f"{target} cannot be written ({error.strerror})") from error
+        write_file(self.path / RECORD, (json.dumps(self._record, indent=2) + "\n").encode())
 
     def recorded(self, key: str) -> Any:
         """A value of the record, None when it is not there."""

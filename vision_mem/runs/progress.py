@@ -126,9 +126,7 @@ class MapProgress(Progress):
         done: as ``Progress``.
     """
 
-    def __init__(
-        self, session: Any, info: SourceInfo, *, show: bool = True, done: int = 0
-    ) -> None:
+    def __init__(self, session: Any, info: SourceInfo, *, show: bool = True, done: int = 0) -> None:
         super().__init__(info, show=show, done=done)
         self._session, self._usage = session, session.usage()
 

@@ -7,6 +7,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import LineFile, make_folder, sink_error
+from vision_mem.formats.text import LineFile, make_folder, sink_error, write_file
 from vision_mem.results import Shown, ShownObject
 from vision_mem.types import Frame, SourceInfo, TrackingResult
 from vision_mem.visualization.draw import davis_palette
@@ -195,14 +196,10 @@ class MaskPng:
             self._drop_from(result.frame_index)
         image = Image.fromarray(label_image(result), mode=None)
         image.putpalette(davis_palette().reshape(-1).tolist())
+        content = BytesIO()
+        image.save(content, format="PNG", compress_level=3)
         path = self._folder / f"{result.frame_index:05d}.png"
-        partial = self._folder / ".partial.png"
-        try:
-            image.save(partial, format="PNG", compress_level=3)
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise sink_error(path, error) from None
+        write_file(path, content.getvalue(), durable=False)
 
     def close(self) -> None:
         """Nothing stays open between frames."""

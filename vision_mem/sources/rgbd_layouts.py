@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
-from vision_mem.formats.intrinsics import Numbers, find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, read_matrix
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES

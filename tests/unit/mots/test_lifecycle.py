@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.mots.eviction import EvictionConfig, Holder, Ledger, forgetting_order, withheld
+from vision_mem.mots.config import EvictionConfig
+from vision_mem.mots.eviction import Holder, Ledger, forgetting_order, withheld
 from vision_mem.mots.gallery import (
     GalleryConfig,
     Known,

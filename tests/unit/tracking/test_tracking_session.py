@@ -210,7 +210,7 @@ def test_snapshot_of_another_model_is_refused(tmp_path):
 
 
 def test_snapshot_where_it_cannot_be_written(tmp_path):
-    with pytest.raises(SinkError, match="could not be written"):
+    with pytest.raises(SinkError, match="cannot be written"):
         started().snapshot(tmp_path / "no" / "folder" / "a")
 
 

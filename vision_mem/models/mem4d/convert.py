@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.errors import InputError, ModelError, VisionMemError
+from vision_mem.models.checkpoint import check_file, named_tensors, read_content
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +65,13 @@ def read_weight_file(path: str | Path) -> WeightFile:
     """
     path = Path(path).expanduser()
     _check(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a hostile file can provoke any kind
-        text = " ".join(str(error).split())
-        if "Weights only load failed" in text or "Unsupported" in text:
-            raise ModelError(
-                f"checkpoint {path} holds objects beside tensors and was not opened; if you know "
-                f"where it is from, make a tensors-only file of it: {COMMAND} {path} --trust"
-            ) from error
-        raise ModelError(f"checkpoint {path} is damaged ({text[:80]}); get it again") from error
-    return _sorted_out(content, path)
+    advice = (
+        f"If you know where it is from, make a tensors-only file of it: {COMMAND} {path} --trust"
+    )
+    mapped = path.suffix != ".safetensors"
+    content, note = read_content(path, allowed=[argparse.Namespace], advice=advice, mapped=mapped)
+    found = _sorted_out(content, path)
+    return found if mapped else WeightFile(found.tensors, _told_by(note))
 
 
 def convert(
@@ -114,7 +108,7 @@ def convert(
             raise
         except Exception as error:  # a hostile file can provoke any kind
             text = " ".join(str(error).split())[:80]
-            raise ModelError(f"checkpoint {path} is damaged ({text}); get it again") from error
+            raise ModelError(f"checkpoint {path} is damaged ({text}); download it again") from error
     tensors, kept = {}, set[int]()
     for name, tensor in found.tensors.items():
         # Tensors saved under two names share memory, which the format does not allow.
@@ -132,57 +126,34 @@ def convert(
 
 
 def _check(path: Path) -> None:
-    if not path.is_file():
-        what = "a folder" if path.is_dir() else "missing"
-        raise ModelError(f"checkpoint {path} is {what}; expected a .pth or .safetensors file")
-    if path.stat().st_size == 0:
-        raise ModelError(f"checkpoint {path} is empty; get it again")
+    """Refuse what ``check_file`` does, and torch files of other kinds: these are mapped."""
+    check_file(path)
     if path.suffix == ".safetensors":
         return
+    with path.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            raise ModelError(
+                f"checkpoint {path} is of torch's format from before 2020; save it again with a "
+                "newer torch"
+            )
     try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        raise ModelError(f"checkpoint {path} cannot be read: {error.strerror}") from error
-    if start[:1] == b"\x80":
-        raise ModelError(
-            f"checkpoint {path} is of torch's format from before 2020; save it again with a "
-            "newer torch"
-        )
-    if start[:2] != b"PK":
-        raise ModelError(
-            f"checkpoint {path} is not a torch file (it begins with {start!r}); expected what "
-            "torch.save writes. A web page saved by mistake looks like this"
-        )
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ModelError(f"checkpoint {path} is cut off; get it again")
         with zipfile.ZipFile(path) as archive:
             names = {name.rpartition("/")[2] for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise ModelError(f"checkpoint {path} is damaged; get it again") from error
+        raise ModelError(f"checkpoint {path} is damaged; download it again") from error
     if "data.pkl" not in names or "constants.pkl" in names:
         raise ModelError(
             f"checkpoint {path} is another kind of archive; expected what torch.save writes"
         )
 
 
-def _read_safetensors(path: Path) -> WeightFile:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            note = opened.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"checkpoint {path} is not a whole safetensors file; get it again"
-        ) from error
+def _told_by(note: Mapping[str, str]) -> dict[str, Any]:
+    """What ``convert`` wrote into the header."""
     try:
         told = ast.literal_eval(note.get("told", "{}"))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         told = {}
-    return WeightFile(_named(tensors, path), told if isinstance(told, dict) else {})
+    return told if isinstance(told, dict) else {}
 
 
 def _sorted_out(content: Any, path: Path) -> WeightFile:
@@ -190,26 +161,16 @@ def _sorted_out(content: Any, path: Path) -> WeightFile:
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         for text in _texts(content.get("args")):
             told = told or read_builder(text)
-        content = content["model"]
-    return WeightFile(_named(content, path), told)
-
-
-def _named(content: Any, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping) or not content:
-        raise ModelError(f"checkpoint {path} holds no tensors by name; expected a state dict")
-    bad = [name for name, value in content.items() if not isinstance(value, Tensor)]
-    if bad:
-        raise ModelError(
-            f"checkpoint {path} holds more than tensors (first: {str(bad[0])[:60]!r}); expected "
-            "a state dict, or one under the key 'model'"
-        )
-    odd = [name for name, value in content.items() if not _is_whole(value)]
+    tensors = named_tensors(content, path)
+    odd = [name for name, value in tensors.items() if not _is_whole(value)]
     if odd:
         raise ModelError(
             f"checkpoint {path} holds tensors that are not of real numbers, or have fewer of them "
-            f"than their shape says (first: {str(odd[0])[:60]!r}); get it again"
+            f"than their shape says (first: {str(odd[0])[:60]!r}); download it again"
         )
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return WeightFile(
+        {name.removeprefix("module."): value for name, value in tensors.items()}, told
+    )
 
 
 def _is_whole(tensor: Tensor) -> bool:

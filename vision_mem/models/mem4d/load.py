@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.checkpoint import few, fingerprint, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import few, fingerprint, fit_weights, named_tensors, read_content
 from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import (
     SLOT_GATES,
@@ -45,6 +45,8 @@ from vision_mem.models.mem4d.convert import (
     read_weight_file,
 )
 from vision_mem.models.mem4d.network import Mem4DNetwork
+
+log = logging.getLogger(__name__)
 
 SETTINGS = "vision-mem-mem4d"
 """Name of the settings in the header of a weight file."""
@@ -73,8 +75,14 @@ def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
         network.model_id = f"mem4d-random-{name}"
         return network.to(place).eval().requires_grad_(False)
     path = Path(source)
-    state = read_checkpoint(path)
-    config = config_from_text(_settings_of(path))
+    content, note = read_content(path)
+    state = named_tensors(content, path)
+    if SETTINGS not in note:
+        raise ModelError(
+            f"{path} does not say what it is; expected a .safetensors file written by "
+            "scripts/train/train_reconstruction.py (for CUT3R's and DUSt3R's: from_checkpoint)"
+        )
+    config = config_from_text(note[SETTINGS])
     if config.encoder.layers + config.decoder.layers > 200 or config.size > 4096:
         raise ModelError(f"{path} describes a model of no sensible size")
     with torch.device("meta"):
@@ -86,26 +94,6 @@ def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
     network.model_id = f"mem4d-{config.fingerprint}#{fingerprint(network, whole=True)}"
     return network.to(place).eval().requires_grad_(False)
 
-
-def _settings_of(path: Path) -> str:
-    from safetensors import SafetensorError, safe_open
-
-    text = None
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as stored:
-                text = (stored.metadata() or {}).get(SETTINGS)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path} is damaged ({type(error).__name__}); get it again") from error
-    if text is None:
-        raise ModelError(
-            f"{path} does not say what it is; expected a .safetensors file written by "
-            "scripts/train/train_reconstruction.py (for CUT3R's and DUSt3R's: from_checkpoint)"
-        )
-    return text
-
-
-log = logging.getLogger(__name__)
 
 MEMORIES = ("slots", "bank")
 _HEAD_WIDTH, _SLOT_HEADS, _LARGEST = 64, 16, 4096
@@ -283,7 +271,8 @@ def inspect(
         config = _config_of(file, family, memory, rgb)
     except (KeyError, IndexError, InputError) as error:
         raise ModelError(
-            f"checkpoint {path} is not a whole {family} network: {_reason(error)}; get it again"
+            f"checkpoint {path} is not a whole {family} network: {_reason(error)}; "
+            "download it again"
         ) from error
     return config, found
 
@@ -415,8 +404,8 @@ def fill(
     if missing or wrong:
         raise ModelError(
             f"checkpoint {path} does not fit {family}'s network: {len(missing)} tensors missing"
-            f"{few(missing)}, {len(wrong)} of another shape{few(wrong)}; get it again, or give "
-            "the one that its authors published"
+            f"{few(missing)}, {len(wrong)} of another shape{few(wrong)}; download it again, or "
+            "give the one that its authors published"
         )
     real = not next(iter(own.values())).is_meta
     if real:

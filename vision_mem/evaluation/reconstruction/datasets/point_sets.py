@@ -22,7 +22,7 @@ from vision_mem.evaluation.reconstruction.records import (
     pictures,
     safe_name,
 )
-from vision_mem.formats.intrinsics import find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
 
 SEVEN_SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
 NRGBD = (

@@ -20,7 +20,7 @@ from vision_mem.evaluation.reconstruction.records import (
     pictures,
     safe_name,
 )
-from vision_mem.formats.intrinsics import find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
 from vision_mem.formats.trajectory import read_numbers, read_trajectory
 from vision_mem.geometry.trajectory_errors import MOST_APART_S, associate
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_mem.errors import InputError
+from vision_mem.models.device import choose_device
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.candidates import (
     NOTHING,
@@ -118,8 +119,6 @@ class EmbeddedSegmenter:
             ModelError: when its file is damaged.
             InputError: for an unknown precision.
         """
-        from vision_mem.models.device import choose_device
-
         place = choose_device(device)
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
         if precision == "auto":
