@@ -187,3 +187,7 @@ def test_the_table_of_wishes_names_files() -> None:
     rows = re.findall(r"^\| (.+?) \| `([\w./-]+)`", text, re.MULTILINE)
     assert len(rows) >= 12
     assert [wish for wish, file in rows if not (ROOT / file).is_file()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(text_of(ROOT / "README.md").splitlines()) < 150
