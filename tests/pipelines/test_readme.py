@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its tables list what there is."""
+"""What the README and the commands' pages show is true: Python runs, tables list what there is."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def readme(root: Path) -> str:
     return (root / "README.md").read_text(encoding="utf-8")
 
 
-def run_code(readme: str, number: int, *changes: tuple[str, str]) -> None:
-    """Run one of the README's pieces of Python, with other names of files."""
-    code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[number]
+def run_code(page: str, *changes: tuple[str, str]) -> None:
+    """Run a page's first piece of Python, with other names of files."""
+    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
     for old, new in changes:
         assert old in code
         code = code.replace(old, new)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "page.md", "exec"), {})
 
 
 def test_the_python_session_runs(
@@ -33,7 +33,6 @@ def test_the_python_session_runs(
     # The clip is smaller than the one in the README, and needs no trained weights to run.
     run_code(
         readme,
-        0,
         ('"dog.mp4"', repr(str(small_clip))),
         ('"embedded"', '"random:sam2.1_hiera_t@128"'),
         ("[120, 80, 180, 170]", "[30, 28, 70, 68]"),
@@ -44,11 +43,10 @@ def test_the_python_session_runs(
 
 
 def test_the_python_session_of_many_objects_runs(
-    readme: str, small_clip: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, small_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_code(
-        readme,
-        1,
+        (root / "docs" / "mots.md").read_text(encoding="utf-8"),
         ('"street.mp4"', repr(str(small_clip))),
         ('"embedded"', '"random:sam2.1_hiera_t@128"'),
     )
@@ -57,9 +55,10 @@ def test_the_python_session_of_many_objects_runs(
 
 
 def test_a_memory_to_ask_runs(
-    readme: str, small_clip: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, small_clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_code(readme, 2, ('"day.mp4"', repr(str(small_clip))), ('"words"', '"fake"'))
+    page = (root / "docs" / "ask.md").read_text(encoding="utf-8")
+    run_code(page, ('"day.mp4"', repr(str(small_clip))), ('"words"', '"fake"'))
     assert re.fullmatch(r"\d\.\d s, -?\d\.\d\d", capsys.readouterr().out.splitlines()[0])
 
 
@@ -77,19 +76,3 @@ def test_tables_list_commands_presets_and_outputs(readme: str, root: Path) -> No
     tables = (root / "docs" / "ask.md").read_text(encoding="utf-8")
     for name in preset_names("videoqa"):
         assert f"`{name}`" in tables
-
-
-@pytest.mark.parametrize("command", ["track", "mots", "ask", "reconstruct", "eval", "score"])
-def test_every_option_that_is_shown_exists(
-    command: str, root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from vision_mem.cli import main
-
-    main([command, "--help"])
-    known = capsys.readouterr().out
-    pages = [root / "README.md", *(root / "docs").glob("*.md")]
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    shown = re.findall(rf"^vision-mem {command} [^\n]*", text, re.MULTILINE)
-    assert shown
-    options = {option for line in shown for option in re.findall(r"--[a-z-]+", line)}
-    assert {option for option in options if option not in known} == set()
