@@ -38,9 +38,9 @@ _HOME = {
     "load_config": "vision_mem.config",
     "load_segmenter": "vision_mem.models",
     "load_video_model": "vision_mem.models.vlm.load",
-    "make_sinks": "vision_mem.io",
+    "make_sinks": "vision_mem.sinks.registry",
     "open_detector": "vision_mem.models.detectors",
-    "open_source": "vision_mem.io",
+    "open_source": "vision_mem.sources.open",
     "run": "vision_mem.session",
     "stream": "vision_mem.session",
 }

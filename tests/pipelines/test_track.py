@@ -289,7 +289,7 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
         "prompt too early": ([good, "--box", BOX + "@2", "--start", "5"], 2, "first frame is 5"),
         "prompt left out": ([good, "--box", BOX + "@5", "--stride", "2"], 2, "leaves out"),
         "no preset": ([good, *box, "--preset", "samuri"], 2, "did you mean 'samurai'"),
-        "no setting": ([good, *box, "--set", "policy.chioce=iou"], 2, "'policy.choice'"),
+        "no setting": ([good, *box, "--set", "policy.chioce=iou"], 2, "'selection.choice'"),
         "wrong type": ([good, *box, "--set", "policy.max_prompts=x"], 2, "max_prompts"),
         "wrong value": ([good, *box, "--set", "policy.choice=x"], 2, "choice"),
         "no output": ([good, *box, "--save", "vdeo"], 2, "video"),

@@ -7,7 +7,7 @@ fails half-way has changed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,16 @@ from vision_mem.tracking.mask_selection import (
     CandidateScores,
     Choice,
     ChoiceState,
+    MaskSelectionConfig,
     choose_candidate,
     choose_prompted,
 )
 from vision_mem.tracking.memory_bank import MaskMemory, describe_read
 from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.parallel import cores, mapped
-from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
+from vision_mem.tracking.policies import POLICIES, policy_class
+from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits, MemoryPolicy
+from vision_mem.tracking.policies.scored import ScoredFrames
 from vision_mem.tracking.prompts import describe_prompt
 from vision_mem.types import ObjectResult, Prompt
 
@@ -78,6 +81,9 @@ def _areas_and_extents(grid: torch.Tensor) -> torch.Tensor:
 
 
 BATCHING = ("auto", "on", "off")
+_ONCE_OF_POLICIES = (
+    "appear_threshold", "no_object_threshold", "corrections_are_prompts", "inclusive_box",
+)  # fmt: skip
 _RENDERED_TOGETHER = 8
 """Masks brought to the frame's size at once: bounds the peak memory of many objects."""
 
@@ -87,7 +93,17 @@ class TrackingConfig:
     """Settings of a tracking session.
 
     Attributes:
-        policy: which memories are read and which candidate wins.
+        policy: which frames are remembered and read, see ``policies``.
+        selection: which candidate mask wins.
+        appear_threshold: object logit above which the object is to be seen (SAM 2: 0,
+            SAMURAI: -1).
+        no_object_threshold: object logit at or below which a memory is marked "no object"
+            (SAM 2: 0).
+        corrections_are_prompts: whether a frame corrected by hand is kept like a first prompt
+            (SAM 2's ``add_all_frames_to_correct_as_cond``; off there) or like a tracked frame.
+        inclusive_box: whether files of boxes count pixels (True) or index differences, one less,
+            as SAMURAI's scripts write them. See ``geometry.boxes.box_to_xywh``. Results of a
+            session do not depend on it.
         fill_hole_area: holes up to this many low-resolution pixels are filled in results; None
             takes the segmenter's own number, 0 fills nothing.
         batch_objects: ``on`` sends objects with equal memory shapes through the network
@@ -97,12 +113,22 @@ class TrackingConfig:
             by it when it is below 16; None behaves as any longer clip.
     """
 
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    policy: MemoryPolicy = field(default_factory=ScoredFrames, metadata={"kinds": policy_class})
+    selection: MaskSelectionConfig = MaskSelectionConfig()
+    appear_threshold: float = -1.0
+    no_object_threshold: float = 0.0
+    corrections_are_prompts: bool = False
+    inclusive_box: bool = True
     fill_hole_area: int | None = None
     batch_objects: str = "auto"
     num_frames_hint: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.policy, MemoryPolicy):
+            raise InputError(
+                f"policy is of type {type(self.policy).__name__}; expected an object of a class "
+                "made from vision_mem.tracking.MemoryPolicy"
+            )
         if self.batch_objects not in BATCHING:
             raise InputError(
                 f"batch_objects is {self.batch_objects!r}; expected one of {', '.join(BATCHING)}"
@@ -111,6 +137,26 @@ class TrackingConfig:
             raise InputError(f"fill_hole_area is {self.fill_hole_area}; expected 0 or more pixels")
         if self.num_frames_hint is not None and self.num_frames_hint < 1:
             raise InputError(f"num_frames_hint is {self.num_frames_hint}; expected 1 or more")
+
+    @staticmethod
+    def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Settings of earlier versions, where ``policy`` held them all, in today's shape."""
+        made = dict(settings)
+        if not isinstance(made.get("policy"), Mapping):
+            return made
+        policy = dict(made["policy"])
+        moved = [f.name for f in fields(MaskSelectionConfig) if f.name in policy]
+        if moved:
+            selection = {name: policy.pop(name) for name in moved}
+            made["selection"] = selection | dict(made.get("selection") or {})
+        made |= {name: policy.pop(name) for name in _ONCE_OF_POLICIES if name in policy}
+        if "memory" in policy:
+            name = policy["name"] = policy.pop("memory")
+            # It held the settings of every policy.
+            foreign = {f.name for kind in POLICIES.values() for f in fields(kind)}
+            foreign -= {f.name for f in fields(POLICIES.get(name, MemoryPolicy))}
+            policy = {key: value for key, value in policy.items() if key not in foreign}
+        return made | {"policy": policy}
 
 
 @dataclass(frozen=True)
@@ -124,7 +170,7 @@ class Draft:
     pointer: torch.Tensor
     object_logit: torch.Tensor  # (1,)
     record: FrameRecord
-    overlaps: tuple[float, ...]
+    anchor: bool
     diary: dict[str, Any]
 
 
@@ -165,18 +211,18 @@ class Engine:
         """
         if not objects:
             return {}
-        policy = self.config.policy
+        config = self.config
         reads = [self._read(one) for one in objects]
 
         def look(group: list[int]) -> list[Draft]:
             made = self.segmenter.decode(
-                features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
+                features, [reads[n] for n in group], appear_threshold=config.appear_threshold
             )
             grid = self.segmenter.to_grid(made.logits, features)
             drafts = []
             for row, (n, scores) in enumerate(zip(group, scores_to_host(made, grid), strict=True)):
                 one = objects[n]
-                choice = choose_candidate(policy, one.choice, scores)
+                choice = choose_candidate(config.selection, one.choice, scores)
                 diary = {"prompt": None, "read": describe_read(reads[n])}
                 drafts.append(
                     self._draft(
@@ -216,7 +262,7 @@ class Engine:
             prompt,
             read=self.read_before(known),
             previous_logits=None if known is None else self.previous_logits(known),
-            appear_threshold=self.config.policy.appear_threshold,
+            appear_threshold=self.config.appear_threshold,
         )
         return self.prompted(features, prompt, notes, object_id, known, made)
 
@@ -239,12 +285,11 @@ class Engine:
         made: Candidates,
     ) -> Draft:
         """The draft of an object from what the segmenter made of its prompt."""
-        policy = self.config.policy
         before, read = None if known is None else known.before, self.read_before(known)
         grid = self.segmenter.to_grid(made.logits, features)
         scores = scores_to_host(made, grid)[0]
         state = ChoiceState() if before is None else before.choice
-        choice = choose_prompted(policy, state, scores)
+        choice = choose_prompted(self.config.selection, state, scores)
         diary: dict[str, Any] = {
             "prompt": describe_prompt(prompt),
             "read": None if read is None else describe_read(read),
@@ -255,7 +300,7 @@ class Engine:
             object_id=object_id,
             name=prompt.name or (known.after.name if known else f"object-{object_id}"),
             age=0,
-            memory=MaskMemory(policy, self.limits),
+            memory=MaskMemory(self.config.policy, self.limits),
         )
         base = fresh if before is None else replace(before, name=prompt.name or before.name)
         age = 0 if before is None else before.age + 1
@@ -284,10 +329,14 @@ class Engine:
             area=area,
             prompted=diary["prompt"] is not None,
         )
-        overlaps: tuple[float, ...] = ()
-        if before is not None and not record.prompted and before.memory.may_anchor(record):
+
+        def overlaps() -> Sequence[float]:
             masks = (made.logits[0] > 0).cpu().numpy()
-            overlaps = tuple(alternative_overlaps(masks, m).tolist())
+            return [float(value) for value in alternative_overlaps(masks, m)]
+
+        anchor = False
+        if before is not None and not record.prompted:
+            anchor = before.memory.becomes_anchor(record, overlaps)
         x1, y1, x2, y2 = (float(value) for value in scores.extents[m])
         after = replace(
             base,
@@ -314,7 +363,7 @@ class Engine:
             pointer=made.pointers[0, m].clone(),
             object_logit=made.object_logit,
             record=record,
-            overlaps=overlaps,
+            anchor=anchor,
             diary=diary,
         )
 
@@ -348,7 +397,7 @@ class Engine:
                 torch.cat([items[n].grid for n in group]),
                 torch.cat([items[n].object_logit for n in group]),
                 from_prompt=items[group[0]].record.prompted,
-                no_object_threshold=self.config.policy.no_object_threshold,
+                no_object_threshold=self.config.no_object_threshold,
                 pointers=torch.stack([items[n].pointer for n in group]),
             )
             return [
@@ -364,15 +413,15 @@ class Engine:
         return {object_id: done[object_id] for object_id in drafts}
 
     def _outcome(self, draft: Draft, tensors: dict[str, torch.Tensor]) -> Outcome:
-        policy, record = self.config.policy, draft.record
+        record = draft.record
         entry = MemoryEntry(record.index, tensors, draft.pointer)
         memory = draft.after.memory
-        if record.prompted and (draft.before is None or policy.corrections_are_prompts):
+        if record.prompted and (draft.before is None or self.config.corrections_are_prompts):
             memory, verdict = memory.write_prompt(entry, record), {"kept": True, "why": "prompted"}
         else:
-            anchor = any(value <= policy.anchor_overlap for value in draft.overlaps)
-            memory, why = memory.write(entry, record, anchor=anchor)
-            verdict = {"kept": why is None, "why": why or ("anchor" if anchor else "accepted")}
+            memory, why = memory.write(entry, record, anchor=draft.anchor)
+            kept = "anchor" if draft.anchor else "accepted"
+            verdict = {"kept": why is None, "why": why or kept}
         return self._settled(draft, memory, verdict)
 
     def _settled(self, draft: Draft, memory: MaskMemory, verdict: dict[str, Any]) -> Outcome:
@@ -418,7 +467,7 @@ class Engine:
         for outcome, mask in zip(items, masks, strict=True):
             box = mask_to_box(mask)
             logit = outcome.record.object_logit
-            appears = logit > self.config.policy.appear_threshold
+            appears = logit > self.config.appear_threshold
             after = replace(outcome.after, present=bool(appears and box.any()))
             kept[after.object_id] = replace(outcome, after=after)
             objects.append(
@@ -475,7 +524,7 @@ def apply_boxes(
         list(prompts.values()),
         reads=reads,
         previous=previous,
-        appear_threshold=engine.config.policy.appear_threshold,
+        appear_threshold=engine.config.appear_threshold,
     )
     return {
         key: engine.prompted(
