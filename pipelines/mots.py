@@ -17,7 +17,7 @@ from vision_mem.models.detectors import Recorder
 from vision_mem.runs.folder import SESSION, RunFolder, default_folder
 from vision_mem.runs.tally import count
 from vision_mem.session import FrameSource
-from vision_mem.sinks.mots import MOTS_SINKS, check_names, make_mots_sinks
+from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
 from vision_mem.sinks.table import MotsTally, track_table
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url, without_password
@@ -160,7 +160,9 @@ def main(
     options = take_options(MotsOptions, given, folder.recorded("options") if resume else None)
     if snapshot_every < 0:
         raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
-    names = check_names([name.strip() for name in options.save.split(",") if name.strip()])
+    names = check_names(
+        [name.strip() for name in options.save.split(",") if name.strip()], MOTS_SINKS
+    )
     meant = parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")

@@ -13,7 +13,7 @@ import typer
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, default_folder
-from vision_mem.sinks.scene import SCENE_SINKS, check_scene_names, make_scene_sinks
+from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.rgbd import LAYOUTS, RgbdSource, open_rgbd
 
@@ -150,7 +150,9 @@ def main(
     )
     if snapshot_every < 0:
         raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
-    names = check_scene_names([name.strip() for name in options.save.split(",") if name.strip()])
+    names = check_names(
+        [name.strip() for name in options.save.split(",") if name.strip()], SCENE_SINKS
+    )
     config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
     learned = None

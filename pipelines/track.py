@@ -184,8 +184,9 @@ def main(
             session = TrackingSession(segmenter, config)
         names = [name.strip() for name in options.save.split(",") if name.strip()]
         sinks = make_sinks(
-            folder.path, [*names, "window"] if show else names, frames.info, append=resume
-        )
+            folder.path, [*names, "window"] if show else names, frames.info, append=resume,
+            convention="true" if config.inclusive_box else "samurai",
+        )  # fmt: skip
         folder.begin()
         folder.record(
             source=without_password(source) if is_url(source) else source,

@@ -321,7 +321,7 @@ def _refuse_unknown(
         full = f"{prefix}{key}"
         if key not in known:
             everything = list(_all_keys(root, kinds))
-            hint = nearest(full, everything) or _same_end(full, everything)
+            hint = _same_end(full, everything) or nearest(full, everything)
             if not hint:
                 hint = f"; known here: {', '.join(sorted(known))}"
             raise InputError(f"{where}: there is no setting {full!r}{hint}")

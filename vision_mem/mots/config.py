@@ -12,7 +12,7 @@ from vision_mem.mots.gallery import GalleryConfig
 from vision_mem.mots.lifecycle import ExistenceConfig, LifecycleConfig, RepromptConfig
 from vision_mem.mots.regions import RULES as OVERLAPS
 from vision_mem.mots.seg2track import OfficialConfig
-from vision_mem.tracking.engine import TrackingConfig
+from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.policies.scored import ScoredFrames
 
 RULES = ("own", "official")

@@ -28,7 +28,8 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
-from vision_mem.tracking.engine import Draft, Engine, TrackingConfig
+from vision_mem.tracking.config import TrackingConfig
+from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.memory_bank import count_usage
 from vision_mem.tracking.objects import Outcome, UsedIds
 from vision_mem.tracking.policies import check_recorded

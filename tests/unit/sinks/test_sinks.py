@@ -326,7 +326,7 @@ def test_all_names_make_sinks_and_files_where_documented(tmp_path):
 
 def test_names_once_and_unknown_names_refused(tmp_path):
     assert len(make_sinks(tmp_path, ["mot", "diary", "mot"], INFO)) == 2
-    with pytest.raises(InputError, match="did you mean lasot"):
+    with pytest.raises(InputError, match="did you mean 'lasot'"):
         make_sinks(tmp_path, ["lasto"], INFO)
     with pytest.raises(InputError, match="convention"):
         make_sinks(tmp_path, ["lasot"], INFO, convention="voc")
