@@ -60,7 +60,7 @@ def test_a_run_leaves_valid_results(small_clip: Path, tmp_path: Path) -> None:
     assert record["status"] == "finished"
     assert record["frames"] == 32
     assert record["source_info"]["frame_count"] == 32
-    assert record["config"]["policy"]["choice"] == "motion"
+    assert record["config"]["policy"]["name"] == "scored"
     assert record["model"].startswith("random:sam2.1_hiera_t@128#")
     assert record["objects"]["cup"]["present"] >= 1
     assert set(record["versions"]) >= {"vision-mem", "torch", "sam2", "python"}
