@@ -105,10 +105,10 @@ def load_config(
 
     merged = OmegaConf.structured(schema)
     _unlock(merged)
-    kinds = {
-        base: OmegaConf.get_type(OmegaConf.select(merged, ".".join(path)))
-        for path, base, _ in choices
-    }
+    kinds: dict[Any, type] = {}
+    for path, base, _ in choices:
+        held = OmegaConf.select(merged, ".".join(path))
+        kinds[base] = typing.cast(type, OmegaConf.get_type(held))
     for where, change in changes:
         try:
             for path, base, find in choices:
@@ -278,7 +278,8 @@ def _switch(merged: Any, path: Sequence[str], kind: type) -> None:
     parent = OmegaConf.select(merged, ".".join(outer)) if outer else merged
     if OmegaConf.get_type(parent, key) is kind:
         return
-    held, own = OmegaConf.to_container(parent[key]), _fields(kind, {})
+    held: Any = OmegaConf.to_container(parent[key])
+    own = _fields(kind, {})
     try:
         made = kind(**{name: value for name, value in held.items() if name in own})
     except TypeError as error:
