@@ -93,7 +93,9 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
 def test_settings_recorded_by_earlier_versions_are_read(tmp_path: Path) -> None:
     policy = {"choice": "iou", "memory": "recent", "window": 8, "anchor_slots": 4}
     policy |= {"memory_iou": 0.5, "appear_threshold": 0.0, "inclusive_box": False}
-    EvaluationFolder(tmp_path / "out", {"tracking": {"policy": policy}}).begin()
+    folder = EvaluationFolder(tmp_path / "out", {"tracking": {"policy": policy}})
+    folder.begin()
+    (folder.results / "cat-0.txt").write_text("1,1,2,2\n")
     now = {
         "policy": {"name": "recent", "window": 8},
         "selection": {"choice": "iou"},
