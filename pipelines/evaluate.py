@@ -1,232 +1,248 @@
-"""Run a tracker on a benchmark: result files, scores, what its server wants."""
+"""Run a tracker on a benchmark: result files, scores, what its server wants.
+
+Each set is a command of its own, with the options of its family (``vision_mem.evaluation``).
+"""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
+from typer.core import TyperGroup
 
-from vision_mem import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
-from vision_mem.runs.signals import StopSignals
-from vision_mem.runs.tally import count
+from vision_mem.evaluation.options import ADVANCED, INPUT, MODEL, PLACE, SetOptions, words_of
+from vision_mem.evaluation.registry import Family, families, family_of
 
-from .benchmarks import (
-    EvaluationPlan,
-    Request,
-    place_of,
-    plan_detected,
-    plan_prompted,
-    shard_of,
-)
-from .options import Changes, Compile, ModelConfig, Quiet
-from .questions import plan_answers
+from .options import OUTPUT, AsJson, GroupedCommand, Overwrite, Quiet, Resume, grouped
 
-STREETS = ("touchdown", "map2seq")
-"""Instructions to follow on street graphs; they have no frames and are run by ``streets``."""
-SCENES = ("video-depth", "pose", "reconstruction")
-"""What is asked of scenes in depth, before the word for a set: ``pose:sintel``."""
+_ORDER = (None, INPUT, MODEL, OUTPUT, PLACE, ADVANCED)
+_MOST_NAMED = 4
 
 
-def main(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="lasot, got10k-val, davis2017, kitti-mots, mot17, touchdown, video-depth:sintel, "
-            "pose:tum, reconstruction:7scenes, ..."
-        ),
-    ],
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of the benchmark [generated: runs/...].")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="samurai, sam2, dam4sam, samurai-official, none; of many objects: default, "
-            "motion, official, probabilistic; or a .yaml."
-        ),
-    ] = None,
-    set_: Changes = None,
-    model: Annotated[
-        str, typer.Option(help="embedded, facebook/sam2.1-hiera-tiny, ..., a checkpoint.")
-    ] = "embedded",
-    model_config: ModelConfig = None,
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16.")] = "auto",
-    attention: Annotated[
-        str, typer.Option(help="SAM 2 in fp32: exact, or folded: fewer sums.")
-    ] = "exact",
-    compile_: Compile = False,
-    resize: Annotated[
-        str, typer.Option(help="Frames to SAM 2's size: pil_bicubic, cv2.")
-    ] = "pil_bicubic",
-    init: Annotated[
-        str, typer.Option(help="auto: masks or polygons where the set has them; box: always boxes.")
-    ] = "auto",
-    sequences: Annotated[
-        str | None, typer.Option(help="Only these: names or patterns, as car-1,dog-*.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
-    shard: Annotated[
-        str | None, typer.Option(help="i/n: the i-th of n shares; all may use the same --out.")
-    ] = None,
-    devices: Annotated[
-        str, typer.Option(help="auto, cpu, cuda:0, or several for as many workers: cuda:0,cuda:1.")
-    ] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes, each with its own model [1 a device].")
-    ] = None,
-    threads: Annotated[
-        int, typer.Option(min=1, help="Of each worker on a CPU; another number may round sums so.")
-    ] = 1,
-    ray: Annotated[
-        str | None, typer.Option(help="Run on a Ray cluster: its address, auto, or local.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Results folder [runs/DATASET-PRESET].")] = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="A damaged image ends its sequence; scenes: scored without the field's quirks.",
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove the results in --out and start anew.")
-    ] = False,
-    quiet: Quiet = False,
-    detect: Annotated[
-        str | None,
-        typer.Option(
-            help="Of many objects: public (the set's own), public:DIR, file:DIR/{sequence}.txt:"
-            "FORMAT, truth (an oracle), motion, dfine, ... [public]."
-        ),
-    ] = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(help="DETECTOR'S WORD=CLASS of the set, ..., as truck=car,rider=pedestrian."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Of many objects: val, train, training, testing, test, all.")
-    ] = None,
-    crowd: Annotated[
-        list[str] | None,
-        typer.Option(help="crowds: key=value, as sequences=4, frames=60, objects=6, seed=1."),
-    ] = None,
-    street: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="touchdown, map2seq: key=value, as agent=gold (rules, forward, random), "
-            "memory=long, navigator=velma, families=outdoor+paper, sights=FILE."
-        ),
-    ] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Of questions: EPM,STU,... or patterns of them.")
-    ] = None,
-    ask: Annotated[
-        list[str] | None,
-        typer.Option(help="Questions: key=value, as mode=stream, window_s=256, fps=1, scope=auto."),
-    ] = None,
-    stream: Annotated[
-        list[str] | None,
-        typer.Option(help="streams: key=value, as videos=4, seconds=64, objects=3, seed=1."),
-    ] = None,
-    scene: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Depth, poses, points: key=value, as align=scale+metric, compat=adam, "
-            "poses=given, feed=all, frames=500, stride=1."
-        ),
-    ] = None,
-    room: Annotated[
-        list[str] | None,
-        typer.Option(help="rooms: key=value, as rooms=4, frames=96, width=96, seed=2000100."),
-    ] = None,
-) -> int:
-    """Run a tracker on a benchmark and score it.
+class BenchmarkCommand(GroupedCommand):
+    """One set; an option that only other families have is told to be theirs."""
 
-    Results go to --out in the set's own format. The same command goes on where it was cut off.
+    kind_of: Callable[[Family, str], type[Any] | None]
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options in the order of their headings."""
+        return sorted(
+            super().get_params(ctx), key=lambda p: _ORDER.index(getattr(p, "rich_help_panel", None))
+        )
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words after the set's."""
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as error:
+            if type(error).__name__ != "NoSuchOption":
+                raise
+            word = str(getattr(error, "option_name", ""))
+            raise InputError(f"no such option {word} for {self.name}{self._whose(word)}") from None
+
+    def _whose(self, word: str) -> str:
+        said = ""
+        for family in families().values():
+            have = []
+            for dataset in family.datasets:
+                kind = self.kind_of(family, dataset)
+                have += [dataset] if kind is not None and word in words_of(kind) else []
+            more = ", ..." if len(have) > _MOST_NAMED else ""
+            said += f"; of {family.line}: {', '.join(have[:_MOST_NAMED])}{more}" if have else ""
+        kind = self.kind_of(family_of(str(self.name)), str(self.name))
+        return said or nearest(word, [] if kind is None else words_of(kind))
+
+
+class BenchmarkGroup(TyperGroup):
+    """All sets, as commands that are made when they are asked for; see ``benchmark_app``."""
+
+    about: str
+    kind_of: Callable[[Family, str], type[Any] | None]
+    run: Callable[..., int]
+    groups: Mapping[str, type[Any]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All sets."""
+        return [word for _, some in self._sets() for word in some]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> BenchmarkCommand:
+        """The command of a set.
+
+        Raises:
+            InputError: when there is none.
+        """
+        family = family_of(cmd_name)
+        kind = self.kind_of(family, cmd_name)
+        if kind is None:
+            known = ", ".join(self.list_commands(ctx))
+            raise InputError(f"{cmd_name} scores no files but its own runs; there are {known}")
+
+        def command(**given: Any) -> int:
+            return self.run(cmd_name, **given)
+
+        kinds = {"options": kind, **self.groups}
+        command.__annotations__ = {**kinds, "return": int}
+        command.__signature__ = Signature(  # type: ignore[attr-defined]
+            [Parameter(name, Parameter.KEYWORD_ONLY) for name in kinds]
+        )
+        made = typer.Typer(add_completion=False, rich_markup_mode=None)
+        row = family.datasets.get(cmd_name)
+        layout = f"\n\nFolder of {row.title}: {row.layout}." if row and row.layout else ""
+        made.command(cmd_name, cls=BenchmarkCommand, help=self.about + layout)(grouped(command))
+        found = typer.main.get_command(made)
+        assert isinstance(found, BenchmarkCommand)
+        found.kind_of = self.kind_of
+        return found
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the set's word first, wherever it stands."""
+        known = [i for i, w in enumerate(args) if any(f.knows(w) for f in families().values())]
+        if known and args[0].startswith("-"):  # a folder may be called as a set is, before it
+            args = [args[known[-1]], *args[: known[-1]], *args[known[-1] + 1 :]]
+        return list(super().parse_args(ctx, args))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the sets by family, then the options that all of them have."""
+        shared: dict[str, tuple[str, str]] | None = None
+        for family, some in self._sets():
+            with formatter.section(family.line.capitalize()):
+                formatter.write_dl([(word, family.datasets[word].title) for word in some])
+            command = self.get_command(ctx, some[0])
+            params = {p.name: p.get_help_record(ctx) for p in command.get_params(ctx)}
+            shared = {n: r for n, r in params.items() if r and (shared is None or n in shared)}
+        shared = {name: row for name, row in (shared or {}).items() if name != "help"}
+        with formatter.section("Options of all sets (DATASET --help shows its own)"):
+            formatter.write_dl(list(shared.values()))
+
+    def _sets(self) -> list[tuple[Family, list[str]]]:
+        every = [
+            (family, [word for word in family.datasets if self.kind_of(family, word) is not None])
+            for family in families().values()
+        ]
+        return [(family, some) for family, some in every if some]
+
+
+def benchmark_app(
+    about: str,
+    kind_of: Callable[[Family, str], type[Any] | None],
+    run: Callable[..., int],
+    **groups: type[Any],
+) -> typer.Typer:
+    """The command of all sets.
+
+    Args:
+        about: what is done with a set.
+        kind_of: the options of a family for a set, a dataclass; None where there are none.
+        run: does it: gets the set's word, ``options``, and the parameters that ``groups`` names.
+        groups: of options that all families share.
     """
-    request = Request(
-        dataset, root, preset, set_ or (), model, model_config, precision, attention, compile_,
-        resize, init, sequences, limit, shard, devices, workers, threads, ray, out, strict,
-        overwrite, quiet, detect, classes or (), split, crowd or (), tasks, ask or (), stream or (),
-        scene or (), room or (),
+    held = {"about": about, "groups": groups}
+    held |= {"kind_of": staticmethod(kind_of), "run": staticmethod(run)}
+    app = typer.Typer(
+        cls=type("BenchmarkGroup", (BenchmarkGroup,), held), help=about, add_completion=False,
+        no_args_is_help=True, rich_markup_mode=None, options_metavar="",
+        subcommand_metavar="DATASET [OPTIONS]",
     )  # fmt: skip
-    if dataset in STREETS:
-        from .streets import evaluate_streets
-
-        return evaluate_streets(request, street or ())
-    request.refuse("no streets", {"--street": street})
-    if dataset.partition(":")[0] not in SCENES:
-        request.refuse("no depth and no poses", {"--scene": scene, "--room": room})
-    # Slips in these are told before anything is looked for on disk.
-    shard_of(request)
-    place_of(request)
-    return carry_out(request, _family(dataset)(request))
+    app.callback()(lambda: None)
+    return app
 
 
-def _family(dataset: str) -> Callable[[Request], EvaluationPlan]:
-    """What plans a benchmark; other kinds of benchmark bring their keys here."""
-    from vision_mem.evaluation.mots import MOT_BENCHMARKS
-    from vision_mem.evaluation.sot.datasets.open import BENCHMARKS
-    from vision_mem.evaluation.videoqa import VIDEOQA_SETS
+@dataclass(frozen=True)
+class EvalOutput:
+    """Where results go."""
 
-    families: dict[str, Callable[[Request], EvaluationPlan]] = dict.fromkeys(
-        BENCHMARKS, plan_prompted
+    heading: ClassVar[str] = OUTPUT
+
+    out: Annotated[Path | None, typer.Option(help="Results folder [runs/eval/DATASET-PRESET].")] = (
+        None
     )
-    families |= dict.fromkeys(MOT_BENCHMARKS, plan_detected)
-    families |= dict.fromkeys(VIDEOQA_SETS, plan_answers)
-    if dataset.partition(":")[0] in SCENES:
-        from .scenes import plan_scenes
-
-        return plan_scenes
-    if dataset not in families:
-        known = [*families, *STREETS, *SCENES]
-        hint = nearest(dataset, known)
-        raise InputError(f"no benchmark {dataset!r}; there are {', '.join(known)}{hint}")
-    return families[dataset]
+    resume: Resume = False
+    overwrite: Overwrite = False
+    quiet: Quiet = False
 
 
-def carry_out(request: Request, plan: EvaluationPlan) -> int:
-    """Run what is left, and sum up what is there."""
-    from vision_mem.evaluation.engine.folder import EvaluationFolder
-    from vision_mem.evaluation.engine.run import evaluate
+def evaluate(dataset: str, options: SetOptions, output: EvalOutput) -> int:
+    """Run on a set and score it; see ``registry.Plan``.
 
-    identity = {
-        "benchmark": plan.key, "version": __version__, "model_name": Path(request.model).name,
-        "precision": request.precision, "attention": request.attention, "resize": request.resize,
-        "strict": request.strict, **plan.identity,
-    }  # fmt: skip
-    out = request.out or Path("runs") / f"{plan.key}-{Path(plan.preset).stem}"
-    remarks = {"preset": plan.preset, "changes": list(request.changes)}
-    folder = EvaluationFolder(out, identity, remarks, overwrite=request.overwrite)
-    if not request.quiet:
-        for note in plan.notes:
-            print(f"note: {note}", file=sys.stderr)
-    folder.begin()
+    Args:
+        dataset: its word.
+        options: of the class that its family names.
+        output: where results go.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        VisionMemError: for what cannot be run.
+    """
+    if output.resume and output.overwrite:
+        raise InputError("--overwrite and --resume exclude each other: give one of them")
+
+    def say(line: str) -> None:
+        if not output.quiet:
+            print(line, file=sys.stderr)
+
+    plan = family_of(dataset).plan(dataset, options, say)
+    return plan.carry_out(
+        output.out, resume=output.resume, overwrite=output.overwrite, quiet=output.quiet
+    )
+
+
+app = benchmark_app(
+    "Run a tracker on a benchmark and score it.\n\nResults go to --out in the set's own format. "
+    "The same command goes on where it was cut off. A set of one's own is named by the "
+    "module:function that opens it.",
+    lambda family, dataset: family.options(dataset), evaluate, output=EvalOutput,
+)  # fmt: skip
+
+
+def evaluate_cities(
+    cities: Annotated[int, typer.Option(min=1, help="Generated cities.")] = 3,
+    episodes: Annotated[int, typer.Option(min=1, help="Tasks of each kind, a city and seed.")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 3,
+    tour: Annotated[int, typer.Option(min=0, help="Steps of the walk beforehand.")] = 3000,
+    reach: Annotated[float, typer.Option(help="Metres that the detector sees.")] = 15.0,
+    field: Annotated[float, typer.Option(help="Degrees that it sees.")] = 240.0,
+    missed: Annotated[float, typer.Option(help="Share that it misses.")] = 0.35,
+    navigator: Annotated[str, typer.Option(help="touchdown, velma.")] = "touchdown",
+    out: Annotated[Path | None, typer.Option(help="Write all numbers as JSON.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """What a memory of streets is worth: the controlled table in generated cities.
+
+    The same follower everywhere; only what it remembers differs. Generated cities are easier than
+    real ones. How it was set up, and what was tried: docs/navigation.md.
+    """
+    from vision_mem.evaluation.vln.city_experiment import CityExperiment, run_city_experiment
+    from vision_mem.formats.text import make_folder, write_file
+    from vision_mem.runs.signals import StopSignals
+    from vision_mem.synthetic.city import DetectorConfig
+
+    experiment = CityExperiment(
+        cities=cities, episodes=episodes, seeds=seeds, tour=tour, navigator=navigator,
+        detector=DetectorConfig(reach_m=reach, field=field, missed=missed),
+    )  # fmt: skip
     with StopSignals() as signals:
-        progress = evaluate(
-            plan.jobs, folder, plan.make, place_of(request),
-            lambda: signals.received is not None,
-            title=plan.title, show=not request.quiet,
-        )  # fmt: skip
-    left = len(folder.undone(plan.jobs))
-    total = len(plan.jobs)
-    if not request.quiet:
-        print(f"{plan.title}: {total - left} of {count(total, 'sequence')} done")
-    for failed in progress.failed:
-        print(f"error: {failed.sequence}: {failed.reason}", file=sys.stderr)
-    if signals.received is not None:
-        print(f"stopped; the same command goes on with {out}", file=sys.stderr)
-        return signals.exit_code
-    if left < total:
-        lines = plan.sum_up(folder, plan.tracker)
-        if (speed := folder.speed(plan.jobs)) is not None:
-            alone, whole = speed
-            lines.append(f"speed of a worker: {alone:.1f} frames/s, {whole:.1f} with {plan.around}")
-        if not request.quiet:
-            print("\n".join([*lines, f"results: {out}"]))
-    return 1 if progress.failed else 0
+        table = run_city_experiment(
+            experiment,
+            say=None if quiet else lambda line: print(line, file=sys.stderr, flush=True),
+            should_stop=lambda: signals.received is not None,
+        )
+    value = {
+        "experiment": asdict(experiment), "coverage": table.coverage, "seconds": table.seconds,
+        "rows": [row.as_dict() for row in table.rows],
+    }  # fmt: skip
+    if out is not None:
+        make_folder(out.parent)
+        write_file(out, (json.dumps(value, indent=1) + "\n").encode())
+    print(json.dumps(value) if as_json else "\n".join(table.lines()))
+    return signals.exit_code

@@ -277,7 +277,7 @@ def follow_instruction(
 ) -> int:
     """Follow one street instruction by rules; one JSON line for each step, then the score."""
     from vision_mem.evaluation.vln.job import find_routes
-    from vision_mem.evaluation.vln.metrics import Family
+    from vision_mem.evaluation.vln.metrics import MeasureFamily
     from vision_mem.formats.touchdown import read_routes
     from vision_mem.vln.action_spaces import make_navigator
     from vision_mem.vln.environment import StreetTask, run_episode
@@ -334,7 +334,7 @@ def follow_instruction(
         "ended_at": streets.ids[episode.trajectory[-1]],
     }  # fmt: skip
     if text is None:
-        family = Family("outdoor")
+        family = MeasureFamily("outdoor")
         score = family.score(streets, episode.trajectory, path)
         end |= {"family": family.title, "scores": dict(score.values)}
     print(json.dumps(end, default=float))

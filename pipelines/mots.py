@@ -5,56 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 import typer
 
 from vision_mem.config import load_config
-from vision_mem.errors import InputError
 from vision_mem.formats.class_names import parse_classes
 from vision_mem.models import load_segmenter, use_threads
-from vision_mem.models.detectors import Recorder
-from vision_mem.runs.folder import SESSION, RunFolder, default_folder
-from vision_mem.runs.tally import count
-from vision_mem.session import FrameSource
-from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
-from vision_mem.sinks.table import MotsTally, track_table
-from vision_mem.sources.open import open_source
-from vision_mem.sources.selection import is_url, without_password
-from vision_mem.types import Frame, SourceInfo
-
-from .detecting import (
-    Detecting,
-    is_motion,
+from vision_mem.models.detectors import (
+    Detector,
+    Recorder,
     learn_background,
     looked_at,
     make_detector,
     skipped_frames,
-    usual_preset,
 )
-from .follow import Shifted, follow, nothing_left
+from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
+from vision_mem.runs.folder import SESSION, without_secret
+from vision_mem.runs.loop import DetectorSession, nothing_left, run_to_folder
+from vision_mem.runs.tally import count
+from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
+from vision_mem.sinks.table import MotsTally, track_table
+from vision_mem.sources.open import open_source
+from vision_mem.types import Frame, SourceInfo
+
 from .options import (
-    Attention,
-    Changes,
-    Compile,
-    Decoder,
-    Device,
-    Drop,
-    End,
-    MaxFrames,
-    ModelConfig,
-    Overwrite,
-    Precision,
-    Quiet,
-    ResultsFolder,
-    Resume,
-    SegmenterName,
-    Show,
-    SnapshotEvery,
+    ALL_FRAMES,
+    FOLLOW,
+    USUAL,
+    AdvancedOptions,
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
     Source,
-    Start,
-    Strict,
-    Stride,
+    check_snapshots,
+    flat,
+    listed,
+    open_folder,
+    preset_option,
+    remaining,
     take_options,
 )
 
@@ -83,162 +73,143 @@ class MotsOptions:
     strict: bool = False
 
 
-def main(
-    source: Source,
+@dataclass(frozen=True)
+class DetectionOptions:
+    """What to follow."""
+
+    heading: ClassVar[str] = FOLLOW
     detect: Annotated[
         list[str] | None,
         typer.Option(
             help='What finds objects: motion (default), motion:upright, "red car, person", dfine, '
             "rtdetr, maskrcnn, file:PATH[:FORMAT], a network's folder or id. Several: all of them."
         ),
-    ] = None,
-    every: Annotated[
-        int | None, typer.Option(min=1, help="Detect on every so manieth frame.")
-    ] = None,
+    ] = None
+    every: Annotated[int | None, typer.Option(min=1, help="Detect on every so manieth frame.")] = (
+        None
+    )
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Leave out detections below it.")
-    ] = None,
-    only: Annotated[str | None, typer.Option(help="Classes to follow: car,person.")] = None,
+    ] = None
+    only: Annotated[str | None, typer.Option(help="Classes to follow: car,person.")] = None
     region: Annotated[
         str | None, typer.Option(help="Where to detect: x,y,w,h, or corners x1,y1,x2,y2,x3,y3...")
-    ] = None,
+    ] = None
     classes: Annotated[
         list[str] | None,
         typer.Option(help="WORD=CLASS for benchmark files: moving=pedestrian."),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class MotsOutput(OutputOptions):
+    """Its own results."""
+
+    save: Annotated[
+        str | None, typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [{MotsOptions.save}].")
+    ] = None
+    record: Annotated[
+        bool | None,
+        typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class MotsModel(ModelOptions):
+    """Its own presets and threads."""
+
     preset: Annotated[
         str | None,
-        typer.Option(
-            help="default, motion (for motion detectors), official, probabilistic, or a .yaml."
-        ),
-    ] = None,
-    set_: Changes = None,
-    model: SegmenterName = None,
-    model_config: ModelConfig = None,
-    device: Device = "auto",
+        preset_option("mots", "default", motion="with motion", upright="with motion:upright"),
+    ] = None
     threads: Annotated[
         int | None,
         typer.Option(
             min=1, help="On a CPU; if unset all cores for objects, all but one for networks."
         ),
-    ] = None,
-    precision: Precision = None,
-    attention: Attention = None,
-    compile_: Compile = False,
-    decoder: Decoder = None,
-    out: ResultsFolder = None,
-    save: Annotated[
-        str | None,
-        typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [video,mot,events,tracks]."),
-    ] = None,
-    record: Annotated[
-        bool | None,
-        typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
-    ] = None,
-    show: Show = False,
-    start: Start = None,
-    end: End = None,
-    stride: Stride = None,
-    max_frames: MaxFrames = None,
-    drop: Drop = "latest",
-    strict: Strict = None,
-    snapshot_every: SnapshotEvery = 300,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    ] = None
+
+
+def main(
+    source: Source,
+    what: DetectionOptions = DetectionOptions(),
+    input: InputOptions = ALL_FRAMES,
+    output: MotsOutput = MotsOutput(),
+    model: MotsModel = MotsModel(),
+    advanced: AdvancedOptions = USUAL,
 ) -> int:
     """Find, segment and follow everything in a video, image folder, camera or network stream.
 
     Without --detect, whatever moves in front of a camera that stands still. Each object keeps its
     identity for as long as the stream runs, also when it comes back. Memory does not grow.
     """
-    given = dict(locals(), set=set_)
-    # torch takes seconds to import; help and misspelled options should not wait for it.
-    from vision_mem.mots import MotsConfig, MotsSession
-
-    folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
-    options = take_options(MotsOptions, given, folder.recorded("options") if resume else None)
-    if snapshot_every < 0:
-        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
-    names = check_names(
-        [name.strip() for name in options.save.split(",") if name.strip()], MOTS_SINKS
-    )
-    meant = parse_classes(options.classes)
+    folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
+    before = folder.recorded("options") if resume else None
+    options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
+    check_snapshots(advanced.snapshot_every)
+    names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
-    live = source.isdecimal() or is_url(source)
-    first = done.last_index + options.stride if done.frames else options.start
-    left = None if max_frames is None else max_frames - done.frames
-    if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
-        return nothing_left(folder, done.frames)
+    rest = remaining(source, options, input, done, resume)
 
     with ExitStack() as stack:
-
-        def open_frames() -> FrameSource:
-            opened = open_source(
-                source, start=0 if live and resume else first, end=end, stride=options.stride,
-                max_frames=left, strict=options.strict, drop=drop, decoder=options.decoder,
-            )  # fmt: skip
-            stack.callback(opened.close)
-            return Shifted(opened, first) if resume and opened.info.live else opened
-
-        try:
-            frames = open_frames()  # before the model: a missing file is said at once
-        except InputError:
-            if not resume or folder.recorded("status") != "finished":
-                raise
+        # Before the model: a missing file, a misspelled output or detector are said at once.
+        if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        info = frames.info
-        seen = looked_at(range(options.start, first, options.stride), options.every)
-        use_threads(threads)
-        whole = None if live else _whole(source, options)
-        detector = make_detector(
-            options.detect, every=options.every, looked=seen[-1] if seen else None,
-            min_score=options.min_score, only=_listed(options.only), region=options.region,
-            device=device, precision=options.precision, live=live,
-            frame_count=whole.frame_count if whole else None, size=(info.height, info.width),
-        )  # fmt: skip
+        shown = [*names, "window"] if output.show else names
+        sinks = make_mots_sinks(folder.path, shown, frames.info, append=resume, classes=meant)
+        seen = looked_at(range(options.start, rest.first, options.stride), options.every)
+        detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)
+        use_threads(model.threads)
         segmenter = load_segmenter(
-            options.model, config=options.model_config, device=device,
-            precision=options.precision, compile=compile_, attention=options.attention,
+            options.model, config=options.model_config, device=model.device,
+            precision=options.precision, compile=advanced.compile, attention=options.attention,
         )  # fmt: skip
         if segmenter.traits.parallel:
             use_threads(1)  # objects share the cores, not the layers of one object
+        # torch takes seconds to import; help and what typing alone shows should not wait for it.
+        from vision_mem.mots.session import MotsSession
+
+        session = MotsSession(segmenter, config, model.threads)
         if resume and folder.snapshot is not None:
-            session = MotsSession.resume(folder.snapshot / SESSION, segmenter, threads)
-        else:
-            session = MotsSession(segmenter, config, threads)
-        if not live:
+            session = MotsSession.resume(folder.snapshot / SESSION, segmenter, model.threads)
+        if not rest.live:
             learn_background(detector, _Excerpts(source, options), options.start, seen)
-        sinks = make_mots_sinks(
-            folder.path, [*names, "window"] if show else names, info, append=resume, classes=meant
-        )
         folder.begin()
+        stem = folder.path / frames.info.name
         if options.record:
-            kept = folder.path / f"{info.name}.detections.jsonl"
-            detector = Recorder(detector, kept, append=resume)
+            detector = Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
-            table = folder.path / f"{info.name}.tracks.csv"
+            table = Path(f"{stem}.tracks.csv")
             done.table = track_table(table, append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
-            source=without_password(source) if is_url(source) else source, preset=preset,
-            detector=detector.name, model=segmenter.traits.model_id, device=str(segmenter.device),
-            config=asdict(config), options=asdict(options), snapshot_every=snapshot_every,
+            command="mots", source=without_secret(source), preset=preset, detector=detector.name,
+            model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
+            options=asdict(options), snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
-        code = follow(
-            frames, Detecting(session, detector), sinks, folder, done, snapshot_every, quiet=quiet
-        )
-        if not quiet:
+        code = run_to_folder(
+            frames, DetectorSession(session, detector), sinks, folder, done,
+            advanced.snapshot_every, quiet=output.quiet,
+        )  # fmt: skip
+        if not output.quiet:
             _remark(done, skipped_frames(detector), options)
     return code
 
 
-def _listed(words: str | None) -> list[str]:
-    return [word.strip() for word in (words or "").split(",") if word.strip()]
+def _detector(
+    source: str, options: MotsOptions, device: str, live: bool, info: SourceInfo, seen: list[int]
+) -> Detector:
+    whole = None if live else _whole(source, options)
+    return make_detector(
+        options.detect, every=options.every, looked=seen[-1] if seen else None,
+        min_score=options.min_score, only=listed(options.only), region=options.region,
+        device=device, precision=options.precision, live=live,
+        frame_count=whole.frame_count if whole else None, size=(info.height, info.width),
+    )  # fmt: skip
 
 
 def _whole(source: str, options: MotsOptions) -> SourceInfo:

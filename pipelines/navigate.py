@@ -10,7 +10,7 @@ import typer
 
 from vision_mem.errors import InputError, SourceError
 
-from . import following, mapanswers, streets
+from . import evaluate, following, mapanswers
 from .mapanswers import MapOption, PictureOption, SetOption, draw_map, open_to_read, parse_numbers
 from .options import DemoFolder, DepthScale, End, Intrinsics
 
@@ -146,7 +146,7 @@ def build(
         whole = Feed(source, start, **options)  # before the map is made: slips are told at once
         detector = None
         if detect:
-            from .detecting import make_detector
+            from vision_mem.models.detectors import make_detector
 
             chosen = [word.strip() for word in (only or "").split(",") if word.strip()]
             size = (whole.info.height, whole.info.width)
@@ -245,6 +245,6 @@ def demo(
 for _name, _command in (
     ("where", mapanswers.where), ("route", mapanswers.route), ("recall", mapanswers.recall),
     ("forget", mapanswers.forget), ("show", mapanswers.show), ("export", mapanswers.export),
-    ("follow", following.follow_instruction), ("eval", streets.evaluate_cities),
+    ("follow", following.follow_instruction), ("eval", evaluate.evaluate_cities),
 ):  # fmt: skip
     app.command(_name)(_command)

@@ -145,7 +145,7 @@ class Observer:
             return row.pose
         if row.depth is None or row.image is None or row.camera is None:
             raise InputError("a pose can only be found for a frame with colour and depth")
-        from vision_mem.sources.rgbd_frame import RgbdFrame
+        from vision_mem.geometry.camera import RgbdFrame
 
         result = self._poses.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)

@@ -10,19 +10,45 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
+from vision_mem.config import preset_names
 from vision_mem.errors import InputError
+from vision_mem.evaluation.options import Option
+from vision_mem.runs.folder import RunFolder, choose_folder, default_folder
+from vision_mem.runs.loop import RemainingFrames
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
 """Headings of the groups, in the order in which help shows them."""
+
+
+def preset_option(folder: str, default: str | None = None, **remarks: str) -> Any:
+    """The option that takes a preset: what ships in ``configs/`` is listed, and completed.
+
+    Args:
+        folder: of the presets.
+        default: comes first in the list.
+        remarks: preset, with ``_`` for ``-``, to what help says of it.
+    """
+    names = sorted(preset_names(folder), key=lambda name: (name != default, name))
+    said = {**({} if default in (None, "default") else {default: "default"}), **remarks}
+    words = [
+        f"{name} ({remark})" if (remark := said.get(name.replace("-", "_"))) else name
+        for name in names
+    ]
+    return typer.Option(
+        help=f"{', '.join(words)}, or a .yaml.",
+        autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
+    )
+
 
 Source = Annotated[
     str, typer.Argument(help="Video file, folder of images, camera number, or address.")
@@ -56,18 +82,80 @@ Stride = Annotated[int | None, typer.Option(help="Every how many frames.")]
 MaxFrames = Annotated[int | None, typer.Option(help="Frames in all, at most.")]
 Drop = Annotated[str, typer.Option(help="Live sources: latest (only), or none.")]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Stop at a damaged frame.")]
-ResultsFolder = Annotated[Path | None, typer.Option(help="Results folder [runs/NAME OF SOURCE].")]
+ResultsFolder = Annotated[Path | None, typer.Option(help="Results folder [runs/COMMAND/NAME].")]
 DemoFolder = Annotated[Path, typer.Option(help="Folder for everything.")]
 SnapshotEvery = Annotated[
     int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results in --out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Continue the run in --out, or the latest on this source.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the results there, in place of a new folder.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="On a CPU; all cores but one if unset.")]
 Show = Annotated[bool, typer.Option(help="Show a window; q stops.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """Which frames."""
+
+    heading: ClassVar[str] = INPUT
+    start: Start = None
+    end: End = None
+    stride: Stride = None
+    max_frames: MaxFrames = None
+    drop: Drop = "latest"
+    strict: Strict = None
+
+
+ALL_FRAMES = InputOptions()
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go, and which; commands say what ``save`` knows."""
+
+    heading: ClassVar[str] = OUTPUT
+    out: ResultsFolder = None
+    save: str | None = None
+    show: Show = False
+    resume: Resume = False
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """The segmenter and the machine; commands say which presets there are."""
+
+    heading: ClassVar[str] = MODEL
+    preset: str | None = None
+    model: SegmenterName = None
+    device: Device = "auto"
+    precision: Precision = None
+    threads: Threads = None
+
+
+@dataclass(frozen=True)
+class AdvancedOptions:
+    """What few need."""
+
+    heading: ClassVar[str] = ADVANCED
+    set: Changes = None
+    model_config: ModelConfig = None
+    attention: Attention = None
+    compile: Compile = False
+    decoder: Decoder = None
+    snapshot_every: SnapshotEvery = 300
+
+
+USUAL = AdvancedOptions()
 
 
 class GroupedCommand(TyperCommand):
@@ -93,7 +181,8 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     """Make a command of a function whose parameters may be groups of options.
 
     A group is a frozen dataclass with ``heading``, a ``ClassVar[str]``, and fields annotated as
-    Typer's parameters are; all have defaults. Two groups of one command share no field name.
+    Typer's parameters are, or with ``Option``, which has a heading itself; all have defaults.
+    Two groups of one command share no field name.
 
     Args:
         function: the command; parameters that are no dataclass stay what they are.
@@ -111,12 +200,13 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
             continue
         groups[name] = kind
         inner = get_type_hints(kind, include_extras=True)
+        heading = getattr(kind, "heading", None)
         for field in fields(kind):
             default = field.default if field.default is not MISSING else None
             taken.append(
                 inspect.Parameter(
                     field.name, inspect.Parameter.KEYWORD_ONLY, default=default,
-                    annotation=_under(inner[field.name], kind.heading),  # type: ignore[attr-defined]
+                    annotation=_under(field.name, inner[field.name], heading),
                 )
             )  # fmt: skip
 
@@ -128,22 +218,80 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
         }
         return function(**given, **made)
 
-    del command.__wrapped__  # type: ignore[attr-defined]
+    del command.__wrapped__
     command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in taken} | {"return": int}
     return command
 
 
-def _under(annotation: Any, heading: str) -> Any:
+def _under(name: str, annotation: Any, heading: str | None) -> Any:
     """The annotation with its option under a heading; a copy, since options are shared."""
     if get_origin(annotation) is not Annotated:
         return Annotated[annotation, typer.Option(rich_help_panel=heading)]
     kind, *notes = get_args(annotation)
-    said = [copy.copy(note) for note in notes]
+    said = [_shown(name, note) if isinstance(note, Option) else copy.copy(note) for note in notes]
     for note in said:
-        if hasattr(note, "rich_help_panel"):
+        if heading and hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
-    return Annotated[(kind, *said)]  # type: ignore[return-value]
+    return Annotated[(kind, *said)]
+
+
+def _shown(name: str, option: Option) -> Any:
+    """An option of the package, which knows no Typer, for Typer."""
+    return typer.Option(
+        option.word(name), help=option.help, min=option.least, rich_help_panel=option.heading
+    )
+
+
+def flat(*groups: Any) -> dict[str, Any]:
+    """The values of groups by name."""
+    return {name: value for group in groups for name, value in vars(group).items()}
+
+
+def open_folder(
+    command: str, source: str, output: Any, kind: Any = None, *, adds: bool = False
+) -> RunFolder:
+    """The results folder of a run, and a line when it is not the usual one.
+
+    Args:
+        command: as ``track``.
+        source: as typed.
+        output: has ``out``, ``overwrite``, ``resume`` and ``quiet``.
+        kind: dataclass of the options that the command records.
+        adds: as ``RunFolder``.
+
+    Raises:
+        InputError: as ``choose_folder``.
+    """
+    folder = choose_folder(
+        command, source, output.out, overwrite=output.overwrite, resume=output.resume,
+        options=[field.name for field in fields(kind)] if kind else (), adds=adds,
+    )  # fmt: skip
+    if output.out is None and folder.path != default_folder(source, command) and not output.quiet:
+        print(f"note: results go to {folder.path}", file=sys.stderr)
+    return folder
+
+
+def remaining(
+    source: str, options: Any, input: InputOptions, done: Any = None, resume: bool = False
+) -> RemainingFrames:
+    """What a run has still to see; ``options`` as recorded, ``done`` the counts of its past."""
+    return RemainingFrames(
+        source, options.start, input.end, options.stride, input.max_frames, options.strict,
+        input.drop, options.decoder, resume, getattr(done, "frames", 0),
+        getattr(done, "last_index", -1),
+    )  # fmt: skip
+
+
+def listed(words: str | None) -> list[str]:
+    """What commas separate."""
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
+
+
+def check_snapshots(every: int) -> None:
+    """Refuse a number of frames between snapshots below 0."""
+    if every < 0:
+        raise InputError(f"--snapshot-every is {every}; expected 0 or more")
 
 
 def take_options(

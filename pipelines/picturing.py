@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError, ModelError, SourceError
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.models.mem4d.load import load_network
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.reconstruction.learned import (
@@ -26,7 +26,6 @@ from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.open import open_source
 from vision_mem.sources.rgbd import open_rgbd
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.sources.rgbd_layouts import find_layout
 from vision_mem.types import Frame, MemoryUsage
 

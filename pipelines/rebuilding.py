@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction import PathErrors, path_errors
 from vision_mem.formats.ply import write_ply
 from vision_mem.formats.rgbd_folders import write_tum
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse, transform
+from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
 from vision_mem.sinks.scene import SceneFrame
 from vision_mem.sinks.scene_table import COLUMNS, FOLLOWED, SceneTally
 from vision_mem.sources.motion_masks import MovingMasks
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 from vision_mem.visualization.bev import write_topdown
 from vision_mem.visualization.contact_sheet import write_video

@@ -13,11 +13,11 @@ import typer
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.rgbd import LAYOUTS, RgbdSource, open_rgbd
 
-from .follow import follow, nothing_left
 from .mapanswers import parse_numbers
 from .options import (
     Changes,
@@ -247,7 +247,7 @@ def main(
             looking = Picturing(learned, session, masks, options.track_poses, numbers)
             if resume and folder.snapshot is not None:
                 looking.resume(folder.snapshot)
-        code = follow(named, looking, sinks, folder, done, snapshot_every, quiet=quiet)
+        code = run_to_folder(named, looking, sinks, folder, done, snapshot_every, quiet=quiet)
         if truth is not None:
             folder.record(truth=done.truth)
         if not quiet:

@@ -5,44 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
-from vision_mem.formats.prompts import HOW, describe, plan_prompts
+from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
-from vision_mem.runs.folder import SESSION, RunFolder, default_folder
+from vision_mem.runs.folder import SESSION, without_secret
+from vision_mem.runs.loop import (
+    PromptedSession,
+    nothing_left,
+    run_to_folder,
+)
 from vision_mem.runs.tally import Tally
-from vision_mem.session import FrameSource
 from vision_mem.sinks.registry import make_sinks
-from vision_mem.sources.open import open_source
-from vision_mem.sources.selection import is_url, without_password
+from vision_mem.tracking.config import TrackingConfig
+from vision_mem.tracking.prompts import check_plan
 
-from .follow import Prompted, Shifted, check_frames, follow, nothing_left
 from .options import (
-    Attention,
-    Changes,
-    Compile,
-    Decoder,
-    Device,
-    Drop,
-    End,
-    MaxFrames,
-    ModelConfig,
-    Overwrite,
-    Precision,
-    Quiet,
-    ResultsFolder,
-    Resume,
-    SegmenterName,
-    Show,
-    SnapshotEvery,
+    ALL_FRAMES,
+    FOLLOW,
+    AdvancedOptions,
+    InputOptions,
+    ModelOptions,
+    OutputOptions,
     Source,
-    Start,
-    Strict,
-    Stride,
+    check_snapshots,
+    flat,
+    listed,
+    open_folder,
+    preset_option,
+    remaining,
     take_options,
 )
 
@@ -70,137 +66,120 @@ class TrackOptions:
     strict: bool = False
 
 
-def main(
-    source: Source,
+@dataclass(frozen=True)
+class TrackPrompts:
+    """What to follow."""
+
+    heading: ClassVar[str] = FOLLOW
     box: Annotated[
         list[str] | None,
         typer.Option(help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels."),
-    ] = None,
+    ] = None
     point: Annotated[
         list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
-    ] = None,
+    ] = None
     not_point: Annotated[
         list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
-    ] = None,
+    ] = None
     mask: Annotated[
         list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="File: first line x,y,w,h; or JSON prompts.")
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(help="samurai (default), sam2, dam4sam, samurai-official, none, or a .yaml."),
-    ] = None,
-    set_: Changes = None,
-    model: SegmenterName = None,
-    model_config: ModelConfig = None,
-    device: Device = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="For the network on a CPU; all cores but one if unset."),
-    ] = None,
-    precision: Precision = None,
-    attention: Attention = None,
-    compile_: Compile = False,
-    resize: Annotated[
-        str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
-    ] = None,
-    decoder: Decoder = None,
-    out: ResultsFolder = None,
+    ] = None
+    init: Annotated[str | None, typer.Option(help="File: first line x,y,w,h; or JSON prompts.")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class TrackOutput(OutputOptions):
+    """Its own results."""
+
     save: Annotated[
         str | None,
-        typer.Option(help="Of video,lasot,otb,got10k,mot,rle,png,diary [video,lasot,diary]."),
-    ] = None,
-    show: Show = False,
-    start: Start = None,
-    end: End = None,
-    stride: Stride = None,
-    max_frames: MaxFrames = None,
-    drop: Drop = "latest",
-    strict: Strict = None,
-    snapshot_every: SnapshotEvery = 300,
-    resume: Resume = False,
-    overwrite: Overwrite = False,
-    quiet: Quiet = False,
+        typer.Option(help=f"Of video,lasot,otb,got10k,mot,rle,png,diary [{TrackOptions.save}]."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class TrackModel(ModelOptions):
+    """Its own presets."""
+
+    preset: Annotated[str | None, preset_option("tracking", "samurai")] = None
+
+
+@dataclass(frozen=True)
+class TrackAdvanced(AdvancedOptions):
+    """With the way frames are brought to the network's size."""
+
+    resize: Annotated[
+        str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
+    ] = None
+
+
+def main(
+    source: Source,
+    prompts: TrackPrompts = TrackPrompts(),
+    input: InputOptions = ALL_FRAMES,
+    output: TrackOutput = TrackOutput(),
+    model: TrackModel = TrackModel(),
+    advanced: TrackAdvanced = TrackAdvanced(),
 ) -> int:
     """Follow objects through a video, image folder, camera or network stream.
 
     Say what to follow with --box, --point, --mask or --init; each may be given several times.
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
-    given = dict(locals(), set=set_)
-    # torch takes seconds to import; help and misspelled options should not wait for it.
-    from vision_mem.tracking import TrackingConfig, TrackingSession
-
-    folder = RunFolder(out or default_folder(source), overwrite=overwrite, resume=resume)
-    options = take_options(TrackOptions, given, folder.recorded("options") if resume else None)
-    done = Tally(**folder.progress()) if resume else Tally()
+    folder = open_folder("track", source, output, TrackOptions)
+    before = folder.recorded("options") if output.resume else None
+    options = take_options(TrackOptions, flat(prompts, input, output, model, advanced), before)
+    done = Tally(**folder.progress()) if output.resume else Tally()
     plan = plan_prompts(
         boxes=options.box, points=options.point, not_points=options.not_point,
         masks=options.mask, init=options.init,
     )  # fmt: skip
     if not plan:
         raise InputError(HOW)
-    if snapshot_every < 0:
-        raise InputError(f"--snapshot-every is {snapshot_every}; expected 0 or more")
+    check_snapshots(advanced.snapshot_every)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
-    first = done.last_index + options.stride if done.frames else options.start
-    left = None if max_frames is None else max_frames - done.frames
-    if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
-        return nothing_left(folder, done.frames)
+    rest = remaining(source, options, input, done, output.resume)
 
     with ExitStack() as stack:
-
-        def open_frames(model_size: int | None = None) -> FrameSource:
-            live = source.isdecimal() or is_url(source)
-            opened = open_source(
-                source, start=0 if live and resume else first, end=end, stride=options.stride,
-                max_frames=left, strict=options.strict, drop=drop, decoder=options.decoder,
-                resize=None if model_size is None else ("decord", model_size),
-            )  # fmt: skip
-            stack.callback(opened.close)
-            return Shifted(opened, first) if resume and opened.info.live else opened
-
-        try:
-            frames = open_frames()  # before the model: a missing file is said at once
-        except InputError:
-            if not resume or folder.recorded("status") != "finished":
-                raise
+        # Before the model: a missing file, a box outside, a misspelled output are said at once.
+        if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        check_frames(plan, frames.info, first, options.stride, resumed=resume)
-        use_threads(threads)
+        check_plan(
+            plan, frames.info, rest.first, options.stride, resumed=output.resume,
+            fixed=Path(source).is_file(),
+        )  # fmt: skip
+        names = [*listed(options.save), "window"] if output.show else listed(options.save)
+        sinks = make_sinks(
+            folder.path, names, frames.info, append=output.resume,
+            convention="true" if config.inclusive_box else "samurai",
+        )  # fmt: skip
+        use_threads(model.threads)
         segmenter = load_segmenter(
-            options.model, config=options.model_config, device=device,
-            precision=options.precision, compile=compile_, resize=options.resize,
+            options.model, config=options.model_config, device=model.device,
+            precision=options.precision, compile=advanced.compile, resize=options.resize,
             attention=options.attention,
         )  # fmt: skip
         if options.resize == "decord" and segmenter.traits.image_size is not None:
             frames.close()
-            frames = open_frames(segmenter.traits.image_size)
-        if resume and folder.snapshot is not None:
+            frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
+        # torch takes seconds to import; help and what typing alone shows should not wait for it.
+        from vision_mem.tracking.session import TrackingSession
+
+        session = TrackingSession(segmenter, config)
+        if output.resume and folder.snapshot is not None:
             session = TrackingSession.resume(folder.snapshot / SESSION, segmenter)
-        else:
-            session = TrackingSession(segmenter, config)
-        names = [name.strip() for name in options.save.split(",") if name.strip()]
-        sinks = make_sinks(
-            folder.path, [*names, "window"] if show else names, frames.info, append=resume,
-            convention="true" if config.inclusive_box else "samurai",
-        )  # fmt: skip
         folder.begin()
         folder.record(
-            source=without_password(source) if is_url(source) else source,
-            model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
-            options=asdict(options), snapshot_every=snapshot_every,
+            command="track", source=without_secret(source), model=segmenter.traits.model_id,
+            device=str(segmenter.device), config=asdict(config), options=asdict(options),
+            snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
-        prompts = [
-            describe(prompt) | {"frame": "first" if frame < 0 else frame}
-            for frame, some in sorted(plan.by_frame.items()) for prompt in some
-        ]  # fmt: skip
-        prompted = Prompted(session, plan, done.last_index if done.frames else None)
-        code = follow(
-            frames, prompted, sinks, folder, done, snapshot_every,
-            remarks={"prompts": prompts}, quiet=quiet,
+        code = run_to_folder(
+            frames, PromptedSession(session, plan, done.last_index if done.frames else None),
+            sinks, folder, done, advanced.snapshot_every, remarks={"prompts": _described(plan)},
+            quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":
         raise InputError(
@@ -208,3 +187,10 @@ def main(
             f"first prompt (frame {min(plan.by_frame)})"
         )
     return code
+
+
+def _described(plan: PromptPlan) -> list[dict[str, Any]]:
+    return [
+        describe(prompt) | {"frame": "first" if frame < 0 else frame}
+        for frame, some in sorted(plan.by_frame.items()) for prompt in some
+    ]  # fmt: skip

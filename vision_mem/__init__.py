@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from vision_mem._version import __version__ as __version__
 
 _HOME = {
     "Detections": "vision_mem.types",
@@ -25,24 +25,24 @@ _HOME = {
     "SinkError": "vision_mem.errors",
     "SourceError": "vision_mem.errors",
     "VisionMemError": "vision_mem.errors",
-    "MotsConfig": "vision_mem.mots",
+    "MotsConfig": "vision_mem.mots.config",
     "MotsSession": "vision_mem.mots",
-    "TrackingConfig": "vision_mem.tracking",
+    "TrackingConfig": "vision_mem.tracking.config",
     "TrackingSession": "vision_mem.tracking",
     "VideoMemorySession": "vision_mem.videoqa",
-    "VideoQaConfig": "vision_mem.videoqa",
+    "VideoQaConfig": "vision_mem.videoqa.config",
     "ReconstructionConfig": "vision_mem.reconstruction",
     "ReconstructionSession": "vision_mem.reconstruction",
     "NavigationConfig": "vision_mem.navigation",
     "NavigationSession": "vision_mem.navigation",
     "load_config": "vision_mem.config",
-    "load_segmenter": "vision_mem.models",
+    "load_segmenter": "vision_mem.models.segmenters.load",
     "load_video_model": "vision_mem.models.vlm.load",
     "make_sinks": "vision_mem.sinks.registry",
     "open_detector": "vision_mem.models.detectors",
     "open_source": "vision_mem.sources.open",
-    "run": "vision_mem.session",
-    "stream": "vision_mem.session",
+    "run": "vision_mem.runs.loop",
+    "stream": "vision_mem.runs.loop",
 }
 
 __all__ = [*_HOME, "__version__"]
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from vision_mem.errors import SinkError as SinkError
     from vision_mem.errors import SourceError as SourceError
     from vision_mem.errors import VisionMemError as VisionMemError
-    from vision_mem.models import load_segmenter as load_segmenter
     from vision_mem.models.detectors import open_detector as open_detector
+    from vision_mem.models.segmenters.load import load_segmenter as load_segmenter
     from vision_mem.models.vlm.load import load_video_model as load_video_model
     from vision_mem.mots import MotsConfig as MotsConfig
     from vision_mem.mots import MotsSession as MotsSession
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from vision_mem.navigation import NavigationSession as NavigationSession
     from vision_mem.reconstruction import ReconstructionConfig as ReconstructionConfig
     from vision_mem.reconstruction import ReconstructionSession as ReconstructionSession
-    from vision_mem.session import run as run
-    from vision_mem.session import stream as stream
+    from vision_mem.runs.loop import run as run
+    from vision_mem.runs.loop import stream as stream
     from vision_mem.sinks.registry import make_sinks as make_sinks
     from vision_mem.sources.open import open_source as open_source
     from vision_mem.tracking import TrackingConfig as TrackingConfig

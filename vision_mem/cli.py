@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import typer
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
 
 log = logging.getLogger("vision_mem")
@@ -68,6 +68,14 @@ COMMANDS = {
     ),
 }
 
+OLD_WORDS: dict[str, dict[str, str]] = {
+    "eval": {"--limit": "--max-sequences"},
+}
+"""Command, or two words of one, to its options that were renamed; they work for one version."""
+
+_COMPLETES = "_VISION_MEM_COMPLETE"
+"""Set by the shell when it wants words that go on a line; Typer reads the line and answers."""
+
 _ABOUT = """Memory for video streams.
 
 Follow objects through files, cameras and network streams, for as long as they run, in memory
@@ -89,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = sum(len(word) - 1 for word in words if word in ("-v", "-vv"))
     verbose += words.count("--verbose")
     words = [word for word in words if word not in ("-v", "-vv", "--verbose")]
+    words = _renewed(words)
     _set_up_logging(verbose)
     try:
         return _dispatch(words)
@@ -107,25 +116,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 
+def _renewed(words: list[str]) -> list[str]:
+    """The words with old options in their new spelling, and a line for each on standard error."""
+    end = words.index("--") if "--" in words else len(words)
+    for command, renamed in OLD_WORDS.items():
+        if words[: len(command.split())] != command.split():
+            continue
+        for place, word in enumerate(words[:end]):
+            old, equals, value = word.partition("=")
+            if old in renamed:
+                words[place] = f"{renamed[old]}{equals}{value}"
+                text = f"note: {old} is now {renamed[old]} and goes away in 0.3"
+                print(text, file=sys.stderr)
+    return words
+
+
 def _dispatch(words: list[str]) -> int:
     program = "vision-mem"
-    if words and words[0] in COMMANDS:
-        module = import_module(COMMANDS[words[0]].module)
-        program, words = f"{program} {words[0]}", words[1:]
-        if hasattr(module, "app"):
-            app, words = module.app, words or ["--help"]
-        else:
-            app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command()(module.main)
+    if _COMPLETES in os.environ:
+        # Rich would take longer to load than all the rest; help is plain text here anyway.
+        sys.modules["rich"] = None  # type: ignore[assignment]
+        typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+        app = _front_page(*typed.split()[1:2])
+    elif words and words[0] in COMMANDS:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        program, inner = f"{program} {words[0]}", _add_command(app, words[0])
+        app, words = inner or app, words[1:] or (["--help"] if inner else [])
     else:
         app, words = _front_page(), words or ["--help"]
     code = app(args=words, prog_name=program, standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
-def _front_page() -> typer.Typer:
-    """What answers ``--help``, ``--version`` and misspelled commands."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+def _add_command(app: typer.Typer, name: str) -> typer.Typer | None:
+    """Load a command and add it; commands with commands of their own are given back."""
+    module = import_module(COMMANDS[name].module)
+    if hasattr(module, "app"):
+        app.add_typer(module.app, name=name)
+        return module.app  # type: ignore[no-any-return]
+    options = import_module("vision_mem.pipelines.options")
+    app.command(name, cls=options.GroupedCommand)(options.grouped(module.main))
+    return None
+
+
+def _front_page(real: str = "") -> typer.Typer:
+    """What answers ``--help``, ``--version``, misspelled commands and completion.
+
+    Args:
+        real: a command that is there with its options; of the others there are just the names.
+    """
+    app = typer.Typer(rich_markup_mode=None)
 
     def say_version(wanted: bool) -> None:
         if wanted:
@@ -139,7 +179,10 @@ def _front_page() -> typer.Typer:
         del version
 
     for name, command in COMMANDS.items():
-        app.command(name, short_help=command.line)(lambda: None)
+        if name == real:
+            _add_command(app, name)
+        else:
+            app.command(name, short_help=command.line)(lambda: None)
     return app
 
 

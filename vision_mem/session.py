@@ -1,14 +1,12 @@
-"""One loop for all systems: frames come from a source, go through a session, end in sinks."""
+"""What the loop of ``runs.loop`` drives: a source of frames, a session, sinks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 
-Result = TypeVar("Result")
 Result_co = TypeVar("Result_co", covariant=True)
 Result_contra = TypeVar("Result_contra", contravariant=True)
 
@@ -60,27 +58,3 @@ class Sink(Protocol[Result_contra]):
 
     def close(self) -> None:
         """Finish the files. Called also after an error or Ctrl-C."""
-
-
-def stream(frames: Iterable[Frame], session: Steps[Result]) -> Iterator[tuple[Frame, Result]]:
-    """Yield each frame with what the session says of it."""
-    for frame in frames:
-        yield frame, session.step(frame)
-
-
-def run(
-    source: FrameSource, session: Steps[Result], sinks: Sequence[Sink[Result]]
-) -> Iterator[tuple[Frame, Result]]:
-    """Drive a source through a session into sinks, and hand every step to the caller too.
-
-    The caller prints progress or stops early; sinks and source are closed in every case.
-    """
-    with ExitStack() as stack:
-        stack.callback(source.close)
-        for sink in sinks:
-            stack.callback(sink.close)
-            sink.open(source.info)
-        for frame, result in stream(source, session):
-            for sink in sinks:
-                sink.write(frame, result)
-            yield frame, result

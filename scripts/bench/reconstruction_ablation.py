@@ -5,9 +5,9 @@
     python scripts/bench/reconstruction_ablation.py --out runs/try --trial         # minutes
     python scripts/bench/reconstruction_ablation.py --out runs/short --init shared.safetensors
 
-Each row is trained with each seed by ``scripts/train_reconstruction.py``: the same steps, the same
-clips in the same order. ``--init`` has all rows start from the same weights, best from those that
-``train_reconstruction.py --variant all`` trained under all rows in turn: few steps will do then.
+Each row is trained with each seed by ``scripts/train/train_reconstruction.py``: the same steps,
+the same clips in the same order. ``--init`` has all rows start from the same weights, best those
+that ``train_reconstruction.py --variant all`` trained under all rows in turn: few steps will do.
 Processes with other ``--rows`` may share an OUT (``--resume``), one on each core.
 
 Then all rows are measured on the same held-out clips: ``motion`` (fast bodies, 16 frames),
@@ -31,16 +31,16 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
 import train_reconstruction
-from learning_run import load
 from reconstruction_suites import Suite, measure, suitable_seeds, suites
 from reconstruction_variants import SHARED, VARIANTS, budget
+from training_loop import load
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.models import use_threads
-from vision_mem.models.checkpoint import choose_device
+from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import named_config
 from vision_mem.models.mem4d.network import Mem4DNetwork
 

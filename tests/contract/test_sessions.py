@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vision_mem.config import load_config
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.models.mem4d.config import (
     DecoderConfig,
     EncoderConfig,
@@ -27,7 +27,6 @@ from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedSession, SegmentConfig, SegmentedSession
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig

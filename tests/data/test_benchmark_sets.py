@@ -9,8 +9,8 @@ import pytest
 
 from vision_mem.evaluation.file_tree import FileTree
 from vision_mem.evaluation.number_rows import read_rows
+from vision_mem.evaluation.sot.datasets import open_benchmark
 from vision_mem.evaluation.sot.datasets.lasot import test_names as lasot_test_names
-from vision_mem.evaluation.sot.datasets.open import open_benchmark
 from vision_mem.evaluation.sot.datasets.truth import boxes_around
 
 pytestmark = pytest.mark.data

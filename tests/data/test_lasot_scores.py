@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from vision_mem.evaluation.scores import score_benchmark
-from vision_mem.evaluation.sot.datasets.open import open_benchmark
+from vision_mem.evaluation.sot.datasets import open_benchmark
 from vision_mem.evaluation.sot.results import ResultSet
+from vision_mem.evaluation.sot.scores import score_benchmark
 
 pytestmark = pytest.mark.data
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vision_mem.evaluation.mots import (
-    open_mot_benchmark,
-    read_mot_results,
-    read_truth,
-    score_tracks,
-)
+from vision_mem.evaluation.mots.datasets import open_mot_benchmark
+from vision_mem.evaluation.mots.records import read_truth
+from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.scores import score_tracks
 
 pytestmark = pytest.mark.data
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vision_mem.evaluation.vln.job import StreetRequest, evaluate_street
-from vision_mem.evaluation.vln.metrics import Family, average
+from vision_mem.evaluation.vln.metrics import MeasureFamily, average
 from vision_mem.formats.touchdown import read_routes
 from vision_mem.vln.action_spaces import follow_path, make_navigator
 from vision_mem.vln.graph import StreetGraph, bearing_of, nearest_heading, turn_between
@@ -114,7 +114,7 @@ def test_text_and_graph_alone_beat_walking_on(folder, tmp_path) -> None:
 
 def test_other_routes_score_nothing(graph, routes) -> None:
     paths = [graph.path_of(route) for route in routes[:10]]
-    family = Family("outdoor")
+    family = MeasureFamily("outdoor")
     shifted = zip(paths, paths[1:] + paths[:1], strict=True)
     score = average([family.score(graph, walk, reference) for walk, reference in shifted])
     assert score.values["TC"] == 0

@@ -19,7 +19,8 @@ from vision_mem.config import load_config
 from vision_mem.evaluation.sot.job import PromptedJob
 from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.models.segmenters.fake import FakeSegmenter
-from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.sinks.boxes import SingleObjectBoxes
+from vision_mem.sinks.registry import make_sinks
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, ObjectResult, SourceInfo, TrackingResult
 
@@ -45,7 +46,7 @@ def test_widths_of_the_reference_scripts(tmp_path: Path) -> None:
     info = SourceInfo("clip", 128, 96, 30.0)
     sinks = [
         SingleObjectBoxes(tmp_path, "lasot", convention="samurai"),
-        MotBoxes(tmp_path / "mot.txt", convention="samurai"),
+        *make_sinks(tmp_path, ["mot"], info, convention="samurai"),
     ]
     for sink in sinks:
         sink.open(info)
@@ -54,7 +55,9 @@ def test_widths_of_the_reference_scripts(tmp_path: Path) -> None:
             sink.write(Frame(index, index / 30, image), shown(rows, index))
         sink.close()
     assert (tmp_path / "clip.txt").read_text().splitlines() == list(GOLDEN.values())
-    mot = [line.split(",")[2:6] for line in (tmp_path / "mot.txt").read_text().splitlines()]
+    mot = [
+        line.split(",")[2:6] for line in (tmp_path / "mot" / "clip.txt").read_text().splitlines()
+    ]
     assert [",".join(line) for line in mot] == list(GOLDEN.values())
 
 

@@ -10,9 +10,10 @@ import mot_inputs as inputs
 import numpy as np
 import pytest
 
-from vision_mem.evaluation.mots import open_mot_benchmark, read_mot_results, score_tracks
+from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.metrics.comparison import make_comparison
-from vision_mem.evaluation.mots.scores import count
+from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.scores import count, score_tracks
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "mots"
 EXACT = 1e-9  # sums in another order; a single pair more or less would be 1e-4 and above

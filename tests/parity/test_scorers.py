@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import scorer_inputs as inputs
 
-from vision_mem.evaluation.scores import score_benchmark
-from vision_mem.evaluation.sot.datasets.open import open_benchmark
+from vision_mem.evaluation.sot.datasets import open_benchmark
 from vision_mem.evaluation.sot.metrics import davis, success, vot
 from vision_mem.evaluation.sot.metrics.got10k import SUCCESS_THRESHOLDS
 from vision_mem.evaluation.sot.results import ResultSet
+from vision_mem.evaluation.sot.scores import score_benchmark
 from vision_mem.evaluation.sot.vot_regions import parse_region
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "scorers"

@@ -16,9 +16,11 @@ MODEL = "random:sam2.1_hiera_t@128"
 def test_the_demo_runs_and_scores_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(2):  # twice in a row: the second replaces the first
-        words = ["demo", "--out", str(tmp_path / "demo"), "--max-frames", "6", "--model", MODEL]
-        assert main(words) == 0
+    words = ["demo", "--out", str(tmp_path / "demo"), "--max-frames", "6", "--model", MODEL]
+    assert main(words) == 0
+    assert main(words) == 2, "results are not replaced by accident"
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
     shown = capsys.readouterr().out
     score = json.loads((tmp_path / "demo" / "score.json").read_text())
     assert score["frames"] == 6

@@ -18,7 +18,7 @@ from benchmark_samples import FRAMES, true_boxes, write_sample
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.sot.datasets.open import BENCHMARKS
+from vision_mem.evaluation.sot.datasets import BENCHMARKS
 
 # Seeded random weights of a real SAM 2 at a small image size.
 RANDOM = "random:sam2.1_hiera_t@128"
@@ -83,7 +83,7 @@ def test_again_and_other_settings(
     lasot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert run("lasot", lasot, out, "--limit", "1", "--quiet") == 0
+    assert run("lasot", lasot, out, "--max-sequences", "1", "--quiet") == 0
     first = contents(out / "results")
     assert list(first) == ["airplane-1.txt"]
     stamp = (out / "results/airplane-1.txt").stat().st_mtime_ns
@@ -143,11 +143,11 @@ def test_a_broken_sequence_is_told_at_the_end(
         (["lasot", "--root", "nowhere"], "nowhere"),
         (["lasot"], "--root"),
         (["lasot", "--root", "x", "--shard", "3/2"], "i/n"),
-        (["lasot", "--root", "x", "--limit", "0"], "--limit"),
+        (["lasot", "--root", "x", "--max-sequences", "0"], "--max-sequences"),
         (["lasot", "--root", "x", "--devices", ","], "--devices"),
         (["lasot", "--root", "x", "--workers", "1", "--devices", "cuda:0,cuda:1"], "--workers 2"),
         (["lasot", "--root", "x", "--preset", "samurei"], "samurai"),
-        (["lasot", "--root", "x", "--set", "policy.weight=1"], "selection.motion_weight"),
+        (["lasot", "--root", ".", "--set", "policy.weight=1"], "selection.motion_weight"),
     ],
 )
 def test_slips_are_one_line(
@@ -175,7 +175,7 @@ def test_slips_after_the_set_is_known(
         assert says in shown
         assert shown.count("\n") == 1
     # None of these is in the way of the run that follows.
-    assert run("lasot", lasot, tmp_path / "o", "--quiet", "--limit", "1") == 0
+    assert run("lasot", lasot, tmp_path / "o", "--quiet", "--max-sequences", "1") == 0
 
 
 @pytest.mark.slow

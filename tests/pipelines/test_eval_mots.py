@@ -17,7 +17,8 @@ from benchmark_samples import FRAMES, write_sample
 from evaluation_samples import contents
 
 from vision_mem.cli import main
-from vision_mem.evaluation.mots import MOT_BENCHMARKS, MotResults, open_mot_benchmark
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
+from vision_mem.evaluation.mots.results import MotResults
 
 KEYS = [key for key in MOT_BENCHMARKS if key != "crowds"]
 
@@ -77,7 +78,9 @@ def test_every_set_runs_on_its_own_detections(
 def test_the_truth_is_an_oracle_and_said_to_be(
     kitti: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("kitti-mots", kitti, tmp_path / "out", "--detect", "truth", "--limit", "1") == 0
+    assert (
+        run("kitti-mots", kitti, tmp_path / "out", "--detect", "truth", "--max-sequences", "1") == 0
+    )
     shown = capsys.readouterr().out
     assert "its truth boxes as detections (an oracle): 1 of 1 sequence done" in shown
     assert "oracle" in json.loads((tmp_path / "out/scores/scores.json").read_text())["title"]
@@ -94,13 +97,13 @@ def test_files_with_the_sequence_s_name_and_other_words_for_classes(
         lines = (kitti / f"training/det_02/{name}.txt").read_text().replace("Pedestrian", "Cyclist")
         (tmp_path / f"{name}-found.txt").write_text(lines)
     spec = f"file:{tmp_path}/{{sequence}}-found.txt:label"
-    assert run("kitti-mot", kitti, tmp_path / "a", "--detect", spec, "--limit", "1") == 0
+    assert run("kitti-mot", kitti, tmp_path / "a", "--detect", spec, "--max-sequences", "1") == 0
     log = json.loads((tmp_path / "a/logs/0002.json").read_text())
     assert log["classes_left_out"] == {"cyclist": FRAMES, "tram": FRAMES}
     assert any("cyclist" in line for line in log["warnings"])
     assert (tmp_path / "a/results/0002.txt").read_text() == ""
     assert problems("kitti-mot", kitti, tmp_path / "a") == []
-    words = ["--detect", spec, "--limit", "1", "--classes", "cyclist=pedestrian,tram=car"]
+    words = ["--detect", spec, "--max-sequences", "1", "--classes", "cyclist=pedestrian,tram=car"]
     assert run("kitti-mot", kitti, tmp_path / "b", *words) == 0
     text = (tmp_path / "b/results/0002.txt").read_text()
     assert " Pedestrian " in text and " Car " in text
@@ -109,7 +112,7 @@ def test_files_with_the_sequence_s_name_and_other_words_for_classes(
 
 def test_what_moves_is_the_only_class_there_is(tmp_path: Path) -> None:
     write_sample("mot15", tmp_path / "set")
-    words = ("--detect", "motion", "--limit", "1")
+    words = ("--detect", "motion", "--max-sequences", "1")
     assert run("mot15", tmp_path / "set", tmp_path / "out", *words) == 0
     log = json.loads((tmp_path / "out/logs/ADL-Rundle-6.json").read_text())
     assert log["classes_left_out"] == {}
@@ -148,7 +151,7 @@ def test_again_and_other_settings(
 
 def test_shares_into_one_folder_are_the_whole(kitti: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for words in (["--shard", "2/2"], ["--limit", "1"]):
+    for words in (["--shard", "2/2"], ["--max-sequences", "1"]):
         assert run("kitti-mots", kitti, out, "--quiet", *words) == 0
     assert contents(out / "results") == contents(whole / "results")
 
@@ -178,9 +181,9 @@ def test_without_truth_there_is_a_file_for_the_server(
     ("words", "says"),
     [
         (["kitti-mos"], "did you mean 'kitti-mots'"),
-        (["kitti-mots", "--init", "box"], "leave out --init"),
-        (["kitti-mots", "--crowd", "frames=9"], "leave out --crowd"),
-        (["lasot", "--detect", "truth", "--split", "val"], "leave out --detect, --split"),
+        (["kitti-mots", "--init", "box"], "no such option --init for kitti-mots; of one object"),
+        (["kitti-mots", "--crowd", "frames=9"], "finds: crowds"),
+        (["lasot", "--detect", "truth"], "finds: kitti-mots, kitti-mot, "),
         (["kitti-mots", "--detect", "motion"], "--classes moving=car"),
         (["kitti-mots", "--classes", "tram"], "--classes"),
         (["kitti-mots", "--classes", "tram=bus"], "no class 'bus'"),
@@ -283,7 +286,7 @@ def test_killed_and_started_again_it_comes_to_the_same_files(tmp_path: Path, wor
 
 @pytest.mark.slow
 def test_killed_while_crowds_are_written_they_are_written_anew(tmp_path: Path) -> None:
-    words = ["--crowd", "sequences=9,frames=9,width=96,height=64,objects=2", "--limit", "1"]
+    words = ["--crowd", "sequences=9,frames=9,width=96,height=64,objects=2", "--max-sequences", "1"]
     command = [sys.executable, "-m", "vision_mem", "eval", "crowds", "--root", tmp_path / "set"]
     running = subprocess.Popen([*command, *words, "--out", tmp_path / "out"])
     until = time.monotonic() + 120

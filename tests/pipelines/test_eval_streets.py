@@ -25,7 +25,7 @@ def test_gold_is_perfect_and_goes_on_where_it_was(streets, tmp_path, capsys) -> 
     out = tmp_path / "gold"
     words = ["eval", "touchdown", "--root", str(streets), "--out", str(out)]
     words += ["--street", "agent=gold,families=outdoor+ilharco", "--street", "threshold=5"]
-    assert main([*words, "--limit", "2"]) == 0
+    assert main([*words, "--max-sequences", "2"]) == 0
     shown = capsys.readouterr().out
     assert "touchdown dev, 2 routes; outdoor" in shown and "; ilharco (" in shown
     assert main(words) == 0
@@ -55,9 +55,9 @@ def test_rules_with_sights_do_better_than_forward_only(streets, tmp_path) -> Non
         (["touchdown", "--root", "{root}", "--street", "agent=golden"], "no agent 'golden'"),
         (["touchdown", "--root", "{root}", "--street", "agent=model"], "from Python"),
         (["touchdown", "--root", "{root}", "--split", "test"], "no routes 'test'"),
-        (["touchdown", "--root", "{root}", "--preset", "samurai"], "leave out --preset"),
+        (["touchdown", "--root", "{root}", "--preset", "sam2"], "no such option --preset"),
         (["map2seq", "--root", "{root}"], "is of touchdown, not of map2seq"),
-        (["otb100", "--root", "{root}", "--street", "agent=gold"], "leave out --street"),
+        (["otb100", "--root", "{root}", "--street", "agent=gold"], "on streets: touchdown"),
     ],
 )
 def test_slips_are_one_line(streets, tmp_path, capsys, words, says) -> None:

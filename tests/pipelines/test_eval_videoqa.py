@@ -27,7 +27,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_streams_are_made_asked_and_scored(streams: Path, tmp_path: Path) -> None:
     words = ["streams", "--root", streams, "--model", "fake", "--out", tmp_path / "out"]
-    assert _eval(*words, "--limit", "1") == 0
+    assert _eval(*words, "--max-sequences", "1") == 0
     assert _eval(*words) == 0, "the same command goes on"
     first = streams.parent / "first"
     for path in sorted((first / "results").rglob("*.json*")):
@@ -41,8 +41,8 @@ def test_the_way_of_asking_is_part_of_a_run(
     streams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["streams", "--root", streams, "--model", "fake", "--out", tmp_path / "out"]
-    assert _eval(*words, "--limit", "1", "--ask", "mode=clips,window_s=8") == 0
-    assert _eval(*words, "--limit", "1", "--ask", "mode=stream") == 2
+    assert _eval(*words, "--max-sequences", "1", "--ask", "mode=clips,window_s=8") == 0
+    assert _eval(*words, "--max-sequences", "1", "--ask", "mode=stream") == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert _eval(*words, "--preset", "fifo") == 2
 
@@ -54,8 +54,11 @@ def test_the_way_of_asking_is_part_of_a_run(
         (["ovo-bench", "--root", ".", "--model", "fake"], "no annotations of OVO-Bench"),
         (["streams", "--model", "fake", "--ask", "mod=clips"], "did you mean 'mode'"),
         (["streams", "--model", "fake", "--ask", "fps=fast"], "expected a value like"),
-        (["streams", "--model", "fake", "--detect", "motion"], "leave out --detect"),
-        (["lasot", "--root", ".", "--ask", "fps=1"], "leave out --ask"),
+        (
+            ["streams", "--model", "fake", "--detect", "motion"],
+            "no such option --detect for streams",
+        ),
+        (["lasot", "--root", ".", "--ask", "fps=1"], "of questions about videos: ovo-bench"),
         (["streams", "--model", "fake", "--stream", "vidoes=3"], "videos"),
     ],
 )

@@ -19,9 +19,8 @@ from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 from vision_mem.cli import main
 from vision_mem.formats.rgbd_folders import write_tum
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.reconstruction import ReconstructionSession
-from vision_mem.sources.rgbd_frame import RgbdFrame
 
 SAVES = "trajectory,kitti,depth,depth-npz,dynamic,video,events,tracks,map,mesh,topdown,report"
 

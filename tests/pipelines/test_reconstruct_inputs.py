@@ -13,7 +13,7 @@ from reconstruct_samples import FRAMES, film, lines, ply, reconstruct
 
 from vision_mem.formats.rgbd_folders import write_tum
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.geometry.camera import RgbdFrame
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_masks_are_believed(form: str, room: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--save", "trajektory"], "did you mean trajectory?"),
+        (["--save", "trajektory"], "did you mean 'trajectory'?"),
         (["--layout", "tmu"], "expected one of tum"),
         (["--preset", "dens"], "did you mean"),
         (["--set", "structure.voxle=1"], "voxel"),

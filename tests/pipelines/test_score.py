@@ -111,7 +111,8 @@ def test_scoring_needs_no_torch(vision_mem):
     import subprocess
 
     code = (
-        "import sys; from vision_mem.evaluation import report, scores, sets; "
+        "import sys; from vision_mem.evaluation import registry, report; "
+        "from vision_mem.evaluation.sot import datasets, results, scores; "
         "print('torch' in sys.modules, 'matplotlib' in sys.modules)"
     )
     done = subprocess.run(
@@ -152,7 +153,7 @@ def test_many_objects(crowd, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("kitti-mots", "--strict"), "leave out --strict"),
+        (("kitti-mots", "--strict"), "no such option --strict for kitti-mots"),
         (("kitti-mot5",), "did you mean"),
     ],
 )

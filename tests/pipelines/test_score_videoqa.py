@@ -66,7 +66,7 @@ def test_json_strict_and_tasks(models, capsys):
     [
         (["ovo-bench"], "no results to score"),
         (["ovo-bench", "{models}"], "result files in 3 folders"),
-        (["ovo-bench", "{models}/GPT", "--partial"], "leave out --absent, --partial"),
+        (["ovo-bench", "{models}/GPT", "--partial"], "no such option --partial for ovo-bench"),
         (["ovo-bench", "{models}/GPT", "--root", "{models}"], "no annotations of OVO-Bench"),
         (["ovo-bench", "{models}/GPT", "--sequences", "EPN"], "EPN"),
         (["streamingbench", "{models}/GPT"], "GPT_ACR_offline.json"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -136,3 +140,155 @@ def test_doctor_says_what_is_missing(
     shown = capsys.readouterr().out
     assert "FAILS   no such encoder" in shown
     assert "missing or broken, and needed: write H.264 (PyAV)" in shown
+
+
+def test_old_words_are_taken_and_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {"doctor": {"--results": "--out"}, "track deep": {"--a": "--b"}}
+    monkeypatch.setattr(cli, "OLD_WORDS", table)
+    taken = cli._renewed(["doctor", "--results", "x", "--results=y", "--", "--results"])
+    assert taken == ["doctor", "--out", "x", "--out=y", "--", "--results"]
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["note: --results is now --out and goes away in 0.3"] * 2
+    for words in (["track", "--a", "--results"], ["eval", "--results=1"], []):
+        assert cli._renewed(list(words)) == words
+    assert cli._renewed(["track", "deep", "--a"]) == ["track", "deep", "--b"]
+    capsys.readouterr()
+    assert cli.main(["doctor", "--results=nowhere", "--jsn"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ")
+    assert error.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", sorted(cli.OLD_WORDS))
+def test_new_words_are_options_and_old_ones_are_none(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    words = capsys.readouterr().out.split()
+    for old, new in cli.OLD_WORDS[command].items():
+        assert new in words
+        assert old not in words
+
+
+def _complete(shell: str, line: str) -> subprocess.CompletedProcess[str]:
+    """What the shell is told when Tab is pressed at the end of a line, and what was imported."""
+    words = line.split(" ")
+    asked = {"_VISION_MEM_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
+    asked |= {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    asked["_TYPER_COMPLETE_FISH_ACTION"] = "get-args"
+    code = (
+        "import atexit, sys; atexit.register(lambda: print([m for m in "
+        f"{('torch', 'cv2', 'rich')} if sys.modules.get(m)], file=sys.stderr));"
+        "from vision_mem.cli import main; sys.exit(main())"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "wanted", "unwanted"),
+    [
+        ("vision-mem tr", ["track"], ["mots", "tracking"]),
+        ("vision-mem track --pr", ["--preset", "--precision"], ["--model"]),
+        ("vision-mem track clip.mp4 --preset s", ["samurai", "sam2"], ["none"]),
+        ("vision-mem navigate bu", ["build"], ["where"]),
+        ("vision-mem navigate build --ov", ["--overwrite"], ["--map"]),
+    ],
+)
+def test_tab_completes_commands_options_and_presets(
+    shell: str, line: str, wanted: list[str], unwanted: list[str]
+) -> None:
+    done = _complete(shell, line)
+    assert all(word in done.stdout for word in wanted), done
+    assert not [
+        word for word in unwanted if f"{word}\n" in done.stdout or f'"{word}"' in done.stdout
+    ]
+    if "navigate" not in line:
+        assert done.stderr == "[]\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_and_installed(shell: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    program = f"{sys.executable} -m vision_mem"
+    for words in ("--show-completion", "--install-completion"):
+        done = subprocess.run(
+            [shell, "-c", f"{program} {words}; exit $?"], capture_output=True, text=True,
+            env={**os.environ, "HOME": str(tmp_path)}, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+        if words == "--show-completion":
+            assert "_VISION_MEM_COMPLETE" in said
+    assert "completion installed in" in said
+    assert [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+SLIPS = [
+    (["track", "CLIP"], "say what to follow"),
+    (["track", "nowhere.mp4", "--box", "1,2,3,4"], "no such file"),
+    (["track", "CLIP", "--box", "1,2,x,4"], "expected 4 numbers"),
+    (["track", "CLIP", "--box", "500,500,9,9"], "outside the frame"),
+    (["track", "CLIP", "--box", "500,500,9,9@3"], "outside the frame"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--preset", "samuri"], "did you mean 'samurai'"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--set", "policy.chioce=iou"], "policy.choice"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--save", "vdeo"], "did you mean video"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--out", "FULL"], "holds results already"),
+    (["track", "CLIP", "--resume"], "no snapshot"),
+    (["mots", "CLIP", "--save", "vdeo"], "did you mean video"),
+    (["mots", "CLIP", "--preset", "motoin"], "did you mean 'motion'"),
+    (["mots", "CLIP", "--set", "birth.max_overlpa=1"], "max_overlap"),
+    (["mots", "CLIP", "--region", "1,2,3"], "expected x,y,w,h"),
+    (["mots", "CLIP", "--detect", "file:nowhere.txt"], "nowhere.txt"),
+    (["mots", "CLIP", "--out", "FULL"], "holds results already"),
+    (["ask", "nowhere.mp4", "red?"], "no such file"),
+    (["ask", "nowhere.vmem", "red?"], "no memory file"),
+    (["ask", "CLIP", "red?", "--preset", "fifoo"], "did you mean 'fifo'"),
+    (["ask", "CLIP", "red?", "--set", "memory.budgte=3"], "memory.budget"),
+    (["ask", "CLIP", "red?", "--scope", "past"], "auto"),
+    (["demo", "--out", "FULL"], "holds results already"),
+    (["demo", "--preset", "samuri"], "did you mean 'samurai'"),
+]
+
+
+def test_what_typing_shows_is_said_before_torch_is_imported(
+    small_clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "full" / "results").mkdir(parents=True)
+    (tmp_path / "full" / "results" / "x.txt").touch()
+    given = {"CLIP": str(small_clip), "FULL": str(tmp_path / "full")}
+    commands = [[given.get(word, word) for word in words] for words, _ in SLIPS]
+    code = (
+        "import sys; from vision_mem.cli import main\n"
+        f"for words in {commands!r}:\n"
+        "    print(main(words), 'torch' in sys.modules, *words)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    results, errors = done.stdout.splitlines(), done.stderr.splitlines()
+    assert len(results) == len(errors) == len(SLIPS), done
+    for result, error, (words, says) in zip(results, errors, SLIPS, strict=True):
+        assert result.split()[0] in ("1", "2"), words
+        assert result.split()[1] == "False", f"torch was imported for {words}"
+        assert error.startswith("error: ")
+        assert says in error
+
+
+def _lines_of_body(function: ast.FunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1
+
+
+@pytest.mark.parametrize("name", ["track", "mots", "ask", "demo", "doctor"])
+def test_a_pipeline_is_a_screen_long(name: str) -> None:
+    module = importlib.import_module(cli.COMMANDS[name].module)
+    tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+    mains = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main"]
+    assert [_lines_of_body(main) for main in mains if _lines_of_body(main) >= 60] == []

@@ -1,127 +1,124 @@
-"""Who may import whom: each layer sees itself and what lies below it."""
+"""Who may import whom: each layer sees itself and what lies below it, and nothing goes round."""
 
 from __future__ import annotations
 
-import ast
 import sys
 from pathlib import Path
 
 import pytest
+from source_tree import SourceModule, circles, import_graph, read_modules
 
-# Lower rows first. A file may import from rows above its own, and from its own row where the row
-# says so. `vision_mem` itself (the lazy public names) and the command line see everything by name.
-GROUND = {"types", "errors", "config", "vision_mem"}
-ALLOWED = {
-    "types": {"errors"},
-    "errors": set(),
-    "config": {"errors"},
-    "geometry": GROUND | {"geometry"},
-    "ops": GROUND | {"ops", "geometry"},
-    "cutouts": GROUND,
-    "synthetic": GROUND | {"cutouts", "geometry"},
-    "scenes": GROUND | {"cutouts", "synthetic"},
-    "crowds": GROUND | {"cutouts", "synthetic", "geometry", "io"},
-    "crowdfiles": GROUND | {"crowds", "geometry", "io"},
-    "streams": GROUND | {"cutouts", "synthetic"},
-    "streamtemplates": GROUND | {"streams"},
-    "streamquestions": GROUND | {"streams", "streamtemplates"},
-    "streamfiles": GROUND | {"streams", "streamquestions", "io"},
-    "io": GROUND | {"geometry", "ops", "io"},
-    "models": GROUND | {"geometry", "ops", "io", "models"},
-    "session": GROUND,
-    "interrupt": GROUND | {"session"},
-    "tracking": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking"},
-    "mots": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "tracking", "mots"},
-    "videoqa": GROUND | {"geometry", "ops", "io", "models.videoqa_protocols", "session", "videoqa"},
-    "navigation": GROUND | {"geometry", "ops", "io", "models.protocols", "session", "navigation"},
-    "reconstruction": GROUND
-    | {"geometry", "ops", "io", "models.protocols", "session", "reconstruction"}
-    | {"models.mem4d_protocols", "models.mem4d_config"},
-    "evaluation": GROUND
-    | {"geometry", "ops", "io", "models.protocols", "models.detectors.protocol", "session"}
-    | {"models.videoqa_protocols", "tracking", "mots", "navigation", "videoqa", "evaluation"}
-    | {"reconstruction"},
-    "cli": GROUND,
-}
-# Foreign code lives behind io and models; everyone may compute with these.
+# From low to high. A module may import from rows above its own in this list, and from its own.
+LAYERS = (
+    ("errors", "types", "config", "_version"),
+    ("geometry",),
+    ("formats",),
+    ("sources",),
+    ("session", "results"),
+    ("visualization",),
+    ("runs",),
+    ("sinks",),
+    ("models",),
+    ("tracking",),
+    ("mots",),
+    ("videoqa",),
+    ("reconstruction",),
+    ("navigation",),
+    ("vln",),
+    ("synthetic",),
+    ("evaluation",),
+    ("pipelines",),
+    ("cli",),
+    ("__main__",),
+    ("",),  # the lazy public names: whoever imports the root package sees everything
+)
+RANK = {layer: rank for rank, row in enumerate(LAYERS) for layer in row}
+# The command line must answer before anything is loaded: it knows the rest by text.
+ONLY = {"cli": {"errors", "_version"}}
+
+# Everyone may compute with these; other packages stay behind the layers that read, show and run.
 FOREIGN_ANYWHERE = {"numpy", "torch", "typing_extensions"}
+FOREIGN_FREE = {"formats", "sources", "visualization", "runs", "sinks", "models", "evaluation"}
 FOREIGN = {
     "cli": {"typer"},
     "config": {"omegaconf", "yaml"},
     "geometry": {"cv2", "scipy"},
-    "cutouts": {"cv2", "skimage"},
-    "crowdfiles": {"PIL"},
     "navigation": {"scipy"},
-    "ops": {"scipy"},
-    "streams": {"cv2"},
-    "synthetic": {"cv2"},
-    "tracking": {"filterpy"},
+    "pipelines": {"rich", "typer"},
     "reconstruction": {"cv2", "scipy", "skimage"},  # numba only by name, in kernels
+    "synthetic": {"PIL", "cv2", "scipy", "skimage"},
+    "tracking": {"filterpy"},
     "videoqa": {"scipy"},
+    "vln": {"scipy"},
 }
 
 
-def _imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {f"{node.module}.{a.name}" for a in node.names} | {node.module}
-    return found
-
-
-def _violations(path: Path, layer: str) -> list[str]:
-    wrong = []
-    for name in sorted(_imports(path)):
-        top, *rest = name.split(".")
-        if top == "vision_mem":
-            allowed = ALLOWED[layer] | {layer}
-            inner = ".".join(rest)
-            is_open = not rest or any(inner == a or inner.startswith(f"{a}.") for a in allowed)
-            if not is_open and inner != "__version__" and inner != "models":
-                wrong.append(name)
-        elif layer not in ("io", "models", "evaluation"):
-            known = FOREIGN_ANYWHERE | FOREIGN.get(layer, set()) | sys.stdlib_module_names
-            wrong += [name] if top not in known else []
-    return wrong
-
-
-def _modules(root: Path) -> list[tuple[str, Path]]:
-    package = root / "vision_mem"
+def _violations(modules: tuple[SourceModule, ...]) -> list[str]:
+    graph = import_graph(modules)
     found = []
-    for path in sorted(package.rglob("*.py")):
-        layer = path.relative_to(package).parts[0].removesuffix(".py")
-        if layer not in ("__init__", "__main__"):
-            found.append((layer, path))
+    for module in modules:
+        layer = module.layer
+        for name in sorted(graph[module.name]):
+            top, *rest = name.split(".")
+            if top == "vision_mem":
+                other = rest[0] if rest else ""
+                known = RANK.get(other, len(LAYERS)) <= RANK[layer]
+                good = known and other in ONLY.get(layer, {other})
+            else:
+                allowed = FOREIGN_ANYWHERE | FOREIGN.get(layer, set()) | sys.stdlib_module_names
+                good = layer in FOREIGN_FREE or top in allowed
+            if not good:
+                found.append(f"{module.name} imports {name}")
     return found
 
 
-def test_every_file_keeps_to_its_layer(root: Path) -> None:
-    modules = _modules(root)
-    assert len(modules) > 20
-    unknown = {layer for layer, _ in modules} - set(ALLOWED)
-    assert not unknown, f"say in ALLOWED what {unknown} may import"
-    wrong = {
-        str(path.relative_to(root)): found
-        for layer, path in modules
-        if (found := _violations(path, layer))
-    }
-    assert not wrong
+@pytest.fixture(scope="module")
+def modules(root: Path) -> tuple[SourceModule, ...]:
+    return read_modules(root, "vision_mem", "pipelines")
+
+
+def test_each_folder_has_a_layer(modules: tuple[SourceModule, ...]) -> None:
+    assert len(modules) > 300
+    assert {module.layer for module in modules} == set(RANK)
+
+
+def test_nothing_imports_upwards_or_foreign_code_in_the_wrong_place(
+    modules: tuple[SourceModule, ...],
+) -> None:
+    found = _violations(modules)
+    assert not found
+
+
+def test_no_imports_go_round_in_a_circle(modules: tuple[SourceModule, ...]) -> None:
+    found = circles(import_graph(modules))
+    assert not found
 
 
 @pytest.mark.parametrize(
-    ("layer", "line"),
+    ("where", "line"),
     [
-        ("geometry", "from vision_mem.tracking import TrackingSession"),
-        ("tracking", "from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter"),
-        ("tracking", "import cv2"),
-        ("types", "import torchvision"),
-        ("cli", "from vision_mem.tracking.session import TrackingSession"),
+        ("geometry/boxes.py", "from vision_mem.tracking import TrackingSession"),
+        ("formats/depth.py", "def read():\n    from vision_mem.sources import open"),
+        ("formats/depth.py", "from ..sources.open import open_source"),
+        ("runs/loop.py", "from vision_mem.sinks.table import TableSink"),
+        ("tracking/session.py", "import cv2"),
+        ("types.py", "import torchvision"),
+        ("types.py", "from vision_mem import __version__"),
+        ("cli.py", "from vision_mem.config import nearest"),
     ],
 )
-def test_a_planted_import_is_found(tmp_path: Path, layer: str, line: str) -> None:
-    path = tmp_path / "planted.py"
+def test_a_planted_import_is_found(tmp_path: Path, where: str, line: str) -> None:
+    path = tmp_path / "vision_mem" / where
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(line + "\n")
-    assert _violations(path, layer)
+    assert len(_violations(read_modules(tmp_path, "vision_mem"))) == 1
+
+
+def test_a_planted_circle_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "vision_mem" / "mots"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("from vision_mem.mots.session import MotsSession\n")
+    (folder / "session.py").write_text("from vision_mem.mots import edits\n")
+    (folder / "edits.py").write_text("def edit():\n    from .session import MotsSession\n")
+    found = circles(import_graph(read_modules(tmp_path, "vision_mem")))
+    assert found == [["vision_mem.mots.edits", "vision_mem.mots.session"]]

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_mem.evaluation.scores import BenchmarkScore
-from vision_mem.evaluation.sot.scoring import Curve, Rules
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, Rules
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.runs.tally import count
 from vision_mem.sinks.masks import strict_json

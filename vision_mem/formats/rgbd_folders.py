@@ -11,7 +11,7 @@ import numpy as np
 from vision_mem.errors import InputError
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.trajectory import pose_line
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.geometry.camera import RgbdFrame
 
 
 def write_seven_scenes(folder: str | Path, frames: Iterable[RgbdFrame]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 
 def assign(cost: ArrayLike, most: float = np.inf) -> list[tuple[int, int]]:
@@ -18,6 +17,8 @@ def assign(cost: ArrayLike, most: float = np.inf) -> list[tuple[int, int]]:
     Returns:
         ``(row, column)`` of each pair, by row.
     """
+    from scipy.optimize import linear_sum_assignment  # a third of a second to load
+
     table = np.asarray(cost, dtype=np.float64)
     if table.size == 0:
         return []

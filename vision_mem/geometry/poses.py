@@ -7,8 +7,8 @@ Lengths are metres unless a caller says otherwise; angles are radians.
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts load when they are named: most callers turn nothing
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
 
 Matrix = NDArray[np.float64]
 
@@ -71,12 +71,14 @@ def made_rigid(pose: ArrayLike) -> Matrix:
 
 def rotation_from(vector: ArrayLike) -> Matrix:
     """Rotation matrix ``(3, 3)`` about the axis ``vector`` by its length in radians."""
-    return np.asarray(Rotation.from_rotvec(np.asarray(vector, np.float64)).as_matrix())
+    turned = scipy.spatial.transform.Rotation.from_rotvec(np.asarray(vector, np.float64))
+    return np.asarray(turned.as_matrix())
 
 
 def rotation_vector(rotation: ArrayLike) -> Matrix:
     """Axis times angle ``(3,)`` of a rotation matrix; the angle lies in [0, pi]."""
-    return np.asarray(Rotation.from_matrix(np.asarray(rotation, np.float64)).as_rotvec())
+    turned = scipy.spatial.transform.Rotation.from_matrix(np.asarray(rotation, np.float64))
+    return np.asarray(turned.as_rotvec())
 
 
 def rotation_angle(rotation: ArrayLike) -> float:
@@ -118,7 +120,8 @@ def logarithm(pose: ArrayLike) -> Matrix:
 
 def quaternion_from(rotation: ArrayLike) -> Matrix:
     """Unit quaternion ``(4,)`` w, x, y, z with w >= 0 of a rotation matrix."""
-    x, y, z, w = Rotation.from_matrix(np.asarray(rotation, np.float64)).as_quat()
+    turned = scipy.spatial.transform.Rotation.from_matrix(np.asarray(rotation, np.float64))
+    x, y, z, w = turned.as_quat()
     sign = -1.0 if w < 0 else 1.0
     return sign * np.array([w, x, y, z])
 
@@ -133,7 +136,7 @@ def rotation_of(quaternion: ArrayLike) -> Matrix:
     length = float(np.linalg.norm([w, x, y, z]))
     if not (np.isfinite(length) and length > 1e-9):
         raise ValueError(f"quaternion {[w, x, y, z]} has no direction")
-    return np.asarray(Rotation.from_quat([x, y, z, w]).as_matrix())
+    return np.asarray(scipy.spatial.transform.Rotation.from_quat([x, y, z, w]).as_matrix())
 
 
 def aligned(

@@ -2,118 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from vision_mem.config import is_object_name, load_object
-from vision_mem.errors import InputError
-
 if TYPE_CHECKING:
-    from vision_mem.models.segmenters.protocol import Segmenter
+    from vision_mem.models.device import use_threads as use_threads
+    from vision_mem.models.segmenters.load import load_segmenter as load_segmenter
+
+_HOME = {
+    "load_segmenter": "vision_mem.models.segmenters.load",
+    "use_threads": "vision_mem.models.device",
+}
 
 __all__ = ["load_segmenter", "use_threads"]
 
 
-def load_segmenter(
-    model: str = "embedded",
-    *,
-    config: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    compile: bool = False,
-    resize: str = "pil_bicubic",
-    attention: str = "exact",
-) -> Segmenter:
-    """Load a promptable video segmenter by name.
-
-    Args:
-        model: ``embedded`` (comes with the package, no download); a SAM 2 name as
-            ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
-            SAM 2's shape, where its weights are installed; the path of a checkpoint of either
-            (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
-            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
-            segmenter of one's own (``config.load_object``), made with those of ``device`` and
-            ``precision`` that it takes.
-        config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
-            file; guessed when left out.
-        device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
-        precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
-        compile: compile SAM 2's image encoder; the first frame then takes long.
-        resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
-        attention: SAM 2's look into memories: ``exact``, equal to the reference to the bit, or
-            ``folded``, faster on a CPU and equal within rounding.
-
-    Returns:
-        The segmenter. It holds weights only and serves any number of sessions.
-
-    Raises:
-        ModelError: for weights or configurations that are missing, damaged, hostile or of
-            another model.
-        InputError: for unknown option values, or a class that is no segmenter.
-    """
-    if is_object_name(model):
-        return _own_segmenter(model, {"device": device, "precision": precision})
-    if model == "embedded":
-        from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
-
-        segmenter: Segmenter = EmbeddedSegmenter.load(device, precision)
-        return segmenter
-    from vision_mem.models.checkpoint import load_sam2
-
-    return load_sam2(
-        model,
-        config=config,
-        device=device,
-        precision=precision,
-        compile_encoder=compile,
-        resize=resize,
-        attention=attention,
-    )
-
-
-def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:
-    from vision_mem.models.segmenters.protocol import Segmenter
-
-    make = load_object(name, "model")
-    if not callable(make):
-        raise InputError(f"model {name!r} is no class; expected one that makes a segmenter")
-    try:
-        taken = inspect.signature(make).parameters
-        segmenter: Segmenter = make(**{key: options[key] for key in options if key in taken})
-    except (TypeError, ValueError) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"model {name!r} cannot be made without arguments: {problem}") from error
-    needed = [key for key in vars(Segmenter) if not key.startswith("_")]
-    lacks = [key for key in (*Segmenter.__annotations__, *needed) if not hasattr(segmenter, key)]
-    if lacks:
-        raise InputError(
-            f"model {name!r} is no segmenter: it has no {', '.join(lacks)}; expected what "
-            "vision_mem.models.segmenters.protocol.Segmenter lists"
-        )
-    return segmenter
-
-
-def use_threads(count: int | None = None) -> int:
-    """Set how many threads networks and image operations use on the CPU, for the process.
-
-    A network's threads wait for each other at every layer. When decoding or another program
-    holds one of their cores, all of them stand still: with one thread too many, a frame was
-    seen to take forty times as long. The default leaves a core to decoding and writing.
-
-    Args:
-        count: threads, at least 1; None takes all cores this process may use but one.
-
-    Returns:
-        The number set.
-    """
-    import os
-
-    import cv2
-    import torch
-
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = max(1, (allowed or 1) - 1) if count is None else count
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-    return count
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vision_mem.models' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vision_mem.errors import InputError
@@ -68,3 +69,16 @@ class MotsConfig:
                 raise InputError(
                     f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 )
+
+
+def is_motion(words: Sequence[str]) -> bool:
+    """Whether all that is asked for is background subtraction."""
+    return all(word.strip().partition(":")[0] == "motion" for word in words)
+
+
+def usual_preset(words: Sequence[str]) -> str:
+    """The rules that go with detectors when nobody says which."""
+    if not is_motion(words):
+        return "default"
+    upright = all(word.strip() == "motion:upright" for word in words)
+    return "upright" if upright else "motion"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from vision_mem.errors import InputError
 from vision_mem.mots.lifecycle import LOST, TENTATIVE
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.mots.regions import Region
+
+if TYPE_CHECKING:
+    import torch
 
 BINS = 6
 """Steps of each colour channel."""
@@ -144,6 +146,8 @@ def looks_of(
         region: where; empty for nothing.
         embedding: ``(d,)`` of the detector, or None.
     """
+    import torch  # seconds to load; the settings above are read without it
+
     halves = np.zeros((2, BINS**3), np.float32)
     rows, columns = region.window
     middle = (rows.start + rows.stop + 1) // 2
@@ -178,6 +182,8 @@ def _histogram(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _unit(vector: NDArray[np.float32]) -> torch.Tensor:
+    import torch
+
     length = float(np.linalg.norm(vector))
     return torch.from_numpy(np.array(vector / length if length else vector, np.float32))
 
@@ -195,6 +201,7 @@ def blended(old: Looks | None, new: Looks, weight: float = 0.1) -> Looks:
     """Running mean of looks; ``weight`` is that of the new ones."""
     if old is None:
         return new
+    import torch
 
     def mean(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         if before.shape != after.shape or not before.numel():

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import exponential, inverse, logarithm, transform
 from vision_mem.reconstruction.icp import Alignment, OdometryConfig, align, best_of
 from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
@@ -19,7 +20,6 @@ from vision_mem.reconstruction.relocalization import Places, distance
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.visual_odometry import NOTHING_SEEN, ImageMotion, see
 from vision_mem.reconstruction.working_size import WorkingFrame
-from vision_mem.sources.rgbd_frame import RgbdFrame
 
 Matrix = NDArray[np.float64]
 

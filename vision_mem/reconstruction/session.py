@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse
 from vision_mem.reconstruction import dynamic_objects
 from vision_mem.reconstruction.camera_tracking import Location, Locator
@@ -43,7 +44,6 @@ from vision_mem.reconstruction.records import (
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import WorkingFrame, smoothed, thin, thin_masks
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, MemoryUsage
 
 _MODEL_ID = "geometric"

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.reconstruction.config import ReconstructionConfig
-from vision_mem.sources.rgbd_frame import RgbdFrame
 
 Kind = TypeVar("Kind", bound=np.generic)
 

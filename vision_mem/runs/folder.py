@@ -7,14 +7,16 @@ whole, so that a run killed at any moment leaves one that can be continued from.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError, SinkError
-from vision_mem.sources.selection import file_name, is_url
+from vision_mem.sources.selection import file_name, is_url, without_password
 
 RECORD = "run.json"
 SESSION = "session.safetensors"
@@ -22,16 +24,99 @@ _PROGRESS = "progress.json"
 _SNAPSHOT = re.compile(r"snapshot-(\d+)")
 
 
-def default_folder(source: str) -> Path:
-    """``runs/<name>`` for a source as given on the command line, known before it is opened."""
+def default_folder(source: str, command: str = "") -> Path:
+    """``runs/<command>/<name>`` for a source as typed, known before it is opened."""
     if source.isdecimal():
-        return Path("runs") / f"camera-{source}"
+        return Path("runs", command, f"camera-{source}")
     path = Path(source)
     # Benchmarks call their image folders all the same: the folder above has the name.
     generic = {"img", "img1", "images", "frames", "color", "imgs"}
     if not is_url(source) and path.name.lower() in generic and path.resolve().parent.name:
         path = path.resolve().parent
-    return Path("runs") / file_name(source if is_url(source) else path.stem)[:80]
+    return Path("runs", command, file_name(source if is_url(source) else path.stem)[:80])
+
+
+def choose_folder(
+    command: str,
+    source: str,
+    out: Path | None,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    options: Collection[str] = (),
+    adds: bool = False,
+) -> RunFolder:
+    """The folder that is asked for, or ``runs/<command>/<name>``, numbered when that is taken.
+
+    Without ``out``, ``resume`` and ``overwrite`` take the latest run of the command on this
+    source, also one that an earlier version left in ``runs/<name>``.
+
+    Args:
+        command: as ``track``.
+        source: as typed.
+        out: the folder that is asked for.
+        overwrite: as ``RunFolder``.
+        resume: as ``RunFolder``.
+        options: names of the command's recorded options, by which its older runs are known.
+        adds: as ``RunFolder``.
+
+    Raises:
+        InputError: as ``RunFolder``, and when no run is there to continue.
+    """
+    if out is not None or (overwrite and resume):
+        place = out or default_folder(source, command)
+        return RunFolder(place, overwrite=overwrite, resume=resume, adds=adds)
+    base = default_folder(source, command)
+    if resume or overwrite:
+        for place in _runs_of(command, source, base, options):
+            with suppress(InputError):
+                return RunFolder(place, overwrite=overwrite, resume=resume, adds=adds)
+    if resume:
+        raise InputError(
+            f"no snapshot of a run of {command} on {source} in {base.parent} to continue from; "
+            "leave out --resume, or name its folder with --out"
+        )
+    return RunFolder(number_folder(base))
+
+
+def number_folder(base: Path) -> Path:
+    """The folder, or with ``-2``, ``-3`` ... the first one that may be written to."""
+    for place in (base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 10_000))):
+        with suppress(InputError):
+            return RunFolder(place).path
+    raise InputError(f"there are too many runs in {base.parent}; give a folder with --out")
+
+
+def without_secret(source: str) -> str:
+    """A source as typed, for records: addresses without their password."""
+    return without_password(source) if is_url(source) else source
+
+
+def _runs_of(command: str, source: str, base: Path, options: Collection[str]) -> list[Path]:
+    """Folders of runs of a command on a source, the latest first."""
+    numbered = re.compile(re.escape(base.name) + r"(-\d+)?")
+    places = [default_folder(source)]
+    with suppress(OSError):
+        places += [place for place in base.parent.iterdir() if numbered.fullmatch(place.name)]
+    found = []
+    for place in places:
+        record = _read_record(place)
+        # Before 0.2 the record did not say the command; its options tell.
+        said = record.get("command") or (set(record.get("options") or "?") <= set(options))
+        if said in (True, command) and _same(str(record.get("source")), without_secret(source)):
+            found.append(((place / RECORD).stat().st_mtime_ns, place))
+    return [place for _, place in sorted(found, reverse=True)]
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (not is_url(other) and Path(one).resolve() == Path(other).resolve())
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 class RunFolder:
@@ -42,28 +127,36 @@ class RunFolder:
         overwrite: replace the results of an earlier run. Only files that its record names are
             deleted; others stay.
         resume: continue the run whose snapshot lies there.
+        adds: results are added to those that are there; needs no snapshot to continue.
 
     Raises:
         InputError: when results are there already and nothing was said about them, or when there
             is nothing to continue.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, overwrite: bool = False, resume: bool = False, adds: bool = False
+    ) -> None:
         if overwrite and resume:
             raise InputError("--overwrite and --resume exclude each other: give one of them")
         self.path = path
         self._record: dict[str, Any] = {}
+        self._lock: int | None = None
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path} is a file; expected a folder")
-        if resume:
+        if adds and not overwrite:
+            self._record = _read_record(path)
+            if resume and not self._record:
+                raise InputError(f"{path} holds no run to continue; leave out --resume")
+        elif resume:
             if self.snapshot is None:
                 raise InputError(f"{path} holds no snapshot to continue from; leave out --resume")
-            self._record = self._read_record()
+            self._record = _read_record(path)
         elif path.is_dir() and any(path.iterdir()) and not overwrite:
-            earlier = self._read_record()
+            earlier = _read_record(path)
             # A run that failed before its first result (a slip in a box) is no obstacle.
             overwrite = earlier.get("status") == "failed" and not earlier.get("frames")
-        if path.is_dir() and any(path.iterdir()) and not overwrite and not resume:
+        if path.is_dir() and any(path.iterdir()) and not (overwrite or resume or adds):
             raise InputError(
                 f"{path} holds results already; give --overwrite to replace them, --resume to "
                 "continue that run, or another --out"
@@ -74,12 +167,13 @@ class RunFolder:
         """Make the folder, and clear away what is to be replaced: only now, when all else is well.
 
         Raises:
-            SinkError: when it cannot be written to.
+            SinkError: when it cannot be written to, or another run writes to it.
         """
         try:
-            if self._replace:
-                self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
+            taken = self._take()
+            if self._replace and taken:
+                self._clear()
             probe = self.path / ".writable"
             probe.touch()
             probe.unlink()
@@ -87,6 +181,30 @@ class RunFolder:
             raise SinkError(
                 f"{self.path} cannot be written to ({error.strerror}); give another --out"
             ) from error
+        if not taken:
+            raise SinkError(
+                f"another run is writing to {self.path}; wait for it, or give another --out"
+            )
+
+    def _take(self) -> bool:
+        """Keep other runs out until this object or its process is gone; False when one is there."""
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return True
+        if self._lock is None:
+            self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # some network disks know no locks
+            pass
+        return True
+
+    def __del__(self) -> None:
+        if getattr(self, "_lock", None) is not None:
+            os.close(self._lock)  # type: ignore[arg-type]
 
     @property
     def snapshot(self) -> Path | None:
@@ -172,14 +290,8 @@ class RunFolder:
     def _is_snapshot(entry: Path) -> bool:
         return entry.is_dir() and _SNAPSHOT.fullmatch(entry.stem) is not None
 
-    def _read_record(self) -> dict[str, Any]:
-        try:
-            return dict(json.loads((self.path / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return {}
-
     def _clear(self) -> None:
-        named = self._read_record().get("files", [])
+        named = _read_record(self.path).get("files", [])
         for name in [*named, RECORD]:
             entry = self.path / str(name)
             if entry.resolve().parent != self.path.resolve():

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.types import TrackingResult
 
 _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")

@@ -11,7 +11,7 @@ from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, MotsLayout
-from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.tracks import (
     KITTI_TYPES,
@@ -88,6 +88,12 @@ def _boxes(layout: str) -> Callable[[SinkPlace], Any]:
     )
 
 
+def _mot_lines(at: SinkPlace, short: bool = False) -> Any:
+    path = at.folder / "mot" / f"{at.info.name}.txt"
+    file = MotText(path, convention=at.convention, short=short, append=at.append)
+    return TrackFile(file, lambda word: 1)
+
+
 SINKS: Mapping[str, SinkKind] = {
     "video": SinkKind("<name>_tracked.mp4: annotated H.264 video", _tracked_video),
     "lasot": SinkKind("lasot/<name>.txt: x,y,w,h a frame, one file an object", _boxes("lasot")),
@@ -95,9 +101,7 @@ SINKS: Mapping[str, SinkKind] = {
     "got10k": SinkKind("got10k/<name>/<name>_001.txt and <name>_time.txt", _boxes("got10k")),
     "mot": SinkKind(
         "mot/<name>.txt: MOTChallenge lines, all objects",
-        lambda at: MotBoxes(
-            at.folder / "mot" / f"{at.info.name}.txt", convention=at.convention, append=at.append
-        ),
+        lambda at: _mot_lines(at, short=True),
     ),
     "rle": SinkKind(
         "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",
@@ -132,11 +136,6 @@ def _kitti_labels(at: SinkPlace) -> Any:
     numbers = ClassNumbers(KITTI_TYPES, at.classes, "KITTI labels")
     path = at.folder / "kitti" / f"{at.info.name}.txt"
     return TrackFile(KittiLabels(path, append=at.append), numbers.number)
-
-
-def _mot_lines(at: SinkPlace) -> Any:
-    path = at.folder / "mot" / f"{at.info.name}.txt"
-    return TrackFile(MotText(path, append=at.append), lambda word: 1)
 
 
 def _mots_text(folder: str, layout: MotsLayout) -> Callable[[SinkPlace], Any]:

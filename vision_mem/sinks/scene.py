@@ -15,8 +15,8 @@ from vision_mem.formats.depth import write_depth
 from vision_mem.formats.ply import write_ply
 from vision_mem.formats.text import make_folder
 from vision_mem.formats.trajectory import TrajectoryFile
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.sinks.masks import JsonLines
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, SourceInfo
 from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
 

@@ -31,6 +31,7 @@ from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.geometry.boxes import box_to_xywh, is_empty
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.results import Shown, ShownObject, ShownTracks
+from vision_mem.sinks.boxes import counts_pixels, short_number
 from vision_mem.sinks.masks import JsonLines, MaskRle
 from vision_mem.types import Frame, SourceInfo
 
@@ -191,10 +192,23 @@ class MotText(_TextSink):
 
     Args:
         path: the file.
+        convention: how widths are counted, see ``SingleObjectBoxes``.
+        short: numbers without zeros at their end, scores with three decimals, as ``track`` does.
         append: go on after an interrupted run.
     """
 
     separator = ","
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        convention: str = "true",
+        short: bool = False,
+        append: bool = False,
+    ) -> None:
+        super().__init__(path, append=append)
+        self._inclusive, self._short = counts_pixels(convention), short
 
     def _number(self, frame_index: int) -> int:
         return frame_index + 1
@@ -202,8 +216,10 @@ class MotText(_TextSink):
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         lines = []
         for each, corners in _placed(number, records):
-            place = ",".join(f"{value:.3f}" for value in box_to_xywh(corners).tolist())
-            lines.append(f"{number},{each.object_id},{place},{each.score:.4f},-1,-1,-1")
+            xywh = box_to_xywh(corners, inclusive=self._inclusive).tolist()
+            place = ",".join(short_number(v) if self._short else f"{v:.3f}" for v in xywh)
+            score = short_number(each.score) if self._short else f"{each.score:.4f}"
+            lines.append(f"{number},{each.object_id},{place},{score},-1,-1,-1")
         return lines
 
 
@@ -367,7 +383,7 @@ def _placed(
 
 
 class TrackFile:
-    """The tracks that are to be seen, as records of a benchmark's file.
+    """Tracks, or objects without a class, that are to be seen, as records of a benchmark's file.
 
     Args:
         writer: one of ``TRACK_SINKS``.
@@ -392,7 +408,8 @@ class TrackFile:
         records = [
             TrackRecord(each.object_id, number, each.score, each.box, each.mask)
             for each in result.objects
-            if each.present and (number := self._number(each.class_name)) is not None
+            if each.present
+            and (number := self._number(getattr(each, "class_name", ""))) is not None
         ]
         self.writer.write(result.frame_index, records)
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.depth import read_depth
 from vision_mem.formats.trajectory import read_trajectory
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import read_image
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.sources.rgbd_layouts import (
     LAYOUTS,
     FrameFiles,

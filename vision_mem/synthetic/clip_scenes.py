@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from vision_mem.geometry.boxes import box_iou
 from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.synthetic.cutouts import OUTLINES, cutout
 
@@ -234,3 +236,27 @@ def _camouflage(scene: ClipScene, strength: float) -> ClipScene:
     red, green, blue = (float(v) for v in tint)
     target = replace(scene.target, contrast=float(contrast), tint=(red, green, blue))
     return replace(scene, target=target)
+
+
+def score_boxes(boxes: NDArray[np.float32], truth: NDArray[np.float32]) -> dict[str, float]:
+    """How well boxes follow the object of a clip.
+
+    Args:
+        boxes: ``(T, 4)`` xyxy of a tracker; zeros where it says that the object is absent.
+        truth: ``(T, 4)`` of the clip; zeros where it is hidden.
+
+    Returns:
+        JSON-ready counts and means, four digits behind the point.
+    """
+    iou = box_iou(boxes, truth)
+    visible = np.asarray(truth.any(axis=1))
+    present = np.asarray(boxes.any(axis=1))
+    return {
+        "frames": len(truth),
+        "visible": int(visible.sum()),
+        "mean_iou_where_visible": round(float(iou[visible].mean()), 4),
+        "share_above_half": round(float((iou[visible] > 0.5).mean()), 4),
+        "hidden": int((~visible).sum()),
+        "said_absent_where_hidden": int((~present[~visible]).sum()),
+        "last_iou": round(float(iou[visible][-1]), 4),
+    }

@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.camera import Pinhole
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.synthetic.rgbd_bodies import (
     SPHERE,
     STILL_SPEED,

@@ -1,4 +1,4 @@
-"""Settings of a tracking session."""
+"""All settings of a tracking session; read without torch, so that slips are said at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checking prompts against the frame they point at, before anything is computed."""
+"""Prompts are checked against the frames they point at, before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.formats.prompts import PromptPlan
 from vision_mem.geometry.boxes import clip_box, is_empty
-from vision_mem.types import Frame, Prompt
+from vision_mem.types import Frame, Prompt, SourceInfo
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,15 @@ def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
         InputError: for a box without area or outside the frame, a point outside, a mask of
             another size or without pixels.
     """
-    height, width = frame.size
+    prompt, notes = fit_prompt(prompt, frame.size)
+    for note in notes:
+        log.warning("frame %d: %s", frame.index, note)
+    return prompt, notes
+
+
+def fit_prompt(prompt: Prompt, frame_size: tuple[int, int]) -> tuple[Prompt, list[str]]:
+    """``check_prompt`` for a frame of which just the ``(height, width)`` is known; logs nothing."""
+    height, width = frame_size
     size = f"the frame is {width} x {height} (width x height)"
     notes: list[str] = []
     if prompt.box is not None:
@@ -45,7 +54,6 @@ def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
             )
         if not np.array_equal(inside, box):
             notes.append(f"box {_text(box)} cut at the frame's borders to {_text(inside)}")
-            log.warning("frame %d: %s", frame.index, notes[-1])
             prompt = replace(prompt, box=inside)
     if prompt.points is not None:
         x, y = prompt.points[:, 0], prompt.points[:, 1]
@@ -56,7 +64,7 @@ def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
                 "pixels of this frame"
             )
     if prompt.mask is not None:
-        if prompt.mask.shape != frame.size:
+        if prompt.mask.shape != frame_size:
             raise InputError(
                 f"mask is {prompt.mask.shape[1]} x {prompt.mask.shape[0]} but {size}; give a "
                 "mask of the frame's size"
@@ -64,6 +72,43 @@ def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
         if not prompt.mask.any():
             raise InputError("mask marks no pixel; expected at least one: mark the object")
     return prompt, notes
+
+
+def check_plan(
+    plan: PromptPlan,
+    info: SourceInfo,
+    first: int,
+    stride: int,
+    *,
+    resumed: bool = False,
+    fixed: bool = False,
+) -> None:
+    """Refuse prompts that will fail later, as far as that is known beforehand.
+
+    Args:
+        plan: the prompts.
+        info: of the source.
+        first: number of the first frame to come.
+        stride: every how many frames.
+        resumed: earlier prompts were given by the run that is continued.
+        fixed: all frames are known to have one size.
+
+    Raises:
+        InputError: for a prompt on a frame before the first, after the last, or left out; and as
+            ``check_prompt`` for frames whose size is known.
+    """
+    last = None if info.frame_count is None else first + (info.frame_count - 1) * stride
+    for frame in plan.frames:
+        if frame < first and not resumed:
+            raise InputError(f"a prompt is for frame {frame}, but the first frame is {first}")
+        if last is not None and frame > last:
+            raise InputError(f"a prompt is for frame {frame}, but the last frame is {last}")
+        if not info.live and frame > first and (frame - first) % stride:
+            raise InputError(f"a prompt is for frame {frame}, which --stride {stride} leaves out")
+    for frame, prompts in plan.by_frame.items():
+        if not resumed and (fixed or frame <= first):
+            for prompt in prompts:
+                fit_prompt(prompt, (info.height, info.width))
 
 
 def describe_prompt(prompt: Prompt) -> str:

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from vision_mem.errors import InputError
-from vision_mem.videoqa.salience import SalienceConfig
+
+SUFFIX = ".vmem"
+"""Of files that keep a memory, see ``store``."""
 
 RULES = ("tiers", "recent", "fifo", "uniform", "full")
 BUDGETS = ("all", "history")
@@ -15,7 +17,16 @@ QUERIES = ("question", "prompt")
 MATCHES = ("video", "words")
 POSITIONS = ("absolute", "rebase", "compact")
 CLOCKS = ("time", "index")
+SCOPES = ("auto", "recent", "all")
+"""What of a memory an answer may read."""
 TEXT_RULES = ("reference", "transformers")
+QUESTIONS = (
+    "Which things can be seen here?",
+    "How many people or things are there?",
+    "What is somebody doing, or what is going on?",
+    "What is different from a moment ago?",
+    "Say where the things are in relation to each other.",
+)
 
 
 def _named(where: str, name: str) -> str:
@@ -106,6 +117,31 @@ class MemoryConfig:
         _within("memory", self, -1.0, 2.0, "drop_similarity", "salience_uplift")
         if self.fixed_distance is not None:
             _within("memory", self, 0.0, 2.0, "fixed_distance")
+
+
+@dataclass(frozen=True)
+class SalienceConfig:
+    """The pseudo-question bank.
+
+    Attributes:
+        enabled: whether there is one. Without it nothing is protected by its meaning, grids are
+            merged on their way into the long tier, and the budget goes by the tokens' norms.
+        questions: its texts; at least one.
+
+    Source:
+        specs/savemem.md 1.4: what is there, how many, what happens, what changed, where things
+        are. The wording is ours.
+    """
+
+    enabled: bool = True
+    questions: tuple[str, ...] = QUESTIONS
+
+    def __post_init__(self) -> None:
+        if not self.questions or not all(text.strip() for text in self.questions):
+            raise InputError(
+                f"salience.questions are {list(self.questions)}; expected one text or more, none "
+                "empty (salience.enabled=false goes without)"
+            )
 
 
 @dataclass(frozen=True)

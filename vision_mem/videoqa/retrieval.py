@@ -16,10 +16,9 @@ from statistics import fmean, stdev
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.videoqa.config import RetrievalConfig
+from vision_mem.videoqa.config import SCOPES, RetrievalConfig
 from vision_mem.videoqa.records import GridEntry
 
-SCOPES = ("auto", "recent", "all")
 _LEAST_MEAN = 1e-8
 
 

@@ -22,7 +22,6 @@ from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.text import make_folder
 
 FORMAT, VERSION = "vision-mem-memory", "1"
-SUFFIX = ".vmem"
 _WAIT_S = 5.0
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.sources.rgbd_frame import RgbdFrame
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.types import Event
 from vision_mem.visualization.draw import colour_of, draw_tag
 

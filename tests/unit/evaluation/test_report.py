@@ -15,10 +15,10 @@ from PIL import Image
 from vision_mem.errors import SinkError
 from vision_mem.evaluation import report
 from vision_mem.evaluation.report import draw_plot
-from vision_mem.evaluation.scores import score_benchmark
+from vision_mem.evaluation.scores import Curve, Rules
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet
-from vision_mem.evaluation.sot.scoring import Curve, Rules
+from vision_mem.evaluation.sot.scores import score_benchmark
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_each_curve_of_a_picture_has_its_panel():
 def test_plots_do_without_pyplot():
     code = (
         "import sys, numpy; from vision_mem.evaluation.report import draw_plot; "
-        "from vision_mem.evaluation.sot.scoring import Curve; x = numpy.arange(3.0); "
+        "from vision_mem.evaluation.scores import Curve; x = numpy.arange(3.0); "
         "draw_plot('A', [['Precision']], [('a', {'Precision': Curve(x, x / 2, 1.0)})]); "
         "print('matplotlib.pyplot' in sys.modules)"
     )

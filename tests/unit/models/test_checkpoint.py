@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models import load_segmenter
-from vision_mem.models.checkpoint import (
+from vision_mem.models.checkpoint import fill_random, fingerprint, read_checkpoint
+from vision_mem.models.segmenters.sam2.load import (
     PUBLISHED,
-    fill_random,
-    fingerprint,
+    build_network,
+    builtin_names,
     guess_config,
-    read_checkpoint,
+    read_config,
 )
-from vision_mem.models.segmenters.sam2.build import build_network, builtin_names, read_config
 
 
 @lru_cache(maxsize=1)
@@ -232,7 +232,7 @@ def test_hydras_process_wide_state_is_neither_needed_nor_changed(tmp_path):
         "from hydra.core.global_hydra import GlobalHydra\n"
         f"initialize_config_dir({str(tmp_path)!r}, version_base='1.2')\n"
         "mine = GlobalHydra.instance().hydra\n"
-        "from vision_mem.models.segmenters.sam2.build import build_network, read_config\n"
+        "from vision_mem.models.segmenters.sam2.load import build_network, read_config\n"
         "build_network(read_config('sam2.1_hiera_t'), 64)\n"
         "assert GlobalHydra.instance().hydra is mine\n"
     )

@@ -10,7 +10,7 @@ from mots_samples import config
 from vision_mem.config import preset_names, read_preset
 from vision_mem.errors import InputError
 from vision_mem.mots import MotsConfig
-from vision_mem.pipelines.detecting import usual_preset
+from vision_mem.mots.config import usual_preset
 
 
 def test_presets_load_and_say_nothing_that_is_default():

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import exponential, inverse, rotation_angle
 from vision_mem.reconstruction import ReconstructionSession
 from vision_mem.reconstruction.config import ReconstructionConfig
 from vision_mem.reconstruction.photometric import left_over, likeness, motion_of_brightness
 from vision_mem.reconstruction.working_size import thin
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.synthetic.rgbd_bodies import SceneryConfig
 from vision_mem.synthetic.rgbd_scene import SyntheticStream
 

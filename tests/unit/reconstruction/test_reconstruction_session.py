@@ -12,10 +12,9 @@ from reconstruction_scenes import CAMERA, room
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.records import PARKED, STATIC, UNKNOWN
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.synthetic.rgbd_bodies import SceneryConfig
 from vision_mem.synthetic.rgbd_scene import SyntheticStream
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vision_mem.errors import InputError, SinkError
-from vision_mem.runs.folder import RECORD, SESSION, RunFolder, default_folder
+from vision_mem.runs.folder import RECORD, SESSION, RunFolder, choose_folder, default_folder
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from vision_mem.runs.folder import RECORD, SESSION, RunFolder, default_folder
 )
 def test_default_names(source: str, name: str) -> None:
     assert default_folder(source) == Path("runs") / name
+    assert default_folder(source, "track") == Path("runs") / "track" / name
 
 
 def _save(text: str) -> Callable[[Path], object]:
@@ -114,3 +116,72 @@ def test_a_file_in_the_way(tmp_path: Path) -> None:
         RunFolder(tmp_path / "x")
     with pytest.raises(SinkError, match="cannot be written to"):
         RunFolder(tmp_path / "x" / "y").begin()
+
+
+def _run(place: Path, source: str = "dog.mp4", **values: object) -> Path:
+    """A finished run with a snapshot."""
+    folder = RunFolder(place)
+    folder.begin()
+    folder.take_snapshot(3, _save("state"), {"frames": 3})
+    folder.record(**{"command": "track", "source": source, "status": "finished", **values})
+    return place
+
+
+def test_a_taken_folder_gets_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = []
+    for _ in range(3):
+        names.append(_run(choose_folder("track", "dog.mp4", None).path).as_posix())
+    assert names == ["runs/track/dog", "runs/track/dog-2", "runs/track/dog-3"]
+    assert choose_folder("ask", "dog.mp4", None).path == Path("runs/ask/dog")
+    slip = RunFolder(Path("runs/mots/dog"))
+    slip.begin()
+    slip.record(status="failed")
+    assert choose_folder("mots", "dog.mp4", None).path == Path("runs/mots/dog")
+    with pytest.raises(InputError, match="holds results already"):
+        choose_folder("track", "dog.mp4", Path("runs/track/dog"))
+
+
+def test_resume_and_overwrite_take_the_latest_run_on_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no snapshot of a run of track on dog.mp4"):
+        choose_folder("track", "dog.mp4", None, resume=True)
+    old = _run(Path("runs/dog"), command=None, options={"box": [], "save": "video"})
+    known = {"resume": True, "options": ["box", "save", "mask"]}
+    assert choose_folder("track", "dog.mp4", None, **known).path == old
+    with pytest.raises(InputError, match="no snapshot"):
+        choose_folder("mots", "dog.mp4", None, resume=True, options=["detect", "save"])
+    first, second = _run(Path("runs/track/dog")), _run(Path("runs/track/dog-2"))
+    _run(Path("runs/track/dog-3"), source="other/dog.mp4")
+    for number, place in enumerate((second, first, old)):
+        os.utime(place / RECORD, (100 - number, 100 - number))
+    assert choose_folder("track", "./dog.mp4", None, resume=True).path == second
+    assert choose_folder("track", "dog.mp4", None, overwrite=True).path == second
+    assert choose_folder("track", "cat.mp4", None, overwrite=True).path == Path("runs/track/cat")
+    with pytest.raises(InputError, match="exclude each other"):
+        choose_folder("track", "dog.mp4", None, overwrite=True, resume=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX locks")
+def test_two_runs_do_not_write_one_folder(tmp_path: Path) -> None:
+    first = RunFolder(tmp_path / "run")
+    first.begin()
+    second = RunFolder(tmp_path / "run")
+    with pytest.raises(SinkError, match="another run is writing"):
+        second.begin()
+    del first
+    second.begin()
+    assert list((tmp_path / "run").iterdir()) == [], "a lock leaves no file"
+
+
+def test_a_folder_that_is_added_to(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run to continue"):
+        RunFolder(tmp_path, resume=True, adds=True)
+    (tmp_path / "answers.jsonl").touch()
+    folder = RunFolder(tmp_path, adds=True)
+    folder.begin()
+    folder.record(command="ask")
+    assert RunFolder(tmp_path, resume=True, adds=True).recorded("command") == "ask"
+    assert (tmp_path / "answers.jsonl").exists()

@@ -173,7 +173,7 @@ def test_attention_is_told_what_a_question_is_about(learning, network, scripts, 
 
 def test_rows_in_groups_are_the_same_lesson(watches, learning, scripts, pool, monkeypatch):
     pupil = learning.Pupil(miniature.miniature_network(0))
-    readers = scripts["miniature_seeing"].Readers(128, 6, 8)
+    readers = scripts["miniature_vision"].Readers(128, 6, 8)
     every = list(watches.values())
     one, parts = learning.hear(pupil, readers, every, pool, 0.3, 0.3)
     monkeypatch.setattr(learning, "_TOGETHER", 1)

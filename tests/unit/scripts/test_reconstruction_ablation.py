@@ -24,7 +24,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def scripts(root):
     """The modules of the comparison."""
-    folders = [str(root / "scripts"), str(root / "scripts" / "bench")]
+    folders = [str(root / "scripts" / "train"), str(root / "scripts" / "bench")]
     before = list(sys.path)
     sys.path[:0] = folders
     try:

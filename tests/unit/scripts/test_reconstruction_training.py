@@ -34,16 +34,16 @@ def one_thread():
 @pytest.fixture(scope="module")
 def scripts(root):
     """The modules of the training script."""
-    sys.path.insert(0, str(root / "scripts"))
+    sys.path.insert(0, str(root / "scripts" / "train"))
     try:
         import reconstruction_clips
-        import reconstruction_learning
+        import reconstruction_lessons
         import train_reconstruction
 
-        modules = (reconstruction_clips, reconstruction_learning, train_reconstruction)
+        modules = (reconstruction_clips, reconstruction_lessons, train_reconstruction)
         yield {module.__name__: module for module in modules}
     finally:
-        sys.path.remove(str(root / "scripts"))
+        sys.path.remove(str(root / "scripts" / "train"))
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ class TestClips:
 
 class TestStages:
     def test_the_plan_of_the_spec(self, scripts):
-        stage = scripts["reconstruction_learning"].stage_at
+        stage = scripts["reconstruction_lessons"].stage_at
         parts = (100, 200, 100)
         told = [(s.name, s.frames, s.taught, s.vary)
                 for s in (stage(n, parts, 48) for n in (0, 30, 99, 100, 250, 300))]  # fmt: skip
@@ -235,7 +235,7 @@ class TestStages:
         assert stage(0, parts, 48).kind.bodies == (0, 0)
 
     def test_memories_of_drawn_sizes(self, scripts):
-        sized = scripts["reconstruction_learning"].sized
+        sized = scripts["reconstruction_lessons"].sized
         config = named_config("nano-48")
         assert sized(config, 0.3, 0.5).transient.frames == 1
         assert sized(config, 0.3, 0.5).persistent.capacity == 27
@@ -244,7 +244,7 @@ class TestStages:
 
 class TestLearning:
     def test_gradients_reach_every_weight(self, scripts, clips):
-        learning = scripts["reconstruction_learning"]
+        learning = scripts["reconstruction_lessons"]
         network = small_network().train()
         stage = learning.stage_at(0, (10, 0, 0), 32)
         stage = replace(stage, taught=0.5)
@@ -259,7 +259,7 @@ class TestLearning:
 
     def test_half_precision_is_for_features_alone(self, scripts, clips):
         """As on a GPU: poses and places stay exact, and gradients finite."""
-        learning = scripts["reconstruction_learning"]
+        learning = scripts["reconstruction_lessons"]
         network = small_network().train()
         stage = learning.stage_at(0, (10, 0, 0), 32)
         lesson = learning.draw_lesson(clips, stage, np.random.default_rng(2))
@@ -274,7 +274,7 @@ class TestLearning:
         assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
 
     def test_a_few_steps_on_one_clip_lower_the_loss(self, scripts, clips):
-        learning, training = scripts["reconstruction_learning"], scripts["train_reconstruction"]
+        learning, training = scripts["reconstruction_lessons"], scripts["train_reconstruction"]
         torch.manual_seed(0)
         network = small_network(small_config(), seed=3).train()
         plan = training.Plan(warm_up=1, lr=2e-3, steps_a=40, steps_b=0, steps_c=0)
@@ -287,7 +287,7 @@ class TestLearning:
         assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
     def test_checks_know_a_perfect_camera(self, scripts, truth):
-        scores = scripts["reconstruction_learning"]._scores(small_network(), perfect(truth), truth)
+        scores = scripts["reconstruction_lessons"]._scores(small_network(), perfect(truth), truth)
         assert float(scores["position"].max()) < 1e-6
         assert float(scores["turn"].max()) < 0.1
         assert float(scores["abs rel"].max()) < 1e-6

@@ -10,7 +10,7 @@ from media_samples import absent, decode, picture, result, seen
 
 from vision_mem.errors import InputError, MissingExtra, SinkError
 from vision_mem.session import Sink
-from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.registry import SINKS, make_sinks
 from vision_mem.sinks.video import AnnotatedVideo
@@ -106,7 +106,7 @@ def test_mot_lines_count_from_one_and_hold_only_what_is_present(tmp_path):
         result(3, absent(1, SIZE), seen(2, (1, 0, 5, 4), SIZE)),
         result(4),
     ]
-    drive(MotBoxes(tmp_path / "mot" / "street.txt"), script)
+    drive(*make_sinks(tmp_path, ["mot"], INFO), script)
     assert lines(tmp_path / "mot" / "street.txt") == [
         "1,1,10,20,20,30,0.875,-1,-1,-1",
         "1,2,0,0,4,4,0.875,-1,-1,-1",

@@ -12,9 +12,9 @@ import pytest
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.trajectory import write_trajectory
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import exponential
 from vision_mem.sources.rgbd import open_rgbd
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.visualization.contact_sheet import write_video
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, SinkError
-from vision_mem.evaluation.mots import open_mot_benchmark, read_mot_results, score_tracks
+from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.records import read_truth
+from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.scores import score_tracks
 from vision_mem.formats.mot import check_kitti_labels
 from vision_mem.formats.mots import check_mots_text
 from vision_mem.geometry.masks import mask_to_box

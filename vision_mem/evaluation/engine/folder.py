@@ -8,9 +8,11 @@ which its job is the judge.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,11 @@ class EvaluationFolder:
         identity: JSON-ready values that all results here have in common.
         remarks: JSON-ready values for people, for the record and the logs; they may differ.
         overwrite: remove the results that lie there.
+        resume: there must be results to go on with.
 
     Raises:
-        InputError: when it holds other things, or results made with another identity.
+        InputError: when it holds other things, or results made with another identity; when there
+            is nothing to resume.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class EvaluationFolder:
         remarks: Mapping[str, Any] | None = None,
         *,
         overwrite: bool = False,
+        resume: bool = False,
     ) -> None:
         self.path = path
         self._remarks = dict(remarks or {})
@@ -54,7 +59,7 @@ class EvaluationFolder:
         self._overwrite = overwrite
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path} is a file; expected a folder")
-        recorded = self._recorded()
+        recorded = _recorded(self.path)
         if recorded is None:
             # A record cut off while it was written is ours.
             if path.is_dir() and any(not e.name.startswith(f".{RECORD}") for e in path.iterdir()):
@@ -63,6 +68,8 @@ class EvaluationFolder:
                 )
         elif not overwrite and self._has_results():
             self._compare(recorded)
+        if resume and (recorded is None or not self._has_results()):
+            raise InputError(f"{path} holds no results to go on with; leave out --resume")
 
     @property
     def results(self) -> Path:
@@ -95,7 +102,7 @@ class EvaluationFolder:
                 (self.path / SUBMISSION).unlink(missing_ok=True)
                 (self.path / RECORD).unlink(missing_ok=True)
             self.path.mkdir(parents=True, exist_ok=True)
-            recorded = self._recorded()
+            recorded = _recorded(self.path)
             # A run that failed before its first result (a slip in a model's name) is no obstacle.
             if recorded is None or not self._has_results():
                 self._record()
@@ -113,7 +120,7 @@ class EvaluationFolder:
             InputError: when it is another one.
         """
         self._identity[_MODEL] = model
-        recorded = self._recorded()
+        recorded = _recorded(self.path)
         if recorded is not None and _MODEL in recorded and self._has_results():
             self._compare(recorded)
         else:
@@ -148,7 +155,7 @@ class EvaluationFolder:
             SinkError: when they cannot be written.
             InputError: when the folder was taken for other settings meanwhile.
         """
-        recorded = self._recorded()
+        recorded = _recorded(self.path)
         if recorded is not None:
             self._compare(recorded)
         log = self._remarks | done.log
@@ -195,21 +202,6 @@ class EvaluationFolder:
         place = self.results
         return place.is_dir() and any(not each.name.startswith(".") for each in place.iterdir())
 
-    def _recorded(self) -> dict[str, Any] | None:
-        """The identity in the record; None when there is no evaluation here."""
-        try:
-            content = json.loads((self.path / RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.path / RECORD} cannot be read ({error}); give another --out"
-            ) from None
-        if not isinstance(content, dict) or content.get("kind") != _KIND:
-            return None
-        identity = content.get("identity")
-        return _of_today(identity) if isinstance(identity, dict) else {}
-
     def _compare(self, recorded: Mapping[str, Any]) -> None:
         mine = self._identity
         keys = list(dict.fromkeys([*mine, *recorded]))
@@ -227,6 +219,29 @@ class EvaluationFolder:
                 f"{f'; and {more} more' if more else ''}; give another --out, or --overwrite to "
                 "remove them and start anew"
             )
+
+
+def holds_results_of(path: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether a folder is one of an evaluation with this identity, whatever its model."""
+    try:
+        there = _recorded(path) or {}
+    except InputError:
+        return False
+    return {k: v for k, v in there.items() if k != _MODEL} == _flat(strict_json(identity))
+
+
+def _recorded(path: Path) -> dict[str, Any] | None:
+    """The identity in the record; None when there is no evaluation here."""
+    try:
+        content = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / RECORD} cannot be read ({error}); give another --out") from None
+    if not isinstance(content, dict) or content.get("kind") != _KIND:
+        return None
+    identity = content.get("identity")
+    return _of_today(identity) if isinstance(identity, dict) else {}
 
 
 def _json(content: Any) -> bytes:
@@ -265,3 +280,27 @@ def _of_today(recorded: dict[str, Any]) -> dict[str, Any]:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same results give the same file
+
+
+def write_zip(path: Path, results: Path, names: Iterable[str]) -> None:
+    """Pack result files; the same files give the same archive.
+
+    Args:
+        path: of the zip file; it appears whole or not at all.
+        results: the folder with the result files.
+        names: of the files, below it and in the archive.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(names):
+            entry = zipfile.ZipInfo(name, _LONG_AGO)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, (results / name).read_bytes())
+    write_file(path, held.getvalue())

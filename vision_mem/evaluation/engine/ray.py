@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.errors import InputError, MissingExtra, VisionMemError
 from vision_mem.evaluation.engine.processes import ATTEMPTS, loading_failed
 from vision_mem.evaluation.engine.runner import (

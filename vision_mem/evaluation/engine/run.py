@@ -2,46 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vision_mem.errors import InputError
-from vision_mem.evaluation.engine.folder import EvaluationFolder
+from vision_mem._version import __version__
+from vision_mem.evaluation.engine.folder import EvaluationFolder, holds_results_of
 from vision_mem.evaluation.engine.progress import EvaluationProgress
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job, MakeSession, Message, Ready
-from vision_mem.evaluation.sot.records import Benchmark
+from vision_mem.evaluation.options import Workplace
+from vision_mem.runs.signals import StopSignals
+from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
-    from vision_mem.evaluation.scores import BenchmarkScore
-    from vision_mem.evaluation.sot.scoring import Rules
+    from vision_mem.evaluation.scores import BenchmarkScore, Rules
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where sequences run.
+class EvaluationPlan:
+    """What to run, whichever family of benchmarks it is.
 
     Attributes:
-        devices: torch devices, given to the workers in turn.
-        workers: processes, or actors of the cluster; None for one a device, or as the cluster
-            has room.
-        ray: address of a Ray cluster, ``auto`` or ``local``; None for this machine alone.
+        key: of the benchmark, for its results folder and its record.
+        title: of the benchmark.
+        notes: what to say of it before it begins.
+        preset: its name, for files and tables.
+        changes: to the preset, for the record.
+        identity: what all results in a folder have in common, beside version and benchmark.
+        jobs: what to run.
+        make: loads the model.
+        sum_up: scores all that is in the folder, or packs it; gets the tracker's name.
+        tracker: that name.
+        place: where to run.
+        around: what speed "end to end" counts beside tracking.
     """
 
-    devices: tuple[str, ...] = ("auto",)
-    workers: int | None = None
-    ray: str | None = None
+    key: str
+    title: str
+    notes: Sequence[str]
+    preset: str
+    changes: Sequence[str]
+    identity: Mapping[str, object]
+    jobs: Sequence[Job]
+    make: MakeSession
+    sum_up: Callable[[EvaluationFolder, str], list[str]]
+    tracker: str
+    place: Workplace = field(default_factory=Workplace)
+    around: str = "reading files"
 
-    def __post_init__(self) -> None:
-        if not self.devices or not all(self.devices):
-            raise InputError("--devices names no device; expected cuda:0,cuda:1 or so")
-        if self.ray is not None and len(self.devices) > 1:
-            raise InputError("--ray gives each worker a device of its machine; leave out --devices")
-        if self.workers is not None and self.workers < len(self.devices):
-            raise InputError(
-                f"{self.workers} workers cannot use {len(self.devices)} devices; give --workers "
-                f"{len(self.devices)} or more, or fewer --devices"
-            )
+    def carry_out(self, out: Path | None, *, resume: bool, overwrite: bool, quiet: bool) -> int:
+        """Run what is left, and sum up what is there; see ``registry.Plan``."""
+        identity = {"benchmark": self.key, "version": __version__, **_USUAL, **self.identity}
+        out = out or _usual_folder(f"{self.key}-{Path(self.preset).stem}", identity, overwrite)
+        remarks = {"preset": self.preset, "changes": list(self.changes)}
+        folder = EvaluationFolder(out, identity, remarks, overwrite=overwrite, resume=resume)
+        if not quiet:
+            for note in self.notes:
+                print(f"note: {note}", file=sys.stderr)
+        folder.begin()
+        with StopSignals() as signals:
+            progress = evaluate(
+                self.jobs, folder, self.make, self.place, lambda: signals.received is not None,
+                title=self.title, show=not quiet,
+            )  # fmt: skip
+        left, total = len(folder.undone(self.jobs)), len(self.jobs)
+        if not quiet:
+            print(f"{self.title}: {total - left} of {count(total, 'sequence')} done")
+        for failed in progress.failed:
+            print(f"error: {failed.sequence}: {failed.reason}", file=sys.stderr)
+        if signals.received is not None:
+            print(f"stopped; the same command goes on with {out}", file=sys.stderr)
+            return signals.exit_code
+        if left < total:
+            lines = self.sum_up(folder, self.tracker)
+            if (speed := folder.speed(self.jobs)) is not None:
+                alone, whole = speed
+                lines.append(
+                    f"speed of a worker: {alone:.1f} frames/s, {whole:.1f} with {self.around}"
+                )
+            if not quiet:
+                print("\n".join([*lines, f"results: {out}"]))
+        return 1 if progress.failed else 0
+
+
+# What families without such options record, as all did before each had its own.
+_USUAL: Mapping[str, object] = {
+    "model_name": "", "precision": "auto", "attention": "exact", "resize": "pil_bicubic",
+    "strict": False,
+}  # fmt: skip
+
+
+def _usual_folder(name: str, identity: Mapping[str, object], overwrite: bool) -> Path:
+    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, to go on with it."""
+    usual, before = Path("runs/eval") / name, Path("runs") / name
+    if not usual.exists() and not overwrite and holds_results_of(before, identity):
+        return before
+    return usual
 
 
 def evaluate(
@@ -100,37 +158,6 @@ def evaluate(
             workers = place.workers or len(place.devices)
             run_in_processes(undone, make_session, place.devices, tell, stop, workers)
     return progress
-
-
-def sum_up(benchmark: Benchmark, folder: EvaluationFolder, tracker: str) -> list[str]:
-    """Score all that is there, or pack it for the server that keeps the truth.
-
-    Args:
-        benchmark: the whole set.
-        folder: tables, JSON and plots go to its ``scores``, a submission to ``submission``.
-        tracker: its name in tables.
-
-    Returns:
-        What to tell the user, line by line.
-
-    Raises:
-        InputError: when there is no result, or the truth cannot be read.
-        SinkError: when something cannot be written.
-    """
-    from vision_mem.evaluation.scores import score_benchmark
-    from vision_mem.evaluation.sot.results import ResultSet
-    from vision_mem.evaluation.sot.scoring import Rules
-    from vision_mem.evaluation.submission import SERVERS, missing_results, write_submission
-
-    if benchmark.key in SERVERS:
-        if missing := missing_results(benchmark, folder.results):
-            return [f"no submission yet: {len(missing)} sequences to go, the first is {missing[0]}"]
-        notes = write_submission(benchmark, folder.results, folder.submission)
-        return [f"submission: {folder.submission}", *notes]
-    rules = Rules(partial=True)
-    with ResultSet(folder.results, tracker) as results:
-        score = score_benchmark(benchmark, results, **vars(rules))
-    return write_scores(folder, score, rules, benchmark.notes)
 
 
 def write_scores(

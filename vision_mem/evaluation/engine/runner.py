@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import torch
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
 
 _MOST_REMARKS = 50

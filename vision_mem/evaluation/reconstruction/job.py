@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.engine.frames import Clock
 from vision_mem.evaluation.engine.runner import Advanced
-from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSequence, SceneView
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
+from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneView
 from vision_mem.evaluation.reconstruction.results import MAP
 from vision_mem.evaluation.reconstruction.scene_models import (
     SceneInput,

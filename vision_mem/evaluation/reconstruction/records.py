@@ -16,10 +16,6 @@ from vision_mem.formats.sintel import read_dpt
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid, made_rigid
 
-DEPTH, POSE, POINTS = "video-depth", "pose", "reconstruction"
-TASKS = (DEPTH, POSE, POINTS)
-"""What can be evaluated, by its word on the command line."""
-
 Numbers = tuple[float, float, float, float]
 
 

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.file_tree import tracker_name
-from vision_mem.evaluation.reconstruction.metrics.trajectory import MOST_APART_S, associate
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
-    DEPTH,
-    POSE,
     SceneSequence,
     SceneSet,
     SceneView,
@@ -29,6 +27,7 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.formats.ply import read_arrays, read_points
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import make_pose, rotation_of
+from vision_mem.geometry.trajectory_errors import MOST_APART_S, PathErrors, associate, path_errors
 from vision_mem.sources.images import read_image
 
 MAP = "map.ply"
@@ -296,3 +295,37 @@ def true_moving(view: SceneView) -> NDArray[np.bool_] | None:
     if picture.ndim != 3:
         raise SourceError(f"{view.moving} is no picture of what moves")
     return np.asarray(picture[..., 0] > 127)
+
+
+def score_path_files(
+    found: str | Path,
+    true: str | Path,
+    *,
+    align: str = "sim3",
+    delta: int = 1,
+    most_apart: float = MOST_APART_S,
+) -> PathErrors:
+    """Compare two files of poses.
+
+    Args:
+        found: TUM (matched by time) or KITTI (matched by row).
+        true: the same of the truth.
+        align: as ``path_errors``.
+        delta: as ``path_errors``.
+        most_apart: seconds by which matched poses may differ.
+
+    Raises:
+        SourceError: for a file that cannot be read.
+        InputError: for files that share fewer than 3 moments.
+    """
+    ours, truth = read_trajectory(found), read_trajectory(true)
+    pairs = associate(ours.times, truth.times, most_apart)
+    if len(pairs) < 3:
+        raise InputError(
+            f"{found} and {true} share {len(pairs)} moments within {most_apart:g} s; expected 3 or "
+            "more: are their times on one clock?"
+        )
+    chosen = np.array(pairs)
+    return path_errors(
+        ours.poses[chosen[:, 0]], truth.poses[chosen[:, 1]], align=align, delta=delta
+    )

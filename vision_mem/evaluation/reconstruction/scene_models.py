@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import inverse, transform
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedConfig, LearnedResult, LearnedSession
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame
 
 GEOMETRIC = "geometric"

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
-from vision_mem.evaluation.reconstruction.records import DEPTH, POSE, SceneSet
+from vision_mem.evaluation.reconstruction.records import SceneSet
 from vision_mem.evaluation.reconstruction.results import SceneResults, expected
 from vision_mem.evaluation.reconstruction.sequence_scores import (
     DepthPart,
@@ -21,8 +22,7 @@ from vision_mem.evaluation.reconstruction.sequence_scores import (
     score_path,
     score_points,
 )
-from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
-from vision_mem.evaluation.sot.scoring import Curve
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore
 from vision_mem.runs.tally import count
 
 _NAN = float("nan")

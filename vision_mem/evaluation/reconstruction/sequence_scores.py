@@ -38,10 +38,10 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
     fit_points,
     settle,
 )
-from vision_mem.evaluation.reconstruction.metrics.trajectory import PathErrors, path_errors
 from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.evaluation.reconstruction.results import SceneResults, true_moving
 from vision_mem.geometry.poses import transform
+from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.engine.folder import write_zip
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.geometry.boxes import box_to_xywh
 from vision_mem.sinks.masks import label_image
@@ -180,3 +181,69 @@ def _png(labels: NDArray[np.uint8]) -> bytes:
     held = io.BytesIO()
     image.save(held, format="PNG", compress_level=3)
     return held.getvalue()
+
+
+SERVERS = {
+    "got10k-test": ("http://got-10k.aitestunion.com", 180),
+    "trackingnet": ("the server named at https://tracking-net.org", 511),
+}
+"""Benchmark key to where results are sent in, and how many sequences the server expects."""
+
+
+def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[str]:
+    """Pack all results of a set as its server takes them.
+
+    GOT-10k: ``<sequence>/<sequence>_001.txt`` and ``<sequence>/<sequence>_time.txt``;
+    TrackingNet: ``<sequence>.txt``. Nothing else, and no folder above.
+
+    Args:
+        benchmark: the set; all its sequences must have whole results.
+        results: the folder with the result files.
+        path: of the zip file.
+
+    Returns:
+        What the user should know before sending it in, one line each.
+
+    Raises:
+        InputError: for a set that no server scores, or when results are missing.
+        SinkError: when it cannot be written.
+    """
+    if benchmark.key not in SERVERS:
+        raise InputError(
+            f"no server scores {benchmark.key}; submissions are for {' and '.join(SERVERS)}"
+        )
+    missing = missing_results(benchmark, results)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(benchmark.sequences)} sequences have no results yet, the "
+            f"first is {missing[0]}; the server wants all of them: run again without --limit, "
+            "--sequences and --shard"
+        )
+    write_zip(path, results, _names(benchmark))
+    server, expected = SERVERS[benchmark.key]
+    notes = [f"send it in at {server}"]
+    if len(benchmark.sequences) != expected:
+        notes.append(
+            f"this copy of the set has {len(benchmark.sequences)} sequences but the server "
+            f"expects {expected}"
+        )
+    return notes
+
+
+def missing_results(benchmark: Benchmark, results: Path) -> list[str]:
+    """Names of sequences without whole results."""
+    return [
+        sequence.name
+        for sequence in benchmark.sequences
+        if not is_whole(results, sequence, layout_of(benchmark, sequence))
+    ]
+
+
+def _names(benchmark: Benchmark) -> list[str]:
+    names = []
+    for sequence in benchmark.sequences:
+        path = result_path(sequence, layout_of(benchmark, sequence))
+        names.append(path.as_posix())
+        if layout_of(benchmark, sequence) == "got10k":
+            names.append(path.with_name(f"{sequence.name}_time.txt").as_posix())
+    return names

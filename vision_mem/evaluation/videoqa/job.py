@@ -23,8 +23,8 @@ from vision_mem.evaluation.engine.frames import Clock
 from vision_mem.evaluation.engine.run import write_scores
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.scores import Rules
 from vision_mem.evaluation.selection import Shard, choose_sequences
-from vision_mem.evaluation.sot.scoring import Rules
 from vision_mem.evaluation.videoqa import frame_protocol
 from vision_mem.evaluation.videoqa.datasets.open import open_videoqa_benchmark, set_of, video_of
 from vision_mem.evaluation.videoqa.records import Query, VideoQaBenchmark, VideoQueries
@@ -268,7 +268,7 @@ class AskedJob:
         return frame_protocol.read_frames(path, wanted)
 
     def _lacking(self, more: str) -> InputError:
-        layout = set_of(self.key).layout
+        layout = set_of(self.key).dataset.layout
         return InputError(
             f"{self.root} has not the video {self.video.video}{more}; expected {layout}"
         )

@@ -10,8 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.scores import BenchmarkScore, SequenceScore
-from vision_mem.evaluation.sot.scoring import Curve
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore
 from vision_mem.evaluation.videoqa import answer_rules
 from vision_mem.evaluation.videoqa.datasets.open import set_of
 from vision_mem.evaluation.videoqa.records import OUTPUT, Query, Reply, VideoQaBenchmark

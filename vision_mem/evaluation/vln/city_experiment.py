@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.vln.metrics import PERCENT, Family
+from vision_mem.evaluation.vln.metrics import PERCENT, MeasureFamily
 from vision_mem.formats.touchdown import StreetRoute
 from vision_mem.synthetic.city import City, CityConfig, CityWorld, DetectorConfig, make_city
 from vision_mem.synthetic.city_routes import make_goals, make_routes
@@ -241,7 +241,7 @@ class _Streets:
             self.world.again(*self.seed, 2, number),
             limit=self.asked.limit,
         )
-        score = Family("outdoor").score(graph, episode.trajectory, path).values
+        score = MeasureFamily("outdoor").score(graph, episode.trajectory, path).values
         values = {name: score[name] * (100.0 if name in PERCENT else 1.0) for name in _MEASURES}
         return {**values, "steps": float(len(episode.actions))}
 

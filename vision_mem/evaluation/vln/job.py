@@ -13,17 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vision_mem import __version__
+from vision_mem._version import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
-from vision_mem.evaluation.vln.metrics import PERCENT, Family, WalkScore, average, table_lines
-from vision_mem.evaluation.vln.results import EpisodeFile
+from vision_mem.evaluation.vln.metrics import (
+    PERCENT,
+    MeasureFamily,
+    WalkScore,
+    average,
+    table_lines,
+)
 from vision_mem.formats.street_words import (
     read_panorama_features,
     read_route_landmarks,
     read_sight_words,
 )
-from vision_mem.formats.text import make_folder, write_file
+from vision_mem.formats.text import LineFile, make_folder, write_file
 from vision_mem.formats.touchdown import StreetRoute, find_street_files, read_routes
 from vision_mem.navigation.storage import discard_map
 from vision_mem.runs.tally import count
@@ -45,6 +50,9 @@ from vision_mem.vln.llm_agent import Complete, LanguageAgent
 from vision_mem.vln.memory import LongMemory
 from vision_mem.vln.observations import word_vector
 from vision_mem.vln.rule_agent import Encode, FollowerConfig, RuleFollower
+
+EPISODES = "episodes.jsonl"
+"""The file of walks in a results folder."""
 
 DATASETS = ("touchdown", "map2seq")
 AGENTS = ("gold", "rules", "forward", "random", "model")
@@ -107,7 +115,7 @@ class StreetRequest:
         if not self.families:
             raise InputError("no family of measures; expected outdoor, paper or ilharco")
         for family in self.families:
-            Family(family, self.threshold)
+            MeasureFamily(family, self.threshold)
 
     def identity(self) -> dict[str, Any]:
         """What results depend on; a run goes on only where this is the same."""
@@ -173,7 +181,7 @@ def evaluate_street(
         raise InputError("agent 'model' and a function that completes prompts go together")
     out = Path(out)
     make_folder(out)
-    results = EpisodeFile(out / "episodes.jsonl", request.identity(), graph, overwrite=overwrite)
+    results = EpisodeFile(out / EPISODES, request.identity(), graph, overwrite=overwrite)
     memory = None
     try:
         memory = _long_memory(request, graph, out / "memory.map", encoder)
@@ -335,7 +343,7 @@ def _report(
     if gaps:
         lines.append(f"{count(len(gaps), 'route')} with steps that are no links: {gaps[0]}, ...")
     for name in request.families if done else ():
-        family = Family(name, request.threshold)
+        family = MeasureFamily(name, request.threshold)
         walks[name] = {
             key: family.score(graph, episode.trajectory, paths[key])
             for key, episode in done.items()
@@ -361,3 +369,92 @@ def _percent(score: WalkScore) -> dict[str, float]:
         name: round(value * (100.0 if name in PERCENT else 1.0), 4)
         for name, value in score.values.items()
     }
+
+
+class EpisodeFile:
+    """``episodes.jsonl``: grows by whole lines, is read again to go on.
+
+    Args:
+        path: the file.
+        identity: what the results depend on, the first line.
+        graph: the streets.
+        overwrite: begin anew.
+
+    Attributes:
+        episodes: walks in the file, by route.
+
+    Raises:
+        InputError: when it holds results of another run.
+        SinkError: when it cannot be written.
+    """
+
+    def __init__(
+        self, path: Path, identity: dict[str, Any], graph: StreetGraph, *, overwrite: bool
+    ) -> None:
+        self._graph = graph
+        self.episodes: dict[str, Episode] = {}
+        self._check(path, identity, overwrite)
+        self._file = LineFile(path, append=not overwrite)
+        kept = self._file.keep(self._is_ours)
+        if not kept:
+            self._file.write(json.dumps(identity))
+
+    @staticmethod
+    def _check(path: Path, identity: dict[str, Any], overwrite: bool) -> None:
+        """Before anything is opened for writing: are these results of the same run?"""
+        if overwrite or not path.exists():
+            return
+        known = _recorded(path, identity)
+        if known == identity:
+            return
+        known = known if isinstance(known, dict) else {}
+        other = [key for key in identity if known.get(key) != identity[key]]
+        raise InputError(
+            f"{path} holds results of another run ({', '.join(other)} differ); give another "
+            "folder, or overwrite them"
+        )
+
+    def _is_ours(self, number: int, line: str) -> bool:
+        value = json.loads(line)
+        if number == 0:
+            return True
+        walk = tuple(self._graph.number(name) for name in value["trajectory"])
+        actions = tuple(map(str, value["actions"]))
+        name = str(value["route"])
+        self.episodes[name] = Episode(name, walk, actions, bool(value["stopped"]))
+        return bool(walk)
+
+    def add(self, episode: Episode) -> None:
+        """Add one walk."""
+        ids = [self._graph.ids[place] for place in episode.trajectory]
+        value = {
+            "route": episode.task_id,
+            "trajectory": ids,
+            "actions": list(episode.actions),
+            "stopped": episode.stopped,
+        }
+        self._file.write(json.dumps(value))
+        self.episodes[episode.task_id] = episode
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _recorded(path: Path, identity: dict[str, Any]) -> object:
+    """What the first line says; a line that was cut off says nothing else than ``identity``."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline(1_000_000)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        return json.loads(first) if first.endswith("\n") else identity
+    except (ValueError, RecursionError):
+        return None
+
+
+def holds_routes_of(out: Path, request: StreetRequest) -> bool:
+    """Whether a folder holds walks of the same run."""
+    path, identity = out / EPISODES, request.identity()
+    return path.is_file() and _recorded(path, identity) == identity

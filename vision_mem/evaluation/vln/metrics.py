@@ -168,7 +168,7 @@ class WalkScore:
 
 
 @dataclass(frozen=True)
-class Family:
+class MeasureFamily:
     """One family of measures, ready to score walks.
 
     Args:

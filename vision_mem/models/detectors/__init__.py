@@ -1,6 +1,6 @@
 """Detectors: what finds objects on single frames, and what can be built around one."""
 
-from vision_mem.models.detectors.asynchronous import LatestOnly
+from vision_mem.models.detectors.asynchronous import LatestOnly, skipped_frames
 from vision_mem.models.detectors.callable import CallableDetector, as_detector
 from vision_mem.models.detectors.coercion import coerce
 from vision_mem.models.detectors.ensemble import Ensemble
@@ -11,10 +11,11 @@ from vision_mem.models.detectors.filters import (
     Guarded,
     NonMaximum,
     Within,
+    looked_at,
     non_maximum,
 )
-from vision_mem.models.detectors.motion import MotionConfig, MotionDetector
-from vision_mem.models.detectors.open import HOW, open_detector
+from vision_mem.models.detectors.motion import MotionConfig, MotionDetector, learn_background
+from vision_mem.models.detectors.open import HOW, make_detector, open_detector, parse_region
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.detectors.recording import Recorder
 
@@ -36,6 +37,11 @@ __all__ = [
     "Within",
     "as_detector",
     "coerce",
+    "learn_background",
+    "looked_at",
+    "make_detector",
     "non_maximum",
     "open_detector",
+    "parse_region",
+    "skipped_frames",
 ]

@@ -150,3 +150,10 @@ class LatestOnly(Around):
                 log.warning("detector %s is still at work; its thread ends after that", self.name)
                 return
         self.detector.close()
+
+
+def skipped_frames(detector: Detector) -> int:
+    """Frames that a detector in a thread was too slow for."""
+    here = detector.skipped if isinstance(detector, LatestOnly) else 0
+    inner = getattr(detector, "detector", None)
+    return here + (skipped_frames(inner) if inner is not None else 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -122,6 +122,15 @@ class EveryNth(Around):
     def reset(self) -> None:
         super().reset()
         self._last = None
+
+
+def looked_at(indices: Iterable[int], every: int) -> list[int]:
+    """The frames that a detector with ``every`` looks at, of those that come by."""
+    seen: list[int] = []
+    for index in indices:
+        if not seen or index - seen[-1] >= every:
+            seen.append(index)
+    return seen
 
 
 class Chosen(Around):
@@ -342,3 +351,13 @@ def points_inside(points: ArrayLike, corners: ArrayLike) -> NDArray[np.bool_]:
     rise = np.where(end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1])
     at = start[:, 0] + (p[..., 1] - start[:, 1]) / rise * (end[:, 0] - start[:, 0])
     return np.asarray((crosses & (p[..., 0] < at)).sum(axis=1) % 2 == 1)
+
+
+def parts_of(detector: Detector) -> Iterator[Detector]:
+    """The detectors that really look, below combinations of them."""
+    inner = getattr(detector, "detector", None)
+    several = getattr(detector, "detectors", (inner,) if inner is not None else ())
+    if not several:
+        yield detector
+    for each in several:
+        yield from parts_of(each)

@@ -8,16 +8,17 @@ that stops fades into the background within about a tenth of ``history`` frames.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse.csgraph import connected_components
 
 from vision_mem.errors import InputError
+from vision_mem.models.detectors.filters import parts_of
+from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -241,6 +242,8 @@ def merge_parts(boxes: ArrayLike, gap: float, how: str = "near") -> list[list[in
     Returns:
         Groups of indices, each in rising order, in the order of their first member.
     """
+    from scipy.sparse.csgraph import connected_components  # a third of a second to load
+
     spans = np.array(boxes, np.float64).reshape(-1, 4)
     groups = [[k] for k in range(len(spans))]
     while len(groups) > 1:
@@ -265,3 +268,35 @@ def _belong(spans: NDArray[np.float64], gap: float, how: str) -> NDArray[np.bool
     width = spans[:, 2] - spans[:, 0]
     narrower = np.minimum(width[:, None], width[None])
     return np.asarray((apart[..., 1] < gap) & (-apart[..., 0] >= narrower / 2))
+
+
+WARM_UP = 100
+"""Frames that a motion detector learns the background of a file from before the first answer."""
+
+REPLAY = 3000
+"""Frames before a continued run that a motion detector is shown again; its memory fades."""
+
+
+def learn_background(
+    detector: Detector,
+    frames: Callable[[int, int], Iterable[Frame]],
+    start: int,
+    again: Sequence[int],
+) -> None:
+    """Show motion detectors the background before they are asked; others need nothing.
+
+    Args:
+        detector: with all that is around it.
+        frames: gives the frames from one number to another (exclusive) of the source.
+        start: first frame of the run.
+        again: frames that were looked at before, in a run that is continued; they are shown
+            again, so that the detector is as it was.
+    """
+    again = again[-REPLAY:]
+    for part in parts_of(detector):
+        if isinstance(part, MotionDetector):
+            part.learn(frames(start, start + WARM_UP))
+            wanted = set(again)
+            for frame in frames(again[0], again[-1] + 1) if again else ():
+                if frame.index in wanted:
+                    part.detect(frame)

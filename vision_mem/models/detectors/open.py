@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vision_mem.config import is_object_name, load_object
 from vision_mem.errors import InputError
+from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
-from vision_mem.models.detectors.filters import Guarded
+from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
 
 _MOTION = ("mog2", "knn", "upright")
@@ -81,6 +82,72 @@ def open_detector(
     else:
         detector = as_detector(spec)
     return Guarded(detector) if guarded and not isinstance(detector, Guarded) else detector
+
+
+def make_detector(
+    words: Sequence[str],
+    *,
+    every: int = 1,
+    looked: int | None = None,
+    min_score: float = 0.0,
+    only: Sequence[str] = (),
+    region: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    frame_count: int | None = None,
+    size: tuple[int, int] | None = None,
+    live: bool = False,
+) -> Detector:
+    """Open a detector and put around it what the command line asks for.
+
+    Args:
+        words: as ``open_detector`` takes them; several are a union.
+        every: look at every so manieth frame only.
+        looked: the frame last looked at, in a run that is continued; see ``looked_at``.
+        min_score: lower scores are left out.
+        only: classes to keep; all when empty.
+        region: ``x,y,w,h``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects elsewhere are left out.
+        device: as ``open_detector``.
+        precision: as ``open_detector``.
+        frame_count: as ``open_detector``.
+        size: as ``open_detector``.
+        live: a detector slower than the stream must not hold it up: networks run in a thread.
+
+    Raises:
+        VisionMemError: for what cannot be opened or understood.
+    """
+    detector = open_detector(
+        list(words), device=device, precision=precision, frame_count=frame_count, size=size
+    )
+    if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in words):
+        detector = LatestOnly(detector)
+    if min_score > 0 or only:
+        detector = Chosen(detector, min_score=min_score, classes=only or None)
+    if region is not None:
+        detector = Within(detector, parse_region(region))
+    if every != 1:
+        detector = EveryNth(detector, every, last=looked)
+    return detector
+
+
+def parse_region(text: str) -> list[list[float]] | list[float]:
+    """Read ``x,y,w,h`` or corners into what ``Within`` takes: ``[x1, y1, x2, y2]``, or corners.
+
+    Raises:
+        InputError: when it is neither.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) == 4:
+        x, y, w, h = values
+        return [x, y, x + w, y + h]
+    if len(values) < 6 or len(values) % 2:
+        raise InputError(
+            f"--region {text!r}: expected x,y,w,h or three or more corners x1,y1,x2,y2,x3,y3"
+        )
+    return [values[at : at + 2] for at in range(0, len(values), 2)]
 
 
 def _from_word(

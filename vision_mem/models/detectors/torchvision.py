@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from vision_mem.errors import InputError, MissingExtra, ModelError
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import fit_weights, read_checkpoint
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
+from vision_mem.models.device import choose_device
 from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.types import Detections, Frame
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.checkpoint import choose_device, choose_precision
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
+from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import LOCAL, check_complete, fetched, quiet, transformers_library
 from vision_mem.types import Detections, Frame
 

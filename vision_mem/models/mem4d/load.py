@@ -9,11 +9,9 @@ Source: specs/mem4d.md sections 2.11 and 4.5.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ import torch
 from torch import Tensor
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.checkpoint import choose_device, fit_weights, read_checkpoint
+from vision_mem.models.checkpoint import few, fingerprint, fit_weights, read_checkpoint
+from vision_mem.models.device import choose_device
 from vision_mem.models.mem4d.config import (
     SLOT_GATES,
     DecoderConfig,
@@ -57,8 +56,8 @@ def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
     """A network, ready for sessions.
 
     Args:
-        source: a ``.safetensors`` file of ``scripts/train_reconstruction.py``, or ``random:NAME``
-            with a size of ``mem4d_config.SIZES``: random weights, to try things out.
+        source: a ``.safetensors`` file of ``scripts/train/train_reconstruction.py``, or
+            ``random:NAME`` with a size of ``mem4d.config.SIZES``: random weights, for trials.
         device: see ``choose_device``.
 
     Raises:
@@ -84,16 +83,8 @@ def load_mem4d(source: str | Path, device: str = "auto") -> Mem4DNetwork:
         raise ModelError(f"{path} describes a model of no sensible size")
     network = network.to_empty(device="cpu")
     fit_weights(network, {k: v.float() for k, v in state.items()}, f"{path}", "its settings")
-    network.model_id = f"mem4d-{config.fingerprint}#{_digest(network)}"
+    network.model_id = f"mem4d-{config.fingerprint}#{fingerprint(network, whole=True)}"
     return network.to(place).eval().requires_grad_(False)
-
-
-def _digest(network: torch.nn.Module) -> str:
-    """Eight hexadecimal digits that change when any weight does; single numbers count too."""
-    digest = hashlib.blake2b(digest_size=4)
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().flatten().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _settings_of(path: Path) -> str:
@@ -109,7 +100,7 @@ def _settings_of(path: Path) -> str:
     if text is None:
         raise ModelError(
             f"{path} does not say what it is; expected a .safetensors file written by "
-            "scripts/train_reconstruction.py (checkpoints of CUT3R and DUSt3R: from_checkpoint)"
+            "scripts/train/train_reconstruction.py (for CUT3R's and DUSt3R's: from_checkpoint)"
         )
     return text
 
@@ -152,9 +143,9 @@ class LoadReport:
         parts = [f"{self.family} checkpoint: {len(self.loaded)} parameters loaded"]
         for word, names in (("new", self.new), ("not needed", self.unneeded)):
             if names:
-                parts.append(f"{len(names)} {word}{_few(names)}")
+                parts.append(f"{len(names)} {word}{few(names)}")
         if self.unknown:
-            parts.append(f"{len(self.unknown)} unknown{_few(self.unknown)}")
+            parts.append(f"{len(self.unknown)} unknown{few(self.unknown)}")
         return ", ".join(parts)
 
 
@@ -218,7 +209,7 @@ def from_checkpoint(
         torch.manual_seed(_SEED)  # what is new must be the same when a run is continued
         network = Mem4DNetwork(config)
     report = fill(network, file.tensors, sorted_names, path)
-    network.model_id = f"{path.stem}-{config.fingerprint}#{_digest_of(network, report.loaded)}"
+    network.model_id = f"{path.stem}-{config.fingerprint}#{fingerprint(network, report.loaded)}"
     log.info("loaded %s: %s", network.model_id, report)
     return network.eval().requires_grad_(False).to(place), report
 
@@ -227,8 +218,8 @@ def load_network(model: str, *, gate: str | None = None, device: str = "auto") -
     """Load a network by whatever a user names.
 
     Args:
-        model: weights of ``scripts/train_reconstruction.py``, ``random:NAME`` for a size of ours
-            with random weights, or a checkpoint of DUSt3R or CUT3R.
+        model: weights of ``scripts/train/train_reconstruction.py``, ``random:NAME`` for a size of
+            ours with random weights, or a checkpoint of DUSt3R or CUT3R.
         gate: of slots, as ``from_checkpoint``; for the last kind only.
         device: ``auto``, or a torch device.
 
@@ -286,7 +277,7 @@ def inspect(
     if found.unknown and strict:
         raise ModelError(
             f"checkpoint {path} has {len(found.unknown)} names that {family}'s network does not "
-            f"have{_few(found.unknown)}; it is of another network. strict=False leaves them out"
+            f"have{few(found.unknown)}; it is of another network. strict=False leaves them out"
         )
     try:
         config = _config_of(file, family, memory, rgb)
@@ -424,7 +415,7 @@ def fill(
     if missing or wrong:
         raise ModelError(
             f"checkpoint {path} does not fit {family}'s network: {len(missing)} tensors missing"
-            f"{_few(missing)}, {len(wrong)} of another shape{_few(wrong)}; get it again, or give "
+            f"{few(missing)}, {len(wrong)} of another shape{few(wrong)}; get it again, or give "
             "the one that its authors published"
         )
     real = not next(iter(own.values())).is_meta
@@ -446,16 +437,3 @@ def _check_twins(state: Mapping[str, Tensor], found: WeightPlan, path: Path) -> 
                     f"checkpoint {path} holds two values for one tensor ({keys[0]} and {key}); "
                     "expected them to be equal"
                 )
-
-
-def _digest_of(network: torch.nn.Module, names: Iterable[str]) -> str:
-    """Eight hexadecimal digits of the values of some parameters."""
-    state, digest = network.state_dict(), hashlib.blake2b(digest_size=4)
-    for name in names:
-        raw = state[name].reshape(-1).view(torch.uint8).numpy()
-        digest.update(name.encode() + zlib.crc32(raw.data).to_bytes(4, "little"))
-    return digest.hexdigest()
-
-
-def _few(names: list[str] | tuple[str, ...]) -> str:
-    return f" ({', '.join(names[:2])}{', ...' if len(names) > 2 else ''})" if names else ""

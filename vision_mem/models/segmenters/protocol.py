@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vision_mem.types import Frame, Prompt
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)

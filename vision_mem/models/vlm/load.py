@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models.checkpoint import choose_device, choose_precision, fingerprint
+from vision_mem.models.checkpoint import fingerprint
+from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import (
     LOCAL,
     check_complete,
@@ -43,16 +44,14 @@ KNOWN = {
 }
 """Short names for repositories on Hugging Face."""
 
+_QWEN = "vision_mem.models.vlm.qwen"
+_LLAVA = "vision_mem.models.vlm.llava_onevision"
 # The configuration's model_type: class of the library, our module, our class.
 _FAMILIES = {
-    "qwen2_vl": ("Qwen2VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
-    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", "qwen_vl", "QwenVideoModel"),
-    "qwen3_vl": ("Qwen3VLForConditionalGeneration", "qwen3_vl", "Qwen3VideoModel"),
-    "llava_onevision": (
-        "LlavaOnevisionForConditionalGeneration",
-        "llava_onevision",
-        "LlavaVideoModel",
-    ),
+    "qwen2_vl": ("Qwen2VLForConditionalGeneration", _QWEN, "QwenVideoModel"),
+    "qwen2_5_vl": ("Qwen2_5_VLForConditionalGeneration", _QWEN, "QwenVideoModel"),
+    "qwen3_vl": ("Qwen3VLForConditionalGeneration", _QWEN, "Qwen3VideoModel"),
+    "llava_onevision": ("LlavaOnevisionForConditionalGeneration", _LLAVA, "LlavaVideoModel"),
 }
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
@@ -188,7 +187,7 @@ def _adapted(
     network: Any, tokenizer: Any, label: str, settings: dict[str, Any]
 ) -> NetworkVideoModel:
     _, module, name = _FAMILIES[network.config.model_type]
-    adapter = getattr(importlib.import_module(f"vision_mem.models.{module}"), name)
+    adapter = getattr(importlib.import_module(module), name)
     try:
         made: NetworkVideoModel = adapter(network, tokenizer, model_id=label, **settings)
     except TypeError as error:

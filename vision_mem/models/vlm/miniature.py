@@ -1,8 +1,8 @@
 """The miniature: a small Qwen2.5-VL for generated streams, its shape, its words and its weights.
 
 It is of the library's own class, and so answers through the same adapter and the same memory as
-the large ones; ``scripts/train_miniature.py`` teaches it. Weights that come with the package lie in
-the folder ``miniature`` beside this file.
+the large ones; ``scripts/train/train_miniature.py`` teaches it. Weights that come with the package
+lie in the folder ``miniature`` beside this file.
 """
 
 from __future__ import annotations
@@ -164,8 +164,8 @@ def shipped_miniature() -> Path:
     """
     if not (FOLDER / "config.json").is_file():
         raise ModelError(
-            "the miniature's weights do not come with this version; train them with: python "
-            "scripts/train_miniature.py --out runs/miniature (see docs/miniature.md), then give "
-            "--model runs/miniature/model"
+            "the miniature's weights do not come with this version; train them with: "
+            "python scripts/train/train_miniature.py --out runs/miniature (see docs/miniature.md), "
+            "then give --model runs/miniature/model"
         )
     return FOLDER

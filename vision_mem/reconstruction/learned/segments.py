@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import aligned, made_rigid
 from vision_mem.models.mem4d.protocol import PointNetwork
 from vision_mem.reconstruction.learned.session import (
@@ -31,7 +31,6 @@ from vision_mem.reconstruction.learned.session import (
     LearnedSession,
 )
 from vision_mem.reconstruction.voxel_grid import StaticMap
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, MemoryUsage
 
 _FITS = 0.05  # share of the depth within which a point agrees with a seam

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.pointmaps import focal_of, weighted_rigid
 from vision_mem.geometry.poses import made_rigid
 from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
@@ -46,7 +46,6 @@ from vision_mem.reconstruction.records import (
 )
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import thin_masks
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Event, Frame, MemoryUsage
 
 HEAD, PROCRUSTES = "head", "procrustes"

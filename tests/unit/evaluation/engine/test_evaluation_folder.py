@@ -24,12 +24,12 @@ from evaluation_samples import (
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
 from vision_mem.evaluation.engine.progress import EvaluationProgress, clock
-from vision_mem.evaluation.engine.run import Workplace, evaluate
+from vision_mem.evaluation.engine.run import evaluate
 from vision_mem.evaluation.engine.runner import Advanced, Failed, Finished, WorkerLost
+from vision_mem.evaluation.options import Workplace
 from vision_mem.evaluation.selection import choose_sequences, parse_shard
 from vision_mem.evaluation.sot.records import SotSequence
-from vision_mem.evaluation.sot.result_files import is_whole
-from vision_mem.evaluation.submission import write_submission
+from vision_mem.evaluation.sot.result_files import is_whole, write_submission
 
 NOBODY = np.zeros((0, 4))
 

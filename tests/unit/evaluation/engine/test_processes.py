@@ -29,7 +29,8 @@ from evaluation_samples import (
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Workplace, evaluate
+from vision_mem.evaluation.engine.run import evaluate
+from vision_mem.evaluation.options import Workplace
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(5, marks=pytest.mark.slow)])

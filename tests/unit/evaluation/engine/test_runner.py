@@ -21,8 +21,8 @@ from evaluation_samples import (
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.engine.run import Workplace
 from vision_mem.evaluation.engine.runner import Failed, run_job
+from vision_mem.evaluation.options import Workplace
 from vision_mem.evaluation.sot.job import PromptedJob, first_prompts
 from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.result_files import result_path

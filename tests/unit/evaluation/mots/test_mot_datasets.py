@@ -9,13 +9,10 @@ import pytest
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.mots import (
-    MOT_BENCHMARKS,
-    open_mot_benchmark,
-    read_mot_results,
-    read_truth,
-    score_tracks,
-)
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
+from vision_mem.evaluation.mots.records import read_truth
+from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.scores import score_tracks
 from vision_mem.formats.rle import encode_mask
 
 HEIGHT, WIDTH = 12, 20
@@ -215,7 +212,7 @@ def test_folders_that_are_none(key, tmp_path):
 
 
 def test_unknown_keys_get_a_hint(tmp_path):
-    with pytest.raises(InputError, match=r"no benchmark 'kitti_mots'.*; did you mean kitti-mots"):
+    with pytest.raises(InputError, match=r"no benchmark 'kitti_mots'.*; did you mean 'kitti-mots"):
         open_mot_benchmark("kitti_mots", tmp_path)
 
 

@@ -9,18 +9,13 @@ import pytest
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation import report
-from vision_mem.evaluation.mots import (
-    MotBenchmark,
-    MotSequence,
-    read_mot_results,
-    score_tracks,
-)
 from vision_mem.evaluation.mots.metrics.clear import count_clear
 from vision_mem.evaluation.mots.metrics.comparison import make_comparison
 from vision_mem.evaluation.mots.preprocessing import compare
-from vision_mem.evaluation.mots.records import RULES
-from vision_mem.evaluation.mots.scores import averaged, count
-from vision_mem.evaluation.sot.scoring import Rules
+from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence
+from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.scores import averaged, count, score_tracks
+from vision_mem.evaluation.scores import Rules
 from vision_mem.formats.mot import read_kitti_labels, read_mot_text
 from vision_mem.formats.mots import read_mots_text
 from vision_mem.formats.rle import encode_mask

@@ -15,13 +15,14 @@ from evaluation_samples import write_images as write_pictures
 
 from vision_mem.errors import InputError, SinkError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Workplace, evaluate
+from vision_mem.evaluation.engine.run import evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
-from vision_mem.evaluation.mots import MotBenchmark, MotSequence, open_mot_benchmark
+from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.detections import NUMBERS, TruthDetections, detector_word
 from vision_mem.evaluation.mots.job import DetectedJob, MotsWorker, of_the_set
-from vision_mem.evaluation.mots.records import RULES
+from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence
 from vision_mem.evaluation.mots.summary import sum_up_tracks
+from vision_mem.evaluation.options import Workplace
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.geometry.boxes import box_iou
 from vision_mem.models.detectors import open_detector

@@ -9,7 +9,7 @@ import pytest
 import scene_samples as samples
 
 from vision_mem.errors import VisionMemError
-from vision_mem.evaluation.reconstruction.datasets.open import SCENE_KEYS, open_scene_set, split_key
+from vision_mem.evaluation.reconstruction.datasets import SCENE_KEYS, open_scene_set, split_key
 from vision_mem.evaluation.reconstruction.datasets.point_sets import read_gl_poses
 from vision_mem.evaluation.reconstruction.records import Cut
 

@@ -12,10 +12,10 @@ import scene_samples as samples
 import torch
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.datasets.open import open_scene_set
+from vision_mem.evaluation.reconstruction.datasets import TASKS, open_scene_set
 from vision_mem.evaluation.reconstruction.grids import nearest_grid, resized_depth
 from vision_mem.evaluation.reconstruction.job import SceneJob
-from vision_mem.evaluation.reconstruction.records import TASKS, Cut
+from vision_mem.evaluation.reconstruction.records import Cut
 from vision_mem.evaluation.reconstruction.results import SceneResults
 from vision_mem.evaluation.reconstruction.scene_models import (
     GeometricModel,

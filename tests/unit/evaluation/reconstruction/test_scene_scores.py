@@ -7,14 +7,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction import (
-    associate,
-    depth_errors,
-    path_errors,
-    score_path_files,
-)
+from vision_mem.evaluation.reconstruction.metrics.depth import depth_errors
+from vision_mem.evaluation.reconstruction.results import score_path_files
 from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, make_pose
+from vision_mem.geometry.trajectory_errors import associate, path_errors
 
 
 def path(points, turns=None):

@@ -20,8 +20,8 @@ from benchmark_samples import (
 )
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.sot.datasets import open_benchmark
 from vision_mem.evaluation.sot.datasets.lasot import test_names as lasot_test_names
-from vision_mem.evaluation.sot.datasets.open import open_benchmark
 from vision_mem.evaluation.sot.datasets.otb import ATTRIBUTES, FRAME_RANGES, OMITTED, SECOND_TARGETS
 from vision_mem.evaluation.sot.datasets.truth import boxes_around, read_labels
 from vision_mem.evaluation.sot.datasets.uav123 import frame_ranges

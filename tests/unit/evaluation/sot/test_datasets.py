@@ -16,7 +16,7 @@ from benchmark_samples import (
 )
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.sot.datasets.open import BENCHMARKS, open_benchmark
+from vision_mem.evaluation.sot.datasets import BENCHMARKS, open_benchmark
 from vision_mem.evaluation.sot.datasets.truth import boxes_around, read_labels
 
 PROTOCOLS = {
@@ -80,7 +80,7 @@ def test_a_wrong_root_is_refused(key, tmp_path) -> None:
 
 
 def test_an_unknown_benchmark_names_the_nearest(tmp_path) -> None:
-    with pytest.raises(InputError, match="did you mean davis2017"):
+    with pytest.raises(InputError, match="did you mean 'davis2017"):
         open_benchmark("davis17", tmp_path)
 
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.scores import score_benchmark
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet, read_labels
+from vision_mem.evaluation.sot.scores import score_benchmark
 
 ROWS = "1,2,30,40\n5,6,30,40\n"
 

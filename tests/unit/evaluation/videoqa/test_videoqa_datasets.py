@@ -7,8 +7,7 @@ import json
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.videoqa import open_videoqa_benchmark
-from vision_mem.evaluation.videoqa.datasets.open import video_of
+from vision_mem.evaluation.videoqa.datasets.open import open_videoqa_benchmark, video_of
 
 CHOICE = {
     "id": 0, "task": "EPM", "video": "a/b.mp4", "question": "Where?", "answer": "not an option",

@@ -11,8 +11,9 @@ import torch
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.evaluation.engine.folder import EvaluationFolder
-from vision_mem.evaluation.engine.run import Workplace, evaluate
+from vision_mem.evaluation.engine.run import evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
+from vision_mem.evaluation.options import Workplace
 from vision_mem.evaluation.videoqa.datasets.ovobench import queries_of
 from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol, chosen_frames
 from vision_mem.evaluation.videoqa.job import VideoQaWorker, plan_questions, usual_protocol

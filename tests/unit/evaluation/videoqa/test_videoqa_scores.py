@@ -10,13 +10,11 @@ import pytest
 from videoqa_results import CHOICES, write_ovo_results
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.videoqa import (
-    Reply,
-    VideoQaResults,
-    answer_rules,
-    open_videoqa_benchmark,
-    score_answers,
-)
+from vision_mem.evaluation.videoqa import answer_rules
+from vision_mem.evaluation.videoqa.datasets.open import open_videoqa_benchmark
+from vision_mem.evaluation.videoqa.records import Reply
+from vision_mem.evaluation.videoqa.results import VideoQaResults
+from vision_mem.evaluation.videoqa.scores import score_answers
 
 GOLDEN = json.loads(
     (Path(__file__).resolve().parents[3] / "goldens" / "ovobench" / "scores.json").read_text()

@@ -11,7 +11,7 @@ from street_samples import cross, graph_of, walk
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.vln import metrics
-from vision_mem.evaluation.vln.metrics import FAMILIES, Family, average, table_lines
+from vision_mem.evaluation.vln.metrics import FAMILIES, MeasureFamily, average, table_lines
 
 REFERENCE = "w2 w1 x e1 e2"  # five places, four links, 40 m, one junction
 ROOT = 2 * math.sqrt(5)
@@ -33,7 +33,7 @@ OUTDOOR = [
 @pytest.mark.parametrize(("names", "tc", "spd", "ndtw", "sed", "cls", "kpa"), OUTDOOR)
 def test_outdoor(names, tc, spd, ndtw, sed, cls, kpa) -> None:
     graph = cross()
-    score = Family("outdoor").score(graph, walk(graph, names), walk(graph, REFERENCE))
+    score = MeasureFamily("outdoor").score(graph, walk(graph, names), walk(graph, REFERENCE))
     values = dict(score.values)
     length, coverage = len(names.split()), values.pop("CLS")
     assert values == pytest.approx(
@@ -67,7 +67,7 @@ PAPER = [
 @pytest.mark.parametrize(("names", "tc", "spd", "ndtw", "spl"), PAPER)
 def test_paper(names, tc, spd, ndtw, spl) -> None:
     graph = cross()
-    score = Family("paper").score(graph, walk(graph, names), walk(graph, REFERENCE))
+    score = MeasureFamily("paper").score(graph, walk(graph, names), walk(graph, REFERENCE))
     assert dict(score.values) == pytest.approx(
         {"TC": tc, "SPD": spd, "nDTW": ndtw, "SPL": spl}, abs=2e-3
     )
@@ -84,7 +84,9 @@ def test_paper(names, tc, spd, ndtw, spl) -> None:
 )
 def test_ilharco(names, threshold, tc, ndtw) -> None:
     graph = cross()
-    score = Family("ilharco", threshold).score(graph, walk(graph, names), walk(graph, REFERENCE))
+    score = MeasureFamily("ilharco", threshold).score(
+        graph, walk(graph, names), walk(graph, REFERENCE)
+    )
     assert dict(score.values) == pytest.approx(
         {"TC": tc, "nDTW": ndtw, "sDTW": tc * ndtw}, abs=1e-3
     )
@@ -94,18 +96,18 @@ def test_ilharco(names, threshold, tc, ndtw) -> None:
 @pytest.mark.parametrize("path", [REFERENCE, "w1 x n1", "x", "e1 e2"])
 def test_gold_is_perfect_in_each_family(family: str, path: str) -> None:
     graph = cross()
-    values = Family(family).score(graph, walk(graph, path), walk(graph, path)).values
+    values = MeasureFamily(family).score(graph, walk(graph, path), walk(graph, path)).values
     assert values == {name: 0.0 if name == "SPD" else 1.0 for name in FAMILIES[family]}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_empty_walk_fails(family: str) -> None:
     graph = cross()
-    values = dict(Family(family).score(graph, [], walk(graph, REFERENCE)).values)
+    values = dict(MeasureFamily(family).score(graph, [], walk(graph, REFERENCE)).values)
     assert values.pop("SPD", 4) in (4, pytest.approx(40, abs=0.01))
     assert set(values.values()) == {0.0}
     with pytest.raises(InputError, match="true path is empty"):
-        Family(family).score(graph, walk(graph, "x"), [])
+        MeasureFamily(family).score(graph, walk(graph, "x"), [])
 
 
 def test_arriving_against_a_one_way_street_counts() -> None:
@@ -114,17 +116,17 @@ def test_arriving_against_a_one_way_street_counts() -> None:
         [("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"), ("a", "c")],
         one_way=True,
     )
-    score = Family().score(graph, walk(graph, "a b"), walk(graph, "b a"))
+    score = MeasureFamily().score(graph, walk(graph, "a b"), walk(graph, "b a"))
     assert score.values["TC"] == 1
     # c is a neighbour of a because a leads to c, though not back.
-    assert Family().score(graph, walk(graph, "b c"), walk(graph, "b a")).values["TC"] == 1
+    assert MeasureFamily().score(graph, walk(graph, "b c"), walk(graph, "b a")).values["TC"] == 1
 
 
 def test_an_unreachable_pair_is_flagged() -> None:
     graph = graph_of(
         {"a": (0, 0), "b": (10, 0), "c": (20, 0), "d": (500, 0)}, [("a", "b"), ("b", "c")]
     )
-    score = Family().score(graph, walk(graph, "d"), walk(graph, "a b c"))
+    score = MeasureFamily().score(graph, walk(graph, "d"), walk(graph, "a b c"))
     assert score.unreachable
     assert score.values["SPD"] == 2  # the graph's diameter
     assert average([score]).unreachable
@@ -195,14 +197,14 @@ def test_key_points(walked: str, arrived: bool, accuracy: float) -> None:
 def test_families_never_share_a_table() -> None:
     graph = cross()
     gold = walk(graph, REFERENCE)
-    scores = {name: Family(name).score(graph, gold, gold) for name in FAMILIES}
+    scores = {name: MeasureFamily(name).score(graph, gold, gold) for name in FAMILIES}
     with pytest.raises(InputError, match="expected walks of exactly one"):
         average([scores["outdoor"], scores["paper"]])
     with pytest.raises(InputError, match="scores of 3 families"):
         table_lines(scores, "all")
     with pytest.raises(InputError, match="scores of 0 families"):
         average([])
-    title, head, row = table_lines({"gold": scores["outdoor"]}, Family().title)
+    title, head, row = table_lines({"gold": scores["outdoor"]}, MeasureFamily().title)
     assert title == "outdoor (hops; TC within one link)"
     assert head.split() == ["agent", *FAMILIES["outdoor"]]
     assert row.split() == ["gold", "100.00", "0.00", *["100.00"] * 5]
@@ -218,4 +220,4 @@ def test_families_never_share_a_table() -> None:
 )
 def test_wrong_families(name: str, threshold: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Family(name, threshold)
+        MeasureFamily(name, threshold)

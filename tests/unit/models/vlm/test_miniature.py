@@ -21,7 +21,7 @@ from vision_mem.synthetic.qa_sets import entries_of
 from vision_mem.synthetic.qa_streams import GeneratedStream, StreamSettings
 from vision_mem.types import Frame
 from vision_mem.videoqa import VideoMemorySession
-from vision_mem.videoqa.salience import QUESTIONS
+from vision_mem.videoqa.config import QUESTIONS
 
 CPU = torch.device("cpu")
 pytest.importorskip("transformers", reason="needs the transformers library")
@@ -74,7 +74,7 @@ def test_any_text_comes_back(text):
 
 
 def test_every_word_of_the_questions_is_one_token(scripts):
-    texts = [SYSTEM, *QUESTIONS, *scripts["miniature_seeing"].spoken()]
+    texts = [SYSTEM, *QUESTIONS, *scripts["miniature_vision"].spoken()]
     for seed in range(12):
         stream = GeneratedStream(StreamSettings(seed=seed))
         for query in queries_of(entries_of(ask_stream(stream, per_task=5), "a.mp4"), "here"):

@@ -10,7 +10,7 @@ import torch
 from mem4d_samples import SIDE, frames, small_config, small_network
 
 from vision_mem.errors import InputError, ModelError
-from vision_mem.geometry.camera import Pinhole
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.models.mem4d.config import (
     DecoderConfig,
     FrameMotionConfig,
@@ -21,7 +21,6 @@ from vision_mem.reconstruction.learned import LearnedConfig, LearnedSession
 from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.stream import LearnedState, advance, prepare
 from vision_mem.reconstruction.records import LOST, MOVING, UNKNOWN
-from vision_mem.sources.rgbd_frame import RgbdFrame
 from vision_mem.types import Frame
 
 

@@ -8,6 +8,7 @@ Both have the same images. Truth of masks is ``instances_txt/0002.txt`` or
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from vision_mem.errors import InputError
@@ -170,3 +171,11 @@ def _guessed(truth: Path, name: str, notes: list[str]) -> int:
     numbers = [value for head in heads if head and (value := whole(head[0])) is not None]
     notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
     return 1 + max(numbers, default=0)
+
+
+def open_crowds(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:
+    """What ``synthetic.crowd_sets.write_crowd`` wrote: KITTI MOTS in all but its content."""
+    if split is not None:
+        raise InputError(f"generated crowds have no split {split!r}: all sequences are taken")
+    found = open_kitti("kitti-mots", root, split="val", need_frames=need_frames)
+    return replace(found, key=key, title="generated crowds")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
-    DEPTH,
-    POSE,
     Cut,
     Numbers,
     SceneSequence,

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.metrics.trajectory import MOST_APART_S, associate
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
@@ -23,6 +22,7 @@ from vision_mem.evaluation.reconstruction.records import (
 )
 from vision_mem.formats.intrinsics import find_intrinsics, read_matrix
 from vision_mem.formats.trajectory import read_numbers, read_trajectory
+from vision_mem.geometry.trajectory_errors import MOST_APART_S, associate
 
 TUM = tuple(
     f"rgbd_dataset_freiburg3_{who}_{how}"

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets import POINTS
 from vision_mem.evaluation.reconstruction.datasets.depth_sets import Read, open_sintel
-from vision_mem.evaluation.reconstruction.records import POINTS, Cut, SceneSequence
+from vision_mem.evaluation.reconstruction.records import Cut, SceneSequence
 from vision_mem.formats.depth import write_depth
 from vision_mem.formats.sintel import write_cam, write_dpt
 from vision_mem.formats.text import make_folder, write_file

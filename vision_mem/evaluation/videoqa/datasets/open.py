@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vision_mem.config import nearest
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.registry import Dataset, known_dataset
 from vision_mem.evaluation.selection import Named, choose_sequences
 from vision_mem.evaluation.videoqa import answer_rules
-from vision_mem.evaluation.videoqa.datasets import odvbench, ovobench, streamingbench
+from vision_mem.evaluation.videoqa.datasets import DATASETS, odvbench, ovobench, streamingbench
 from vision_mem.evaluation.videoqa.records import Query, Reply, VideoQaBenchmark, distinct
 
 _BELOW = ("", "data", "annotations", "StreamingBench", "src/data")
@@ -24,8 +24,7 @@ class VideoQaSet(NamedTuple):
     """What sets of questions differ in.
 
     Attributes:
-        title: as papers write it.
-        layout: what its root must look like.
+        dataset: its row in ``DATASETS``.
         annotations: names of its files; all that are there are read.
         read: questions of one of them, from its text and name.
         replies: what is in a result file, from its text and name, and the name of the model.
@@ -36,8 +35,7 @@ class VideoQaSet(NamedTuple):
         clip_names: ready-cut clips of a question.
     """
 
-    title: str
-    layout: str
+    dataset: Dataset
     annotations: tuple[str, ...]
     read: Callable[[str, str], tuple[Query, ...]]
     replies: Callable[[str, str, str], Iterable[Reply]]
@@ -47,9 +45,14 @@ class VideoQaSet(NamedTuple):
     pooled: bool
     clip_names: Callable[[Query], list[str]]
 
+    @property
+    def title(self) -> str:
+        """As papers write it."""
+        return self.dataset.title
+
 
 _OVO = VideoQaSet(
-    "OVO-Bench", "data/ovo_bench_new.json, data/src_videos/ or data/chunked_videos/",
+    DATASETS["ovo-bench"],
     ovobench.ANNOTATIONS, ovobench.read_annotations,
     lambda text, where, model: ovobench.read_replies(text, where), answer_rules.ovo_official,
     ovobench.result_file, ovobench.GROUPS, False, ovobench.clip_names,
@@ -58,18 +61,18 @@ _OVO = VideoQaSet(
 VIDEOQA_SETS: Mapping[str, VideoQaSet] = {
     "ovo-bench": _OVO,
     "streamingbench": VideoQaSet(
-        "StreamingBench", "Real_Time_Visual_Understanding.csv or questions_real.json, ...; videos/",
+        DATASETS["streamingbench"],
         streamingbench.ANNOTATIONS, streamingbench.read_annotations, streamingbench.read_replies,
         answer_rules.streaming_official, streamingbench.result_file, streamingbench.GROUPS, True,
         streamingbench.clip_names,
     ),
     "odv-bench": VideoQaSet(
-        "ODV-Bench", "odv_bench.json, videos/",
+        DATASETS["odv-bench"],
         odvbench.ANNOTATIONS, odvbench.read_annotations,
         lambda text, where, model: odvbench.read_replies(text, where), answer_rules.odv_official,
         odvbench.result_file, {}, True, odvbench.clip_names,
     ),
-    "streams": _OVO._replace(title="generated streams", layout="what prepare_streams writes"),
+    "streams": _OVO._replace(dataset=DATASETS["streams"]),
 }  # fmt: skip
 """The sets by their words on the command line."""
 
@@ -80,11 +83,7 @@ def set_of(key: str) -> VideoQaSet:
     Raises:
         InputError: when there is no such set.
     """
-    if key not in VIDEOQA_SETS:
-        known = ", ".join(VIDEOQA_SETS)
-        raise InputError(
-            f"no benchmark {key!r}; expected one of {known}{nearest(key, list(VIDEOQA_SETS))}"
-        )
+    known_dataset(DATASETS, key)
     return VIDEOQA_SETS[key]
 
 
@@ -108,8 +107,8 @@ def open_videoqa_benchmark(
         files = [root] if root.is_file() else _annotations(root, kind)
         if not files:
             raise InputError(
-                f"{root} has no annotations of {kind.title}; expected {kind.layout}, or the file "
-                "itself"
+                f"{root} has no annotations of {kind.title}; expected {kind.dataset.layout}, or "
+                "the file itself"
             )
         merged = [query for file in files for query in kind.read(read_text(file), str(file))]
         found = distinct(merged, str(root))

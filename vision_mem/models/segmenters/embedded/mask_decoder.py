@@ -2,8 +2,8 @@
 
 Votes over frozen features are as coarse as the tokens, and where they err they err alike: they
 spread over look-alikes, and thin out where the object has turned. This small network has learned
-on generated clips what to make of them (``scripts/train_embedded.py``). It starts from the votes
-and says what to change, at strides 8, 4 and 2 in turn.
+on generated clips what to make of them (``scripts/train/train_embedded.py``). It starts from the
+votes and says what to change, at strides 8, 4 and 2 in turn.
 """
 
 from __future__ import annotations

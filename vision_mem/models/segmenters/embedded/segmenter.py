@@ -118,7 +118,7 @@ class EmbeddedSegmenter:
             ModelError: when its file is damaged.
             InputError: for an unknown precision.
         """
-        from vision_mem.models.checkpoint import choose_device
+        from vision_mem.models.device import choose_device
 
         place = choose_device(device)
         kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -28,13 +28,13 @@ from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 
 EASY = Difficulty(camouflage=0, part=0, pillar=0, fence=0, small=0, twin=0)
-SCRIPTS = ("embedded_learning", "train_embedded", "nano_clips", "nano_pictures")
+SCRIPTS = ("embedded_lessons", "train_embedded", "nano_clips", "nano_pictures")
 
 
 @pytest.fixture(scope="module")
 def scripts():
     """The training scripts as modules."""
-    root = Path(__file__).parents[5] / "scripts"
+    root = Path(__file__).parents[5] / "scripts" / "train"
     sys.path.insert(0, str(root))
     try:
         yield {name: importlib.import_module(name) for name in SCRIPTS}
@@ -132,7 +132,7 @@ def test_masks_of_boxes_are_mended_inside_the_box():
 def test_windows_hold_what_they_promise(scripts, pictures):
     store = scripts["nano_pictures"].Pictures(pictures)
     config = EmbeddedConfig(window=64)
-    draw = scripts["embedded_learning"].draw_windows
+    draw = scripts["embedded_lessons"].draw_windows
     one, again = (draw(store, np.random.default_rng(4), 3, 2, 128, config) for _ in range(2))
     assert one.pictures.shape == (3, 3, 64, 64, 3) and one.masks.shape == (3, 3, 32, 32)
     assert one.given.shape == (3, 8, 8) and one.given.max() > 0.5
@@ -154,7 +154,7 @@ def test_it_learns_from_the_votes_that_tracking_makes(scripts):
     query, memory = units(), [(units(), torch.rand(64, generator=random)) for _ in range(3)]
     ones = torch.ones(1)
     batch = [(tokens[None], mask[None], ones, n == 0) for n, (tokens, mask) in enumerate(memory)]
-    taught = scripts["embedded_learning"].votes_of(query[None], batch, ones, config)[0]
+    taught = scripts["embedded_lessons"].votes_of(query[None], batch, ones, config)[0]
     share = [config.prompt_share, *[(1 - config.prompt_share) / 2] * 2]
     entries = [
         VotingMemory(tokens, mask, s, n == 0)

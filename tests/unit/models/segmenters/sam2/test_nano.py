@@ -12,10 +12,11 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.models import checkpoint, load_segmenter
-from vision_mem.models.checkpoint import fill_random, fingerprint, guess_config
+from vision_mem.models import load_segmenter
+from vision_mem.models.checkpoint import fill_random, fingerprint
 from vision_mem.models.efficientnet import EfficientNetLite0
-from vision_mem.models.segmenters.sam2.build import build_network, read_config
+from vision_mem.models.segmenters.sam2 import load as sam2_load
+from vision_mem.models.segmenters.sam2.load import build_network, guess_config, read_config
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -43,19 +44,19 @@ def sees_it(network):
 @pytest.fixture(scope="module")
 def scripts(root):
     """The modules of the training script."""
-    sys.path.insert(0, str(root / "scripts"))
+    sys.path.insert(0, str(root / "scripts" / "train"))
     try:
         import nano_clips
-        import nano_learning
+        import nano_lessons
         import nano_pack
         import nano_pictures
         import nano_pseudo
         import train_nano
 
-        modules = (nano_clips, nano_learning, nano_pack, nano_pictures, nano_pseudo, train_nano)
+        modules = (nano_clips, nano_lessons, nano_pack, nano_pictures, nano_pseudo, train_nano)
         yield {module.__name__: module for module in modules}
     finally:
-        sys.path.remove(str(root / "scripts"))
+        sys.path.remove(str(root / "scripts" / "train"))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +170,7 @@ def test_our_engine_runs_it_by_name():
 
 
 def test_without_shipped_weights_one_line_says_how_to_get_some(monkeypatch, tmp_path):
-    monkeypatch.setattr(checkpoint, "NANO_FILE", tmp_path / "nano.safetensors")
+    monkeypatch.setattr(sam2_load, "NANO_FILE", tmp_path / "nano.safetensors")
     with pytest.raises(ModelError, match=r"no weights.*train_nano\.py.*--model") as caught:
         load_segmenter("nano", device="cpu")
     assert "\n" not in str(caught.value)
@@ -184,7 +185,7 @@ def test_exported_weights_come_back(network, scripts, monkeypatch, tmp_path):
     for name, value in network.state_dict().items():
         torch.testing.assert_close(loaded.network.state_dict()[name], value.half().float())
     assert guess_config(network.state_dict(), path) == "nano"
-    monkeypatch.setattr(checkpoint, "NANO_FILE", path)  # as if it came with the package
+    monkeypatch.setattr(sam2_load, "NANO_FILE", path)  # as if it came with the package
     assert load_segmenter("nano", device="cpu").traits.model_id.startswith("nano#")
 
 
@@ -225,7 +226,7 @@ def test_prompts_point_at_the_object(scripts, kind):
     mask[20:40, 10:26] = True
     rng = np.random.default_rng(0)
     for _ in range(20):
-        places, labels = scripts["nano_learning"].draw_prompt(mask, kind, rng)
+        places, labels = scripts["nano_lessons"].draw_prompt(mask, kind, rng)
         assert len(places) == len(labels)
         for (x, y), label in zip(places, labels, strict=True):
             if label in (0, 1):
@@ -311,7 +312,7 @@ def test_a_few_steps_on_one_clip_lower_the_loss(scripts, pictures, image_share):
 
 
 def test_gradients_flow_through_memory_and_not_into_the_trunk(scripts, pictures):
-    train, learning = scripts["train_nano"], scripts["nano_learning"]
+    train, learning = scripts["train_nano"], scripts["nano_lessons"]
     plan = small_plan(train, image_share=0.0)
     network = train.make_network(plan)
     batch = train.Stream(plan, pictures, None, 256)[3]
@@ -327,7 +328,7 @@ def test_gradients_flow_through_memory_and_not_into_the_trunk(scripts, pictures)
 
 def test_learning_sees_what_tracking_sees(scripts):
     """The differentiable pass gives the masks that the engine gives, frame by frame."""
-    learning = scripts["nano_learning"]
+    learning = scripts["nano_lessons"]
     segmenter = load_segmenter("random:nano", device="cpu")
     sees_it(segmenter.network)
     shown = frames(3, 256, 256)

@@ -1,0 +1,303 @@
+"""Benchmarks of many objects that a detector finds, with identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from vision_mem.config import load_config
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
+from vision_mem.evaluation.options import (
+    INPUT,
+    MODEL,
+    PARTIAL,
+    Option,
+    ScoreOptions,
+    SegmenterOptions,
+    Words,
+    pairs_of,
+    place_of,
+    preset_option,
+)
+from vision_mem.evaluation.registry import Family
+from vision_mem.evaluation.selection import choose_sequences
+from vision_mem.runs.tally import count
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
+    from vision_mem.evaluation.engine.run import EvaluationPlan
+    from vision_mem.evaluation.mots.job import FramesOf, MotsWorker
+    from vision_mem.evaluation.mots.records import MotBenchmark
+    from vision_mem.evaluation.mots.results import MotResults
+    from vision_mem.evaluation.mots.scores import MotScore
+    from vision_mem.models.detectors.protocol import Detector
+    from vision_mem.mots import MotsConfig
+
+GENERATED = "crowds"
+CROWDS = Path("runs/crowds")
+"""Where generated crowds lie when --root is not given."""
+
+SERVERS: Mapping[str, str] = {
+    "kitti-mots": "https://www.cvlibs.net/datasets/kitti/eval_mots.php",
+    "kitti-mot": "https://www.cvlibs.net/datasets/kitti/eval_tracking.php",
+    "mots-challenge": "https://motchallenge.net",
+    "mot15": "https://motchallenge.net",
+    "mot17": "https://motchallenge.net",
+    "mot20": "https://motchallenge.net",
+}
+"""Where results on sequences without truth are sent in, by the word for a set."""
+
+_OF_SEQUENCES = ("file", "public", "truth")
+"""Detectors that are another one for each sequence."""
+
+
+@dataclass(frozen=True)
+class MotsRunOptions(SegmenterOptions):
+    """What a run on such a set may be told."""
+
+    preset: Annotated[str | None, preset_option("mots", "default; motion with --detect motion")] = (
+        None
+    )
+    detect: Annotated[
+        str,
+        Option(
+            "public (the set's own), public:DIR, file:DIR/{sequence}.txt:FORMAT, truth (an "
+            "oracle), motion, dfine, ...",
+            MODEL,
+        ),
+    ] = "public"
+    classes: Annotated[
+        Words, Option("DETECTOR'S WORD=CLASS of the set, ..., as truck=car.", MODEL)
+    ] = None
+    split: Annotated[str | None, Option("val, train, training, testing, test, all.", INPUT)] = None
+
+
+@dataclass(frozen=True)
+class CrowdRunOptions(MotsRunOptions):
+    """The same for crowds, which are made where there are none."""
+
+    crowd: Annotated[
+        Words, Option("key=value, as sequences=4, frames=60, objects=6, seed=1.", INPUT)
+    ] = None
+
+
+@dataclass(frozen=True)
+class MotsScoreOptions(ScoreOptions):
+    """How results on such a set are scored."""
+
+    partial: PARTIAL = False
+
+
+@dataclass(frozen=True)
+class MakeMots:
+    """Loads the model on a device, with a detector; travels to other processes."""
+
+    options: MotsRunOptions
+    config: MotsConfig
+
+    def __call__(self, device: str) -> MotsWorker:
+        """A session with the model on ``device``, and what opens detectors there."""
+        from vision_mem.evaluation.mots.job import MotsWorker
+        from vision_mem.models import use_threads
+        from vision_mem.mots import MotsSession
+
+        segmenter = self.options.load_on(device)
+        if segmenter.traits.parallel:
+            use_threads(1)  # objects share the cores, not the layers of one object
+        session = MotsSession(segmenter, self.config, self.options.threads)
+        opener = DetectorOpener(self.options.detect.strip(), device, self.options.precision)
+        return MotsWorker(session, opener)
+
+
+class DetectorOpener:
+    """Opens detectors of a worker; a network is loaded once, and first of all."""
+
+    def __init__(self, word: str, device: str, precision: str) -> None:
+        self._device, self._precision = device, precision
+        self._shared: Detector | None = None
+        if word.partition(":")[0] not in _OF_SEQUENCES:
+            self._shared = self._open(word)
+
+    def __call__(
+        self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
+    ) -> Detector:
+        """The detector for a sequence, as before its first frame."""
+        from vision_mem.models.detectors import learn_background
+
+        if self._shared is None:
+            return self._open(word, frame_count, size)
+        self._shared.reset()
+        learn_background(self._shared, frames, 0, ())
+        return self._shared
+
+    def _open(
+        self, word: str, frame_count: int | None = None, size: tuple[int, int] | None = None
+    ) -> Detector:
+        from vision_mem.models.detectors import open_detector
+
+        return open_detector(
+            word, device=self._device, precision=self._precision, frame_count=frame_count, size=size
+        )
+
+
+class MotsFamily(Family):
+    """Many objects; a set of one's own is a row in ``MOT_BENCHMARKS``."""
+
+    line = "many objects that a detector finds"
+    datasets = MOT_BENCHMARKS
+
+    def options(self, dataset: str) -> type[MotsRunOptions]:
+        """What a run may be told."""
+        return CrowdRunOptions if dataset == GENERATED else MotsRunOptions
+
+    def plan(
+        self, dataset: str, options: MotsRunOptions, say: Callable[[str], None]
+    ) -> EvaluationPlan:
+        """What is to be run, see ``registry.Family``."""
+        options.check(options.preset or "default", "mots")
+        crowds = isinstance(options, CrowdRunOptions)
+        root = options.root or CROWDS if crowds else place_of(options.root, dataset)
+        # torch takes seconds to import; slips of the pen are told before.
+        from vision_mem.evaluation.engine.run import EvaluationPlan
+        from vision_mem.evaluation.mots.detections import TRUTH, detector_word
+        from vision_mem.evaluation.mots.job import DetectedJob
+        from vision_mem.formats.class_names import parse_classes
+        from vision_mem.mots.config import MotsConfig, usual_preset
+
+        detect, changes = options.detect.strip(), options.changes or ()
+        preset = options.preset or usual_preset([detect])
+        config = load_config(MotsConfig, preset, changes, folder="mots")
+        classes = tuple(sorted(parse_classes(options.classes or ()).items()))
+        made = prepare(root, options, say) if isinstance(options, CrowdRunOptions) else {}
+        benchmark = open_mot_benchmark(dataset, root, split=options.split)
+        if detect == TRUTH:
+            title = f"{benchmark.title}, its truth boxes as detections (an oracle)"
+            benchmark = replace(benchmark, title=title)
+        chosen = choose_sequences(
+            benchmark.sequences, names=options.sequences, limit=options.max_sequences,
+            shard=options.share,
+        )  # fmt: skip
+        jobs = [
+            DetectedJob(
+                each, benchmark.rules, benchmark.title, detector_word(detect, benchmark, each),
+                classes, options.strict,
+            )
+            for each in chosen
+        ]  # fmt: skip
+        identity = {
+            **options.model_identity, "split": options.split, "detect": detect,
+            "classes": [list(pair) for pair in classes], "crowd": made, **asdict(config),
+        }  # fmt: skip
+        kind = detect.partition(":")[0]
+        shown = kind if kind in _OF_SEQUENCES else detect
+        tracker = f"{Path(preset).stem} {Path(options.model).name} {shown}"
+        return EvaluationPlan(
+            benchmark.key, benchmark.title, benchmark.notes, preset, changes, identity, jobs,
+            MakeMots(options, config), partial(sum_up_tracks, benchmark), tracker,
+            options.workplace, "detecting and reading files",
+        )  # fmt: skip
+
+    def scoring(self, dataset: str) -> type[MotsScoreOptions]:
+        """How results may be scored."""
+        return MotsScoreOptions
+
+    def open(self, dataset: str, options: MotsScoreOptions) -> MotBenchmark:
+        """The set, or the chosen part of it."""
+        many = open_mot_benchmark(dataset, place_of(options.root, dataset), need_frames=False)
+        chosen = choose_sequences(many.sequences, names=options.sequences)
+        return replace(many, sequences=tuple(chosen))
+
+    def results(
+        self, path: Path, benchmark: MotBenchmark, options: MotsScoreOptions, name: str | None
+    ) -> MotResults:
+        """The files of one tracker."""
+        from vision_mem.evaluation.mots.results import MotResults
+
+        return MotResults(path, benchmark, name)
+
+    def score(
+        self,
+        benchmark: MotBenchmark,
+        results: MotResults,
+        options: MotsScoreOptions,
+        on_sequence: Callable[[str], None],
+    ) -> MotScore:
+        """Their score."""
+        from vision_mem.evaluation.mots.scores import score_tracks
+
+        return score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
+
+
+def prepare(root: Path, options: CrowdRunOptions, say: Callable[[str], None]) -> dict[str, object]:
+    """Generated crowds on disk, written where there are none.
+
+    Raises:
+        InputError: for sizes that cannot be, or other crowds in the folder.
+    """
+    from vision_mem.synthetic.crowd_sets import CrowdSeries, prepare_crowd
+
+    series = load_config(CrowdSeries, None, pairs_of(options.crowd), folder="crowds")
+    if not root.is_dir():
+        say(
+            f"writing {count(series.sequences, 'generated sequence')} of "
+            f"{count(series.frames, 'frame')} to {root}"
+        )
+    return prepare_crowd(root, series if options.crowd else None)
+
+
+def sum_up_tracks(benchmark: MotBenchmark, folder: EvaluationFolder, tracker: str) -> list[str]:
+    """Score all that is there, or pack it for the server that keeps the truth.
+
+    Args:
+        benchmark: the whole set.
+        folder: tables, JSON and plots go to its ``scores``, a submission to ``submission``.
+        tracker: its name in tables.
+
+    Returns:
+        What to tell the user, line by line.
+
+    Raises:
+        InputError: when there is no result, or the truth cannot be read.
+        SinkError: when something cannot be written.
+    """
+    from vision_mem.evaluation.engine.run import write_scores
+    from vision_mem.evaluation.mots.results import MotResults
+    from vision_mem.evaluation.mots.scores import score_tracks
+    from vision_mem.evaluation.scores import Rules
+
+    known = tuple(each for each in benchmark.sequences if each.truth is not None)
+    if not known:
+        return _pack(benchmark, folder)
+    rules = Rules(partial=True)
+    scored = replace(benchmark, sequences=known)
+    with MotResults(folder.results, scored, tracker) as results:
+        if not any(results.holds(each) for each in known):
+            return ["nothing to score: no sequence with results has its truth here"]
+        score = score_tracks(scored, results, partial=True)
+    return write_scores(folder, score, rules, benchmark.notes)
+
+
+def _pack(benchmark: MotBenchmark, folder: EvaluationFolder) -> list[str]:
+    """``NAME.txt`` of all sequences, and nothing else."""
+    from vision_mem.evaluation.engine.folder import write_zip
+    from vision_mem.evaluation.mots.job import DetectedJob
+
+    jobs = [
+        DetectedJob(each, benchmark.rules, benchmark.title, "truth") for each in benchmark.sequences
+    ]
+    if missing := folder.undone(jobs):
+        return [
+            f"no submission yet: {len(missing)} sequences to go, the first is {missing[0].name}"
+        ]
+    write_zip(folder.submission, folder.results, [job.file for job in jobs])
+    notes = [f"submission: {folder.submission}"]
+    notes += [f"send it in at {SERVERS[benchmark.key]}"] if benchmark.key in SERVERS else []
+    if benchmark.key == "mot17":
+        notes.append("the server of MOT17 expects a file for each of DPM, FRCNN and SDP")
+    return notes
+
+
+FAMILY = MotsFamily()

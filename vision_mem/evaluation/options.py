@@ -1,0 +1,249 @@
+"""What an evaluation may be told, as plain dataclasses: the part that families share.
+
+A family extends one of them in its ``family.py``. Callers in Python build them by hand; the
+command line reads the annotations, and nothing here imports more than the standard library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+from vision_mem.config import preset_names, read_preset
+from vision_mem.errors import InputError
+from vision_mem.evaluation.selection import Shard, parse_shard
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.scores import Rules
+    from vision_mem.models.segmenters.protocol import Segmenter
+
+INPUT, MODEL, PLACE, ADVANCED = "Input", "Model", "Where it runs", "Advanced"
+"""Headings of options."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the command line says of a field.
+
+    Attributes:
+        help: one line.
+        heading: under which it stands.
+        name: ``--word``; that of the field when left out.
+        least: the smallest number that is taken.
+    """
+
+    help: str
+    heading: str
+    name: str | None = None
+    least: int | None = None
+
+    def word(self, field: str) -> str:
+        """``--max-sequences`` for the field ``max_sequences``."""
+        return self.name or f"--{field.replace('_', '-')}"
+
+
+def preset_option(folder: str, usual: str = "") -> Option:
+    """The option ``--preset``: names of the presets that ship in a folder of ``configs``."""
+    known = f"{', '.join(preset_names(folder))}, or a .yaml"
+    return Option(f"{known} [{usual}]." if usual else f"{known}.", MODEL)
+
+
+Words = list[str] | None
+"""Of an option that may be given several times."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where sequences run.
+
+    Attributes:
+        devices: torch devices, given to the workers in turn.
+        workers: processes, or actors of the cluster; None for one a device, or as the cluster
+            has room.
+        ray: address of a Ray cluster, ``auto`` or ``local``; None for this machine alone.
+    """
+
+    devices: tuple[str, ...] = ("auto",)
+    workers: int | None = None
+    ray: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.devices or not all(self.devices):
+            raise InputError("--devices names no device; expected cuda:0,cuda:1 or so")
+        if self.ray is not None and len(self.devices) > 1:
+            raise InputError("--ray gives each worker a device of its machine; leave out --devices")
+        if self.workers is not None and self.workers < len(self.devices):
+            raise InputError(
+                f"{self.workers} workers cannot use {len(self.devices)} devices; give --workers "
+                f"{len(self.devices)} or more, or fewer --devices"
+            )
+
+
+def place_of(root: Path | None, dataset: str) -> Path:
+    """The folder of a set.
+
+    Raises:
+        InputError: when it was not given, or is not there.
+    """
+    if root is None:
+        raise InputError(f"missing option --root: the folder of {dataset}")
+    if not root.expanduser().exists():
+        raise InputError(f"--root {root} is not there; expected the folder of {dataset}")
+    return root
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """Which set is meant, and how much of it."""
+
+    root: Annotated[Path | None, Option("Folder of the set.", INPUT)] = None
+    max_sequences: Annotated[
+        int | None, Option("Only the first so many sequences.", INPUT, least=1)
+    ] = None
+
+
+@dataclass(frozen=True)
+class RunOptions(SetOptions):
+    """Of families whose sequences run one by one, anywhere."""
+
+    sequences: Annotated[
+        str | None, Option("Only these: names or patterns, as car-1,dog-*.", INPUT)
+    ] = None
+    shard: Annotated[
+        str | None, Option("i/n: the i-th of n shares; all may use the same --out.", PLACE)
+    ] = None
+    devices: Annotated[
+        str, Option("auto, cpu, cuda:0, or several for as many workers: cuda:0,cuda:1.", PLACE)
+    ] = "auto"
+    workers: Annotated[
+        int | None, Option("Processes, each with its own model [1 a device].", PLACE, least=1)
+    ] = None
+    threads: Annotated[
+        int,
+        Option("Of each worker on a CPU; another number may round sums so.", PLACE, least=1),
+    ] = 1
+    ray: Annotated[
+        str | None, Option("Run on a Ray cluster: its address, auto, or local.", PLACE)
+    ] = None
+
+    @property
+    def share(self) -> Shard | None:
+        """The share of the sequences that is asked for.
+
+        Raises:
+            InputError: for words that are none.
+        """
+        return None if self.shard is None else parse_shard(self.shard)
+
+    @property
+    def workplace(self) -> Workplace:
+        """Where to run.
+
+        Raises:
+            InputError: for what cannot be.
+        """
+        devices = tuple(name.strip() for name in self.devices.split(","))
+        return Workplace(devices, self.workers, self.ray)
+
+    def check(self, preset: str, folder: str) -> None:
+        """Say what typing alone shows to be wrong, before anything heavy is imported.
+
+        Args:
+            preset: a name or the path of a file.
+            folder: of ``configs``, where names are looked up.
+
+        Raises:
+            InputError: for a share, a place or a preset that cannot be.
+        """
+        assert self.share is None or self.share
+        assert self.workplace
+        if preset.removeprefix(f"{folder}/") not in preset_names(folder):
+            read_preset(preset, folder)
+
+
+@dataclass(frozen=True)
+class SegmenterOptions(RunOptions):
+    """Of families that follow objects with a segmenter."""
+
+    model: Annotated[
+        str, Option("embedded, facebook/sam2.1-hiera-tiny, ..., a checkpoint.", MODEL)
+    ] = "embedded"
+    changes: Annotated[
+        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
+    ] = None
+    model_config: Annotated[
+        str | None, Option("Configuration of a checkpoint file, when not guessed.", ADVANCED)
+    ] = None
+    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+    attention: Annotated[str, Option("SAM 2 in fp32: exact, or folded: fewer sums.", ADVANCED)] = (
+        "exact"
+    )
+    compile: Annotated[bool, Option("Compile the image encoder.", ADVANCED)] = False
+    resize: Annotated[str, Option("Frames to SAM 2's size: pil_bicubic, cv2.", ADVANCED)] = (
+        "pil_bicubic"
+    )
+    strict: Annotated[bool, Option("A damaged image ends its sequence.", ADVANCED)] = False
+
+    def load_on(self, device: str) -> Segmenter:
+        """The model, loaded.
+
+        Raises:
+            VisionMemError: when there is none, or it is damaged.
+        """
+        from vision_mem.models import load_segmenter, use_threads
+
+        use_threads(self.threads)
+        return load_segmenter(
+            self.model, config=self.model_config, device=device, precision=self.precision,
+            compile=self.compile, resize=self.resize, attention=self.attention,
+        )  # fmt: skip
+
+    @property
+    def model_identity(self) -> dict[str, Any]:
+        """What results depend on, of the options here."""
+        return {
+            "model_name": Path(self.model).name, "precision": self.precision,
+            "attention": self.attention, "resize": self.resize, "strict": self.strict,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How result files are scored; families add what their scorers know."""
+
+    root: Annotated[
+        Path | None, Option("The set's folder; its truth suffices, images are not read.", INPUT)
+    ] = None
+    sequences: Annotated[
+        str | None, Option("Only these: names or patterns, as car-1,bird-*.", INPUT)
+    ] = None
+
+    @property
+    def rules(self) -> Rules:
+        """Those of ``Rules`` that the family knows, the others as they usually are."""
+        from vision_mem.evaluation.scores import Rules
+
+        known = {each.name for each in fields(self)}
+        return Rules(**{f.name: getattr(self, f.name) for f in fields(Rules) if f.name in known})
+
+
+STRICT = Annotated[bool, Option("Without the official scorers' quirks.", ADVANCED)]
+PARTIAL = Annotated[bool, Option("Score what is there of incomplete results.", ADVANCED)]
+"""Options of scoring that several families have."""
+
+
+def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:
+    """The options of a class as they are typed."""
+    hints = get_type_hints(kind, include_extras=True)
+    return [
+        note.word(name)
+        for name, hint in hints.items()
+        for note in getattr(hint, "__metadata__", ())
+        if isinstance(note, Option)
+    ]
+
+
+def pairs_of(words: Words) -> list[str]:
+    """``a=1`` and ``b=2`` of ``["a=1,b=2"]``."""
+    return [pair.strip() for word in words or () for pair in word.split(",") if pair.strip()]

@@ -1,0 +1,234 @@
+"""Benchmarks of questions about videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from vision_mem.config import load_config, nearest
+from vision_mem.errors import InputError
+from vision_mem.evaluation.options import (
+    ADVANCED,
+    INPUT,
+    MODEL,
+    STRICT,
+    Option,
+    RunOptions,
+    ScoreOptions,
+    Words,
+    pairs_of,
+    place_of,
+    preset_option,
+)
+from vision_mem.evaluation.registry import Family
+from vision_mem.evaluation.videoqa.datasets import DATASETS
+from vision_mem.runs.tally import count
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.engine.run import EvaluationPlan
+    from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
+    from vision_mem.evaluation.videoqa.job import VideoQaWorker
+    from vision_mem.evaluation.videoqa.records import VideoQaBenchmark
+    from vision_mem.evaluation.videoqa.results import VideoQaResults
+    from vision_mem.evaluation.videoqa.scores import VideoQaScore
+    from vision_mem.videoqa import VideoQaConfig
+
+GENERATED = "streams"
+STREAMS = Path("runs/streams")
+"""Where generated streams lie when --root is not given."""
+
+
+@dataclass(frozen=True)
+class QuestionRunOptions(RunOptions):
+    """What a run on such a set may be told; its sequences are videos."""
+
+    tasks: Annotated[str | None, Option("Only these: EPM,STU,... or patterns of them.", INPUT)] = (
+        None
+    )
+    ask: Annotated[
+        Words,
+        Option("key=value, as mode=stream, window_s=256, fps=1, scope=auto.", INPUT),
+    ] = None
+    model: Annotated[
+        str | None, Option("qwen2.5-vl-7b, a folder, or another that ask takes.", MODEL)
+    ] = None
+    preset: Annotated[str, preset_option("videoqa")] = "default"
+    changes: Annotated[
+        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
+    ] = None
+    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+
+
+@dataclass(frozen=True)
+class StreamRunOptions(QuestionRunOptions):
+    """The same for streams, which are made where there are none."""
+
+    stream: Annotated[
+        Words, Option("key=value, as videos=4, seconds=64, objects=3, seed=1.", INPUT)
+    ] = None
+
+
+@dataclass(frozen=True)
+class QuestionScoreOptions(ScoreOptions):
+    """How answers are scored; ``sequences`` are tasks."""
+
+    strict: STRICT = False
+
+
+@dataclass(frozen=True)
+class MakeWatcher:
+    """Loads the model on a device and makes a session; travels to other processes."""
+
+    options: QuestionRunOptions
+    config: VideoQaConfig
+
+    def __call__(self, device: str) -> VideoQaWorker:
+        """A session with the model on ``device``."""
+        from vision_mem.evaluation.videoqa.job import VideoQaWorker
+        from vision_mem.models import use_threads
+        from vision_mem.models.vlm.load import load_video_model
+
+        use_threads(self.options.threads)
+        model = load_video_model(
+            str(self.options.model), device=device, precision=self.options.precision
+        )
+        return VideoQaWorker.around(model, self.config)
+
+
+class VideoQaFamily(Family):
+    """Questions about videos."""
+
+    line = "questions about videos"
+    datasets = DATASETS
+
+    def options(self, dataset: str) -> type[QuestionRunOptions]:
+        """What a run may be told."""
+        return StreamRunOptions if dataset == GENERATED else QuestionRunOptions
+
+    def plan(
+        self, dataset: str, options: QuestionRunOptions, say: Callable[[str], None]
+    ) -> EvaluationPlan:
+        """What is to be run, see ``registry.Family``."""
+        if options.model in (None, "embedded"):
+            raise InputError(
+                f"{dataset} needs a model that talks; give --model qwen2.5-vl-7b, a folder, or "
+                "another that vision-mem ask takes"
+            )
+        options.check(options.preset, "videoqa")
+        streams = isinstance(options, StreamRunOptions)
+        root = options.root or STREAMS if streams else place_of(options.root, dataset)
+        # torch takes seconds to import; slips of the pen are told before.
+        from vision_mem.evaluation.engine.run import EvaluationPlan
+        from vision_mem.evaluation.videoqa.job import plan_questions, usual_protocol
+        from vision_mem.videoqa import VideoQaConfig
+
+        changes = options.changes or ()
+        config = load_config(VideoQaConfig, options.preset, changes, folder="videoqa")
+        # How often it looks is the protocol's business here.
+        usual = replace(usual_protocol(dataset), fps=config.fps or 1.0)
+        protocol = changed(usual, pairs_of(options.ask))
+        series = prepare(root, options, say) if isinstance(options, StreamRunOptions) else {}
+        run = plan_questions(
+            dataset, root, tasks=options.tasks, videos=options.sequences,
+            limit=options.max_sequences, shard=options.share, protocol=protocol,
+        )  # fmt: skip
+        model = Path(str(options.model)).name
+        identity = {
+            "model_name": model, "precision": options.precision, **run.identity,
+            "series": series, **asdict(config),
+        }  # fmt: skip
+        return EvaluationPlan(
+            run.benchmark.key, run.benchmark.title, run.benchmark.notes, options.preset, changes,
+            identity, run.jobs, MakeWatcher(options, config), run.sum_up,
+            f"{Path(options.preset).stem} {model}", options.workplace,
+            "reading files and answering",
+        )  # fmt: skip
+
+    def scoring(self, dataset: str) -> type[QuestionScoreOptions]:
+        """How results may be scored."""
+        return QuestionScoreOptions
+
+    def open(self, dataset: str, options: QuestionScoreOptions) -> VideoQaBenchmark:
+        """The set, or its tasks that are chosen; without a root what the results say of it."""
+        from vision_mem.evaluation.videoqa.datasets.open import open_videoqa_benchmark
+
+        return open_videoqa_benchmark(dataset, options.root, tasks=options.sequences)
+
+    def count(self, benchmark: VideoQaBenchmark) -> int:
+        """Questions."""
+        return len(benchmark.queries)
+
+    def results(
+        self,
+        path: Path,
+        benchmark: VideoQaBenchmark,
+        options: QuestionScoreOptions,
+        name: str | None,
+    ) -> VideoQaResults:
+        """The files of one model."""
+        from vision_mem.evaluation.videoqa.results import VideoQaResults
+
+        return VideoQaResults(path, benchmark, name)
+
+    def score(
+        self,
+        benchmark: VideoQaBenchmark,
+        results: VideoQaResults,
+        options: QuestionScoreOptions,
+        on_sequence: Callable[[str], None],
+    ) -> VideoQaScore:
+        """Their score."""
+        from vision_mem.evaluation.videoqa.scores import score_answers
+
+        return score_answers(benchmark, results, strict=options.strict, on_sequence=on_sequence)
+
+
+def changed(protocol: FrameProtocol, pairs: list[str]) -> FrameProtocol:
+    """The protocol with what ``--ask`` says.
+
+    Raises:
+        InputError: for a key that there is not, or a value of another kind.
+    """
+    known = {each.name: getattr(protocol, each.name) for each in fields(protocol)}
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = (piece.strip() for piece in pair.partition("="))
+        if not equals or name not in known:
+            raise InputError(
+                f"--ask {pair!r}: expected KEY=VALUE with a key of {', '.join(known)}"
+                f"{nearest(name, list(known))}"
+            )
+        changes[name] = _value(name, text, known[name])
+    return replace(protocol, **changes)
+
+
+def _value(name: str, text: str, usual: object) -> object:
+    if name == "window_s" and text.lower() in ("none", "all"):
+        return None
+    try:
+        if isinstance(usual, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(usual, str):
+            return text
+        return int(text) if isinstance(usual, int) else float(text)
+    except (ValueError, KeyError):
+        raise InputError(f"--ask {name}={text}: expected a value like {usual}") from None
+
+
+def prepare(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
+    """Generated streams on disk, written where there are none.
+
+    Raises:
+        InputError: for sizes that cannot be, or other streams in the folder.
+    """
+    from vision_mem.synthetic.qa_sets import StreamSeries, prepare_streams
+
+    series = load_config(StreamSeries, None, pairs_of(options.stream), folder="streams")
+    if not root.is_dir():
+        say(f"writing {count(series.videos, 'generated video')} of {series.seconds} s to {root}")
+    return prepare_streams(root, series if options.stream else None)
+
+
+FAMILY = VideoQaFamily()

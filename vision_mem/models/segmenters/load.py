@@ -1,0 +1,92 @@
+"""Segmenters by name; a network's code is imported when it is asked for."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vision_mem.config import is_object_name, load_object
+from vision_mem.errors import InputError
+
+if TYPE_CHECKING:
+    from vision_mem.models.segmenters.protocol import Segmenter
+
+
+def load_segmenter(
+    model: str = "embedded",
+    *,
+    config: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    compile: bool = False,
+    resize: str = "pil_bicubic",
+    attention: str = "exact",
+) -> Segmenter:
+    """Load a promptable video segmenter by name.
+
+    Args:
+        model: ``embedded`` (comes with the package, no download); a SAM 2 name as
+            ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
+            SAM 2's shape, where its weights are installed; the path of a checkpoint of either
+            (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
+            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
+            segmenter of one's own (``config.load_object``), made with those of ``device`` and
+            ``precision`` that it takes.
+        config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
+            file; guessed when left out.
+        device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
+        precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
+        compile: compile SAM 2's image encoder; the first frame then takes long.
+        resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
+        attention: SAM 2's look into memories: ``exact``, equal to the reference to the bit, or
+            ``folded``, faster on a CPU and equal within rounding.
+
+    Returns:
+        The segmenter. It holds weights only and serves any number of sessions.
+
+    Raises:
+        ModelError: for weights or configurations that are missing, damaged, hostile or of
+            another model.
+        InputError: for unknown option values, or a class that is no segmenter.
+    """
+    if is_object_name(model):
+        return _own_segmenter(model, {"device": device, "precision": precision})
+    if model == "embedded":
+        from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
+
+        segmenter: Segmenter = EmbeddedSegmenter.load(device, precision)
+        return segmenter
+    from vision_mem.models.segmenters.sam2.load import load_sam2
+
+    return load_sam2(
+        model,
+        config=config,
+        device=device,
+        precision=precision,
+        compile_encoder=compile,
+        resize=resize,
+        attention=attention,
+    )
+
+
+def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:
+    from vision_mem.models.segmenters.protocol import Segmenter
+
+    make = load_object(name, "model")
+    if not callable(make):
+        raise InputError(f"model {name!r} is no class; expected one that makes a segmenter")
+    try:
+        taken = inspect.signature(make).parameters
+        segmenter: Segmenter = make(**{key: options[key] for key in options if key in taken})
+    except (TypeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"model {name!r} cannot be made without arguments: {problem}") from error
+    needed = [key for key in vars(Segmenter) if not key.startswith("_")]
+    lacks = [key for key in (*Segmenter.__annotations__, *needed) if not hasattr(segmenter, key)]
+    if lacks:
+        raise InputError(
+            f"model {name!r} is no segmenter: it has no {', '.join(lacks)}; expected what "
+            "vision_mem.models.segmenters.protocol.Segmenter lists"
+        )
+    return segmenter

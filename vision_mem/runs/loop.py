@@ -1,0 +1,351 @@
+"""One loop for all systems: frames come from a source, go through a session, end in sinks.
+
+``run`` is the loop itself. ``run_to_folder`` adds what a run of the command line has: progress,
+snapshots, a record, Ctrl-C. The classes are what may stand around its source and its session.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from vision_mem.errors import InputError, VisionMemError
+from vision_mem.results import Shown
+from vision_mem.runs.folder import RunFolder
+from vision_mem.runs.progress import Progress, megabytes
+from vision_mem.runs.signals import StopSignals
+from vision_mem.runs.tally import count, machine
+from vision_mem.session import FrameSource, Sink, Steps
+from vision_mem.sources.live import StopRun
+from vision_mem.sources.open import open_source
+from vision_mem.sources.selection import is_url
+from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
+
+if TYPE_CHECKING:
+    from vision_mem.formats.prompts import PromptPlan
+    from vision_mem.models.detectors import Detector
+    from vision_mem.mots import MotsResult, MotsSession, MotsUsage
+    from vision_mem.tracking import TrackingSession
+
+Result = TypeVar("Result")
+SomeResult = TypeVar("SomeResult", bound=Shown)
+Contra = TypeVar("Contra", bound=Shown, contravariant=True)
+Co = TypeVar("Co", bound=Shown, covariant=True)
+
+
+def stream(frames: Iterable[Frame], session: Steps[Result]) -> Iterator[tuple[Frame, Result]]:
+    """Yield each frame with what the session says of it."""
+    for frame in frames:
+        yield frame, session.step(frame)
+
+
+def run(
+    source: FrameSource, session: Steps[Result], sinks: Sequence[Sink[Result]]
+) -> Iterator[tuple[Frame, Result]]:
+    """Drive a source through a session into sinks, and hand every step to the caller too.
+
+    The caller prints progress or stops early; sinks and source are closed in every case.
+    """
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        for sink in sinks:
+            stack.callback(sink.close)
+            sink.open(source.info)
+        for frame, result in stream(source, session):
+            for sink in sinks:
+                sink.write(frame, result)
+            yield frame, result
+
+
+class ResumableSession(Protocol[Co]):
+    """What the run needs of a session."""
+
+    def step(self, frame: Frame) -> Co:
+        """Look at the next frame."""
+
+    def usage(self) -> MemoryUsage:
+        """What is held now."""
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file."""
+
+
+class RunCounts(Protocol[Contra]):
+    """What is counted over a run, and survives it; see ``tally.Tally``."""
+
+    frames: int
+    last_index: int
+    seconds: float
+
+    def add(self, result: Contra) -> None:
+        """Count one frame."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+
+    def lines(self) -> list[str]:
+        """The run in words."""
+
+
+def run_to_folder(
+    frames: FrameSource,
+    session: ResumableSession[SomeResult],
+    sinks: Sequence[Sink[SomeResult]],
+    folder: RunFolder,
+    tally: RunCounts[SomeResult],
+    snapshot_every: int = 300,
+    *,
+    remarks: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> int:
+    """Drive frames through a session, with progress, snapshots, a record, and Ctrl-C.
+
+    Args:
+        frames: where frames come from.
+        session: new, or resumed from the folder's snapshot.
+        sinks: what to write.
+        folder: where snapshots and the record go.
+        tally: counts; those of the part done before, when this run continues one.
+        snapshot_every: frames between snapshots, 0 for none at all.
+        remarks: more values for the record.
+        quiet: no progress and no summary.
+
+    Returns:
+        The exit code: 0, or 128 + the number of the signal that stopped the run.
+
+    Raises:
+        VisionMemError: when the run broke; what was written stays valid and can be continued.
+    """
+    before, snapshot_at = tally.seconds, tally.frames
+    folder.record(
+        status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        source_info=asdict(frames.info), resumed_at=tally.frames or None, **machine(),
+        **(remarks or {}),
+    )  # fmt: skip
+
+    def snapshot() -> None:
+        nonlocal snapshot_at
+        if snapshot_every and tally.frames > snapshot_at:
+            folder.take_snapshot(tally.frames, session.snapshot, tally.as_dict())
+            snapshot_at = tally.frames
+
+    status, closed = "failed", False
+    with StopSignals() as signals, Progress(frames.info, show=not quiet, done=tally.frames) as bar:
+        try:
+            try:
+                for _, result in run(signals.watch(frames), session, sinks):
+                    tally.add(result)
+                    tally.seconds = before + bar.seconds
+                    bar.update(result, session.usage())
+                    # One right at the start too: a run that dies early can be continued as well.
+                    if tally.frames == 1 or tally.frames % max(snapshot_every, 1) == 0:
+                        snapshot()
+            except StopRun:
+                closed = True  # by closing the window: not an error, and not the end either
+            snapshot()
+            status = "stopped" if closed or signals.received is not None else "finished"
+        finally:
+            if status == "failed":
+                with suppress(VisionMemError):  # the first error is the one to tell
+                    snapshot()
+            with suppress(*([VisionMemError] if status == "failed" else [])):
+                folder.record(
+                    status=status, **tally.as_dict(), files=folder.files(),
+                    frames_per_s=round(bar.rate, 2), memory=asdict(session.usage()),
+                )  # fmt: skip
+    if not quiet:
+        _say(tally, session.usage(), folder, status == "stopped")
+    return signals.exit_code
+
+
+def nothing_left(folder: RunFolder, frames: int) -> int:
+    """Say that the run to continue is at its end."""
+    print(f"nothing left to do: {folder.path} has {count(frames, 'frame')} already")
+    return 0
+
+
+@dataclass(frozen=True)
+class RemainingFrames:
+    """The frames of a source that a run has still to see, as its options and its past say.
+
+    Attributes:
+        source: as typed.
+        start, end, stride, max_frames: as ``open_source``, for the whole run.
+        strict, drop, decoder: as ``open_source``.
+        resume: whether an earlier run is continued.
+        done: frames it has seen.
+        last_index: number of the last of them.
+    """
+
+    source: str
+    start: int = 0
+    end: int | None = None
+    stride: int = 1
+    max_frames: int | None = None
+    strict: bool = False
+    drop: str = "latest"
+    decoder: str = "auto"
+    resume: bool = False
+    done: int = 0
+    last_index: int = -1
+
+    @property
+    def first(self) -> int:
+        """Number of the first frame to come."""
+        return self.last_index + self.stride if self.done else self.start
+
+    @property
+    def live(self) -> bool:
+        """Whether this is a camera or an address, from its spelling alone."""
+        return self.source.isdecimal() or is_url(self.source)
+
+    def open(
+        self, stack: ExitStack, folder: RunFolder, model_size: int | None = None
+    ) -> FrameSource | None:
+        """Open the source at the first frame to come.
+
+        Args:
+            stack: closes it.
+            folder: of the run.
+            model_size: side to which decord brings frames, when it is asked to.
+
+        Returns:
+            The source; None when nothing is left.
+
+        Raises:
+            VisionMemError: as ``open_source``.
+        """
+        left = None if self.max_frames is None else self.max_frames - self.done
+        if (left is not None and left <= 0 < self.done) or (
+            self.end is not None and self.done and self.end <= self.first
+        ):
+            return None
+        try:
+            opened = open_source(
+                self.source, start=0 if self.live and self.resume else self.first, end=self.end,
+                stride=self.stride, max_frames=left, strict=self.strict, drop=self.drop,
+                decoder=self.decoder, resize=None if model_size is None else ("decord", model_size),
+            )  # fmt: skip
+        except InputError:
+            if not self.resume or folder.recorded("status") != "finished":
+                raise
+            return None
+        stack.callback(opened.close)
+        return ShiftedSource(opened, self.first) if self.resume and opened.info.live else opened
+
+
+class ShiftedSource:
+    """A live source counts from 0 each time it is opened; a continued run counts on."""
+
+    def __init__(self, source: FrameSource, by: int) -> None:
+        self._source, self._by = source, by
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source."""
+        return self._source.info
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (replace(frame, index=frame.index + self._by) for frame in self._source)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class ContinuedSource:
+    """A source that goes on where a memory ended.
+
+    Args:
+        source: where frames come from.
+        seen: number and time of the last frame of the memory.
+        same: whether the memory is of this very recording: then frames it has seen are left out.
+            Otherwise numbers and times go on after them.
+    """
+
+    def __init__(self, source: FrameSource, seen: tuple[int, float], same: bool) -> None:
+        self._source, self._seen, self._same = source, seen, same
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source."""
+        return self._source.info
+
+    def __iter__(self) -> Iterator[Frame]:
+        index, time_s = self._seen
+        shift = None
+        for frame in self._source:
+            if self._same:
+                if frame.index > index:
+                    yield frame
+                continue
+            if shift is None:
+                # Wall-clock times go on by themselves.
+                shift = max(0.0, time_s + 1.0 / self.info.fps - frame.time_s)
+            yield replace(frame, index=frame.index + index + 1, time_s=frame.time_s + shift)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames at their own times, as a camera would give them."""
+    begin, origin = time.monotonic(), None
+    for frame in frames:
+        origin = frame.time_s if origin is None else origin
+        time.sleep(max(0.0, frame.time_s - origin - (time.monotonic() - begin)))
+        yield frame
+
+
+class PromptedSession:
+    """A tracking session whose prompts ride along with their frames.
+
+    Args:
+        session: the session.
+        plan: which prompts go with which frame.
+        previous: number of the last frame it has seen; None before the first.
+    """
+
+    def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
+        self._session, self._plan, self._previous = session, plan, previous
+        self.usage, self.snapshot = session.usage, session.snapshot
+
+    def step(self, frame: Frame) -> TrackingResult:
+        """Look at the next frame, with its prompts."""
+        result = self._session.step(frame, self._plan.at(frame.index, self._previous))
+        self._previous = frame.index
+        return result
+
+
+class DetectorSession:
+    """A session of many objects with its detector: the detections ride along with their frames."""
+
+    def __init__(self, session: MotsSession, detector: Detector) -> None:
+        self.session, self.detector = session, detector
+        self.snapshot = session.snapshot
+
+    def step(self, frame: Frame) -> MotsResult:
+        """Detect on the next frame, and follow."""
+        found = self.detector.detect(frame)
+        # Asked after the answer: it may hold for this one only.
+        absence = self.detector.reports_absence
+        return self.session.step(frame, found, reports_absence=absence)
+
+    def usage(self) -> MotsUsage:
+        """What is held now."""
+        return self.session.usage()
+
+
+def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+    for line in tally.lines():
+        print(line)
+    print(f"memory held: {megabytes(usage.bytes)}")
+    print(f"{'stopped; results so far' if stopped else 'results'} in {folder.path}:")
+    for name in folder.files():
+        print(f"  {folder.path / name}")
