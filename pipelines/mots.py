@@ -25,7 +25,7 @@ from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import DetectorSession, nothing_left, run_to_folder
 from vision_mem.runs.tally import count
-from vision_mem.sinks.mots import MOTS_SINKS, check_names, make_mots_sinks
+from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
 from vision_mem.sinks.table import MotsTally, track_table
 from vision_mem.sources.open import open_source
 from vision_mem.types import Frame, SourceInfo
@@ -147,7 +147,7 @@ def main(
     before = folder.recorded("options") if resume else None
     options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
     check_snapshots(advanced.snapshot_every)
-    names, meant = check_names(listed(options.save)), parse_classes(options.classes)
+    names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()

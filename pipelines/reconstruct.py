@@ -16,7 +16,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
-from vision_mem.sinks.scene import SCENE_SINKS, check_scene_names, make_scene_sinks
+from vision_mem.sinks.registry import SCENE_SINKS, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.rgbd import LAYOUTS, open_rgbd
@@ -255,7 +255,7 @@ def _check(
     from vision_mem.reconstruction.config import ReconstructionConfig
 
     check_snapshots(snapshot_every)
-    names = check_scene_names(listed(options.save))
+    names = check_names(listed(options.save), SCENE_SINKS)
     config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
     if options.model is None and (options.gate is not None or options.segment):

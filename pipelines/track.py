@@ -151,7 +151,10 @@ def main(
             fixed=Path(source).is_file(),
         )  # fmt: skip
         names = [*listed(options.save), "window"] if output.show else listed(options.save)
-        sinks = make_sinks(folder.path, names, frames.info, append=output.resume)
+        sinks = make_sinks(
+            folder.path, names, frames.info, append=output.resume,
+            convention="true" if config.inclusive_box else "samurai",
+        )  # fmt: skip
         use_threads(model.threads)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=model.device,

@@ -2,12 +2,20 @@
 
 Defaults live in the dataclass alone. A preset holds only what makes it itself; anything it does
 not know is an error that names the nearest key, so that a slip of the pen never passes silently.
+
+A field whose metadata has ``kinds`` holds an object of one of several classes. Its setting
+``name`` chooses the class, from a table or as ``module:Class`` (``load_object``); the others are
+that class's own. A schema with a static method ``upgrade`` brings settings of earlier versions
+into today's shape.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
+import re
+import sys
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -85,24 +93,36 @@ def load_config(
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    changes: list[tuple[str, dict[str, Any]]] = []
-    if preset is not None:
-        changes = [(f"preset {preset}", read_preset(preset, folder))]
     items = overrides.items() if isinstance(overrides, Mapping) else map(_split, overrides)
-    changes += [(f"setting {key}", _nest(key, value)) for key, value in items]
+    changes = [(f"setting {key}", _upgraded(schema, _nest(key, value))) for key, value in items]
+    choices = list(_choices(schema))
+    # A class comes before its settings, in whatever order they were given.
+    changes.sort(key=lambda change: not any(_named(change[1], path) for path, _, _ in choices))
+    place = None
+    if preset is not None:
+        changes.insert(0, (f"preset {preset}", _upgraded(schema, read_preset(preset, folder))))
+        place = Path(preset).expanduser().resolve().parent
 
     merged = OmegaConf.structured(schema)
     _unlock(merged)
+    kinds: dict[Any, type] = {}
+    for path, base, _ in choices:
+        held = OmegaConf.select(merged, ".".join(path))
+        kinds[base] = typing.cast(type, OmegaConf.get_type(held))
     for where, change in changes:
-        _refuse_unknown(change, schema, where)
         try:
+            for path, base, find in choices:
+                if name := _named(change, path):
+                    kinds[base] = find(name, place)
+                    _switch(merged, path, kinds[base])
+            _refuse_unknown(change, schema, kinds, where)
             merged = OmegaConf.merge(merged, OmegaConf.create(change))
             OmegaConf.resolve(merged)
         except OmegaConfBaseException as error:
             # Only the first line is meant for people; the rest describes OmegaConf's tree.
             raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
     try:
-        return _build(schema, OmegaConf.to_container(merged, throw_on_missing=True))
+        return _build(schema, OmegaConf.to_container(merged, throw_on_missing=True), kinds)
     except (OmegaConfBaseException, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -113,6 +133,72 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """Say ``; did you mean 'x'?`` when something known is spelled much like ``word``."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def is_object_name(word: str) -> bool:
+    """Whether a word has the shape of ``module:Name``: identifiers with dots, no spaces."""
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", word) is not None
+
+
+def load_object(word: str, what: str, place: Path | None = None) -> Any:
+    """Import what ``module:Name`` names: a class or function of the user's own.
+
+    The module is one that is installed, or a file ``module.py`` in ``place`` or in the current
+    folder. Importing runs it, so names must come from the user and never from a file of results.
+
+    Args:
+        word: the name; see ``is_object_name``.
+        what: what it is to be, for messages: ``memory policy``.
+        place: folder to look in first.
+
+    Raises:
+        InputError: when there is no such module or name, or the module cannot be imported.
+    """
+    module, _, name = word.partition(":")
+    folders = [each for each in (place, Path.cwd()) if each is not None]
+    for folder in map(str, folders):
+        if folder not in sys.path:
+            sys.path.append(folder)  # last: a file of the user's must not hide a library
+    importlib.invalidate_caches()
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            files_there = {path.stem for folder in folders for path in folder.glob("*.py")}
+            raise InputError(
+                f"{what} {word!r}: there is no module {module!r} in {folders[0]} or among the "
+                f"installed ones{nearest(module, sorted(files_there))}"
+            ) from error
+        raise InputError(
+            f"{what} {word!r}: module {module} cannot be imported ({problem})"
+        ) from error
+    if not hasattr(imported, name):
+        known = [each for each in vars(imported) if not each.startswith("_")]
+        raise InputError(
+            f"{what} {word!r}: module {imported.__file__ or module} has no {name!r}"
+            f"{nearest(name, known)}"
+        )
+    return getattr(imported, name)
+
+
+def check_range(settings: Any, names: Sequence[str], low: float, high: float | None = None) -> None:
+    """Refuse settings that are out of range.
+
+    Args:
+        settings: holds them; a value of None is not looked at.
+        names: of the attributes.
+        low: smallest number allowed.
+        high: largest; None for any.
+
+    Raises:
+        InputError: for the first that is out of range.
+    """
+    expected = f"{low} or more" if high is None else f"a number from {low} to {high}"
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= (float("inf") if high is None else high):
+            raise InputError(f"{name} is {value}; expected {expected}")
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -157,33 +243,99 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", nested)
 
 
-def _fields(schema: type) -> dict[str, Any]:
+def _fields(schema: type, kinds: Mapping[Any, type]) -> dict[str, Any]:
+    """Settings by name with their types; of a field with ``kinds`` it is the class chosen."""
     hints = typing.get_type_hints(schema)
-    return {f.name: hints[f.name] for f in dataclasses.fields(schema) if f.init}
+    found = {f.name: hints[f.name] for f in dataclasses.fields(schema) if f.init}
+    return {name: kinds.get(hint, hint) for name, hint in found.items()}
 
 
-def _all_keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for name, kind in _fields(schema).items():
+def _choices(
+    schema: type, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Fields that hold one of several classes: path, class in common, and what finds a class."""
+    hints = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        kind, here = hints[field.name], (*path, field.name)
+        if "kinds" in field.metadata:
+            yield here, kind, field.metadata["kinds"]
+        elif dataclasses.is_dataclass(kind):
+            yield from _choices(typing.cast(type, kind), here)
+
+
+def _named(change: Any, path: Sequence[str]) -> str:
+    """The class that a change names for a field; empty when it names none."""
+    for key in (*path, "name"):
+        change = change.get(key) if isinstance(change, Mapping) else None
+    return "" if change is None else str(change)
+
+
+def _switch(merged: Any, path: Sequence[str], kind: type) -> None:
+    """Make a field an object of another class; settings that both classes have stay."""
+    from omegaconf import OmegaConf
+
+    *outer, key = path
+    parent = OmegaConf.select(merged, ".".join(outer)) if outer else merged
+    if OmegaConf.get_type(parent, key) is kind:
+        return
+    held: Any = OmegaConf.to_container(parent[key])
+    own = _fields(kind, {})
+    try:
+        made = kind(**{name: value for name, value in held.items() if name in own})
+    except TypeError as error:
+        problem = f"{kind.__name__} has settings without a default: {error}"
+        raise InputError(problem) from error
+    parent[key] = OmegaConf.structured(made)
+    _unlock(parent[key])
+
+
+def _upgraded(schema: type, change: Mapping[str, Any]) -> dict[str, Any]:
+    """A change in the shape of today, whatever version it was written for."""
+    upgrade = getattr(schema, "upgrade", dict)
+    made: dict[str, Any] = upgrade(change)
+    for name, kind in _fields(schema, {}).items():
+        if dataclasses.is_dataclass(kind) and isinstance(made.get(name), Mapping):
+            made[name] = _upgraded(typing.cast(type, kind), made[name])
+    return made
+
+
+def _all_keys(schema: type, kinds: Mapping[Any, type], prefix: str = "") -> Iterator[str]:
+    for name, kind in _fields(schema, kinds).items():
         yield prefix + name
         if dataclasses.is_dataclass(kind):
-            yield from _all_keys(typing.cast(type, kind), f"{prefix}{name}.")
+            yield from _all_keys(typing.cast(type, kind), kinds, f"{prefix}{name}.")
 
 
 def _refuse_unknown(
-    change: Mapping[str, Any], schema: type, where: str, prefix: str = "", root: type | None = None
+    change: Mapping[str, Any],
+    schema: type,
+    kinds: Mapping[Any, type],
+    where: str,
+    prefix: str = "",
+    root: type | None = None,
 ) -> None:
     root = root or schema
-    known = _fields(schema)
+    known = _fields(schema, kinds)
+    if schema in kinds.values():
+        known["name"] = str
     for key, value in change.items():
         full = f"{prefix}{key}"
         if key not in known:
-            hint = nearest(full, list(_all_keys(root)))
+            everything = list(_all_keys(root, kinds))
+            hint = _same_end(full, everything) or nearest(full, everything)
             if not hint:
                 hint = f"; known here: {', '.join(sorted(known))}"
             raise InputError(f"{where}: there is no setting {full!r}{hint}")
         kind = known[key]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            _refuse_unknown(value, typing.cast(type, kind), where, f"{full}.", root)
+            _refuse_unknown(value, typing.cast(type, kind), kinds, where, f"{full}.", root)
+
+
+def _same_end(word: str, known: Sequence[str]) -> str:
+    """``nearest`` by the last part of names alone: the section may be the wrong one."""
+    ends = {name.rpartition(".")[2]: name for name in known}
+    close = difflib.get_close_matches(word.rpartition(".")[2], ends, n=1, cutoff=0.6)
+    return f"; did you mean {ends[close[0]]!r}?" if close else ""
 
 
 def _unlock(node: Any) -> None:
@@ -198,12 +350,12 @@ def _unlock(node: Any) -> None:
                     _unlock(node._get_node(key))
 
 
-def _build(schema: type[Schema], values: Any) -> Schema:
+def _build(schema: type[Schema], values: Any, kinds: Mapping[Any, type]) -> Schema:
     given = {}
-    for name, kind in _fields(schema).items():
+    for name, kind in _fields(schema, kinds).items():
         value = values[name]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            value = _build(typing.cast(type, kind), value)
+            value = _build(typing.cast(type, kind), value, kinds)
         elif isinstance(value, list):
             value = tuple(value)  # settings do not change, and can be hashed
         given[name] = value

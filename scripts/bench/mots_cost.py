@@ -46,7 +46,7 @@ ALWAYS = (
     "reprompt.enabled=false",
     "gallery.slip_similarity=0",
     "birth.free_share=1",
-    "tracking.policy.appear_threshold=-1000000",
+    "tracking.appear_threshold=-1000000",
 )
 HEIGHT, WIDTH, COLUMNS, ROWS = 360, 640, 8, 4
 MIB = 2**20

@@ -42,7 +42,7 @@ def sizes(side: int, frames: int) -> None:
     always = (
         "lifecycle.lose=false",
         "memory.gate=false",
-        "tracking.policy.appear_threshold=-1000000",
+        "tracking.appear_threshold=-1000000",
         "gallery.enabled=false",
     )
     more = (1024 / side) ** 2

@@ -12,20 +12,14 @@ from vision_mem.config import load_config
 from vision_mem.models.segmenters.protocol import SegmenterTraits
 from vision_mem.tracking import TrackingConfig, kalman
 from vision_mem.tracking.mask_selection import CandidateScores, ChoiceState, choose_candidate
-from vision_mem.tracking.policy import (
-    FrameRecord,
-    MemoryLimits,
-    keep_slots,
-    read_slots,
-    refusal,
-)
+from vision_mem.tracking.policies.protocol import FrameRecord, HeldFrames, MemoryLimits
 
 STATES = {"A": 0, "B": 1, "C": 2}
 
 
 def official(**changes):
-    changes = {f"policy.{key}": value for key, value in changes.items()}
-    return load_config(TrackingConfig, "samurai-official", changes, folder="tracking").policy
+    changes = {f"selection.{key}": value for key, value in changes.items()}
+    return load_config(TrackingConfig, "samurai-official", changes, folder="tracking")
 
 
 def close(actual, expected, factor):
@@ -59,12 +53,12 @@ def test_box_filter_over_five_hundred_steps():
 @pytest.mark.parametrize("sequence", range(6))
 def test_choice_between_candidates(weight, sequence):
     g = golden("choice.npz")
-    policy = official(motion_weight=float(g["w"][weight]))
+    config = official(motion_weight=float(g["w"][weight]))
     state = ChoiceState()
     for i in range(60):
         logit = float(g["obj_in"][sequence, i])
         masks = np.unpackbits(g["masks"][sequence, i], axis=-1).reshape(3, 64, 64).astype(bool)
-        masks &= logit > policy.appear_threshold
+        masks &= logit > config.appear_threshold
         scores = CandidateScores(
             iou=g["iou_in"][sequence, i],
             object_logit=logit,
@@ -73,7 +67,7 @@ def test_choice_between_candidates(weight, sequence):
         )
         here = (weight, sequence, i)
         assert (state.stable if state.motion is not None else 0) < 16
-        choice = choose_candidate(policy, state, scores)
+        choice = choose_candidate(config.selection, state, scores)
         state = choice.after
         assert STATES[choice.state] == g["state"][here]
         assert choice.chosen == g["chosen"][here]
@@ -92,7 +86,7 @@ def test_choice_between_candidates(weight, sequence):
         assert iou == g["iou"][here]
         # The separate rule that frame 1 is never fit is not in these data, hence index 99.
         record = FrameRecord(99, iou, logit, choice.motion_iou, area=1)
-        assert (refusal(policy, record) is None) == bool(g["valid"][here])
+        assert (config.policy.admit(record) is None) == bool(g["valid"][here])
 
 
 def extent(mask):
@@ -103,7 +97,7 @@ def extent(mask):
 
 
 def test_which_past_frames_are_read():
-    policy = official()
+    policy = official().policy
     limits = MemoryLimits.of(SegmenterTraits("any", 1024), policy)
     content = json.loads((GOLDENS / "memory.json").read_text())
     histories = content["histories"] if isinstance(content, dict) else content
@@ -113,7 +107,8 @@ def test_which_past_frames_are_read():
         held: list[FrameRecord] = []
         for t in range(1, len(history["scores"]) + 2):
             if t in cases:
-                reads = [[t_pos, held[n].index] for n, t_pos in read_slots(policy, limits, held, t)]
+                plan = policy.read(HeldFrames(recents=held), t, limits)
+                reads = [[t_pos, held[n].index] for n, t_pos in plan.recents]
                 reach = min(history["num_frames"] - 1, limits.pointers)
                 pointers = [0, *range(t - 1, max(t - reach, 1) - 1, -1)]
                 assert reads == [list(pair) for pair in cases[t][0]]
@@ -122,6 +117,6 @@ def test_which_past_frames_are_read():
             if t <= len(history["scores"]):
                 iou, logit, overlap = history["scores"][t - 1]
                 held.append(FrameRecord(t, iou, logit, overlap, area=1))
-                held = [held[n] for n in keep_slots(policy, limits, held)]
+                held = [held[n] for n in policy.keep(held, limits)[-limits.slots :]]
                 assert len(held) <= 6
     assert asked == 3066

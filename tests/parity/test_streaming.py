@@ -14,7 +14,7 @@ from parity_inputs import BOX, Perturbation, config, frame, segmenter
 from vision_mem.models.segmenters.protocol import MemoryRead
 from vision_mem.tracking import TrackingSession, engine
 from vision_mem.tracking.memory_bank import MaskMemory, Pointer, ScoredEntry
-from vision_mem.tracking.policy import FrameRecord
+from vision_mem.tracking.policies.protocol import FrameRecord
 from vision_mem.types import Prompt
 
 BOXES = [BOX, (60, 60, 100, 100)]

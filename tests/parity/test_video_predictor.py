@@ -168,6 +168,6 @@ def test_corrections_kept_as_prompts(limit, monkeypatch):
     limits = replace(segmenter().traits, max_prompts=None if limit < 0 else limit)
     monkeypatch.setattr(segmenter(), "traits", limits)
     prompts = {0: [PROMPTS["box"]], 3: [PROMPTS["clicks"]], 5: [PROMPTS["mask"]]}
-    worst = compare(16, prompts, **{"policy.corrections_are_prompts": True})
+    worst = compare(16, prompts, **{"corrections_are_prompts": True})
     # SAM 2 reads limited prompts nearest first, we in time order: sums differ in the last digits.
     assert worst == 0.0 if limit < 0 else worst < LOGITS

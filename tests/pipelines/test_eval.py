@@ -93,8 +93,8 @@ def test_again_and_other_settings(
     assert len(whole) == 3
     capsys.readouterr()
     for words, says in [
-        (["--set", "policy.motion_weight=0.3"], "policy.motion_weight 0.25 there, 0.3 now"),
-        (["--preset", "sam2"], "policy.choice"),
+        (["--set", "policy.motion_weight=0.3"], "selection.motion_weight 0.25 there, 0.3 now"),
+        (["--preset", "sam2"], "policy.name"),
         (["--init", "box"], 'init "auto" there, "box" now'),
         (["--resize", "cv2"], "resize"),
     ]:
@@ -147,7 +147,7 @@ def test_a_broken_sequence_is_told_at_the_end(
         (["lasot", "--root", "x", "--devices", ","], "--devices"),
         (["lasot", "--root", "x", "--workers", "1", "--devices", "cuda:0,cuda:1"], "--workers 2"),
         (["lasot", "--root", "x", "--preset", "samurei"], "samurai"),
-        (["lasot", "--root", ".", "--set", "policy.weight=1"], "policy.motion_weight"),
+        (["lasot", "--root", ".", "--set", "policy.weight=1"], "selection.motion_weight"),
     ],
 )
 def test_slips_are_one_line(

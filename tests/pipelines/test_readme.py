@@ -9,8 +9,7 @@ import pytest
 
 from vision_mem.cli import COMMANDS
 from vision_mem.config import preset_names
-from vision_mem.sinks.mots import MOTS_SINKS
-from vision_mem.sinks.registry import SINKS
+from vision_mem.sinks.registry import MOTS_SINKS, SINKS
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_a_run_leaves_valid_results(small_clip: Path, tmp_path: Path) -> None:
     assert record["status"] == "finished"
     assert record["frames"] == 32
     assert record["source_info"]["frame_count"] == 32
-    assert record["config"]["policy"]["choice"] == "motion"
+    assert record["config"]["policy"]["name"] == "scored"
     assert record["model"].startswith("random:sam2.1_hiera_t@128#")
     assert record["objects"]["cup"]["present"] >= 1
     assert set(record["versions"]) >= {"vision-mem", "torch", "sam2", "python"}
@@ -289,7 +289,7 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
         "prompt too early": ([good, "--box", BOX + "@2", "--start", "5"], 2, "first frame is 5"),
         "prompt left out": ([good, "--box", BOX + "@5", "--stride", "2"], 2, "leaves out"),
         "no preset": ([good, *box, "--preset", "samuri"], 2, "did you mean 'samurai'"),
-        "no setting": ([good, *box, "--set", "policy.chioce=iou"], 2, "'policy.choice'"),
+        "no setting": ([good, *box, "--set", "policy.chioce=iou"], 2, "'selection.choice'"),
         "wrong type": ([good, *box, "--set", "policy.max_prompts=x"], 2, "max_prompts"),
         "wrong value": ([good, *box, "--set", "policy.choice=x"], 2, "choice"),
         "no output": ([good, *box, "--save", "vdeo"], 2, "video"),

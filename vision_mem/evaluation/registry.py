@@ -7,14 +7,13 @@ opens it, named ``module:function`` in place of the set's word.
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from vision_mem.config import nearest
+from vision_mem.config import load_object, nearest
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.options import ScoreOptions, SetOptions
 
@@ -157,13 +156,7 @@ def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
     """
     if not isinstance(named, str):
         return named
-    module, _, name = named.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    try:
-        found: Callable[..., Any] = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{named} names no function of a module: {error}") from error
+    found: Callable[..., Any] = load_object(named, "benchmark")
     return found
 
 

@@ -12,17 +12,15 @@ from vision_mem.mots.gallery import GalleryConfig
 from vision_mem.mots.lifecycle import ExistenceConfig, LifecycleConfig, RepromptConfig
 from vision_mem.mots.regions import RULES as OVERLAPS
 from vision_mem.tracking.config import TrackingConfig
-from vision_mem.tracking.policy import PolicyConfig
+from vision_mem.tracking.policies.scored import ScoredFrames
 
 RULES = ("own", "official")
 BOXES = ("mask", "detection")
 
 
 def _tracking() -> TrackingConfig:
-    policy = PolicyConfig(
-        appear_threshold=0.0, max_prompts=4, corrections_are_prompts=True, pin_first_prompt=True
-    )
-    return TrackingConfig(policy=policy)
+    policy = ScoredFrames(max_prompts=4, pin_first_prompt=True)
+    return TrackingConfig(policy=policy, appear_threshold=0.0, corrections_are_prompts=True)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from vision_mem.mots.records import MotsState, Track
 from vision_mem.mots.regions import Region, region_of, window
 from vision_mem.tracking.engine import Engine
 from vision_mem.tracking.objects import Outcome
-from vision_mem.tracking.policy import FrameRecord
+from vision_mem.tracking.policies.protocol import FrameRecord
 from vision_mem.tracking.prompts import check_prompt
 from vision_mem.types import Event, Frame, Prompt
 

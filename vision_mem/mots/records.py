@@ -14,7 +14,7 @@ from vision_mem.mots.gallery import Known, Looks
 from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.objects import TrackedObject, UsedIds
-from vision_mem.tracking.policy import MemoryLimits, PolicyConfig
+from vision_mem.tracking.policies.protocol import MemoryLimits, MemoryPolicy
 from vision_mem.types import Event, MemoryUsage
 
 Place = tuple[float, float, float, float]
@@ -115,7 +115,7 @@ class Track:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        policy: PolicyConfig,
+        policy: MemoryPolicy,
         limits: MemoryLimits,
         device: torch.device,
     ) -> Track:
@@ -191,7 +191,7 @@ class MotsState:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        policy: PolicyConfig,
+        policy: MemoryPolicy,
         limits: MemoryLimits,
         device: torch.device,
     ) -> MotsState:

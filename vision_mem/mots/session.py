@@ -27,6 +27,8 @@ from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
 from vision_mem.mots.seg2track import OfficialRules
 from vision_mem.tracking.engine import Engine
+from vision_mem.tracking.policies import check_recorded
+from vision_mem.tracking.policies.protocol import MemoryPolicy
 from vision_mem.types import Detections, Event, Frame, Prompt
 
 _RULES: dict[str, type[OwnRules | OfficialRules]] = {"own": OwnRules, "official": OfficialRules}
@@ -40,13 +42,22 @@ class MotsSession:
         config: settings; the defaults are the preset ``default``.
         threads: objects looked at at a time on a CPU, where the segmenter allows it; None for as
             many as leave each of torch's threads a core. Results do not depend on it.
+        policy: what is remembered and read, in place of ``config.tracking.policy``.
     """
 
     def __init__(
-        self, segmenter: Segmenter, config: MotsConfig | None = None, threads: int | None = None
+        self,
+        segmenter: Segmenter,
+        config: MotsConfig | None = None,
+        threads: int | None = None,
+        *,
+        policy: MemoryPolicy | None = None,
     ) -> None:
         self.segmenter = segmenter
         self.config = config or MotsConfig()
+        if policy is not None:
+            tracking = replace(self.config.tracking, policy=policy)
+            self.config = replace(self.config, tracking=tracking)
         self._engine = Engine(segmenter, self.config.tracking, threads)
         self._rules = _RULES[self.config.rules](self._engine, self.config)
         self.reset()
@@ -261,7 +272,12 @@ class MotsSession:
 
     @classmethod
     def resume(
-        cls, path: str | Path, segmenter: Segmenter, threads: int | None = None
+        cls,
+        path: str | Path,
+        segmenter: Segmenter,
+        threads: int | None = None,
+        *,
+        policy: MemoryPolicy | None = None,
     ) -> MotsSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
@@ -269,19 +285,26 @@ class MotsSession:
             path: what ``snapshot`` wrote.
             segmenter: the same model as then.
             threads: as for a new session.
+            policy: the memory policy, where it is one of the user's own.
 
         Returns:
             The session, with the settings it had.
 
         Raises:
-            ModelError: for a damaged file, or one of another model; one line.
+            ModelError: for a damaged file, one of another model, or one whose policy is one of
+                the user's own and was not given; one line.
         """
         state, given = load_session(path, "mots", segmenter.traits.model_id)
         try:
-            config = load_config(MotsConfig, None, dict(given), folder="mots")
+            tracking = dict(given.get("tracking", {}))
+            if policy is not None:
+                tracking.pop("policy", None)
+            check_recorded(tracking.get("policy"), path)
+            settings = {**given, "tracking": tracking}
+            config = load_config(MotsConfig, None, settings, folder="mots")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"snapshot {path} has settings this version cannot read") from error
-        session = cls(segmenter, config, threads)
+        session = cls(segmenter, config, threads, policy=policy)
         try:
             session.load_state_dict(state)
         except ModelError as error:

@@ -148,7 +148,7 @@ class Making:
         wanted = [track for track in self.tracks.values() if due(track)]
         self.drafts = self.engine.track(self.features, [track.object for track in wanted])
         self.show(list(self.drafts))
-        coast = self.engine.config.policy.motion_max_coast
+        coast = self.engine.config.selection.motion_max_coast
         for object_id, track in self.tracks.items():
             if object_id not in self.drafts:
                 self.tracks[object_id] = replace(track, object=track.object.skipped(coast))
@@ -182,7 +182,7 @@ class Making:
     def appears(self, object_id: int) -> bool:
         """Whether the segmenter believes that a looked-for object is to be seen."""
         logit = self.drafts[object_id].record.object_logit
-        return logit > self.engine.config.policy.appear_threshold
+        return logit > self.engine.config.appear_threshold
 
     def score(self, object_id: int) -> float:
         """Estimated IoU of a mask; 0 where the object is not to be seen."""

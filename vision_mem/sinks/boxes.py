@@ -18,18 +18,6 @@ from vision_mem.types import Frame, ObjectResult, SourceInfo, TrackingResult
 CONVENTIONS = ("true", "samurai")
 
 
-class _BoxSink:
-    def __init__(self, convention: str) -> None:
-        if convention not in CONVENTIONS:
-            raise InputError(
-                f"convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}"
-            )
-        self._inclusive = convention == "true"
-
-    def _xywh(self, box: NDArray[np.float32]) -> str:
-        return ",".join(_number(v) for v in box_to_xywh(box, inclusive=self._inclusive))
-
-
 def _is_entry(entry: Any) -> bool:
     """Whether this is a line of our index; it names files, so it must not point elsewhere."""
     if "frame" in entry:
@@ -37,13 +25,24 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry["object"], int) and Path(entry["file"]).name == entry["file"]
 
 
-def _number(value: float) -> str:
+def counts_pixels(convention: str) -> bool:
+    """Whether widths of a convention count pixels, see ``box_to_xywh``.
+
+    Raises:
+        InputError: for one that is not in ``CONVENTIONS``.
+    """
+    if convention not in CONVENTIONS:
+        raise InputError(f"convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}")
+    return convention == "true"
+
+
+def short_number(value: float) -> str:
     """Whole numbers without a point, others with up to three decimals."""
     text = f"{float(value):.3f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
 
 
-class SingleObjectBoxes(_BoxSink):
+class SingleObjectBoxes:
     """One file an object, one ``x,y,w,h`` line a frame: LaSOT, OTB, GOT-10k.
 
     Line n belongs to the n-th frame the run processed. With a stride, or frames dropped by a live
@@ -72,7 +71,7 @@ class SingleObjectBoxes(_BoxSink):
         convention: str = "true",
         append: bool = False,
     ) -> None:
-        super().__init__(convention)
+        self._inclusive = counts_pixels(convention)
         if layout not in ("lasot", "otb", "got10k"):
             raise InputError(f"layout is {layout!r}; expected lasot, otb or got10k")
         self._folder = Path(folder)
@@ -116,6 +115,9 @@ class SingleObjectBoxes(_BoxSink):
         # Last, so that a frame listed here has its line in every file.
         self._index.write(json.dumps({"frame": result.frame_index}))
         self._lines += 1
+
+    def _xywh(self, box: NDArray[np.float32]) -> str:
+        return ",".join(short_number(v) for v in box_to_xywh(box, inclusive=self._inclusive))
 
     def _add(self, new: ObjectResult) -> None:
         assert self._index is not None
@@ -173,48 +175,3 @@ class SingleObjectBoxes(_BoxSink):
         for file in (*self._boxes.values(), *self._times.values(), self._index):
             if file is not None:
                 file.close()
-
-
-class MotBoxes(_BoxSink):
-    """One MOTChallenge file: ``frame,id,left,top,width,height,conf,-1,-1,-1``.
-
-    Frames count from 1 (frame index + 1); only objects that are present have a line; ``conf`` is
-    the score.
-
-    Args:
-        path: the file.
-        convention: as in ``SingleObjectBoxes``.
-        append: go on after an interrupted run: lines of frames that come again are dropped.
-    """
-
-    def __init__(self, path: str | Path, *, convention: str = "true", append: bool = False) -> None:
-        super().__init__(convention)
-        self._path = Path(path)
-        self._append = append
-        self._file: LineFile | None = None
-        self._resuming = False
-
-    def open(self, info: SourceInfo) -> None:
-        """Make the file."""
-        self._file = LineFile(self._path, append=self._append)
-        self._resuming = self._append
-
-    def write(self, frame: Frame, result: TrackingResult) -> None:
-        """Add one line for each object present."""
-        assert self._file is not None, "open() comes first"
-        number = result.frame_index + 1
-        if self._resuming:
-            self._resuming = False
-            self._file.keep(lambda _, line: int(line.split(",", 1)[0]) < number)
-        lines = [
-            f"{number},{each.object_id},{self._xywh(each.box)},{_number(each.score)},-1,-1,-1"
-            for each in result.objects
-            if each.present
-        ]
-        if lines:
-            self._file.write(*lines)
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()

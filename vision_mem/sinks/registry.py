@@ -1,42 +1,322 @@
-"""Sinks by name: what ``--save`` on the command line makes, and where it goes."""
+"""Sinks by name: what ``--save`` makes and where it goes. One table a system, one row a sink."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
-from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.formats.class_names import ClassNumbers
+from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, MotsLayout
+from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
+from vision_mem.sinks.tracks import (
+    KITTI_TYPES,
+    EventLines,
+    KittiLabels,
+    MotsPng,
+    MotsText,
+    MotText,
+    TrackDiary,
+    TrackFile,
+    TrackRle,
+)
 from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.types import SourceInfo
 from vision_mem.visualization.draw import Painter
 
-TrackingSink = (
-    AnnotatedVideo
-    | WriteBehind
-    | SingleObjectBoxes
-    | MotBoxes
-    | MaskRle
-    | MaskPng
-    | Diary
-    | LiveWindow
-)
+TRAIL = 60
+"""Positions in the trails of videos of many objects."""
 
-# What each name writes below the output folder; <name> is SourceInfo.name.
-SINKS: dict[str, str] = {
-    "video": "<name>_tracked.mp4: annotated H.264 video",
-    "lasot": "lasot/<name>.txt: x,y,w,h a frame, one file an object",
-    "otb": "otb/<name>.txt: the same in OTB's place",
-    "got10k": "got10k/<name>/<name>_001.txt and <name>_time.txt",
-    "mot": "mot/<name>.txt: MOTChallenge lines, all objects",
-    "rle": "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",
-    "png": "masks/<name>/00000.png ...: indexed PNG in DAVIS colours",
-    "diary": "<name>.diary.jsonl: scores, decisions and events, one JSON line a frame",
-    "window": "nothing: shows the run in a window",
+
+@dataclass(frozen=True)
+class SinkPlace:
+    """Where a sink writes, and what it may need to know of the run.
+
+    Attributes:
+        folder: of all results.
+        info: the source; its name is part of file names.
+        append: go on after an interrupted run.
+        convention: ``true`` or ``samurai``, how files of boxes count widths.
+        painter: what videos and windows show; None for the usual.
+        classes: words of the detector to classes of the benchmarks' files.
+        frames: the interrupted run had done.
+        lost: of them, without a pose.
+    """
+
+    folder: Path
+    info: SourceInfo
+    append: bool = False
+    convention: str = "true"
+    painter: Painter | None = None
+    classes: Mapping[str, str] = field(default_factory=dict)
+    frames: int = 0
+    lost: int = 0
+
+    def file(self, ending: str) -> Path:
+        """``<folder>/<name><ending>``."""
+        return self.folder / f"{self.info.name}{ending}"
+
+
+@dataclass(frozen=True)
+class SinkKind:
+    """A row of a table.
+
+    Attributes:
+        writes: what it writes below the results folder; ``<name>`` is that of the source.
+        make: makes one; None for what is made when the run ends, not frame by frame.
+    """
+
+    writes: str
+    make: Callable[[SinkPlace], Any] | None
+
+
+def _tracked_video(at: SinkPlace) -> Any:
+    video = AnnotatedVideo(at.file("_tracked.mp4"), painter=at.painter, append=at.append)
+    # Drawing and encoding take a fifth of a frame's time. A painter of the caller's may be in use
+    # elsewhere, and it remembers trails.
+    return video if at.painter is not None else WriteBehind(video)
+
+
+def _boxes(layout: str) -> Callable[[SinkPlace], Any]:
+    return lambda at: SingleObjectBoxes(
+        at.folder / layout, layout, convention=at.convention, append=at.append
+    )
+
+
+def _mot_lines(at: SinkPlace, short: bool = False) -> Any:
+    path = at.folder / "mot" / f"{at.info.name}.txt"
+    file = MotText(path, convention=at.convention, short=short, append=at.append)
+    return TrackFile(file, lambda word: 1)
+
+
+SINKS: Mapping[str, SinkKind] = {
+    "video": SinkKind("<name>_tracked.mp4: annotated H.264 video", _tracked_video),
+    "lasot": SinkKind("lasot/<name>.txt: x,y,w,h a frame, one file an object", _boxes("lasot")),
+    "otb": SinkKind("otb/<name>.txt: the same in OTB's place", _boxes("otb")),
+    "got10k": SinkKind("got10k/<name>/<name>_001.txt and <name>_time.txt", _boxes("got10k")),
+    "mot": SinkKind(
+        "mot/<name>.txt: MOTChallenge lines, all objects",
+        lambda at: _mot_lines(at, short=True),
+    ),
+    "rle": SinkKind(
+        "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",
+        lambda at: MaskRle(at.file(".masks.jsonl"), append=at.append),
+    ),
+    "png": SinkKind(
+        "masks/<name>/00000.png ...: indexed PNG in DAVIS colours",
+        lambda at: MaskPng(at.folder / "masks" / at.info.name, append=at.append),
+    ),
+    "diary": SinkKind(
+        "<name>.diary.jsonl: scores, decisions and events, one JSON line a frame",
+        lambda at: Diary(at.file(".diary.jsonl"), append=at.append),
+    ),
+    "window": SinkKind(
+        "nothing: shows the run in a window", lambda at: LiveWindow(painter=at.painter)
+    ),
 }
+"""Of ``track``."""
+
+
+def _crowd_painter(at: SinkPlace) -> Painter:
+    # Of many objects some are always out of sight; who left is in the events.
+    return at.painter or Painter(scores=False, lost=False, trail=TRAIL)
+
+
+def _crowd_video(at: SinkPlace) -> Any:
+    path, painter = at.file("_tracked.mp4"), _crowd_painter(at)
+    return WriteBehind(AnnotatedVideo(path, painter=painter, append=at.append))
+
+
+def _kitti_labels(at: SinkPlace) -> Any:
+    numbers = ClassNumbers(KITTI_TYPES, at.classes, "KITTI labels")
+    path = at.folder / "kitti" / f"{at.info.name}.txt"
+    return TrackFile(KittiLabels(path, append=at.append), numbers.number)
+
+
+def _mots_text(folder: str, layout: MotsLayout) -> Callable[[SinkPlace], Any]:
+    def make(at: SinkPlace) -> Any:
+        numbers = ClassNumbers(layout.classes, at.classes, layout.title)
+        path = at.folder / folder / f"{at.info.name}.txt"
+        return TrackFile(MotsText(path, layout, append=at.append), numbers.number)
+
+    return make
+
+
+def _mots_png(at: SinkPlace) -> Any:
+    numbers = ClassNumbers(KITTI_MOTS.classes, at.classes, KITTI_MOTS.title)
+    path = at.folder / "kitti-mots-png" / at.info.name
+    return TrackFile(MotsPng(path, KITTI_MOTS, append=at.append), numbers.number)
+
+
+MOTS_SINKS: Mapping[str, SinkKind] = {
+    "video": SinkKind(
+        "<name>_tracked.mp4: H.264 video with masks, identity colours and trails", _crowd_video
+    ),
+    "kitti-mots": SinkKind(
+        "kitti-mots/<name>.txt: KITTI MOTS text, frames from 0",
+        _mots_text("kitti-mots", KITTI_MOTS),
+    ),
+    "kitti-mots-png": SinkKind(
+        "kitti-mots-png/<name>/000000.png ...: the same as 16-bit PNG", _mots_png
+    ),
+    "mots-challenge": SinkKind(
+        "mots-challenge/<name>.txt: MOTS Challenge text, frames from 1",
+        _mots_text("mots-challenge", MOTS_CHALLENGE),
+    ),
+    "kitti": SinkKind("kitti/<name>.txt: KITTI tracking labels", _kitti_labels),
+    "mot": SinkKind("mot/<name>.txt: MOTChallenge lines, all classes", _mot_lines),
+    "rle": SinkKind(
+        "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",
+        lambda at: TrackRle(at.file(".masks.jsonl"), append=at.append),
+    ),
+    "events": SinkKind(
+        "<name>.events.jsonl: born, confirmed, lost, found, removed ..., one JSON line each",
+        lambda at: EventLines(at.file(".events.jsonl"), append=at.append),
+    ),
+    "diary": SinkKind(
+        "<name>.diary.jsonl: states, scores and decisions, one JSON line a frame",
+        lambda at: TrackDiary(at.file(".diary.jsonl"), append=at.append),
+    ),
+    "tracks": SinkKind(
+        "<name>.tracks.csv: one line a track: when, where, how long, how often lost", None
+    ),
+    "window": SinkKind(
+        "nothing: shows the run in a window", lambda at: LiveWindow(painter=_crowd_painter(at))
+    ),
+}
+"""Of ``mots``."""
+
+
+def _scene(kind: str) -> Callable[[SinkPlace], Any]:
+    def make(at: SinkPlace) -> Any:
+        from vision_mem.sinks import scene  # what it needs takes long to import
+
+        if kind == "trajectory":
+            rows = at.frames - at.lost
+            return scene.PathFile(at.file(".tum.txt"), "tum", append=at.append, rows=rows)
+        if kind == "kitti":
+            return scene.PathFile(at.file(".kitti.txt"), "kitti", append=at.append, rows=at.frames)
+        if kind in ("depth", "depth-npz"):
+            suffix = ".png" if kind == "depth" else ".npz"
+            return scene.DepthFiles(at.folder / kind, suffix, at.append)
+        if kind == "dynamic":
+            return scene.MovingPly(at.folder / kind, at.append)
+        if kind == "events":
+            return scene.SceneEvents(at.file(".events.jsonl"), append=at.append)
+        if kind == "rerun":
+            from vision_mem.sinks.rerun import RerunScene
+
+            return RerunScene(at.file(".rrd"), append=at.append)
+        painter: Any = scene.SceneDrawing()
+        video = AnnotatedVideo(at.file("_scene.mp4"), painter=painter, append=at.append)
+        return WriteBehind(video)
+
+    return make
+
+
+SCENE_SINKS: Mapping[str, SinkKind] = {
+    "trajectory": SinkKind(
+        "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out", _scene("trajectory")
+    ),
+    "kitti": SinkKind(
+        "<name>.kitti.txt: 3x4 matrices, a line a frame; lost ones repeat the last pose",
+        _scene("kitti"),
+    ),
+    "depth": SinkKind("depth/000000.png ...: 16 bits, millimetres", _scene("depth")),
+    "depth-npz": SinkKind("depth-npz/000000.npz ...: float32 metres", _scene("depth-npz")),
+    "dynamic": SinkKind(
+        "dynamic/000000.ply ...: what moves on each frame, in the world, with tracks",
+        _scene("dynamic"),
+    ),
+    "video": SinkKind(
+        "<name>_scene.mp4: colour with what moves tinted, depth beside it", _scene("video")
+    ),
+    "events": SinkKind(
+        "<name>.events.jsonl: appeared, parked, moved again, left, lost, found, demoted",
+        _scene("events"),
+    ),
+    "tracks": SinkKind(
+        "<name>.tracks.csv: one line a moving object: when, where, how far, how fast", None
+    ),
+    "map": SinkKind("<name>.map.ply: what stays, as points with normals and colours", None),
+    "mesh": SinkKind("<name>.mesh.ply: what stays, as triangles", None),
+    "topdown": SinkKind("<name>.topdown.png: the map from above, with the camera's path", None),
+    "flythrough": SinkKind(
+        "<name>_flythrough.mp4: around the map and along the camera's path", None
+    ),
+    "report": SinkKind("report/index.html: a page with numbers and pictures", None),
+    "rerun": SinkKind(
+        "<name>.rrd: a recording for the viewer of rerun; needs rerun-sdk", _scene("rerun")
+    ),
+}
+"""Of ``reconstruct``."""
+
+
+def check_names(names: Iterable[str], table: Mapping[str, SinkKind]) -> list[str]:
+    """The names of outputs, each once.
+
+    A name is one of the table, or ``module:Class`` for a sink of the user's own.
+
+    Raises:
+        InputError: for one that is neither.
+    """
+    known = list(dict.fromkeys(names))
+    for name in known:
+        if name not in table and not is_object_name(name):
+            raise InputError(
+                f"no output is called {name!r}; expected {', '.join(table)}, or module:Class"
+                f"{nearest(name, list(table))}"
+            )
+    # A report needs the table of tracks too.
+    return [*known, "tracks"] if "report" in known and "tracks" not in known else known
+
+
+def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPlace) -> list[Any]:
+    """Make sinks from their names; they are opened by ``session.run``.
+
+    A class of the user's own is called with the results folder. Its objects have ``open(info)``,
+    ``write(frame, result)`` and ``close()``, see ``session.Sink``; they are told nothing of an
+    interrupted run.
+
+    Args:
+        table: of the system.
+        names: keys of it, or ``module:Class``; a name given twice counts once.
+        place: where to write.
+
+    Returns:
+        One sink a name, in the order given, but for what is made when the run ends.
+
+    Raises:
+        InputError: for a name that is not known, or classes that a format does not have.
+    """
+    made = []
+    for name in check_names(names, table):
+        if name not in table:
+            made.append(_own_sink(name, place.folder))
+        elif (make := table[name].make) is not None:
+            made.append(make(place))
+    return made
+
+
+def _own_sink(name: str, folder: Path) -> Any:
+    make = load_object(name, "output")
+    try:
+        sink = make(folder)
+    except TypeError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"output {name!r} cannot be made of a folder: {problem}") from error
+    lacks = [key for key in ("open", "write", "close") if not hasattr(sink, key)]
+    if lacks:
+        raise InputError(
+            f"output {name!r} has no {', '.join(lacks)}; expected open(info), write(frame, "
+            "result) and close()"
+        )
+    return sink
 
 
 def make_sinks(
@@ -47,51 +327,62 @@ def make_sinks(
     append: bool = False,
     convention: str = "true",
     painter: Painter | None = None,
-) -> list[TrackingSink]:
-    """Make sinks from their names; they are opened by ``session.run``.
+) -> list[Any]:
+    """Make sinks of one tracking session, see ``make_from``.
 
     Args:
         out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SINKS``; a name given twice counts once.
+        names: keys of ``SINKS``, or ``module:Class``.
         info: the source; its name becomes part of file names.
         append: go on after an interrupted run. Text and JSON files lose the lines of frames that
             come again and grow from there; the video goes on in ``<name>_tracked.part2.mp4``.
         convention: ``"true"`` or ``"samurai"``, how box files count widths.
         painter: what videos and windows show.
-
-    Returns:
-        One sink a name, in the order given.
-
-    Raises:
-        InputError: for a name that is not known.
     """
-    for name in names:
-        if name not in SINKS:
-            near = difflib.get_close_matches(name, SINKS, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"no output is called {name!r}; expected {', '.join(SINKS)}{hint}")
-    out = Path(out_dir)
-    return [
-        _make(name, out, info.name, append, convention, painter) for name in dict.fromkeys(names)
-    ]
+    return make_from(SINKS, names, SinkPlace(Path(out_dir), info, append, convention, painter))
 
 
-def _make(
-    kind: str, out: Path, name: str, append: bool, convention: str, painter: Painter | None
-) -> TrackingSink:
-    if kind == "video":
-        video = AnnotatedVideo(out / f"{name}_tracked.mp4", painter=painter, append=append)
-        # Drawing and encoding take a fifth of a frame's time. A painter of the caller's may be
-        # in use elsewhere, and it remembers trails.
-        return video if painter is not None else WriteBehind(video)
-    if kind in ("lasot", "otb", "got10k"):
-        return SingleObjectBoxes(out / kind, kind, convention=convention, append=append)
-    if kind == "mot":
-        return MotBoxes(out / "mot" / f"{name}.txt", convention=convention, append=append)
-    if kind == "rle":
-        return MaskRle(out / f"{name}.masks.jsonl", append=append)
-    if kind == "png":
-        return MaskPng(out / "masks" / name, append=append)
-    if kind == "diary":
-        return Diary(out / f"{name}.diary.jsonl", append=append)
-    return LiveWindow(painter=painter)
+def make_mots_sinks(
+    out_dir: str | Path,
+    names: Sequence[str],
+    info: SourceInfo,
+    *,
+    append: bool = False,
+    classes: Mapping[str, str] | None = None,
+    painter: Painter | None = None,
+) -> list[Any]:
+    """Make sinks of a multi-object session, see ``make_from``.
+
+    Args:
+        out_dir: folder for all files; made when the sinks open.
+        names: keys of ``MOTS_SINKS``, or ``module:Class``.
+        info: the source; its name becomes part of file names.
+        append: go on after an interrupted run, as ``make_sinks``.
+        classes: words of the detector to classes of the benchmarks' files.
+        painter: what videos and windows show.
+    """
+    place = SinkPlace(Path(out_dir), info, append, painter=painter, classes=classes or {})
+    return make_from(MOTS_SINKS, names, place)
+
+
+def make_scene_sinks(
+    out_dir: str | Path,
+    names: Sequence[str],
+    info: SourceInfo,
+    *,
+    append: bool = False,
+    frames: int = 0,
+    lost: int = 0,
+) -> list[Any]:
+    """Make sinks of a reconstruction, see ``make_from``.
+
+    Args:
+        out_dir: folder for all files; made when the sinks open.
+        names: keys of ``SCENE_SINKS``, or ``module:Class``.
+        info: the source; its name becomes part of file names.
+        append: go on after an interrupted run.
+        frames: it had done.
+        lost: of them, lost.
+    """
+    place = SinkPlace(Path(out_dir), info, append, frames=frames, lost=lost)
+    return make_from(SCENE_SINKS, names, place)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,37 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.config import nearest
-from vision_mem.errors import InputError
 from vision_mem.formats.depth import write_depth
 from vision_mem.formats.ply import write_ply
 from vision_mem.formats.text import make_folder
 from vision_mem.formats.trajectory import TrajectoryFile
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.sinks.masks import JsonLines
-from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.types import Event, Frame, SourceInfo
 from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
-
-# What each name writes below the output folder; <name> is SourceInfo.name.
-SCENE_SINKS: dict[str, str] = {
-    "trajectory": "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out",
-    "kitti": "<name>.kitti.txt: 3x4 matrices, a line a frame; lost ones repeat the last pose",
-    "depth": "depth/000000.png ...: 16 bits, millimetres",
-    "depth-npz": "depth-npz/000000.npz ...: float32 metres",
-    "dynamic": "dynamic/000000.ply ...: what moves on each frame, in the world, with tracks",
-    "video": "<name>_scene.mp4: colour with what moves tinted, depth beside it",
-    "events": "<name>.events.jsonl: appeared, parked, moved again, left, lost, found, demoted",
-    "tracks": "<name>.tracks.csv: one line a moving object: when, where, how far, how fast",
-    "map": "<name>.map.ply: what stays, as points with normals and colours",
-    "mesh": "<name>.mesh.ply: what stays, as triangles",
-    "topdown": "<name>.topdown.png: the map from above, with the camera's path",
-    "flythrough": "<name>_flythrough.mp4: around the map and along the camera's path",
-    "report": "report/index.html: a page with numbers and pictures",
-    "rerun": "<name>.rrd: a recording for the viewer of rerun; needs rerun-sdk",
-}
-PRODUCTS = ("map", "mesh", "topdown", "flythrough", "report")
-"""Those that are made of the memory when the run ends."""
 
 
 class ShownPart(NamedTuple):
@@ -93,72 +69,7 @@ class SceneFrame:
         return tuple(self.found.events)
 
 
-def check_scene_names(names: Iterable[str]) -> list[str]:
-    """The names of outputs, each once; a report needs the table of tracks too.
-
-    Raises:
-        InputError: for one that is not in ``SCENE_SINKS``.
-    """
-    known = list(dict.fromkeys(names))
-    for name in known:
-        if name not in SCENE_SINKS:
-            hint = nearest(name, list(SCENE_SINKS))
-            raise InputError(
-                f"no output is called {name!r}; expected {', '.join(SCENE_SINKS)}{hint}"
-            )
-    return [*known, "tracks"] if "report" in known and "tracks" not in known else known
-
-
-def make_scene_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    frames: int = 0,
-    lost: int = 0,
-) -> list[Any]:
-    """Make the sinks that write frame by frame; they are opened by ``session.run``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SCENE_SINKS``; ``tracks``, ``PRODUCTS`` are made elsewhere.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run.
-        frames: it had done.
-        lost: of them, lost.
-
-    Raises:
-        InputError: for a name that is not known.
-        MissingExtra: for ``rerun`` where it is not installed.
-    """
-    out, stem = Path(out_dir), info.name
-    made: list[Any] = []
-    for name in check_scene_names(names):
-        if name == "trajectory":
-            path = out / f"{stem}.tum.txt"
-            made.append(PathFile(path, "tum", append=append, rows=frames - lost))
-        elif name == "kitti":
-            path = out / f"{stem}.kitti.txt"
-            made.append(PathFile(path, "kitti", append=append, rows=frames))
-        elif name in ("depth", "depth-npz"):
-            made.append(DepthFiles(out / name, ".png" if name == "depth" else ".npz", append))
-        elif name == "dynamic":
-            made.append(MovingPly(out / name, append))
-        elif name == "video":
-            painter: Any = _SceneDrawing()
-            video = AnnotatedVideo(out / f"{stem}_scene.mp4", painter=painter, append=append)
-            made.append(WriteBehind(video))
-        elif name == "events":
-            made.append(SceneEvents(out / f"{stem}.events.jsonl", append=append))
-        elif name == "rerun":
-            from vision_mem.sinks.rerun import RerunScene
-
-            made.append(RerunScene(out / f"{stem}.rrd", append=append))
-    return made
-
-
-class _SceneDrawing:
+class SceneDrawing:
     """``ScenePainter`` where a sink has an image and a result."""
 
     def __init__(self) -> None:
@@ -200,7 +111,7 @@ class PathFile:
             self._file.close()
 
 
-class _Numbered(ABC):
+class NumberedFiles(ABC):
     """One file a frame, whole or not at all; those of an earlier run are removed.
 
     Args:
@@ -239,14 +150,14 @@ class _Numbered(ABC):
         """Nothing stays open between frames."""
 
 
-class DepthFiles(_Numbered):
+class DepthFiles(NumberedFiles):
     """Depth maps in metres as the session was given them, holes 0."""
 
     def _write(self, path: Path, result: SceneFrame) -> None:
         write_depth(path, result.frame.depth)
 
 
-class MovingPly(_Numbered):
+class MovingPly(NumberedFiles):
     """What moves, as points in the world."""
 
     def __init__(self, folder: Path, append: bool = False) -> None:

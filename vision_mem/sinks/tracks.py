@@ -30,7 +30,10 @@ from vision_mem.formats.text import LineFile, make_folder, sink_error
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.geometry.boxes import box_to_xywh, is_empty
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.types import SourceInfo
+from vision_mem.results import Shown, ShownObject, ShownTracks
+from vision_mem.sinks.boxes import counts_pixels, short_number
+from vision_mem.sinks.masks import JsonLines, MaskRle
+from vision_mem.types import Frame, SourceInfo
 
 KITTI_TYPES: Mapping[int, str] = {1: "Car", 2: "Pedestrian"}
 """What KITTI labels call the classes of KITTI MOTS."""
@@ -189,10 +192,23 @@ class MotText(_TextSink):
 
     Args:
         path: the file.
+        convention: how widths are counted, see ``SingleObjectBoxes``.
+        short: numbers without zeros at their end, scores with three decimals, as ``track`` does.
         append: go on after an interrupted run.
     """
 
     separator = ","
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        convention: str = "true",
+        short: bool = False,
+        append: bool = False,
+    ) -> None:
+        super().__init__(path, append=append)
+        self._inclusive, self._short = counts_pixels(convention), short
 
     def _number(self, frame_index: int) -> int:
         return frame_index + 1
@@ -200,8 +216,10 @@ class MotText(_TextSink):
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         lines = []
         for each, corners in _placed(number, records):
-            place = ",".join(f"{value:.3f}" for value in box_to_xywh(corners).tolist())
-            lines.append(f"{number},{each.object_id},{place},{each.score:.4f},-1,-1,-1")
+            xywh = box_to_xywh(corners, inclusive=self._inclusive).tolist()
+            place = ",".join(short_number(v) if self._short else f"{v:.3f}" for v in xywh)
+            score = short_number(each.score) if self._short else f"{each.score:.4f}"
+            lines.append(f"{number},{each.object_id},{place},{score},-1,-1,-1")
         return lines
 
 
@@ -362,3 +380,86 @@ def _placed(
         if not is_empty(box):
             found.append((each, box))
     return found
+
+
+class TrackFile:
+    """Tracks, or objects without a class, that are to be seen, as records of a benchmark's file.
+
+    Args:
+        writer: one of ``TRACK_SINKS``.
+        number: word of a class to its number in the file; None leaves the track out.
+    """
+
+    def __init__(self, writer: Any, number: Callable[[str], int | None]) -> None:
+        self.writer = writer
+        self._number = number
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the file."""
+        self.writer.open(info)
+
+    def write(self, frame: Frame, result: ShownTracks) -> None:
+        """Add one frame.
+
+        Raises:
+            InputError: for what the format cannot say.
+            SinkError: when it cannot be written.
+        """
+        records = [
+            TrackRecord(each.object_id, number, each.score, each.box, each.mask)
+            for each in result.objects
+            if each.present
+            and (number := self._number(getattr(each, "class_name", ""))) is not None
+        ]
+        self.writer.write(result.frame_index, records)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self.writer.close()
+
+
+class TrackRle(MaskRle):
+    """``MaskRle`` with ``"class"`` and ``"state"`` of each object."""
+
+    def _words(self, each: ShownObject) -> dict[str, Any]:
+        return super()._words(each) | _kind(each)
+
+
+class TrackDiary(JsonLines[ShownTracks]):
+    """What became of each track and why, one JSON line a frame.
+
+    ``{"frame", "time_s", "objects": [{"id", "name", "class", "state", "present", "score", "box",
+    "detection", "diary"}], "events": [{"kind", "id", "name"}]}``; ``detection`` is the position of
+    the track's detection among those of the frame, or null.
+    """
+
+    def _entries(self, result: ShownTracks) -> list[dict[str, Any]]:
+        objects = [
+            {
+                "id": each.object_id,
+                "name": each.name,
+                **_kind(each),
+                "present": bool(each.present),
+                "score": each.score,
+                "box": each.box,
+                "detection": each.detection,
+                "diary": each.diary,
+            }
+            for each in result.objects
+        ]
+        return [{"objects": objects, "events": _events(result)}]
+
+
+class EventLines(JsonLines[Shown]):
+    """What happened, one JSON line an event: ``{"frame", "time_s", "kind", "id", "name"}``."""
+
+    def _entries(self, result: Shown) -> list[dict[str, Any]]:
+        return _events(result)
+
+
+def _kind(each: Any) -> dict[str, Any]:
+    return {"class": each.class_name, "state": each.state}
+
+
+def _events(result: Shown) -> list[dict[str, Any]]:
+    return [{"kind": each.kind, "id": each.object_id, "name": each.name} for each in result.events]

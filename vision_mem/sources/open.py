@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import is_object_name, load_object
 from vision_mem.errors import InputError, SourceError
 from vision_mem.sources.decoders import DECODERS, open_video
 from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder
@@ -111,13 +112,16 @@ class ArrayReader:
         arrays: images that ``to_rgb`` takes.
         selection: which of them.
         fps: images a second, for time stamps.
+        name: of the source.
 
     Raises:
         SourceError: when there is no image.
         InputError: when the first item is no image.
     """
 
-    def __init__(self, arrays: Iterable[Any], selection: Selection, *, fps: float) -> None:
+    def __init__(
+        self, arrays: Iterable[Any], selection: Selection, *, fps: float, name: str = "array"
+    ) -> None:
         total = len(arrays) if isinstance(arrays, Sized) else None
         if isinstance(arrays, np.ndarray):
             _check_stack(arrays)
@@ -133,7 +137,7 @@ class ArrayReader:
         image = self._image(first[1])
         self._rest = itertools.chain([(0, image)], self._items)
         height, width = image.shape[:2]
-        self.info = SourceInfo("array", width, height, fps, selection.count(total))
+        self.info = SourceInfo(name, width, height, fps, selection.count(total))
 
     def _image(self, item: Any) -> NDArray[np.uint8]:
         image = to_rgb(item)
@@ -185,7 +189,8 @@ def open_source(
 
     Args:
         spec: a video file, an image or a folder of images; a camera number (``0`` or ``"0"``); an
-            address (rtsp, rtmp, udp, http, https, ...); or an iterable of RGB arrays.
+            address (rtsp, rtmp, udp, http, https, ...); an iterable of RGB arrays; or
+            ``module:function`` that returns one, such as a generator (``config.load_object``).
         start: first frame, from 0. Live sources count the frames they receive.
         end: first frame no longer wanted.
         stride: every how many frames.
@@ -256,6 +261,8 @@ def _open_reader(
         if is_url(text):
             return _open_address(text, selection, strict, timeout_s, reconnect, stream_options)
         path = Path(text).expanduser()
+        if is_object_name(text) and not path.exists():
+            return ArrayReader(_made_by(text), selection, fps=fps, name=text.partition(":")[2])
         if not text or not path.exists():
             raise SourceError(
                 f"{text!r}: no such file or folder; expected a video, a folder of images, a camera "
@@ -274,6 +281,17 @@ def _open_reader(
         f"a source is of type {type(spec).__name__}; expected a path, camera number, address or "
         "an iterable of arrays"
     )
+
+
+def _made_by(name: str) -> Iterable[Any]:
+    make = load_object(name, "source")
+    images = make() if callable(make) else make
+    if not isinstance(images, Iterable):
+        raise InputError(
+            f"source {name!r} returns {type(images).__name__}; expected images (H, W, 3), such as "
+            "a generator of them"
+        )
+    return images
 
 
 def _open_camera(

@@ -9,16 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "PolicyConfig": "vision_mem.tracking.policy",
+    "MaskSelectionConfig": "vision_mem.tracking.mask_selection",
+    "MemoryPolicy": "vision_mem.tracking.policies.protocol",
     "TrackingConfig": "vision_mem.tracking.config",
     "TrackingSession": "vision_mem.tracking.session",
 }
 
-__all__ = ["PolicyConfig", "TrackingConfig", "TrackingSession"]
+__all__ = ["MaskSelectionConfig", "MemoryPolicy", "TrackingConfig", "TrackingSession"]
 
 if TYPE_CHECKING:
     from vision_mem.tracking.config import TrackingConfig
-    from vision_mem.tracking.policy import PolicyConfig
+    from vision_mem.tracking.mask_selection import MaskSelectionConfig
+    from vision_mem.tracking.policies.protocol import MemoryPolicy
     from vision_mem.tracking.session import TrackingSession
 else:
 

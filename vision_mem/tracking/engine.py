@@ -33,7 +33,7 @@ from vision_mem.tracking.mask_selection import (
 from vision_mem.tracking.memory_bank import MaskMemory, describe_read
 from vision_mem.tracking.objects import Outcome, TrackedObject
 from vision_mem.tracking.parallel import cores, mapped
-from vision_mem.tracking.policy import FrameRecord, MemoryLimits
+from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits
 from vision_mem.tracking.prompts import describe_prompt
 from vision_mem.types import ObjectResult, Prompt
 
@@ -92,7 +92,7 @@ class Draft:
     pointer: torch.Tensor
     object_logit: torch.Tensor  # (1,)
     record: FrameRecord
-    overlaps: tuple[float, ...]
+    anchor: bool
     diary: dict[str, Any]
 
 
@@ -133,18 +133,18 @@ class Engine:
         """
         if not objects:
             return {}
-        policy = self.config.policy
+        config = self.config
         reads = [self._read(one) for one in objects]
 
         def look(group: list[int]) -> list[Draft]:
             made = self.segmenter.decode(
-                features, [reads[n] for n in group], appear_threshold=policy.appear_threshold
+                features, [reads[n] for n in group], appear_threshold=config.appear_threshold
             )
             grid = self.segmenter.to_grid(made.logits, features)
             drafts = []
             for row, (n, scores) in enumerate(zip(group, scores_to_host(made, grid), strict=True)):
                 one = objects[n]
-                choice = choose_candidate(policy, one.choice, scores)
+                choice = choose_candidate(config.selection, one.choice, scores)
                 diary = {"prompt": None, "read": describe_read(reads[n])}
                 drafts.append(
                     self._draft(
@@ -184,7 +184,7 @@ class Engine:
             prompt,
             read=self.read_before(known),
             previous_logits=None if known is None else self.previous_logits(known),
-            appear_threshold=self.config.policy.appear_threshold,
+            appear_threshold=self.config.appear_threshold,
         )
         return self.prompted(features, prompt, notes, object_id, known, made)
 
@@ -207,12 +207,11 @@ class Engine:
         made: Candidates,
     ) -> Draft:
         """The draft of an object from what the segmenter made of its prompt."""
-        policy = self.config.policy
         before, read = None if known is None else known.before, self.read_before(known)
         grid = self.segmenter.to_grid(made.logits, features)
         scores = scores_to_host(made, grid)[0]
         state = ChoiceState() if before is None else before.choice
-        choice = choose_prompted(policy, state, scores)
+        choice = choose_prompted(self.config.selection, state, scores)
         diary: dict[str, Any] = {
             "prompt": describe_prompt(prompt),
             "read": None if read is None else describe_read(read),
@@ -223,7 +222,7 @@ class Engine:
             object_id=object_id,
             name=prompt.name or (known.after.name if known else f"object-{object_id}"),
             age=0,
-            memory=MaskMemory(policy, self.limits),
+            memory=MaskMemory(self.config.policy, self.limits),
         )
         base = fresh if before is None else replace(before, name=prompt.name or before.name)
         age = 0 if before is None else before.age + 1
@@ -252,10 +251,14 @@ class Engine:
             area=area,
             prompted=diary["prompt"] is not None,
         )
-        overlaps: tuple[float, ...] = ()
-        if before is not None and not record.prompted and before.memory.may_anchor(record):
+
+        def overlaps() -> Sequence[float]:
             masks = (made.logits[0] > 0).cpu().numpy()
-            overlaps = tuple(alternative_overlaps(masks, m).tolist())
+            return [float(value) for value in alternative_overlaps(masks, m)]
+
+        anchor = False
+        if before is not None and not record.prompted:
+            anchor = before.memory.becomes_anchor(record, overlaps)
         x1, y1, x2, y2 = (float(value) for value in scores.extents[m])
         after = replace(
             base,
@@ -282,7 +285,7 @@ class Engine:
             pointer=made.pointers[0, m].clone(),
             object_logit=made.object_logit,
             record=record,
-            overlaps=overlaps,
+            anchor=anchor,
             diary=diary,
         )
 
@@ -316,7 +319,7 @@ class Engine:
                 torch.cat([items[n].grid for n in group]),
                 torch.cat([items[n].object_logit for n in group]),
                 from_prompt=items[group[0]].record.prompted,
-                no_object_threshold=self.config.policy.no_object_threshold,
+                no_object_threshold=self.config.no_object_threshold,
                 pointers=torch.stack([items[n].pointer for n in group]),
             )
             return [
@@ -332,15 +335,15 @@ class Engine:
         return {object_id: done[object_id] for object_id in drafts}
 
     def _outcome(self, draft: Draft, tensors: dict[str, torch.Tensor]) -> Outcome:
-        policy, record = self.config.policy, draft.record
+        record = draft.record
         entry = MemoryEntry(record.index, tensors, draft.pointer)
         memory = draft.after.memory
-        if record.prompted and (draft.before is None or policy.corrections_are_prompts):
+        if record.prompted and (draft.before is None or self.config.corrections_are_prompts):
             memory, verdict = memory.write_prompt(entry, record), {"kept": True, "why": "prompted"}
         else:
-            anchor = any(value <= policy.anchor_overlap for value in draft.overlaps)
-            memory, why = memory.write(entry, record, anchor=anchor)
-            verdict = {"kept": why is None, "why": why or ("anchor" if anchor else "accepted")}
+            memory, why = memory.write(entry, record, anchor=draft.anchor)
+            kept = "anchor" if draft.anchor else "accepted"
+            verdict = {"kept": why is None, "why": why or kept}
         return self._settled(draft, memory, verdict)
 
     def _settled(self, draft: Draft, memory: MaskMemory, verdict: dict[str, Any]) -> Outcome:
@@ -386,7 +389,7 @@ class Engine:
         for outcome, mask in zip(items, masks, strict=True):
             box = mask_to_box(mask)
             logit = outcome.record.object_logit
-            appears = logit > self.config.policy.appear_threshold
+            appears = logit > self.config.appear_threshold
             after = replace(outcome.after, present=bool(appears and box.any()))
             kept[after.object_id] = replace(outcome, after=after)
             objects.append(
@@ -443,7 +446,7 @@ def apply_boxes(
         list(prompts.values()),
         reads=reads,
         previous=previous,
-        appear_threshold=engine.config.policy.appear_threshold,
+        appear_threshold=engine.config.appear_threshold,
     )
     return {
         key: engine.prompted(

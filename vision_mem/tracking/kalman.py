@@ -12,12 +12,15 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from filterpy.kalman import KalmanFilter
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.geometry.boxes import box_iou
+
+if TYPE_CHECKING:
+    from filterpy.kalman import KalmanFilter
 
 POSITION_NOISE = 1.0 / 20.0
 """Standard deviation of a position over one frame, as a part of the height."""
@@ -123,6 +126,8 @@ def motion_ious(predicted: BoxMotion, extents: ArrayLike) -> NDArray[np.float64]
 
 
 def _filter(motion: BoxMotion) -> KalmanFilter:
+    from filterpy.kalman import KalmanFilter  # with scipy; settings are read without it
+
     kalman = KalmanFilter(dim_x=8, dim_z=4)
     kalman.F, kalman.H = _TRANSITION, _MEASUREMENT
     kalman.x, kalman.P = motion.mean, motion.covariance

@@ -21,8 +21,50 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import check_range
+from vision_mem.errors import InputError
 from vision_mem.tracking.kalman import BoxMotion, motion_ious, predict, start, update
-from vision_mem.tracking.policy import PolicyConfig
+
+CHOICES = ("iou", "motion")
+PROMPT_MOTIONS = ("init", "clicks")
+
+
+@dataclass(frozen=True)
+class MaskSelectionConfig:
+    """Which candidate mask wins. The defaults are SAMURAI's with its oddities repaired.
+
+    Attributes:
+        choice: ``iou`` (the best estimate, SAM 2) or ``motion`` (estimate mixed with agreement
+            with a motion filter; SAMURAI section 4.1).
+        motion_weight: weight of the motion IoU against the estimated IoU, 0..1. SAMURAI's code
+            uses 0.25 with tiny, small and base-plus weights and 0.15 with large ones.
+        stable_frames: frames in a row with a good estimate before motion has a say (SAMURAI: 15).
+        stable_iou: estimated IoU that counts as good (SAMURAI: 0.3; compared in float32).
+        motion_update_on_empty: whether an empty mask counts as a box at the origin. SAMURAI's
+            code does, and needs up to 29 frames to recover; otherwise the filter coasts.
+        motion_max_coast: frames to coast without a mask before the filter starts anew; 0 for
+            ever. Ours: one second of ordinary video.
+        motion_on_prompt: ``init`` starts the filter from the prompted mask; ``clicks`` runs one
+            step on prompts with several candidates only (single clicks), as SAMURAI's code.
+    """
+
+    choice: str = "motion"
+    motion_weight: float = 0.25
+    stable_frames: int = 15
+    stable_iou: float = 0.3
+    motion_update_on_empty: bool = False
+    motion_max_coast: int = 30
+    motion_on_prompt: str = "init"
+
+    def __post_init__(self) -> None:
+        for name, known in (("choice", CHOICES), ("motion_on_prompt", PROMPT_MOTIONS)):
+            if getattr(self, name) not in known:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                )
+        check_range(self, ("motion_weight", "stable_iou"), 0, 1)
+        check_range(self, ("stable_frames",), 1)
+        check_range(self, ("motion_max_coast",), 0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +139,9 @@ class Choice:
         }
 
 
-def choose_candidate(config: PolicyConfig, state: ChoiceState, scores: CandidateScores) -> Choice:
+def choose_candidate(
+    config: MaskSelectionConfig, state: ChoiceState, scores: CandidateScores
+) -> Choice:
     """Choose among the candidates of a tracked frame.
 
     Two roundings are part of the rule, because near-ties hang on them: an estimate is compared
@@ -105,7 +149,7 @@ def choose_candidate(config: PolicyConfig, state: ChoiceState, scores: Candidate
     it is added to the float64 motion term. The first of equal candidates wins.
 
     Args:
-        config: the policy.
+        config: settings.
         state: as the previous frame left it.
         scores: of this frame.
 
@@ -144,11 +188,13 @@ def choose_candidate(config: PolicyConfig, state: ChoiceState, scores: Candidate
     )
 
 
-def choose_prompted(config: PolicyConfig, state: ChoiceState, scores: CandidateScores) -> Choice:
+def choose_prompted(
+    config: MaskSelectionConfig, state: ChoiceState, scores: CandidateScores
+) -> Choice:
     """Choose among what a prompt gave, and let the filter know.
 
     Args:
-        config: the policy.
+        config: settings.
         state: as the previous frame left it; a new one for a new object.
         scores: of this frame; one candidate unless a single click left doubt.
 
@@ -170,7 +216,7 @@ def choose_prompted(config: PolicyConfig, state: ChoiceState, scores: CandidateS
 
 
 def _advance(
-    config: PolicyConfig,
+    config: MaskSelectionConfig,
     state: ChoiceState,
     predicted: BoxMotion,
     scores: CandidateScores,

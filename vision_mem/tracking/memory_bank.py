@@ -1,9 +1,10 @@
 """What is remembered of one object: a bounded value that is replaced, never changed.
 
 Held are the prompted frames, at most ``limits.slots`` tracked frames, the pointers of the latest
-``limits.pointers`` frames and, for ``distractor`` memory, a few anchors. That is all a policy can
+``limits.pointers`` frames and a few anchors, where the policy wants some. That is all a policy can
 ever read again, so the output equals that of a memory which keeps everything, and the bytes held
-stop growing once the slots and the pointer ring are full.
+stop growing once the slots and the pointer ring are full. Which frames these are is the policy's
+word (``policies``); this file knows none by name.
 
 Since writing returns a new memory, a step that fails half-way has changed nothing, and the memory
 before a frame is kept for a correction by keeping a reference to it.
@@ -11,24 +12,19 @@ before a frame is kept for a correction by keeping a reference to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from vision_mem.models.segmenters.protocol import MemoryEntry, MemoryRead, SearchHint
-from vision_mem.tracking.policy import (
+from vision_mem.tracking.policies.protocol import (
     AnchorState,
     FrameRecord,
+    HeldFrames,
     MemoryLimits,
-    PolicyConfig,
-    after_frame,
-    keep_slots,
-    may_anchor,
-    read_anchors,
-    read_slots,
-    refusal,
+    MemoryPolicy,
 )
 from vision_mem.types import MemoryUsage
 
@@ -55,16 +51,16 @@ class MaskMemory:
     """The memory of one object.
 
     Attributes:
-        config: the policy that rules it.
+        policy: rules it.
         limits: what the network can read.
         prompts: frames a person pointed at, in time order.
         recents: tracked frames, in time order.
-        anchors: frames on which a look-alike was told apart, in time order.
+        anchors: tracked frames that the policy keeps for longer, in time order.
         pointers: one for each of the latest frames, in time order.
         anchor_state: what deciding about anchors needs.
     """
 
-    config: PolicyConfig
+    policy: MemoryPolicy
     limits: MemoryLimits
     prompts: tuple[ScoredEntry, ...] = ()
     recents: tuple[ScoredEntry, ...] = ()
@@ -91,18 +87,18 @@ class MaskMemory:
         new = ScoredEntry(entry, record)
         held = (*self.prompts, new)
         kept, spare = held[-self.limits.prompts :], held[: -self.limits.prompts]
-        if self.config.pin_first_prompt and spare and self.limits.prompts > 1:
+        if self.policy.pin_first_prompt and spare and self.limits.prompts > 1:
             kept, spare = (held[0], *kept[1:]), (*spare[1:], kept[0])
         memory = replace(
             self,
             prompts=kept,
-            anchor_state=after_frame(self.anchor_state, record, anchored=True),
+            anchor_state=self.anchor_state.after(record, anchored=True),
         )
         for old in spare:
             memory = memory._demote(old, entry.index)
         # The window moved on by one frame although no pointer was added to it.
         memory = replace(memory, pointers=memory._window(memory.pointers, entry.index))
-        return memory._within(self.config.window)
+        return memory._within(self.policy.window)
 
     def write(
         self, entry: MemoryEntry, record: FrameRecord, *, anchor: bool = False
@@ -112,36 +108,30 @@ class MaskMemory:
         Args:
             entry: what the segmenter made of it; newer than all that is held.
             record: its scores.
-            anchor: keep it as an anchor too (see ``may_anchor``).
+            anchor: keep it as an anchor too (see ``becomes_anchor``).
 
         Returns:
             The memory after it, and why the frame will be read on the next frame only, or None.
         """
         new = ScoredEntry(entry, record)
-        recents = (*self.recents, new)
-        keep = keep_slots(self.config, self.limits, [held.record for held in recents])
         pointers = self.pointers
-        if self.config.memory != "prompt":
+        if self.policy.keeps_pointers:
             pointers = (*pointers, Pointer(entry.index, entry.pointer, record.area > 0))
         anchors = self.anchors
         if anchor:
-            # One more than is read: the newest anchor has to wait until it is two frames old.
-            anchors = (*anchors, new)[-self.config.anchor_slots :]
+            anchors = (*anchors, new)[-max(self.policy.max_anchors, 1) :]
         memory = replace(
             self,
-            recents=tuple(recents[n] for n in keep),
+            recents=self._kept((*self.recents, new)),
             anchors=anchors,
             pointers=self._window(pointers, entry.index),
-            anchor_state=after_frame(self.anchor_state, record, anchored=anchor),
-        )._within(self.config.window)
-        why = refusal(self.config, record) if self.config.memory == "scored" else None
-        if self.config.memory == "prompt":
-            why = "this policy reads the prompt only"
-        return memory, why
+            anchor_state=self.anchor_state.after(record, anchored=anchor),
+        )._within(self.policy.window)
+        return memory, self.policy.admit(record)
 
-    def may_anchor(self, record: FrameRecord) -> bool:
-        """Whether a frame could become an anchor if a look-alike was there."""
-        return self.config.anchor_slots > 1 and may_anchor(self.config, self.anchor_state, record)
+    def becomes_anchor(self, record: FrameRecord, overlaps: Callable[[], Sequence[float]]) -> bool:
+        """Whether the policy wants a tracked frame as an anchor, see ``MemoryPolicy.anchor``."""
+        return self.policy.anchor(record, self.anchor_state, overlaps)
 
     def read(
         self, index: int, *, hint: SearchHint | None = None, num_frames_hint: int | None = None
@@ -157,32 +147,30 @@ class MaskMemory:
         Returns:
             Entries and pointers in reading order.
         """
-        chosen = read_anchors(self.config, [held.entry.index for held in self.anchors], index)
-        anchors = [self.anchors[n] for n in chosen]
-        fixed = sorted([*self.prompts, *anchors], key=lambda held: held.entry.index)
-        slots = read_slots(
-            self.config, self.limits, [held.record for held in self.recents], index, len(fixed)
-        )
-        pointers = [(held.entry.pointer, index - held.entry.index) for held in fixed]
+        held = HeldFrames(_records(self.prompts), _records(self.recents), _records(self.anchors))
+        plan = self.policy.read(held, index, self.limits)
+        anchors = [self.anchors[n] for n in plan.anchors]
+        fixed = sorted([*self.prompts, *anchors], key=lambda one: one.entry.index)
+        pointers = [(one.entry.pointer, index - one.entry.index) for one in fixed]
         short = num_frames_hint is not None and num_frames_hint <= self.limits.pointers
         reach = min(self.limits.pointers, (num_frames_hint or 1) - 1) if short else None
         first = index - (self.limits.pointers if reach is None else reach)
-        fixed_indices = {held.entry.index for held in fixed}
+        fixed_indices = {one.entry.index for one in fixed}
         pointers += [
             (pointer.vector, index - pointer.index)
             for pointer in reversed(self.pointers)
             if pointer.index >= first
             and pointer.index not in fixed_indices
-            and (pointer.seen or not self.config.pointer_gate)
+            and (pointer.seen or not self.policy.pointer_gate)
         ]
         return MemoryRead(
-            prompts=[held.entry for held in fixed],
-            recents=[(self.recents[n].entry, t_pos) for n, t_pos in slots],
+            prompts=[one.entry for one in fixed],
+            recents=[(self.recents[n].entry, t_pos) for n, t_pos in plan.recents],
             pointers=pointers,
             index=index,
             num_frames_hint=num_frames_hint if short else None,
             hint=hint,
-            timed_prompts=self.config.memory != "distractor",
+            timed_prompts=plan.timed_prompts,
         )
 
     def without(self, index: int) -> MaskMemory:
@@ -239,14 +227,14 @@ class MaskMemory:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        config: PolicyConfig,
+        policy: MemoryPolicy,
         limits: MemoryLimits,
         device: torch.device,
     ) -> MaskMemory:
         """Rebuild a memory from ``state_dict``, on a device."""
         areas = tuple((int(index), int(area)) for index, area in state["areas"])
         return cls(
-            config,
+            policy,
             limits,
             prompts=tuple(_remembered(held, device) for held in state["prompts"]),
             recents=tuple(_remembered(held, device) for held in state["recents"]),
@@ -257,6 +245,12 @@ class MaskMemory:
             ),
             anchor_state=AnchorState(areas, int(state["last_anchor"])),
         )
+
+    def _kept(self, held: tuple[ScoredEntry, ...]) -> tuple[ScoredEntry, ...]:
+        """Those of the tracked frames that the policy keeps and the network has slots for."""
+        slots = self.limits.slots
+        keep = self.policy.keep(_records(held), self.limits) if held and slots else []
+        return tuple(held[n] for n in keep[-slots:])
 
     def _window(self, pointers: tuple[Pointer, ...], newest: int) -> tuple[Pointer, ...]:
         first = newest + 1 - self.limits.pointers
@@ -277,9 +271,12 @@ class MaskMemory:
         recents = self.recents
         if newest - old.entry.index <= self.limits.slots * self.limits.stride:
             recents = tuple(sorted((*recents, old), key=lambda held: held.entry.index))
-            keep = keep_slots(self.config, self.limits, [held.record for held in recents])
-            recents = tuple(recents[n] for n in keep)
+            recents = self._kept(recents)
         return replace(self, recents=recents, pointers=self._window(tuple(pointers), newest))
+
+
+def _records(held: Iterable[ScoredEntry]) -> list[FrameRecord]:
+    return [one.record for one in held]
 
 
 def count_usage(tensors: Iterable[tuple[str, torch.Tensor]], entries: int) -> MemoryUsage:

@@ -14,7 +14,7 @@ from vision_mem.models.segmenters.protocol import SearchHint
 from vision_mem.tracking.kalman import BoxMotion, predict
 from vision_mem.tracking.mask_selection import ChoiceState
 from vision_mem.tracking.memory_bank import MaskMemory
-from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
+from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits, MemoryPolicy
 
 _LOST_SPREAD = 1.0 / 20.0
 """Spread a frame of a box that no filter follows, as a part of its height (as the filter's)."""
@@ -93,7 +93,7 @@ class TrackedObject:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        config: PolicyConfig,
+        policy: MemoryPolicy,
         limits: MemoryLimits,
         device: torch.device,
     ) -> TrackedObject:
@@ -109,7 +109,7 @@ class TrackedObject:
             object_id=int(state["object_id"]),
             name=str(state["name"]),
             age=int(state["age"]),
-            memory=MaskMemory.from_state(state["memory"], config, limits, device),
+            memory=MaskMemory.from_state(state["memory"], policy, limits, device),
             choice=ChoiceState(motion, int(state["stable"]), int(state["coast"])),
             last_extent=(x1, y1, x2, y2),
             missing=int(state["missing"]),
@@ -149,16 +149,16 @@ class Outcome:
     def from_state(
         cls,
         state: Mapping[str, Any],
-        config: PolicyConfig,
+        policy: MemoryPolicy,
         limits: MemoryLimits,
         device: torch.device,
     ) -> Outcome:
         """Rebuild an outcome from ``state_dict``."""
         before = state["before"]
         if before is not None:
-            before = TrackedObject.from_state(before, config, limits, device)
+            before = TrackedObject.from_state(before, policy, limits, device)
         return cls(
-            after=TrackedObject.from_state(state["after"], config, limits, device),
+            after=TrackedObject.from_state(state["after"], policy, limits, device),
             before=before,
             logits=state["logits"].to(device),
             record=FrameRecord(**state["record"]),

@@ -17,13 +17,14 @@ A segmenter whose grid follows the frame cannot do that, which is one clear erro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
@@ -31,7 +32,8 @@ from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.memory_bank import count_usage
 from vision_mem.tracking.objects import Outcome, UsedIds
-from vision_mem.tracking.policy import PolicyConfig
+from vision_mem.tracking.policies import check_recorded
+from vision_mem.tracking.policies.protocol import MemoryPolicy
 from vision_mem.tracking.prompts import check_prompt
 from vision_mem.types import Event, Frame, MemoryUsage, Prompt, TrackingResult
 
@@ -44,11 +46,20 @@ class TrackingSession:
     Args:
         segmenter: shared, never changed.
         config: settings; the defaults are the motion-aware policy.
+        policy: what is remembered and read, in place of ``config.policy``.
     """
 
-    def __init__(self, segmenter: Segmenter, config: TrackingConfig | None = None) -> None:
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        config: TrackingConfig | None = None,
+        *,
+        policy: MemoryPolicy | None = None,
+    ) -> None:
         self.segmenter = segmenter
         self.config = config or TrackingConfig()
+        if policy is not None:
+            self.config = replace(self.config, policy=policy)
         self._engine = Engine(segmenter, self.config)
         self.reset()
 
@@ -203,24 +214,31 @@ class TrackingSession:
         save_snapshot(path, self.state_dict(), header)
 
     @classmethod
-    def resume(cls, path: str | Path, segmenter: Segmenter) -> TrackingSession:
+    def resume(
+        cls, path: str | Path, segmenter: Segmenter, *, policy: MemoryPolicy | None = None
+    ) -> TrackingSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
         Args:
             path: what ``snapshot`` wrote.
             segmenter: the same model as then.
+            policy: the memory policy, where it is one of the user's own.
 
         Returns:
             The session, with the settings it had.
 
         Raises:
-            ModelError: for a damaged file, or one of another model; one line.
+            ModelError: for a damaged file, one of another model, or one whose policy is one of
+                the user's own and was not given; one line.
         """
         state, given = load_session(path, "tracking", segmenter.traits.model_id)
         try:
             settings = dict(given)
-            policy = PolicyConfig(**settings.pop("policy"))
-            session = cls(segmenter, TrackingConfig(policy=policy, **settings))
+            if policy is not None:
+                settings.pop("policy")
+            check_recorded(settings.get("policy"), path)
+            config = load_config(TrackingConfig, None, settings, folder="tracking")
+            session = cls(segmenter, config, policy=policy)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"snapshot {path} has settings this version cannot read") from error
         try:

@@ -146,7 +146,7 @@ def test_resume_and_overwrite_take_the_latest_run_on_the_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="no snapshot of a run of track on dog.mp4"):
+    with pytest.raises(InputError, match=r"no snapshot of a run of track on dog\.mp4"):
         choose_folder("track", "dog.mp4", None, resume=True)
     old = _run(Path("runs/dog"), command=None, options={"box": [], "save": "video"})
     known = {"resume": True, "options": ["box", "save", "mask"]}

@@ -10,7 +10,7 @@ from media_samples import absent, decode, picture, result, seen
 
 from vision_mem.errors import InputError, MissingExtra, SinkError
 from vision_mem.session import Sink
-from vision_mem.sinks.boxes import MotBoxes, SingleObjectBoxes
+from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.registry import SINKS, make_sinks
 from vision_mem.sinks.video import AnnotatedVideo
@@ -106,7 +106,7 @@ def test_mot_lines_count_from_one_and_hold_only_what_is_present(tmp_path):
         result(3, absent(1, SIZE), seen(2, (1, 0, 5, 4), SIZE)),
         result(4),
     ]
-    drive(MotBoxes(tmp_path / "mot" / "street.txt"), script)
+    drive(*make_sinks(tmp_path, ["mot"], INFO), script)
     assert lines(tmp_path / "mot" / "street.txt") == [
         "1,1,10,20,20,30,0.875,-1,-1,-1",
         "1,2,0,0,4,4,0.875,-1,-1,-1",
@@ -326,7 +326,7 @@ def test_all_names_make_sinks_and_files_where_documented(tmp_path):
 
 def test_names_once_and_unknown_names_refused(tmp_path):
     assert len(make_sinks(tmp_path, ["mot", "diary", "mot"], INFO)) == 2
-    with pytest.raises(InputError, match="did you mean lasot"):
+    with pytest.raises(InputError, match="did you mean 'lasot'"):
         make_sinks(tmp_path, ["lasto"], INFO)
     with pytest.raises(InputError, match="convention"):
         make_sinks(tmp_path, ["lasot"], INFO, convention="voc")

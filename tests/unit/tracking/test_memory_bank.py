@@ -7,14 +7,17 @@ import torch
 
 from vision_mem.models.segmenters.protocol import MemoryEntry
 from vision_mem.tracking.memory_bank import MaskMemory, count_usage
-from vision_mem.tracking.policy import FrameRecord, MemoryLimits, PolicyConfig
+from vision_mem.tracking.policies.distractor import DistractorFrames
+from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits
+from vision_mem.tracking.policies.recent import PromptsOnly, RecentFrames
+from vision_mem.tracking.policies.scored import ScoredFrames
 
 LIMITS = MemoryLimits(slots=6, pointers=15, prompts=2)
 POLICIES = {
-    "scored": PolicyConfig(),
-    "recent": PolicyConfig(choice="iou", memory="recent"),
-    "distractor": PolicyConfig(choice="iou", memory="distractor", pointer_gate=True),
-    "prompt": PolicyConfig(choice="iou", memory="prompt"),
+    "scored": ScoredFrames(),
+    "recent": RecentFrames(),
+    "distractor": DistractorFrames(pointer_gate=True),
+    "prompt": PromptsOnly(),
 }
 
 

@@ -11,14 +11,16 @@ import torch
 from vision_mem.errors import InputError
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.segmenters.protocol import MemoryEntry
-from vision_mem.tracking import PolicyConfig, TrackingConfig
+from vision_mem.tracking import TrackingConfig
 from vision_mem.tracking.engine import Engine
 from vision_mem.tracking.memory_bank import MaskMemory
-from vision_mem.tracking.policy import FrameRecord, MemoryLimits
+from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits
+from vision_mem.tracking.policies.recent import RecentFrames
+from vision_mem.tracking.policies.scored import ScoredFrames
 from vision_mem.types import Frame, Prompt
 
 LIMITS = MemoryLimits(slots=6, pointers=15, prompts=2)
-RECENT = PolicyConfig(choice="iou", memory="recent")
+RECENT = RecentFrames()
 
 
 def entry(index):
@@ -51,7 +53,7 @@ def test_a_window_keeps_the_newest_and_as_many_before_it(window, recents, pointe
 
 
 def test_a_window_counts_what_was_remembered_so_that_a_gap_erases_nothing():
-    scored = PolicyConfig(window=4)
+    scored = ScoredFrames(window=4)
     memory = filled(scored, [*range(1, 10), 13, 14])
     assert held(memory) == ([7, 8, 9, 13, 14], [7, 8, 9, 13, 14])
     assert [e.index for e, _ in memory.read(15).recents] == [7, 8, 9, 13, 14]
@@ -79,7 +81,7 @@ def test_without_a_frame_and_thinned_out():
 
 def test_windows_are_checked():
     with pytest.raises(InputError, match="window is 0"):
-        PolicyConfig(window=0)
+        ScoredFrames(window=0)
 
 
 def test_a_withheld_frame_leaves_memory_as_it_was_while_time_goes_on():

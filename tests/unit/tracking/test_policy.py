@@ -11,26 +11,23 @@ from vision_mem.tracking import kalman
 from vision_mem.tracking.mask_selection import (
     CandidateScores,
     ChoiceState,
+    MaskSelectionConfig,
     choose_candidate,
     choose_prompted,
 )
-from vision_mem.tracking.policy import (
+from vision_mem.tracking.policies.distractor import DistractorFrames
+from vision_mem.tracking.policies.protocol import (
     AnchorState,
     FrameRecord,
+    HeldFrames,
     MemoryLimits,
-    PolicyConfig,
-    after_frame,
-    keep_slots,
-    may_anchor,
-    read_anchors,
-    read_slots,
-    refusal,
 )
+from vision_mem.tracking.policies.recent import PromptsOnly, RecentFrames
+from vision_mem.tracking.policies.scored import ScoredFrames
 
-OURS = PolicyConfig()
-OFFICIAL = PolicyConfig(
-    first_memory_index=2, motion_update_on_empty=True, motion_on_prompt="clicks"
-)
+SCORED = ScoredFrames()
+OURS = MaskSelectionConfig()
+OFFICIAL = MaskSelectionConfig(motion_update_on_empty=True, motion_on_prompt="clicks")
 LIMITS = MemoryLimits(slots=6, pointers=15, prompts=4)
 BOX = (10, 10, 30, 40)
 
@@ -42,19 +39,19 @@ def record(index, iou=0.9, logit=5.0, overlap=None, area=50, prompted=False):
 @pytest.mark.parametrize(
     ("given", "policy", "why"),
     [
-        (record(2), OURS, None),
-        (record(1), OURS, None),
-        (record(1), OFFICIAL, "before the first"),
-        (record(5, iou=0.5), OURS, "estimated IoU 0.500"),
-        (record(5, iou=np.nextafter(np.float32(0.5), np.float32(1))), OURS, None),
-        (record(5, logit=0.0), OURS, "object logit"),
-        (record(5, overlap=0.0), OURS, "motion IoU"),
-        (record(5, overlap=0.0), replace(OURS, memory_motion_gate=False), None),
-        (record(5, iou=0.1, logit=-9, prompted=True), OURS, None),
+        (record(2), SCORED, None),
+        (record(1), SCORED, None),
+        (record(1), ScoredFrames(first_memory_index=2), "before the first"),
+        (record(5, iou=0.5), SCORED, "estimated IoU 0.500"),
+        (record(5, iou=np.nextafter(np.float32(0.5), np.float32(1))), SCORED, None),
+        (record(5, logit=0.0), SCORED, "object logit"),
+        (record(5, overlap=0.0), SCORED, "motion IoU"),
+        (record(5, overlap=0.0), replace(SCORED, memory_motion_gate=False), None),
+        (record(5, iou=0.1, logit=-9, prompted=True), SCORED, None),
     ],
 )
 def test_refusal(given, policy, why):
-    found = refusal(policy, given)
+    found = policy.admit(given)
     assert found is None if why is None else why in found
 
 
@@ -62,13 +59,19 @@ def streamed(policy, records, limits=LIMITS):
     held = []
     for one in records:
         held.append(one)
-        held = [held[n] for n in keep_slots(policy, limits, held)]
+        held = [held[n] for n in policy.keep(held, limits)[-limits.slots :]]
     return held
+
+
+def read_slots(policy, limits, held, index, anchors=0):
+    """What is read of tracked frames, beside so many prompts."""
+    prompts = [record(0, prompted=True)] * anchors
+    return policy.read(HeldFrames(prompts, held), index, limits).recents
 
 
 def test_scored_slots_skip_bad_frames_but_never_the_newest():
     bad = {4, 5, 9}
-    held = streamed(OURS, [record(i, iou=0.2 if i in bad else 0.9) for i in range(1, 10)])
+    held = streamed(SCORED, [record(i, iou=0.2 if i in bad else 0.9) for i in range(1, 10)])
     assert [one.index for one in held] == [3, 6, 7, 8, 9] or [one.index for one in held] == [
         2,
         3,
@@ -77,15 +80,15 @@ def test_scored_slots_skip_bad_frames_but_never_the_newest():
         8,
         9,
     ]
-    reads = read_slots(OURS, LIMITS, held, 10)
+    reads = read_slots(SCORED, LIMITS, held, 10)
     assert [t_pos for _, t_pos in reads] == [1, 2, 3, 4, 5, 6]
-    held = streamed(OURS, [*held, record(10)])
+    held = streamed(SCORED, [*held, record(10)])
     assert [one.index for one in held] == [2, 3, 6, 7, 8, 10]
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_recent_slots_equal_a_literal_reading(stride):
-    policy = PolicyConfig(choice="iou", memory="recent")
+    policy = RecentFrames()
     limits = replace(LIMITS, stride=stride)
     held = []
     for t in range(1, 40):
@@ -102,12 +105,12 @@ def test_recent_slots_equal_a_literal_reading(stride):
 
 
 def test_prompt_memory_keeps_nothing():
-    policy = PolicyConfig(choice="iou", memory="prompt")
+    policy = PromptsOnly()
     assert streamed(policy, [record(1), record(2)]) == []
 
 
 def test_distractor_slots_are_the_newest_and_seen_multiples_of_five():
-    policy = PolicyConfig(choice="iou", memory="distractor")
+    policy = DistractorFrames()
     frames = [record(i, area=0 if i in (10, 15) else 9) for i in range(1, 33)]
     held = streamed(policy, frames)
     assert [one.index for one in held] == [5, 20, 25, 30, 32]
@@ -136,19 +139,21 @@ def test_distractor_slots_are_the_newest_and_seen_multiples_of_five():
     ],
 )
 def test_anchor_conditions(given, expected):
-    policy = PolicyConfig(choice="iou", memory="distractor")
+    policy = DistractorFrames()
     state = AnchorState(tuple((i, 100) for i in range(4, 14)), last=10)
-    assert may_anchor(policy, state, given) is expected
+    assert policy.anchor(given, state, lambda: [0.9, 0.7]) is expected
+    assert not policy.anchor(given, state, lambda: [0.9, 0.71])
 
 
 def test_anchor_state_is_bounded_and_reads_leave_the_previous_frame_out():
     state = AnchorState()
     for i in range(50):
-        state = after_frame(state, record(i, area=i % 3), anchored=i == 40)
+        state = state.after(record(i, area=i % 3), anchored=i == 40)
     assert len(state.areas) == 10 and state.last == 40
-    policy = PolicyConfig(choice="iou", memory="distractor")
-    assert read_anchors(policy, [6, 12, 18, 30], 31) == [0, 1, 2]
-    assert read_anchors(policy, [6, 12, 18, 30], 32) == [1, 2, 3]
+    policy = DistractorFrames()
+    held = HeldFrames(anchors=[record(i) for i in (6, 12, 18, 30)])
+    assert policy.read(held, 31, LIMITS).anchors == [0, 1, 2]
+    assert policy.read(held, 32, LIMITS).anchors == [1, 2, 3]
 
 
 def scores(ious, boxes=None, areas=None, logit=3.0):
@@ -188,7 +193,7 @@ def test_motion_overrules_a_slightly_better_estimate():
     far = (70, 70, 90, 95)
     choice = choose_candidate(OURS, warmed(OURS), scores([0.80, 0.78, 0.2], [far, BOX, far]))
     assert choice.chosen == 1 and choice.motion_iou > 0.9
-    plain = PolicyConfig(choice="iou")
+    plain = MaskSelectionConfig(choice="iou")
     assert choose_candidate(plain, ChoiceState(), scores([0.80, 0.78, 0.2])).chosen == 0
 
 

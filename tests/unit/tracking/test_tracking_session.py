@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from vision_mem.config import load_config, preset_names, read_preset
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.models.segmenters.fake import FakeSegmenter
-from vision_mem.tracking import PolicyConfig, TrackingConfig, TrackingSession
+from vision_mem.tracking import MaskSelectionConfig, TrackingConfig, TrackingSession
+from vision_mem.tracking.policies.recent import RecentFrames
 from vision_mem.types import Frame, Prompt
 
 RED = (20, 40, 54, 70)
@@ -155,9 +156,10 @@ def test_diary_is_json_ready_and_hint_follows_motion():
             hints.extend(read.hint for read in reads)
             return super().decode(features, reads, **options)
 
-    for policy in (PolicyConfig(), PolicyConfig(choice="iou", memory="recent")):
+    plain = TrackingConfig(policy=RecentFrames(), selection=MaskSelectionConfig(choice="iou"))
+    for config in (TrackingConfig(), plain):
         hints.clear()
-        session = TrackingSession(Curious(), TrackingConfig(policy=policy))
+        session = TrackingSession(Curious(), config)
         session.step(frame(), [Prompt(box=RED)])
         for t in range(1, 25):
             result = session.step(frame(t, hidden=t > 20))
@@ -166,7 +168,7 @@ def test_diary_is_json_ready_and_hint_follows_motion():
         assert all(hint is not None and hint.spread > 0 for hint in hints)
         assert [hint.missing for hint in hints[-4:]] == [0, 1, 2, 3]
         assert hints[-1].spread > hints[-4].spread
-        if policy.choice == "motion":
+        if config.selection.choice == "motion":
             assert hints[-1].box[0] > hints[-4].box[0]  # it coasts on, to the right
 
 

@@ -241,7 +241,7 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         return None
     identity = content.get("identity")
-    return identity if isinstance(identity, dict) else {}
+    return _of_today(identity) if isinstance(identity, dict) else {}
 
 
 def _json(content: Any) -> bytes:
@@ -257,6 +257,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def _of_today(recorded: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier version recorded, under today's names of tracking settings."""
+    for prefix in ("", "tracking."):
+        policy = {
+            key.removeprefix(f"{prefix}policy."): value
+            for key, value in recorded.items()
+            if key.startswith(f"{prefix}policy.")
+        }
+        if "memory" in policy:
+            from vision_mem.tracking.config import TrackingConfig  # rarely needed
+
+            # It was set and not read: all files counted pixels.
+            upgraded = TrackingConfig.upgrade({"policy": policy | {"inclusive_box": True}})
+            others = {k: v for k, v in recorded.items() if not k.startswith(f"{prefix}policy.")}
+            return others | _flat(upgraded, prefix)
+    return recorded
 
 
 def _short(value: Any) -> str:

@@ -154,7 +154,7 @@ class PromptedJob:
         if not sequence.frames:
             raise InputError("it has no images; only its truth was found")
         session.reset()
-        rows = ResultRows(sequence, self.layout)
+        rows = ResultRows(sequence, self.layout, inclusive=session.config.inclusive_box)
         clock = Clock(session.segmenter.device)
         events: list[dict[str, Any]] = []
         damaged: list[int] = []

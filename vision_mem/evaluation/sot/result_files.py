@@ -101,13 +101,14 @@ class ResultRows:
     Args:
         sequence: what is tracked.
         layout: one of ``LAYOUTS``.
+        inclusive: how widths are counted, see ``box_to_xywh``.
 
     Raises:
         InputError: for names that cannot be those of result files.
     """
 
-    def __init__(self, sequence: SotSequence, layout: str) -> None:
-        self._sequence, self._layout = sequence, layout
+    def __init__(self, sequence: SotSequence, layout: str, *, inclusive: bool = True) -> None:
+        self._sequence, self._layout, self._inclusive = sequence, layout, inclusive
         self._path = result_path(sequence, layout)
         self._rows: list[str] = []
         self._times: list[str] = []
@@ -137,7 +138,9 @@ class ResultRows:
         if not found.present:
             self._rows.append(_ABSENT)
             return
-        x, y, width, height = (float(value) for value in box_to_xywh(found.box))
+        x, y, width, height = (
+            float(value) for value in box_to_xywh(found.box, inclusive=self._inclusive)
+        )
         origin = self._sequence.origin
         self._rows.append(",".join(map(_number, (x + origin, y + origin, width, height))))
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vision_mem.config import is_object_name, load_object
 from vision_mem.errors import InputError
 from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import as_detector
@@ -23,8 +24,8 @@ _FILE_OPTIONS = {"box": "box_format", "first": "first_frame", "scores": "scores"
 
 HOW = (
     'motion (a camera that stands still), file:PATH[:FORMAT], dfine, rtdetr, rtdetrv2, "red car, '
-    'person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, or a network '
-    "of transformers: its folder or its id on Hugging Face"
+    'person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, a network of '
+    "transformers (its folder or its id on Hugging Face), or module:function of your own"
 )
 
 
@@ -52,7 +53,10 @@ def open_detector(
               ``red car@owlv2``, or a folder after the ``@``, another network; ``words:motion``
               where a word is also a name above;
             * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with
-              ``maskrcnn:FILE`` weights of one's own.
+              ``maskrcnn:FILE`` weights of one's own;
+            * ``module:function`` or ``module:Class``: one's own (``config.load_object``); a class
+              is called for an object. Identifiers without spaces on both sides of the colon are
+              always this, unless a name above stands before it: ``words:red:car`` looks for words.
 
             Or anything ``as_detector`` takes; or a list of all this, for a ``Ensemble``.
         device: ``auto`` or a torch device, for networks.
@@ -168,6 +172,9 @@ def _from_word(
             f"{spec} cannot be opened as a detector; from Python, give its model as a callable: "
             f"open_detector(model). Otherwise choose {HOW}"
         )
+    if is_object_name(spec):
+        found = load_object(spec, "detector")
+        return as_detector(found() if isinstance(found, type) else found)
     if spec in _NETWORKS or _is_network(spec):
         from vision_mem.models.detectors.transformers import TransformersDetector
 

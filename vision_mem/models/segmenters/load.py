@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from vision_mem.config import is_object_name, load_object
+from vision_mem.errors import InputError
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -26,7 +30,9 @@ def load_segmenter(
             ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
             SAM 2's shape, where its weights are installed; the path of a checkpoint of either
             (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
-            weights with an image side of 128, for tests and benchmarks.
+            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
+            segmenter of one's own (``config.load_object``), made with those of ``device`` and
+            ``precision`` that it takes.
         config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
             file; guessed when left out.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
@@ -42,8 +48,10 @@ def load_segmenter(
     Raises:
         ModelError: for weights or configurations that are missing, damaged, hostile or of
             another model.
-        InputError: for unknown option values.
+        InputError: for unknown option values, or a class that is no segmenter.
     """
+    if is_object_name(model):
+        return _own_segmenter(model, {"device": device, "precision": precision})
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -60,3 +68,25 @@ def load_segmenter(
         resize=resize,
         attention=attention,
     )
+
+
+def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:
+    from vision_mem.models.segmenters.protocol import Segmenter
+
+    make = load_object(name, "model")
+    if not callable(make):
+        raise InputError(f"model {name!r} is no class; expected one that makes a segmenter")
+    try:
+        taken = inspect.signature(make).parameters
+        segmenter: Segmenter = make(**{key: options[key] for key in options if key in taken})
+    except (TypeError, ValueError) as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"model {name!r} cannot be made without arguments: {problem}") from error
+    needed = [key for key in vars(Segmenter) if not key.startswith("_")]
+    lacks = [key for key in (*Segmenter.__annotations__, *needed) if not hasattr(segmenter, key)]
+    if lacks:
+        raise InputError(
+            f"model {name!r} is no segmenter: it has no {', '.join(lacks)}; expected what "
+            "vision_mem.models.segmenters.protocol.Segmenter lists"
+        )
+    return segmenter

@@ -90,6 +90,23 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "out/logs").iterdir())
 
 
+def test_settings_recorded_by_earlier_versions_are_read(tmp_path: Path) -> None:
+    policy = {"choice": "iou", "memory": "recent", "window": 8, "anchor_slots": 4}
+    policy |= {"memory_iou": 0.5, "appear_threshold": 0.0, "inclusive_box": False}
+    folder = EvaluationFolder(tmp_path / "out", {"tracking": {"policy": policy}})
+    folder.begin()
+    (folder.results / "cat-0.txt").write_text("1,1,2,2\n")
+    now = {
+        "policy": {"name": "recent", "window": 8},
+        "selection": {"choice": "iou"},
+        "appear_threshold": 0.0,
+        "inclusive_box": True,  # the setting was not read then: widths were those of pixels
+    }
+    EvaluationFolder(tmp_path / "out", {"tracking": now})
+    with pytest.raises(InputError, match=r"tracking.inclusive_box true there, false now"):
+        EvaluationFolder(tmp_path / "out", {"tracking": now | {"inclusive_box": False}})
+
+
 def test_another_model_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     from vision_mem.models.segmenters.fake import FakeSegmenter
     from vision_mem.tracking import TrackingSession

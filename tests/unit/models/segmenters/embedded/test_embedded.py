@@ -19,7 +19,7 @@ from vision_mem.models.segmenters.protocol import MemoryRead
 from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
-from vision_mem.tracking.policy import PolicyConfig
+from vision_mem.tracking.policies.recent import PromptsOnly
 from vision_mem.types import Frame, Prompt
 
 CALM = Difficulty(small=0, fast=0, twin=0, pillar=0, fence=0, blur=0, sizes=((360, 240),))
@@ -343,6 +343,6 @@ class TestLoading:
 def test_policies_that_keep_nothing_recent_still_follow(segmenter):
     """Reading prompts only, the newest state is the prompt's: the window stays where it was."""
     clip = cup_passing()[:4]
-    session = TrackingSession(segmenter, TrackingConfig(policy=PolicyConfig(memory="prompt")))
+    session = TrackingSession(segmenter, policy=PromptsOnly())
     results = follow(session, [r.image for r in clip], [Prompt(box=clip[0].box)])
     assert iou(results[-1].objects[0].mask, clip[-1].mask) > 0.5
