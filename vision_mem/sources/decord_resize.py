@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.sources.video import display_matrix, mirrored, upright
+
 log = logging.getLogger(__name__)
 
 
@@ -26,9 +28,11 @@ class DecordResize:
         path: the video file.
         size: width and height to ask of decord, pixels.
         complete: whether the file has all its bytes; decord is not tried otherwise.
+        hidden: whether the file holds pictures that are never shown (an edit list); decord counts
+            them, and would give the network pictures that come later than those shown.
     """
 
-    def __init__(self, path: str, size: int, complete: bool) -> None:
+    def __init__(self, path: str, size: int, complete: bool, hidden: bool) -> None:
         self._path = path
         self._size = size
         self._reader: Any = None
@@ -37,6 +41,9 @@ class DecordResize:
         self._tolerance = 0.0
         if not complete:
             self._give_up("the file is cut off")
+            return
+        if hidden:
+            self._give_up("the file was trimmed and decord counts what is hidden")
             return
         try:
             import decord
@@ -66,11 +73,11 @@ class DecordResize:
         if self._reader is not None:
             image = self._from_decord(time_s)
             if image is not None:
-                return image
+                return mirrored(image, display_matrix(decoded))
         scaled = decoded.reformat(
             width=self._size, height=self._size, format="rgb24", interpolation="BILINEAR"
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(scaled, round(decoded.rotation / 90) % 4))
+        return upright(scaled, display_matrix(decoded))
 
     def _from_decord(self, time_s: float) -> NDArray[np.uint8] | None:
         import decord

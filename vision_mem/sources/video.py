@@ -8,11 +8,12 @@ decoder here; ``decoders`` knows the others, and decord serves where its own res
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +36,57 @@ log = logging.getLogger(__name__)
 Frames: TypeAlias = Generator[tuple[int, Any], None, None]
 
 DEFAULT_FPS = 30.0
+_FASTEST_GUESS = 240
 # A seek is only worth its bookkeeping beyond this many frames; it aims this much earlier, so that
 # frames that lean on pictures before the key frame are never wanted ones.
 _SEEK_MARGIN = 64
 _DOUBT_FRAMES = 16
 
 
+Matrix: TypeAlias = tuple[int, int, int, int]
+"""``(a, b, c, d)`` of a display matrix: ``x' = a x + c y`` and ``y' = b x + d y``."""
+AS_STORED: Matrix = (1, 0, 0, 1)
+
+
 def frame_to_rgb(frame: Any) -> NDArray[np.uint8]:
-    """An upright RGB array of a decoded PyAV frame (phone videos carry a rotation)."""
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    """An RGB array of a decoded PyAV frame as a player shows it: turned, mirrored or as stored."""
+    return upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
+
+
+def display_matrix(frame: Any) -> Matrix:
+    """How a decoded frame is to be shown; phones write rotations, front cameras mirror images.
+
+    Only multiples of a quarter turn and mirror images are taken; a slant is rounded to the nearest.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return AS_STORED
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype="=i4")[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+
+
+def upright(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    """An image ``(H, W, ...)`` as its display matrix says; ``(W, H, ...)`` after a quarter turn."""
+    if matrix == AS_STORED:
+        return image
+    a, b, c, d = matrix
+    across, down = (a, d) if a else (c, b)
+    turned = image if a else np.swapaxes(image, 0, 1)
+    return np.ascontiguousarray(turned[::down, ::across])
+
+
+def mirrored(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    """As shown, from an image that a decoder turned by the angle in its matrix and no more.
+
+    decord and OpenCV read the angle alone, which makes half a turn of a mirror image.
+    """
+    a, b, c, d = matrix
+    if a == d and b == -c:
+        return image
+    turns = {(1, 0): 0, (-1, 0): 2, (0, 1): 3, (0, -1): 1}[a, b]
+    return upright(np.rot90(image, -turns), matrix)
 
 
 class VideoFile:
@@ -80,6 +121,7 @@ class VideoFile:
         self._name = without_password(path) if is_url(path) else path
         self._selection = selection
         self._strict = strict
+        self._timeout_s = timeout_s
         self._container = _open(path, self._name, timeout_s)
         try:
             self._prepare(model_size)
@@ -90,9 +132,8 @@ class VideoFile:
     def _prepare(self, model_size: int | None) -> None:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._announced = self._stream.frames or None
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._fps = float(rate) if rate else DEFAULT_FPS
+        self._announced = shown_count(self._stream)
+        self._fps = frame_rate(self._stream) or self._measured_rate()
         self._damaged = 0
         self._in_doubt = 0
         self._reason = ""
@@ -118,7 +159,8 @@ class VideoFile:
         if model_size is not None:
             from vision_mem.sources.decord_resize import DecordResize
 
-            self._resize = DecordResize(self._path, model_size, self._complete())
+            hidden = self._announced != (self._stream.frames or None)
+            self._resize = DecordResize(self._path, model_size, self._complete(), hidden)
         path = self._path
         name = file_name(path) if is_url(path) else sequence_name(Path(path))
         count = self._selection.count(self._announced)
@@ -134,9 +176,19 @@ class VideoFile:
         entries = self._index_entries()
         return len(entries) == 0 or all(e.pos + e.size <= size for e in (entries[0], entries[-1]))
 
+    def _measured_rate(self) -> float:
+        """The rate of a file that states none, as browsers write them: from its first stamps."""
+        with _open(self._path, self._name, self._timeout_s) as again:
+            stream = again.streams.video[0]
+            stamps = [p.pts for p in itertools.islice(again.demux(stream), 60) if p.pts is not None]
+            steps = np.diff(sorted(stamps)) * float(stream.time_base)
+        steps = steps[steps > 0]
+        return float(1.0 / np.median(steps)) if len(steps) else DEFAULT_FPS
+
     def _seek(self, target: int) -> bool:
         """Go near frame ``target`` where frames are evenly spaced, so that indices stay exact."""
-        stamps = np.array([entry.timestamp for entry in self._index_entries()])
+        entries = [entry for entry in self._index_entries() if not is_hidden(entry)]
+        stamps = np.array([entry.timestamp for entry in entries])
         if self._first_pts is None or len(stamps) != self._announced or len(stamps) < 2:
             return False
         steps = np.diff(stamps)
@@ -252,6 +304,69 @@ class VideoFile:
         if self._resize is not None:
             self._resize.close()
         self._container.close()
+
+
+def is_hidden(entry: Any) -> bool:
+    """Whether a packet of the container's index is decoded but never shown (edit lists)."""
+    return bool(getattr(entry, "is_discard", False))
+
+
+def shown_count(stream: Any) -> int | None:
+    """Frames that will be shown, by the container's index; None when it does not say.
+
+    A clip that was trimmed without encoding it anew keeps packets that only lead up to its first
+    picture; the container counts them too.
+    """
+    if not stream.frames:
+        return None
+    return int(stream.frames) - sum(map(is_hidden, getattr(stream, "index_entries", ())))
+
+
+class Presentation(NamedTuple):
+    """What a container says of showing its pictures; decord and OpenCV do not read it.
+
+    Attributes:
+        matrix: how pictures are turned and mirrored.
+        times: seconds of the pictures that are shown, in order; None when all are shown.
+        fps: frames a second; None where the container states none.
+        count: frames that are shown; None where it states none.
+    """
+
+    matrix: Matrix = AS_STORED
+    times: NDArray[np.float64] | None = None
+    fps: float | None = None
+    count: int | None = None
+
+
+def presentation(path: str) -> Presentation | None:
+    """How the pictures of a file are to be shown; None where PyAV cannot read it."""
+    import av
+
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            frame = next(container.decode(stream), None)
+            matrix = AS_STORED if frame is None else display_matrix(frame)
+            count = shown_count(stream)
+            if count == (stream.frames or None):
+                return Presentation(matrix, None, frame_rate(stream), count)
+            container.seek(0)
+            stamps = [p.pts for p in container.demux(stream) if not p.is_discard]
+            times = np.sort([pts for pts in stamps if pts is not None]) * float(stream.time_base)
+            return Presentation(matrix, times, frame_rate(stream), len(times))
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
+        return None
+
+
+def frame_rate(stream: Any) -> float | None:
+    """Frames a second as the container states them; None where it gives none that can be true.
+
+    Some containers state no rate; FFmpeg then offers the ticks of their clock, 1000 a second.
+    """
+    rate = stream.average_rate
+    if rate is None and stream.guessed_rate is not None and stream.guessed_rate <= _FASTEST_GUESS:
+        rate = stream.guessed_rate
+    return float(rate) if rate else None
 
 
 def check_file(path: str) -> None:
