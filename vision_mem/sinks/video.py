@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import SinkError
 from vision_mem.formats.text import make_folder, sink_error
 from vision_mem.results import Shown
+from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter
 
@@ -136,7 +137,7 @@ class AnnotatedVideo:
         image = self._painter.draw(frame.image, result)
         if self._stream is None:
             self._start(image)
-        picture = av.VideoFrame.from_ndarray(fit(image, *self._size), format="rgb24")
+        picture = av.VideoFrame.from_ndarray(fit_image(image, *self._size), format="rgb24")
         picture.pts = self._pts(frame)
         picture.time_base = self._tick
         try:
@@ -174,36 +175,6 @@ class AnnotatedVideo:
         _finish(self.partial, self.path)
         if failure is not None:
             raise sink_error(self.path, failure)
-
-
-def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bring an image to a size without changing its proportions.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        height: pixels wanted.
-        width: pixels wanted.
-
-    Returns:
-        ``(height, width, 3)`` uint8: the image itself, with its last row or column repeated where
-        just one is missing, or scaled between black bars.
-    """
-    import cv2
-
-    have_h, have_w = image.shape[:2]
-    if (have_h, have_w) == (height, width):
-        return image
-    if height - have_h in (0, 1) and width - have_w in (0, 1):
-        return np.pad(image, ((0, height - have_h), (0, width - have_w), (0, 0)), mode="edge")
-    scale = min(height / have_h, width / have_w)
-    new_h, new_w = max(1, round(have_h * scale)), max(1, round(have_w * scale))
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
-    top, left = (height - new_h) // 2, (width - new_w) // 2
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[top : top + new_h, left : left + new_w] = cv2.resize(
-        image, (new_w, new_h), interpolation=how
-    )
-    return canvas
 
 
 def _finish(partial: Path, final: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from vision_mem.errors import MissingExtra, SinkError
 from vision_mem.results import Shown
-from vision_mem.sinks.video import fit
 from vision_mem.sources.live import StopRun
+from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter
 
@@ -68,7 +68,7 @@ class LiveWindow:
 
         image = self._painter.draw(frame.image, result)
         width, height = self._screen.get_size()
-        shown = np.ascontiguousarray(fit(image, height, width))
+        shown = np.ascontiguousarray(fit_image(image, height, width))
         surface = pygame.image.frombuffer(shown.tobytes(), (width, height), "RGB")
         self._screen.blit(surface, (0, 0))
         pygame.display.flip()

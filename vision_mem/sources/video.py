@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -37,6 +38,7 @@ Frames: TypeAlias = Generator[tuple[int, Any], None, None]
 
 DEFAULT_FPS = 30.0
 _FASTEST_GUESS = 240
+UNSAID_END = "%s ended; its server did not say how long it is, so something may be missing"
 # A seek is only worth its bookkeeping beyond this many frames; it aims this much earlier, so that
 # frames that lean on pictures before the key frame are never wanted ones.
 _SEEK_MARGIN = 64
@@ -102,6 +104,7 @@ class VideoFile:
         model_size: also give ``Frame.model_image`` at this width and height, resized inside
             decord as SAMURAI and SAM 2 read videos; None for no such image.
         timeout_s: for addresses: seconds to wait for data.
+        scratch: the file lies in a temporary folder of its own, which ``close`` removes.
 
     Raises:
         SourceError: when the file is missing, empty, no video, or without a frame to decode.
@@ -116,8 +119,10 @@ class VideoFile:
         strict: bool = False,
         model_size: int | None = None,
         timeout_s: float = 10.0,
+        scratch: bool = False,
     ) -> None:
         self._path = path
+        self._scratch = scratch
         self._name = without_password(path) if is_url(path) else path
         self._selection = selection
         self._strict = strict
@@ -214,6 +219,16 @@ class VideoFile:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
+                if is_url(self._path) and self._playing:
+                    if (self._container.size or 0) <= 0:
+                        log.warning(UNSAID_END, self._name)
+                        waiting = self._stream.codec_context.decode(None)
+                        yield from enumerate(waiting, start=index)
+                        return
+                    raise SourceError(
+                        f"{self._name}: the connection broke after frame {index - 1} "
+                        f"({getattr(error, 'strerror', None) or error}); what was read is kept"
+                    ) from None
                 self._spoiled(error)
                 return
             try:
@@ -304,6 +319,8 @@ class VideoFile:
         if self._resize is not None:
             self._resize.close()
         self._container.close()
+        if self._scratch:
+            shutil.rmtree(Path(self._path).parent, ignore_errors=True)
 
 
 def is_hidden(entry: Any) -> bool:
