@@ -169,7 +169,8 @@ class VideoFile:
         path = self._path
         name = file_name(path) if is_url(path) else sequence_name(Path(path))
         count = self._selection.count(self._announced)
-        self.info = SourceInfo(name, width, height, self._fps, count)
+        aspect = pixel_aspect(self._stream, first[1])
+        self.info = SourceInfo(name, width, height, self._fps, count, pixel_aspect=aspect)
 
     def _index_entries(self) -> Sequence[Any]:
         # PyAV before 17 does not show them: then no far seek, and decord finds out for itself.
@@ -321,6 +322,14 @@ class VideoFile:
         self._container.close()
         if self._scratch:
             shutil.rmtree(Path(self._path).parent, ignore_errors=True)
+
+
+def pixel_aspect(stream: Any, frame: Any) -> float:
+    """Width of a shown pixel over its height; 1 where the container says nothing."""
+    stated = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if not stated or not 0.05 <= stated <= 20:
+        return 1.0
+    return float(stated if display_matrix(frame)[0] else 1 / stated)
 
 
 def is_hidden(entry: Any) -> bool:

@@ -243,7 +243,11 @@ def test_a_stride_keeps_the_speed_and_live_sources_follow_the_clock(tmp_path):
 @pytest.mark.parametrize("fps", [30000 / 1001, 0.5, 240.0, 23.976, 12.3456789])
 def test_any_rate_is_kept(tmp_path, fps):
     info = SourceInfo("v", 128, 96, fps)
-    drive(AnnotatedVideo(tmp_path / "v.mp4"), [result(i) for i in range(10)], info)
+    sink = AnnotatedVideo(tmp_path / "v.mp4")
+    sink.open(info)
+    for index in range(10):
+        sink.write(frame(index, time_s=index / fps), result(index))
+    sink.close()
     assert probe(tmp_path / "v.mp4")[3][-1] == pytest.approx(9 / fps, rel=1e-3)
 
 
