@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 import os
+import re
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.sources.decoders import DECODERS, open_video
-from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder
+from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder, ImageStack, picture_count
 from vision_mem.sources.live import Camera, LiveReader, NetworkStream, Reconnect, fetch_file
 from vision_mem.sources.pixels import fit_image, to_rgb
 from vision_mem.sources.prefetch import Prefetch
@@ -284,12 +285,21 @@ def _open_reader(
             return _open_address(text, selection, strict, timeout_s, reconnect, stream_options)
         path = Path(text).expanduser()
         if not text or not path.exists():
+            if text == "-":
+                raise SourceError("- is no video source; give a file, or an address to read from")
+            if re.search(r"%0?\d*d|[*?]", text):
+                raise SourceError(
+                    f"{text!r} is a pattern; give the folder of the images, as "
+                    f"{os.fspath(path.parent)!r}"
+                )
             raise SourceError(
                 f"{text!r}: no such file or folder; expected a video, a folder of images, a camera "
                 "number or an address such as rtsp://host/stream"
             )
         if path.is_char_device():  # /dev/video0
             return _open_camera(str(path), selection, drop, reconnect)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and picture_count(path) > 1:
+            return ImageStack(path, selection, fps=fps, strict=strict)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageFolder(path, selection, fps=fps, strict=strict)
         return open_video(

@@ -68,7 +68,7 @@ def test_shape_on_screen_and_colours_are_those_of_the_source(root, tmp_path):
 def test_times_that_go_back_or_jump_far_play_on(tmp_path):
     sink = AnnotatedVideo(tmp_path / "out.mp4")
     sink.open(SourceInfo("x", 64, 48, 25.0))
-    times = [0.0, 0.04, 0.08, 0.0, 0.04, 0.08, 3e5, 3e5 + 0.04, 3e5 + 0.04]
+    times = [0.0, 0.04, 0.08, 0.0, 0.04, 0.08, 3e5, 3e5 + 0.04, 3e5 + 0.08]
     for index, time_s in enumerate(times):
         frame = Frame(index, time_s, np.full((48, 64, 3), 20 * index, np.uint8))
         sink.write(frame, nothing(frame))
