@@ -16,7 +16,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
-from vision_mem.sinks.registry import SCENE_SINKS, make_scene_sinks
+from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_scene_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.rgbd import LAYOUTS, open_rgbd

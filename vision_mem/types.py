@@ -64,6 +64,7 @@ class SourceInfo:
         fps: frames a second, 0 < fps; live sources give their nominal or assumed rate.
         frame_count: frames to come after start, end, stride and maximum; None when unknown.
         live: True for cameras and network streams.
+        pixel_aspect: width of a pixel over its height on screen; 1 for square ones.
     """
 
     name: str
@@ -72,6 +73,7 @@ class SourceInfo:
     fps: float
     frame_count: int | None = None
     live: bool = False
+    pixel_aspect: float = 1.0
 
 
 @dataclass(frozen=True)

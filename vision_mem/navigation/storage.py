@@ -12,9 +12,10 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from vision_mem.errors import InputError, ModelError, SinkError, VisionMemError
+from vision_mem.runs.lock import FileLock
 
 FORMAT = "vision-mem-map"
 VERSION = 2
@@ -75,7 +76,7 @@ class MapFile:
     """
 
     def __init__(self, path: str | Path, mode: str = "w", *, durable: bool = False) -> None:
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         self._sql: sqlite3.Connection | None = None
         if mode not in ("r", "w"):
             raise InputError(f"mode is {mode!r}; expected 'w' to write or 'r' to read")
@@ -86,7 +87,7 @@ class MapFile:
             raise InputError(f"no map file {self.path}; build one first")
         try:
             if mode == "w" and not self.in_memory:
-                self._lock = _locked(self.path)
+                self._lock = FileLock(self.path, f"map {self.path}", "or open with mode 'r'")
             self._open(durable)
         except BaseException:
             self.close()
@@ -282,42 +283,6 @@ def put_meta(sql: sqlite3.Connection, values: dict[str, Any]) -> None:
     """Say something of the map."""
     rows = [(key, str(value)) for key, value in values.items()]
     sql.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
-
-
-def _locked(path: Path) -> IO[str]:
-    place = path.with_name(path.name + ".lock")
-    try:
-        stream = place.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise SinkError(
-            f"map {path} cannot be written: {error.strerror}; check folder and permissions"
-        ) from error
-    try:
-        _take(stream)
-    except OSError as error:
-        stream.seek(0)
-        owner = stream.read(20).strip() or "unknown"
-        stream.close()
-        raise SinkError(
-            f"map {path} is being written by process {owner}; wait for it, or open with mode 'r'"
-        ) from error
-    stream.seek(0)
-    stream.truncate()
-    stream.write(f"{os.getpid()}\n")
-    stream.flush()
-    return stream
-
-
-def _take(stream: IO[str]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        stream.seek(64)  # beyond the owner's number, which others may want to read
-        getattr(msvcrt, "locking")(stream.fileno(), 2, 1)  # noqa: B009
-        return
-    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _ours(path: Path, error: sqlite3.Error) -> VisionMemError:

@@ -16,13 +16,19 @@ from numpy.typing import NDArray
 from vision_mem.errors import SinkError
 from vision_mem.formats.text import make_folder, sink_error
 from vision_mem.results import Shown
+from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter
 
 log = logging.getLogger(__name__)
 
-# Live frames come when they come: milliseconds, the unit of their time stamps in the file.
-_LIVE_TICKS = 1000
+# Units of time stamps in the file: those of MPEG, which hold all usual rates; milliseconds where
+# hours may lie between frames, since FFmpeg takes no more than 2**31 units for one.
+_TICKS, _SLOW_TICKS = 90_000, 1000
+_LONGEST = 2**30
+_HD_LINES = 720
+_BT709, _BT601, _LIMITED = 1, 6, 1
+"""Codes of ITU-T H.273: primaries, transfer and matrix of HD and of older video; 16 to 235."""
 
 
 class AnnotatedVideo:
@@ -30,9 +36,10 @@ class AnnotatedVideo:
 
     While it runs the file is ``<stem>.partial.mp4``, written in fragments of about a second: after
     a crash or ``kill -9`` it plays up to the last fragment. ``close`` turns it into ``<stem>.mp4``
-    with its index in front. The video has the size of the first frame, cut or grown to even
-    numbers; frames of another size are fitted in with black bars. Time follows the frame index at
-    the source's rate, so that a stride keeps the speed; for live sources it follows the clock.
+    with its index in front. The video has the size of the first frame, grown to even numbers, and
+    its shape on screen where pixels are not square; frames of another size are fitted in with
+    black bars. Each frame is shown at its own time; where time goes back, at the source's rate.
+    Colours are tagged: BT.709 from 720 lines on, BT.601 below.
 
     Args:
         path: the ``.mp4`` to end with.
@@ -61,9 +68,10 @@ class AnnotatedVideo:
         self._stream: Any = None
         self._info: SourceInfo | None = None
         self._size = (0, 0)
-        self._tick = Fraction(1)
-        self._origin: float | None = None
-        self._last_pts = -1
+        self._ticks = _TICKS
+        self._time_s: float | None = None
+        self._begin_s = 0.0
+        self._pts = 0
 
     @property
     def partial(self) -> Path:
@@ -96,7 +104,8 @@ class AnnotatedVideo:
         import av
 
         assert self._info is not None, "open() comes first"
-        rate = Fraction(self._info.fps).limit_denominator(1001)
+        # A hint for the encoder; frames are shown at their own times.
+        rate = Fraction(min(max(self._info.fps, 1.0), 240.0)).limit_denominator(1001)
         height, width = image.shape[:2]
         self._size = height + height % 2, width + width % 2
         fragments = "frag_keyframe+empty_moov+default_base_moof"
@@ -107,6 +116,7 @@ class AnnotatedVideo:
             )  # fmt: skip
             stream = self._container.add_stream("libx264", rate=rate)
         except ValueError as error:
+            self._drop()
             if not isinstance(error, OSError):  # FFmpeg without x264
                 raise SinkError(
                     f"{self.path} cannot be written: this PyAV has no H.264 encoder; reinstall the "
@@ -114,12 +124,20 @@ class AnnotatedVideo:
                 ) from None
             raise sink_error(self.partial, error) from None
         except OSError as error:
+            self._drop()
             raise sink_error(self.partial, error) from None
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv420p"
         stream.thread_count = self._threads
-        self._tick = Fraction(1, _LIVE_TICKS) if self._info.live else 1 / rate
-        stream.codec_context.time_base = self._tick
+        slow = self._info.live or self._info.fps < 1
+        self._ticks = _SLOW_TICKS if slow else _TICKS
+        stream.codec_context.time_base = Fraction(1, self._ticks)
+        aspect = Fraction(self._info.pixel_aspect).limit_denominator(1000)
+        stream.codec_context.sample_aspect_ratio = aspect
+        standard = _BT709 if height >= _HD_LINES else _BT601
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = standard
+        context.color_range = _LIMITED
         # No look-ahead and no B-frames: what was written is soon in the file.
         stream.options = {
             "preset": "veryfast",
@@ -136,22 +154,38 @@ class AnnotatedVideo:
         image = self._painter.draw(frame.image, result)
         if self._stream is None:
             self._start(image)
-        picture = av.VideoFrame.from_ndarray(fit(image, *self._size), format="rgb24")
-        picture.pts = self._pts(frame)
-        picture.time_base = self._tick
+        picture = av.VideoFrame.from_ndarray(fit_image(image, *self._size), format="rgb24")
+        matrix = "itu709" if self._stream.codec_context.colorspace == _BT709 else "itu601"
+        picture = picture.reformat(format="yuv420p", dst_colorspace=matrix)
+        picture.pts = self._next_pts(frame)
+        picture.time_base = Fraction(1, self._ticks)
         try:
             for packet in self._stream.encode(picture):
                 self._container.mux(packet)
         except (av.error.FFmpegError, OSError) as error:
             raise sink_error(self.partial, error) from None
 
-    def _pts(self, frame: Frame) -> int:
+    def _next_pts(self, frame: Frame) -> int:
+        """When a frame is shown; always later than the one before it."""
         assert self._info is not None
-        place = frame.time_s * _LIVE_TICKS if self._info.live else float(frame.index)
-        if self._origin is None:
-            self._origin = place
-        self._last_pts = max(self._last_pts + 1, round(place - self._origin))
-        return self._last_pts
+        before, self._time_s = self._time_s, frame.time_s
+        if before is None:
+            self._begin_s = frame.time_s
+            return 0
+        step_s = frame.time_s - before
+        if step_s < 0:  # joined recordings, a clock that was set
+            self._begin_s -= 1.0 / self._info.fps - step_s
+        elif step_s * self._ticks > _LONGEST:
+            self._begin_s += step_s - _LONGEST / self._ticks
+        self._pts = max(self._pts + 1, round((frame.time_s - self._begin_s) * self._ticks))
+        return self._pts
+
+    def _drop(self) -> None:
+        """Let go of a container that never got a stream."""
+        container, self._container = self._container, None
+        if container is not None:
+            with contextlib.suppress(OSError, ValueError):
+                container.close()
 
     def close(self) -> None:
         """Finish the file. Safe to call twice; also after a failed write."""
@@ -174,36 +208,6 @@ class AnnotatedVideo:
         _finish(self.partial, self.path)
         if failure is not None:
             raise sink_error(self.path, failure)
-
-
-def fit(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bring an image to a size without changing its proportions.
-
-    Args:
-        image: ``(H, W, 3)`` uint8.
-        height: pixels wanted.
-        width: pixels wanted.
-
-    Returns:
-        ``(height, width, 3)`` uint8: the image itself, with its last row or column repeated where
-        just one is missing, or scaled between black bars.
-    """
-    import cv2
-
-    have_h, have_w = image.shape[:2]
-    if (have_h, have_w) == (height, width):
-        return image
-    if height - have_h in (0, 1) and width - have_w in (0, 1):
-        return np.pad(image, ((0, height - have_h), (0, width - have_w), (0, 0)), mode="edge")
-    scale = min(height / have_h, width / have_w)
-    new_h, new_w = max(1, round(have_h * scale)), max(1, round(have_w * scale))
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
-    top, left = (height - new_h) // 2, (width - new_w) // 2
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[top : top + new_h, left : left + new_w] = cv2.resize(
-        image, (new_w, new_h), interpolation=how
-    )
-    return canvas
 
 
 def _finish(partial: Path, final: Path) -> None:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from typing import Any
 
 import numpy as np
 
-from vision_mem.errors import MissingExtra, SinkError
+from vision_mem.errors import MissingExtra
 from vision_mem.results import Shown
-from vision_mem.sinks.video import fit
 from vision_mem.sources.live import StopRun
+from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter
 
+log = logging.getLogger(__name__)
+
 _LARGEST = (720, 1280)
+_NO_DISPLAY = "no display on this machine: the run goes on without a window"
+
+
+def _is_headless() -> bool:
+    """Whether no screen is there; SDL would then draw into nothing without a word."""
+    if not sys.platform.startswith("linux") or "SDL_VIDEODRIVER" in os.environ:
+        return False
+    return not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 class LiveWindow:
@@ -33,11 +45,10 @@ class LiveWindow:
         self._screen: Any = None
 
     def open(self, info: SourceInfo) -> None:
-        """Open the window.
+        """Open the window; without a display it is said, and the run goes on without one.
 
         Raises:
             MissingExtra: when pygame is not installed.
-            SinkError: when there is no display.
         """
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         try:
@@ -46,17 +57,18 @@ class LiveWindow:
             raise MissingExtra(
                 'a live window needs pygame; run: pip install "vision-mem[show]"'
             ) from None
+        if _is_headless():
+            log.warning(_NO_DISPLAY)
+            return
         scale = min(1.0, _LARGEST[0] / info.height, _LARGEST[1] / info.width)
         size = max(1, round(info.width * scale)), max(1, round(info.height * scale))
         try:
             pygame.display.init()
             self._screen = pygame.display.set_mode(size, pygame.RESIZABLE)
             pygame.display.set_caption(self._title or f"{info.name} - vision_mem (q to stop)")
-        except pygame.error as error:
+        except pygame.error:
             self._screen = None
-            raise SinkError(
-                f"no window can be opened ({error}); use a machine with a display, or leave it out"
-            ) from None
+            log.warning(_NO_DISPLAY)
 
     def write(self, frame: Frame, result: Shown) -> None:
         """Show one frame.
@@ -64,11 +76,13 @@ class LiveWindow:
         Raises:
             StopRun: when the person pressed q or Esc, or closed the window.
         """
+        if self._screen is None:
+            return
         import pygame
 
         image = self._painter.draw(frame.image, result)
         width, height = self._screen.get_size()
-        shown = np.ascontiguousarray(fit(image, height, width))
+        shown = np.ascontiguousarray(fit_image(image, height, width))
         surface = pygame.image.frombuffer(shown.tobytes(), (width, height), "RGB")
         self._screen.blit(surface, (0, 0))
         pygame.display.flip()

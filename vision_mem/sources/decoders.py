@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from vision_mem.errors import SourceError
 from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.selection import Reader, Selection, sequence_name
-from vision_mem.sources.video import DEFAULT_FPS, VideoFile, check_file
+from vision_mem.sources.video import (
+    DEFAULT_FPS,
+    Presentation,
+    VideoFile,
+    check_file,
+    mirrored,
+    presentation,
+)
 from vision_mem.types import Frame, SourceInfo
 
 log = logging.getLogger(__name__)
@@ -225,6 +232,12 @@ class _Decord:
         except self._errors:
             raise SourceError(f"{path} cannot be opened by decord; try another decoder") from None
         self._times = np.asarray(stamps, dtype=np.float64)[:, 0]
+        about = presentation(path) or Presentation()
+        self._matrix = about.matrix
+        # Where pictures are hidden decord counts them, but passes over them when it decodes.
+        self._seeks = about.times is None
+        if about.times is not None:
+            self._times, self.count = about.times, about.count
         self._position = 0
         self._decoded = 0
 
@@ -247,7 +260,7 @@ class _Decord:
             return None
         try:
             ahead = index - self._decoded
-            if ahead > 128:
+            if ahead > 128 and self._seeks:
                 self._reader.seek_accurate(index)
             elif ahead > 0:
                 self._reader.skip_frames(ahead)
@@ -255,7 +268,7 @@ class _Decord:
         except self._errors:
             return None
         self._decoded = index + 1
-        return image
+        return mirrored(image, self._matrix)
 
     def close(self) -> None:
         self._reader = None
@@ -278,9 +291,15 @@ class _OpenCV:
         self._timed = self._capture.getBackendName() == "FFMPEG"
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        self.fps = rate if 0.1 <= rate <= 1000 else DEFAULT_FPS
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.count: int | None = count if 0 < count < 2**31 - 1 else None
+        about = presentation(path)
+        if about is None:
+            about = Presentation(
+                fps=rate if 0.1 <= rate <= 1000 else None,
+                count=count if 0 < count < 2**31 - 1 else None,
+            )
+        self._matrix, self.count = about.matrix, about.count
+        self.fps = about.fps or DEFAULT_FPS
 
     def skip(self) -> bool:
         return bool(self._capture.grab())
@@ -295,7 +314,7 @@ class _OpenCV:
         if image.ndim == 3 and image.shape[2] == 3:
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         known = self._timed and np.isfinite(stamp) and stamp >= 0
-        return (stamp if known else None), to_rgb(image)
+        return (stamp if known else None), mirrored(to_rgb(image), self._matrix)
 
     def close(self) -> None:
         self._capture.release()

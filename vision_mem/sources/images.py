@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,12 @@ from vision_mem.types import Frame, SourceInfo
 
 log = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm"}
+)
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".ts", ".mpg", ".wmv"})
+_MASK_MARKS = ("_mask", "-mask", ".mask", "_gt", "_label", "_seg")
+_MAY_HOLD_MANY = frozenset({".tif", ".tiff", ".gif", ".webp", ".png"})
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
@@ -31,19 +37,30 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         SourceError: when the file is missing, damaged or no image.
     """
-    from PIL import Image, ImageOps
+    return next(read_pictures(path))[1]
+
+
+def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
+    """Read all pictures of one image file: animated ones, stacks of pages; most hold just one.
+
+    Args:
+        path: as for ``read_image``, or a GIF, PPM or PGM.
+
+    Yields:
+        Seconds for which a picture is shown, None where the file does not say it; and the picture,
+        ``(H, W, 3)`` uint8 RGB, upright.
+
+    Raises:
+        SourceError: when the file is missing, damaged or no image.
+    """
+    from PIL import Image, ImageSequence
 
     try:
         with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-            if image.mode.startswith("I"):  # 16-bit grey; "I" is what older Pillow makes of it
-                wide = np.asarray(image).astype(np.int64)
-                return to_rgb(np.clip(wide, 0, 65535).astype(np.uint16))
-            if image.mode == "F":
-                return to_rgb(np.asarray(image))
-            # Bits, grey and palettes (transparent ones too) lose nothing through Pillow's RGB.
-            return to_rgb(np.asarray(image.convert("RGB")))
+            for page in ImageSequence.Iterator(opened):
+                page.load()
+                shown_ms = float(page.info.get("duration") or 0.0)
+                yield (shown_ms / 1000.0 if shown_ms > 0 else None), _picture(page)
     except InputError as error:
         raise SourceError(f"{path}: {error}") from None
     except FileNotFoundError:
@@ -55,11 +72,127 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         ) from None
 
 
+def picture_count(path: Path) -> int:
+    """How many pictures an image file holds; 1 where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return int(getattr(opened, "n_frames", 1))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 1
+
+
+def _picture(page: Any) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(page)
+    if image.mode.startswith("I"):  # 16-bit grey; "I" is what older Pillow makes of it
+        wide = np.asarray(image).astype(np.int64)
+        return to_rgb(np.clip(wide, 0, 65535).astype(np.uint16))
+    if image.mode == "F":
+        return to_rgb(np.asarray(image))
+    # Bits, grey and palettes (transparent ones too) lose nothing through Pillow's RGB.
+    return to_rgb(np.asarray(image.convert("RGB")))
+
+
+class ImageStack:
+    """Reader for one image file with many pictures: TIFF pages, animated GIF, WebP and PNG.
+
+    Times are those of the animation; stacks without times get ``fps``.
+
+    Args:
+        path: the file.
+        selection: which pictures.
+        fps: pictures a second where the file does not say it.
+        strict: stop at a damaged picture instead of ending there with a warning.
+
+    Raises:
+        SourceError: when there is no readable picture.
+        InputError: when the selection starts behind the last picture.
+    """
+
+    def __init__(self, path: Path, selection: Selection, *, fps: float, strict: bool) -> None:
+        self._path, self._selection, self._strict, self._fps = path, selection, strict, fps
+        count = picture_count(path)
+        selection.check(str(path), count)
+        shown_s, image = next(read_pictures(path))
+        height, width = image.shape[:2]
+        rate = 1.0 / shown_s if shown_s else fps
+        self.info = SourceInfo(sequence_name(path), width, height, rate, selection.count(count))
+
+    def frames(self) -> Iterator[Frame]:
+        """The wanted pictures as frames."""
+        time_s, pictures = 0.0, enumerate(read_pictures(self._path))
+        while True:
+            try:
+                index, (shown_s, image) = next(pictures)
+            except StopIteration:
+                return
+            except SourceError as error:
+                if self._strict:
+                    raise
+                log.warning("%s", error)
+                return
+            if self._selection.past(index):
+                return
+            if self._selection.wants(index):
+                yield Frame(index, time_s, image)
+            time_s += shown_s or 1.0 / self._fps
+
+    def close(self) -> None:
+        """Nothing stays open between pictures."""
+
+
+def _wanted_files(folder: Path) -> list[Path]:
+    """Images of a folder in natural order, or one line that says what else to give."""
+    from natsort import natsorted, ns
+
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
+    if images:
+        return natsorted(images, key=lambda path: path.name, alg=ns.FLOAT | ns.UNSIGNED)
+    kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+    below = sorted(
+        entry.name
+        for entry in entries
+        if entry.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in entry.iterdir())
+    )
+    if below:
+        raise SourceError(
+            f"{folder} holds no images but folders of images ({', '.join(below[:4])}"
+            f"{', ...' if len(below) > 4 else ''}); give one of them, as {folder / below[0]}"
+        )
+    videos = sorted(entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES)
+    if videos:
+        raise SourceError(
+            f"{folder} holds no images but videos ({', '.join(videos[:4])}"
+            f"{', ...' if len(videos) > 4 else ''}); give one of them, as {folder / videos[0]}"
+        )
+    raise SourceError(f"{folder} holds no images; expected files of type {kinds}")
+
+
+def _tell_masks(folder: Path, paths: Sequence[Path]) -> None:
+    """Say that a folder seems to mix pictures with masks: all would be frames alike."""
+    stems = {path.stem for path in paths}
+    photos = {path.stem for path in paths if path.suffix.lower() in (".jpg", ".jpeg")}
+    for path in paths:
+        marked = any(path.stem.endswith(m) and path.stem[: -len(m)] in stems for m in _MASK_MARKS)
+        if marked or (path.suffix.lower() == ".png" and path.stem in photos):
+            log.warning(
+                "%s seems to hold masks beside pictures (%s), and all are taken as frames; move "
+                "the masks into a folder of their own",
+                *(folder, path.name),
+            )
+            return
+
+
 class ImageFolder:
     """Reader for a folder of images, or for one image file.
 
-    The index of a frame is the image's place in natural order (``img2`` before ``img10``), so a
-    damaged image leaves a gap. Images may differ in size. Hidden files are left out.
+    The index of a frame is the image's place in natural order (``img2`` before ``img10``, ``0.5``
+    before ``1.25``), so a damaged image leaves a gap. Hidden files are left out; of a file with
+    several pictures in a folder the first is taken, and it is said.
 
     Args:
         path: the folder or image.
@@ -73,20 +206,11 @@ class ImageFolder:
     """
 
     def __init__(self, path: Path, selection: Selection, *, fps: float, strict: bool) -> None:
-        from natsort import natsorted
-
+        self._paths = [path]
+        self._stacks = 0
         if path.is_dir():
-            names = [
-                entry.name
-                for entry in path.iterdir()
-                if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-            ]
-            if not names:
-                kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-                raise SourceError(f"{path} holds no images; expected files of type {kinds}")
-            self._paths = [path / name for name in natsorted(names)]
-        else:
-            self._paths = [path]
+            self._paths = _wanted_files(path)
+            _tell_masks(path, self._paths)
         selection.check(str(path), len(self._paths))
         self._selection = selection
         self._strict = strict
@@ -107,12 +231,24 @@ class ImageFolder:
                 return
             if not self._selection.wants(index):
                 continue
+            self._tell_stack(self._paths[index])
             try:
                 yield index, read_image(self._paths[index])
             except SourceError as error:
                 if self._strict:
                     raise
                 log.warning("image skipped: %s", error)
+
+    def _tell_stack(self, path: Path) -> None:
+        if path.suffix.lower() not in _MAY_HOLD_MANY or self._stacks:
+            return
+        if (held := picture_count(path)) > 1:
+            self._stacks += 1
+            log.warning(
+                "%s holds %d pictures and only the first is taken of such files in a folder; give "
+                "the file alone for all of them",
+                *(path, held),
+            )
 
     def frames(self) -> Iterator[Frame]:
         """The wanted images as frames."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +20,21 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError, SourceError
 from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.selection import Selection, file_name, without_password
-from vision_mem.sources.video import DEFAULT_FPS, frame_to_rgb
+from vision_mem.sources.video import DEFAULT_FPS, UNSAID_END, frame_rate, frame_to_rgb
 from vision_mem.types import Frame, SourceInfo
 
 log = logging.getLogger(__name__)
 
 # Undecodable packets in a row after which a connection counts as broken.
 _BAD_PACKETS = 100
+# A connection that lasted so long was a good one: after its break delays start small again.
+_STEADY_S = 5.0
+_STREAM_FORMATS = frozenset({"hls", "dash", "rtsp", "sdp", "rtp", "mpjpeg", "flv", "live_flv"})
+"""FFmpeg's names of formats whose length or size, if they state one, is not that of the video."""
+_FILE_FORMATS = frozenset({"matroska", "webm", "mov", "mp4", "avi", "ogg", "asf"})
+"""Formats of files: when one ends without an error, it has come to its end."""
+_LARGEST_COPY = 4 << 30
+"""Bytes of a file that is fetched as a whole."""
 
 
 class StopRun(Exception):
@@ -33,17 +46,17 @@ class Reconnect:
     """When a live source breaks, how often and how fast to try again.
 
     Attributes:
-        limit: tries in a row without a frame; 0 gives up at once.
+        limit: tries in a row without a frame; 0 gives up at once, None tries for ever.
         first_delay_s: seconds before the first try; each further delay is twice as long.
         longest_delay_s: but not longer than this.
     """
 
-    limit: int = 5
+    limit: int | None = None
     first_delay_s: float = 0.5
     longest_delay_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.limit < 0 or self.first_delay_s < 0 or self.longest_delay_s < 0:
+        if (self.limit or 0) < 0 or self.first_delay_s < 0 or self.longest_delay_s < 0:
             raise InputError(f"{self} holds a negative number; expected 0 or more")
 
     def delay_s(self, attempt: int) -> float:
@@ -57,6 +70,8 @@ class Connection(Protocol):
     width: int
     height: int
     fps: float
+    ends: bool
+    """Whether the end of ``images`` is the end of the source, not a break."""
 
     def images(self) -> Iterator[NDArray[np.uint8]]:
         """RGB images until it breaks, which ends the iterator or raises SourceError."""
@@ -66,7 +81,9 @@ class Connection(Protocol):
 
 
 class LiveReader:
-    """Reader for anything live: frames carry wall-clock (Unix) time of arrival.
+    """Reader for anything live: frames carry the time of arrival, as Unix time.
+
+    Times never go back: the wall clock is read once, and a steady clock counts on from there.
 
     Args:
         name: address or device, fit for messages.
@@ -91,6 +108,8 @@ class LiveReader:
         self._selection = selection
         self._reconnect = reconnect
         self._closed = threading.Event()
+        self._epoch_s = time.time() - time.monotonic()
+        self.reconnects = 0
         self._connection: Connection | None = connect()
         opened = self._connection
         fps = opened.fps if 0.5 <= opened.fps <= 1000 else DEFAULT_FPS
@@ -99,40 +118,47 @@ class LiveReader:
         )
 
     def frames(self) -> Iterator[Frame]:
-        """Frames for ever, or until too many tries in a row brought none."""
+        """Frames until the source ends, or until too many tries in a row brought none."""
         index = 0
-        attempt = 0
+        attempt = 0  # since the last frame
+        breaks = 0  # since the last connection that lasted
         reason = "it ended"
         try:
             while not self._closed.is_set():
                 try:
                     if self._connection is None:
                         self._connection = self._connect()
+                        self.reconnects += 1
                         log.warning("%s: connected again", self._name)
+                    since = time.monotonic()
                     for image in self._connection.images():
                         attempt = 0
                         if self._selection.past(index) or self._closed.is_set():
                             return
                         if self._selection.wants(index):
-                            yield Frame(index, time.time(), image)
+                            yield Frame(index, self._epoch_s + time.monotonic(), image)
                         index += 1
+                        if breaks and time.monotonic() - since > _STEADY_S:
+                            breaks = 0
+                    if self._connection.ends:
+                        return
                     reason = "no more frames"
                 except SourceError as error:
                     reason = str(error)
                 self._disconnect()
                 if self._closed.is_set():
                     return
-                if attempt >= self._reconnect.limit:
+                limit = self._reconnect.limit
+                if limit is not None and attempt >= limit:
                     raise SourceError(
                         f"{self._name} broke after {index} frames and {attempt} tries to reconnect "
                         f"({reason}); results so far are kept: check it and start again"
                     )
-                delay_s = self._reconnect.delay_s(attempt)
-                attempt += 1
-                log.warning(
-                    "%s: %s; try %d of %d in %.1f s",
-                    *(self._name, reason, attempt, self._reconnect.limit, delay_s),
-                )
+                delay_s = self._reconnect.delay_s(breaks)
+                attempt, breaks = attempt + 1, breaks + 1
+                tries = f"try {attempt}" if limit is None else f"try {attempt} of {limit}"
+                what = reason.removeprefix(self._name).lstrip(": ")
+                log.warning("%s: %s; %s in %.1f s", self._name, what, tries, delay_s)
                 self._closed.wait(delay_s)
         finally:
             self._disconnect()
@@ -162,6 +188,8 @@ class Camera:
     Raises:
         SourceError: when there is no such camera or it gives no picture.
     """
+
+    ends = False
 
     def __init__(self, index: int | str, *, newest_only: bool = True) -> None:
         import cv2
@@ -219,12 +247,11 @@ class NetworkStream:
         import av
 
         self._name = without_password(url)
-        low_delay = {"fflags": "nobuffer", "flags": "low_delay"}
         rtsp = {"rtsp_transport": "tcp"} if url.lower().startswith("rtsp") else {}
         try:
-            self._container = av.open(
-                url, timeout=timeout_s, options={**low_delay, **rtsp, **(options or {})}
-            )
+            # Nothing that lowers delay: it costs the first pictures while the stream is probed,
+            # and whoever wants the newest frame drops what waits.
+            self._container = av.open(url, timeout=timeout_s, options={**rtsp, **(options or {})})
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(
                 f"{self._name} cannot be reached ({_reason(error)}); check the address, the "
@@ -235,21 +262,35 @@ class NetworkStream:
                 raise SourceError(f"{self._name} carries no video")
             self._stream = self._container.streams.video[0]
             self._stream.thread_type = "SLICE"  # frame threads would hold frames back
-            rate = self._stream.average_rate or self._stream.guessed_rate
-            self.fps = float(rate) if rate else DEFAULT_FPS
-            self._images = self._decode()
-            self._first: NDArray[np.uint8] | None = next(self._images, None)
+            self.fps = frame_rate(self._stream) or DEFAULT_FPS
+        except BaseException:
+            self._container.close()
+            raise
+        formats = set(self._container.format.name.split(","))
+        known = bool(self._container.duration) or (self._container.size or 0) > 0
+        self.is_file = known and not formats & _STREAM_FORMATS
+        """Whether this is a file on a server: its length or its size is known."""
+        if "hls" in formats or "dash" in formats:
+            self.is_file = bool(self._container.duration)
+        self.ends = self.is_file or bool(formats & _FILE_FORMATS)
+        self._images = self._decode()
+        self._first: NDArray[np.uint8] | None = None
+
+    def start(self) -> NetworkStream:
+        """Wait for the first picture, which tells the size.
+
+        Raises:
+            SourceError: when none comes.
+        """
+        try:
+            self._first = next(self._images, None)
             if self._first is None:
                 raise SourceError(f"{self._name} sent no picture; check the stream")
         except BaseException:
             self._container.close()
             raise
         self.height, self.width = self._first.shape[:2]
-
-    @property
-    def duration_s(self) -> float | None:
-        """Length of a finite video; None for a true stream."""
-        return self._container.duration / 1e6 if self._container.duration else None
+        return self
 
     def _decode(self) -> Iterator[NDArray[np.uint8]]:
         import av
@@ -262,6 +303,10 @@ class NetworkStream:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
+                if self.ends and (self._container.size or 0) <= 0 and _reason(error) != "timed out":
+                    log.warning(UNSAID_END, self._name)
+                    yield from map(frame_to_rgb, self._stream.codec_context.decode(None))
+                    return
                 raise SourceError(f"{self._name} stopped sending ({_reason(error)})") from None
             try:
                 frames = packet.decode()
@@ -292,3 +337,35 @@ def _reason(error: BaseException) -> str:
     if type(error).__name__ == "ExitError":
         return "timed out"
     return getattr(error, "strerror", None) or type(error).__name__
+
+
+def fetch_file(url: str, timeout_s: float) -> Path | None:
+    """A copy of a video on a server that sends whole files only; MP4 needs its end first.
+
+    Args:
+        url: the address.
+        timeout_s: seconds to wait for the connection and for each piece.
+
+    Returns:
+        The copy, alone in a temporary folder; None when the address is no such file.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="vision-mem-"))
+    path = folder / (Path(urlsplit(url).path).name or "video")
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            length = int(answer.headers.get("Content-Length") or 0)
+            kind = str(answer.headers.get_content_maintype())
+            if 0 < length <= _LARGEST_COPY and kind in ("video", "application"):
+                with path.open("wb") as file:
+                    shutil.copyfileobj(answer, file)
+                log.warning(
+                    "%s: its server sends whole files only; %.1f MB were fetched first",
+                    *(without_password(url), length / 1e6),
+                )
+                return path
+    except (OSError, ValueError):
+        pass  # what kept FFmpeg from it keeps us from it too
+    shutil.rmtree(folder, ignore_errors=True)
+    return None

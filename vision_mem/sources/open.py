@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
+import re
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +20,15 @@ from numpy.typing import NDArray
 from vision_mem.config import is_object_name, load_object
 from vision_mem.errors import InputError, SourceError
 from vision_mem.sources.decoders import DECODERS, open_video
-from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder
-from vision_mem.sources.live import Camera, LiveReader, NetworkStream, Reconnect
-from vision_mem.sources.pixels import to_rgb
+from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder, ImageStack, picture_count
+from vision_mem.sources.live import Camera, LiveReader, NetworkStream, Reconnect, fetch_file
+from vision_mem.sources.pixels import fit_image, to_rgb
 from vision_mem.sources.prefetch import Prefetch
 from vision_mem.sources.selection import Reader, Selection, is_url, without_password
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
 from vision_mem.types import Frame, SourceInfo
+
+log = logging.getLogger(__name__)
 
 DROP_RULES = ("latest", "none")
 
@@ -30,6 +36,7 @@ DROP_RULES = ("latest", "none")
 class StreamSource:
     """Frames of one reader, decoded ahead in a thread; a ``FrameSource``.
 
+    All frames have the size of the first; others are scaled to it between black bars and counted.
     It is one pass over the input: a second ``for`` goes on where the first one stopped.
 
     Args:
@@ -52,6 +59,8 @@ class StreamSource:
         self._reader = reader
         self._left = max_frames
         self._closed = False
+        self.fitted = 0
+        """Frames of another size than the first, which were fitted to it."""
         # The generator must not hold this source, or a forgotten source would never be freed.
         self._frames = Prefetch(reader.frames, prefetch, latest=latest)
         if isinstance(reader, LiveReader):
@@ -66,6 +75,11 @@ class StreamSource:
     def dropped(self) -> int:
         """Live frames thrown away so far because a newer one came first."""
         return self._frames.dropped
+
+    @property
+    def reconnects(self) -> int:
+        """How often a live source was opened again after a break."""
+        return self._reader.reconnects if isinstance(self._reader, LiveReader) else 0
 
     def __iter__(self) -> Iterator[Frame]:
         if self._closed:
@@ -84,7 +98,19 @@ class StreamSource:
             raise
         if self._left is not None:
             self._left -= 1
+        if frame.size != (self.info.height, self.info.width):
+            return self._fitted(frame)
         return frame
+
+    def _fitted(self, frame: Frame) -> Frame:
+        """A frame at the size of the first: streams change theirs, folders mix them."""
+        if not self.fitted:
+            have, want = (f"{w}x{h}" for h, w in (frame.size, (self.info.height, self.info.width)))
+            message = "%s: frame %d is %s, not %s as the first; such frames are fitted to it"
+            log.warning(message, self.info.name, frame.index, have, want)
+        self.fitted += 1
+        image = fit_image(frame.image, self.info.height, self.info.width)
+        return Frame(frame.index, frame.time_s, image)
 
     def close(self) -> None:
         """Stop decoding and free the input; safe to call twice."""
@@ -256,6 +282,8 @@ def _open_reader(
         return _open_camera(int(spec), selection, drop, reconnect)
     if isinstance(spec, (str, os.PathLike)):
         text = os.fspath(spec)
+        if text.lower().startswith("file://"):
+            text = url2pathname(urlsplit(text).path)
         if text.isdecimal() and not Path(text).exists():
             return _open_camera(int(text), selection, drop, reconnect)
         if is_url(text):
@@ -264,12 +292,21 @@ def _open_reader(
         if is_object_name(text) and not path.exists():
             return ArrayReader(_made_by(text), selection, fps=fps, name=text.partition(":")[2])
         if not text or not path.exists():
+            if text == "-":
+                raise SourceError("- is no video source; give a file, or an address to read from")
+            if re.search(r"%0?\d*d|[*?]", text):
+                raise SourceError(
+                    f"{text!r} is a pattern; give the folder of the images, as "
+                    f"{os.fspath(path.parent)!r}"
+                )
             raise SourceError(
                 f"{text!r}: no such file or folder; expected a video, a folder of images, a camera "
                 "number or an address such as rtsp://host/stream"
             )
         if path.is_char_device():  # /dev/video0
             return _open_camera(str(path), selection, drop, reconnect)
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and picture_count(path) > 1:
+            return ImageStack(path, selection, fps=fps, strict=strict)
         if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageFolder(path, selection, fps=fps, strict=strict)
         return open_video(
@@ -312,16 +349,21 @@ def _open_address(
     reconnect: Reconnect,
     options: Mapping[str, str] | None,
 ) -> Reader:
-    stream = NetworkStream(url, timeout_s=timeout_s, options=options)
-    if stream.duration_s is not None and url.lower().startswith(("http:", "https:", "file:")):
-        # A finite video on a server: every frame counts, and its end is its end.
-        stream.close()
-        return VideoFile(url, selection, strict=strict, timeout_s=timeout_s)
-    waiting: list[NetworkStream] = [stream]
+    try:
+        stream = NetworkStream(url, timeout_s=timeout_s, options=options)
+        if stream.is_file:
+            # A video on a server: every frame counts, and its end is its end.
+            stream.close()
+            return VideoFile(url, selection, strict=strict, timeout_s=timeout_s)
+    except SourceError:
+        if (copy := fetch_file(url, timeout_s)) is None:
+            raise
+        return VideoFile(str(copy), selection, strict=strict, scratch=True)
+    waiting: list[NetworkStream] = [stream.start()]
 
     def connect() -> NetworkStream:
         if waiting:
             return waiting.pop()
-        return NetworkStream(url, timeout_s=timeout_s, options=options)
+        return NetworkStream(url, timeout_s=timeout_s, options=options).start()
 
     return LiveReader(without_password(url), connect, selection, reconnect)

@@ -61,3 +61,33 @@ def _to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
             "divide by its maximum (255?) first"
         )
     raise InputError(f"an image array has type {pixels.dtype}; {_EXPECTED}")
+
+
+def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Bring an image to a size without changing its proportions.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+        height: pixels wanted.
+        width: pixels wanted.
+
+    Returns:
+        ``(height, width, 3)`` uint8: the image itself, with its last row or column repeated where
+        just one is missing, or scaled between black bars.
+    """
+    import cv2
+
+    have_h, have_w = image.shape[:2]
+    if (have_h, have_w) == (height, width):
+        return image
+    if height - have_h in (0, 1) and width - have_w in (0, 1):
+        return np.pad(image, ((0, height - have_h), (0, width - have_w), (0, 0)), mode="edge")
+    scale = min(height / have_h, width / have_w)
+    new_h, new_w = max(1, round(have_h * scale)), max(1, round(have_w * scale))
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    top, left = (height - new_h) // 2, (width - new_w) // 2
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[top : top + new_h, left : left + new_w] = cv2.resize(
+        image, (new_w, new_h), interpolation=how
+    )
+    return canvas

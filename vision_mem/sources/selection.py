@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,10 @@ class Selection:
             )
 
 
+_LONGEST_NAME = 180
+"""Bytes of a name, of the 255 that file systems take."""
+
+
 def is_url(text: str) -> bool:
     """Whether ``text`` is an address such as rtsp://host/stream rather than a path."""
     return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
@@ -114,8 +119,17 @@ def sequence_name(path: Path) -> str:
 
 
 def file_name(text: str) -> str:
-    """A name that is safe as a file name, made of the stem of a path or of an address."""
+    """A name that is safe as a file name, made of the stem of a path or of an address.
+
+    File systems take 255 bytes, and results append words of their own: longer names are cut
+    between letters and end in a check sum of the whole, so that two of them stay apart.
+    """
     if is_url(text):
         parts = urlsplit(without_password(text))
         text = f"{parts.netloc}{parts.path}"
-    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "stream"
+    name = re.sub(r"[^\w.-]+", "_", text).strip("._") or "stream"
+    content = name.encode()
+    if len(content) <= _LONGEST_NAME:
+        return name
+    kept = content[: _LONGEST_NAME - 9].decode(errors="ignore")
+    return f"{kept}-{zlib.crc32(content):08x}"

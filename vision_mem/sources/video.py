@@ -8,11 +8,13 @@ decoder here; ``decoders`` knows the others, and decord serves where its own res
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import shutil
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +34,58 @@ log = logging.getLogger(__name__)
 Frames: TypeAlias = Generator[tuple[int, Any], None, None]
 
 DEFAULT_FPS = 30.0
+_FASTEST_GUESS = 240
+UNSAID_END = "%s ended; its server did not say how long it is, so something may be missing"
 # A seek is only worth its bookkeeping beyond this many frames; it aims this much earlier, so that
 # frames that lean on pictures before the key frame are never wanted ones.
 _SEEK_MARGIN = 64
 _DOUBT_FRAMES = 16
 
 
+Matrix: TypeAlias = tuple[int, int, int, int]
+"""``(a, b, c, d)`` of a display matrix: ``x' = a x + c y`` and ``y' = b x + d y``."""
+AS_STORED: Matrix = (1, 0, 0, 1)
+
+
 def frame_to_rgb(frame: Any) -> NDArray[np.uint8]:
-    """An upright RGB array of a decoded PyAV frame (phone videos carry a rotation)."""
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    """An RGB array of a decoded PyAV frame as a player shows it: turned, mirrored or as stored."""
+    return upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
+
+
+def display_matrix(frame: Any) -> Matrix:
+    """How a decoded frame is to be shown; phones write rotations, front cameras mirror images.
+
+    Only multiples of a quarter turn and mirror images are taken; a slant is rounded to the nearest.
+    """
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return AS_STORED
+    a, b, _, c, d = np.frombuffer(bytes(data), dtype="=i4")[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (-1 if a < 0 else 1, 0, 0, -1 if d < 0 else 1)
+    return (0, -1 if b < 0 else 1, -1 if c < 0 else 1, 0)
+
+
+def upright(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    """An image ``(H, W, ...)`` as its display matrix says; ``(W, H, ...)`` after a quarter turn."""
+    if matrix == AS_STORED:
+        return image
+    a, b, c, d = matrix
+    across, down = (a, d) if a else (c, b)
+    turned = image if a else np.swapaxes(image, 0, 1)
+    return np.ascontiguousarray(turned[::down, ::across])
+
+
+def mirrored(image: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
+    """As shown, from an image that a decoder turned by the angle in its matrix and no more.
+
+    decord and OpenCV read the angle alone, which makes half a turn of a mirror image.
+    """
+    a, b, c, d = matrix
+    if a == d and b == -c:
+        return image
+    turns = {(1, 0): 0, (-1, 0): 2, (0, 1): 3, (0, -1): 1}[a, b]
+    return upright(np.rot90(image, -turns), matrix)
 
 
 class VideoFile:
@@ -58,6 +101,7 @@ class VideoFile:
         model_size: also give ``Frame.model_image`` at this width and height, resized inside
             decord as SAMURAI and SAM 2 read videos; None for no such image.
         timeout_s: for addresses: seconds to wait for data.
+        scratch: the file lies in a temporary folder of its own, which ``close`` removes.
 
     Raises:
         SourceError: when the file is missing, empty, no video, or without a frame to decode.
@@ -72,11 +116,14 @@ class VideoFile:
         strict: bool = False,
         model_size: int | None = None,
         timeout_s: float = 10.0,
+        scratch: bool = False,
     ) -> None:
         self._path = path
+        self._scratch = scratch
         self._name = without_password(path) if is_url(path) else path
         self._selection = selection
         self._strict = strict
+        self._timeout_s = timeout_s
         self._container = _open(path, self._name, timeout_s)
         try:
             self._prepare(model_size)
@@ -87,9 +134,8 @@ class VideoFile:
     def _prepare(self, model_size: int | None) -> None:
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._announced = self._stream.frames or None
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        self._fps = float(rate) if rate else DEFAULT_FPS
+        self._announced = shown_count(self._stream)
+        self._fps = frame_rate(self._stream) or self._measured_rate()
         self._damaged = 0
         self._in_doubt = 0
         self._reason = ""
@@ -113,11 +159,13 @@ class VideoFile:
             self._pending = first
         self._resize: DecordResize | None = None
         if model_size is not None:
-            self._resize = DecordResize(self._path, model_size, self._complete())
+            hidden = self._announced != (self._stream.frames or None)
+            self._resize = DecordResize(self._path, model_size, self._complete(), hidden)
         path = self._path
         name = file_name(path) if is_url(path) else sequence_name(Path(path))
         count = self._selection.count(self._announced)
-        self.info = SourceInfo(name, width, height, self._fps, count)
+        aspect = pixel_aspect(self._stream, first[1])
+        self.info = SourceInfo(name, width, height, self._fps, count, pixel_aspect=aspect)
 
     def _index_entries(self) -> Sequence[Any]:
         # PyAV before 17 does not show them: then no far seek, and decord finds out for itself.
@@ -129,9 +177,19 @@ class VideoFile:
         entries = self._index_entries()
         return len(entries) == 0 or all(e.pos + e.size <= size for e in (entries[0], entries[-1]))
 
+    def _measured_rate(self) -> float:
+        """The rate of a file that states none, as browsers write them: from its first stamps."""
+        with _open(self._path, self._name, self._timeout_s) as again:
+            stream = again.streams.video[0]
+            stamps = [p.pts for p in itertools.islice(again.demux(stream), 60) if p.pts is not None]
+            steps = np.diff(sorted(stamps)) * float(stream.time_base)
+        steps = steps[steps > 0]
+        return float(1.0 / np.median(steps)) if len(steps) else DEFAULT_FPS
+
     def _seek(self, target: int) -> bool:
         """Go near frame ``target`` where frames are evenly spaced, so that indices stay exact."""
-        stamps = np.array([entry.timestamp for entry in self._index_entries()])
+        entries = [entry for entry in self._index_entries() if not is_hidden(entry)]
+        stamps = np.array([entry.timestamp for entry in entries])
         if self._first_pts is None or len(stamps) != self._announced or len(stamps) < 2:
             return False
         steps = np.diff(stamps)
@@ -157,6 +215,16 @@ class VideoFile:
             except StopIteration:
                 return
             except (av.error.FFmpegError, OSError) as error:
+                if is_url(self._path) and self._playing:
+                    if (self._container.size or 0) <= 0:
+                        log.warning(UNSAID_END, self._name)
+                        waiting = self._stream.codec_context.decode(None)
+                        yield from enumerate(waiting, start=index)
+                        return
+                    raise SourceError(
+                        f"{self._name}: the connection broke after frame {index - 1} "
+                        f"({getattr(error, 'strerror', None) or error}); what was read is kept"
+                    ) from None
                 self._spoiled(error)
                 return
             try:
@@ -247,6 +315,79 @@ class VideoFile:
         if self._resize is not None:
             self._resize.close()
         self._container.close()
+        if self._scratch:
+            shutil.rmtree(Path(self._path).parent, ignore_errors=True)
+
+
+def pixel_aspect(stream: Any, frame: Any) -> float:
+    """Width of a shown pixel over its height; 1 where the container says nothing."""
+    stated = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    if not stated or not 0.05 <= stated <= 20:
+        return 1.0
+    return float(stated if display_matrix(frame)[0] else 1 / stated)
+
+
+def is_hidden(entry: Any) -> bool:
+    """Whether a packet of the container's index is decoded but never shown (edit lists)."""
+    return bool(getattr(entry, "is_discard", False))
+
+
+def shown_count(stream: Any) -> int | None:
+    """Frames that will be shown, by the container's index; None when it does not say.
+
+    A clip that was trimmed without encoding it anew keeps packets that only lead up to its first
+    picture; the container counts them too.
+    """
+    if not stream.frames:
+        return None
+    return int(stream.frames) - sum(map(is_hidden, getattr(stream, "index_entries", ())))
+
+
+class Presentation(NamedTuple):
+    """What a container says of showing its pictures; decord and OpenCV do not read it.
+
+    Attributes:
+        matrix: how pictures are turned and mirrored.
+        times: seconds of the pictures that are shown, in order; None when all are shown.
+        fps: frames a second; None where the container states none.
+        count: frames that are shown; None where it states none.
+    """
+
+    matrix: Matrix = AS_STORED
+    times: NDArray[np.float64] | None = None
+    fps: float | None = None
+    count: int | None = None
+
+
+def presentation(path: str) -> Presentation | None:
+    """How the pictures of a file are to be shown; None where PyAV cannot read it."""
+    import av
+
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            frame = next(container.decode(stream), None)
+            matrix = AS_STORED if frame is None else display_matrix(frame)
+            count = shown_count(stream)
+            if count == (stream.frames or None):
+                return Presentation(matrix, None, frame_rate(stream), count)
+            container.seek(0)
+            stamps = [p.pts for p in container.demux(stream) if not p.is_discard]
+            times = np.sort([pts for pts in stamps if pts is not None]) * float(stream.time_base)
+            return Presentation(matrix, times, frame_rate(stream), len(times))
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
+        return None
+
+
+def frame_rate(stream: Any) -> float | None:
+    """Frames a second as the container states them; None where it gives none that can be true.
+
+    Some containers state no rate; FFmpeg then offers the ticks of their clock, 1000 a second.
+    """
+    rate = stream.average_rate
+    if rate is None and stream.guessed_rate is not None and stream.guessed_rate <= _FASTEST_GUESS:
+        rate = stream.guessed_rate
+    return float(rate) if rate else None
 
 
 def check_file(path: str) -> None:
@@ -323,9 +464,11 @@ class DecordResize:
         path: the video file.
         size: width and height to ask of decord, pixels.
         complete: whether the file has all its bytes; decord is not tried otherwise.
+        hidden: whether the file holds pictures that are never shown (an edit list); decord counts
+            them, and would give the network pictures that come later than those shown.
     """
 
-    def __init__(self, path: str, size: int, complete: bool) -> None:
+    def __init__(self, path: str, size: int, complete: bool, hidden: bool) -> None:
         self._path = path
         self._size = size
         self._reader: Any = None
@@ -334,6 +477,9 @@ class DecordResize:
         self._tolerance = 0.0
         if not complete:
             self._give_up("the file is cut off")
+            return
+        if hidden:
+            self._give_up("the file was trimmed and decord counts what is hidden")
             return
         try:
             import decord
@@ -363,11 +509,11 @@ class DecordResize:
         if self._reader is not None:
             image = self._from_decord(time_s)
             if image is not None:
-                return image
+                return mirrored(image, display_matrix(decoded))
         scaled = decoded.reformat(
             width=self._size, height=self._size, format="rgb24", interpolation="BILINEAR"
         ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(scaled, round(decoded.rotation / 90) % 4))
+        return upright(scaled, display_matrix(decoded))
 
     def _from_decord(self, time_s: float) -> NDArray[np.uint8] | None:
         import decord

@@ -3,13 +3,16 @@
 One SQLite file (write-ahead log): a row a grid with its times, its tokens as safetensors and a
 small picture, and one row with the rest of the state. ``save`` writes what changed since the last
 time, all of it or nothing, so that a program killed at any moment leaves the state of the latest
-``save``.
+``save``. The log beside the file is folded into it again and again, so that a copy of the file
+alone is never far behind; every grid has a check sum.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +23,17 @@ import torch
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.text import make_folder
+from vision_mem.runs.lock import FileLock
 
 FORMAT, VERSION = "vision-mem-memory", "1"
 _WAIT_S = 5.0
+_FOLD_EVERY = 32
+"""Saves after which the log is folded into the file."""
+_REST = -1
+"""Number under which the check sum of the rest of the state is kept."""
+_SUMS = "CREATE TABLE IF NOT EXISTS sums (number INTEGER PRIMARY KEY, crc INTEGER NOT NULL)"
+_EMPTY_FILE = 8192
+"""Bytes of a file whose tables are still in its log."""
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE grids (
@@ -39,7 +50,7 @@ INSERT OR REPLACE INTO grids VALUES (
 
 
 class MemoryFile:
-    """A memory on disk. One program writes at a time; others may read meanwhile.
+    """A memory on disk. One program writes, from its first ``save`` on; others may read meanwhile.
 
     Args:
         path: the file; made with its folder when it is not there and ``about`` is given.
@@ -54,6 +65,8 @@ class MemoryFile:
     def __init__(self, path: str | Path, about: Mapping[str, Any] | None = None) -> None:
         self.path = Path(path)
         self._saved: dict[int, Mapping[str, Any]] = {}
+        self._lock: FileLock | None = None
+        self._saves = 0
         new = not self.path.exists() or self.path.stat().st_size == 0
         if new and about is None:
             raise InputError(f"no memory file {self.path}; make one with --memory {self.path}")
@@ -61,14 +74,32 @@ class MemoryFile:
             raise InputError(f"{self.path} is a folder; expected a memory file")
         if new:
             make_folder(self.path.parent)
+            self._own()
         with self._errors():
             # An answer may be made in another thread than the one that watches.
             self._database = sqlite3.connect(
-                self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
-            )
+                self._address(), uri=True, timeout=_WAIT_S, isolation_level=None,
+                check_same_thread=False,
+            )  # fmt: skip
+            distrust(self._database, f"memory file {self.path}")
             if new:
                 self._make(about or {})
             self.about = self._read_about()
+        self._identity = _identity(self.path)
+
+    def _address(self) -> str:
+        """How SQLite opens the file: without a log and the right to make one, the file is all."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        self._had_log = log.exists()
+        writable = os.access(self.path.parent, os.W_OK)
+        writable = writable and (not self.path.exists() or os.access(self.path, os.W_OK))
+        fixed = "?mode=ro" if self._had_log else "?mode=ro&immutable=1"
+        return f"{self.path.resolve().as_uri()}{'' if writable else fixed}"
+
+    def _own(self) -> None:
+        if self._lock is None:
+            what = f"memory file {self.path}"
+            self._lock = FileLock(self.path, what, "or choose another --memory")
 
     def _make(self, about: Mapping[str, Any]) -> None:
         self._database.execute("PRAGMA journal_mode=WAL")
@@ -76,7 +107,13 @@ class MemoryFile:
         with self._transaction():
             for statement in _TABLES.split(";"):
                 self._database.execute(statement)
+            self._database.execute(_SUMS)
             self._database.executemany("INSERT INTO about VALUES (?, ?)", rows)
+        self._fold()
+
+    def _fold(self) -> None:
+        # Readers may hold a part of the log back; the next time takes it.
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _read_about(self) -> dict[str, Any]:
         rows = dict(self._database.execute("SELECT name, value FROM about"))
@@ -101,6 +138,12 @@ class MemoryFile:
         Raises:
             SinkError: when it cannot be written; the file is as after the last call.
         """
+        self._own()
+        if _identity(self.path) != self._identity:
+            raise SinkError(
+                f"memory file {self.path} was moved, removed or replaced while it was written; put "
+                "it back, or begin again with another --memory"
+            )
         memory = dict(state["memory"])
         grids = {int(entry["index"]): entry for entry in memory.pop("entries")}
         changed = [
@@ -117,11 +160,19 @@ class MemoryFile:
             for number, entry in changed
         ]  # fmt: skip
         rest = pack_state({**state, "memory": memory})
+        sums = [(row[0], zlib.crc32(row[5])) for row in rows] + [(_REST, zlib.crc32(rest))]
         with self._errors(), self._transaction():
-            self._database.executemany("DELETE FROM grids WHERE number = ?", gone)
+            self._database.execute(_SUMS)  # files of older versions have none
+            for table in ("grids", "sums"):
+                self._database.executemany(f"DELETE FROM {table} WHERE number = ?", gone)
             self._database.executemany(_PUT, rows)
             self._database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
+            self._database.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?)", sums)
         self._saved = grids
+        self._saves += 1
+        if self._saves % _FOLD_EVERY == 0:
+            with self._errors():
+                self._fold()
 
     def load(self) -> dict[str, Any] | None:
         """The state of the latest ``save``; None when there was none.
@@ -131,12 +182,25 @@ class MemoryFile:
         """
         with self._errors(), self._transaction("DEFERRED"):
             found = self._database.execute("SELECT content FROM rest").fetchone()
-            grids = self._database.execute("SELECT content FROM grids ORDER BY number").fetchall()
+            grids = self._database.execute(
+                "SELECT number, content FROM grids ORDER BY number"
+            ).fetchall()
+            summed = self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'sums'")
+            sums = dict(
+                self._database.execute("SELECT number, crc FROM sums") if summed.fetchone() else ()
+            )
         if found is None:
             return None
         where = f"memory file {self.path}"
+        for number, content in [(_REST, found[0]), *grids]:
+            if number in sums and sums[number] != zlib.crc32(content):
+                raise ModelError(
+                    f"{where} is damaged ("
+                    + ("its state" if number == _REST else f"grid {number}")
+                    + " does not fit its check sum); take an older copy, or begin a new one"
+                )
         state = unpack_state(found[0], where)
-        entries = [unpack_state(content, where) for (content,) in grids]
+        entries = [unpack_state(content, where) for _, content in grids]
         try:
             state["memory"]["entries"] = entries
             self._saved = {int(entry["index"]): entry for entry in entries}
@@ -159,6 +223,9 @@ class MemoryFile:
     def close(self) -> None:
         """Close the file; safe to call twice."""
         self._database.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     @contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
@@ -185,6 +252,11 @@ class MemoryFile:
                 )
             elif "full" in text:
                 reason = "no space left; free some, what was saved before is kept"
+            elif "no such table" in text and self._log_is_missing():
+                raise ModelError(
+                    f"memory file {self.path} is empty: it was copied or moved while it was "
+                    f"written, without {self.path.name}-wal beside it; copy both, or after the end"
+                ) from error
             elif "no such table" in text:
                 raise ModelError(f"{self.path} is a database, but not one of a memory") from error
             else:
@@ -195,6 +267,30 @@ class MemoryFile:
                 f"memory file {self.path} is damaged or something else ({error}); take a copy of "
                 "it away and begin a new one"
             ) from error
+
+    def _log_is_missing(self) -> bool:
+        """Whether the file is one whose content was still in the log beside it."""
+        return not self._had_log and self.path.stat().st_size <= _EMPTY_FILE
+
+
+def distrust(database: sqlite3.Connection, where: str) -> None:
+    """Make a connection to a file from strangers harmless: no code in it, no endless questions.
+
+    Raises:
+        ModelError: when the file holds views or triggers; ours never do.
+    """
+    database.execute("PRAGMA trusted_schema=OFF")
+    asked = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+    if (found := database.execute(asked).fetchone()) is not None:
+        raise ModelError(f"{where} holds {found[0]!r}, which no program of ours makes; not opened")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _same(entry: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:

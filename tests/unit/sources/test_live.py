@@ -295,3 +295,5 @@ def test_names_of_streams_are_safe_and_hold_no_password():
     assert file_name("../../etc/passwd") == "etc_passwd"
     assert file_name("...") == "stream"
     assert file_name("ängström 片") == "ängström_片"
+    long = [file_name("片" * 90 + end) for end in ("a", "b")]
+    assert long[0] != long[1] and all(len(name.encode()) <= 180 for name in long)

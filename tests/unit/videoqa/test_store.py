@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -106,13 +107,101 @@ def test_a_reader_sees_the_latest_whole_state_while_another_writes(
 
 
 def test_a_second_writer_is_told_in_one_line(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    first = opened(tmp_path / "m.vmem", ABOUT)
+    second = opened(tmp_path / "m.vmem", ABOUT)  # may read
+    with pytest.raises(SinkError, match=rf"being written by process {os.getpid()}; wait for it"):
+        second.save(_state([_entry(0)], 1))
+    first.close()
+    second.save(_state([_entry(0)], 1))
+
+
+def test_a_copy_of_the_file_alone_is_never_far_behind(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    shutil.copy(file.path, tmp_path / "at once.vmem")
+    assert opened(tmp_path / "at once.vmem").about == ABOUT
+    for seen in range(1, 101):
+        file.save(_state([_entry(n) for n in range(seen - 1, seen)], seen))
+    shutil.copy(file.path, tmp_path / "later.vmem")  # without the log beside it
+    state = opened(tmp_path / "later.vmem").load()
+    assert state is not None and state["seen"] == 96
+
+
+def test_a_file_whose_log_was_left_behind_says_so(
     tmp_path: Path, opened: Callable[..., MemoryFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vision_mem.videoqa.store._WAIT_S", 0.05)
-    first = opened(tmp_path / "m.vmem", ABOUT)
-    second = opened(tmp_path / "m.vmem", ABOUT)
-    with first._transaction(), pytest.raises(SinkError, match="another program writes"):
-        second.save(_state([_entry(0)], 1))
+    monkeypatch.setattr(MemoryFile, "_fold", lambda self: None)  # as files were written before
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    shutil.copy(file.path, tmp_path / "copy.vmem")
+    with pytest.raises(ModelError, match=r"without copy\.vmem-wal beside it; copy both"):
+        opened(tmp_path / "copy.vmem")
+
+
+def test_damage_inside_a_grid_is_noticed(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    file.save(_state([_entry(0), _entry(1)], 2))
+    file.close()
+    with sqlite3.connect(file.path) as database:
+        (content,) = database.execute("SELECT content FROM grids WHERE number = 1").fetchone()
+        changed = content[:-1] + bytes([content[-1] ^ 1])  # a bit of a number
+        database.execute("UPDATE grids SET content = ? WHERE number = 1", (changed,))
+    database.close()
+    with pytest.raises(ModelError, match="grid 1 does not fit its check sum"):
+        opened(file.path).load()
+
+
+def test_files_without_check_sums_open_and_get_them(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    file.save(_state([_entry(0)], 1))
+    file.close()
+    with sqlite3.connect(file.path) as database:
+        database.execute("DROP TABLE sums")
+    database.close()
+    older = opened(file.path)
+    state = older.load()
+    assert state is not None
+    older.save(_state([*state["memory"]["entries"], _entry(1)], 2))
+    assert older._database.execute("SELECT count(*) FROM sums").fetchone() == (2,)
+
+
+def test_a_moved_file_is_noticed(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    file.save(_state([_entry(0)], 1))
+    file.path.rename(tmp_path / "elsewhere.vmem")
+    with pytest.raises(SinkError, match="moved, removed or replaced while it was written"):
+        file.save(_state([_entry(0), _entry(1)], 2))
+
+
+def test_a_file_with_code_in_it_is_not_opened(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    path = opened(tmp_path / "m.vmem", ABOUT).path
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE grids RENAME TO hidden")
+        database.execute("CREATE VIEW grids AS SELECT * FROM hidden")
+    database.close()
+    with pytest.raises(ModelError, match="'grids', which no program of ours makes"):
+        opened(path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_may_only_be_read_is_read(
+    tmp_path: Path, opened: Callable[..., MemoryFile]
+) -> None:
+    file = opened(tmp_path / "m.vmem", ABOUT)
+    file.save(_state([_entry(0)], 1))
+    file.close()
+    file.path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        assert opened(file.path).load() is not None
+    finally:
+        tmp_path.chmod(0o755)
 
 
 @pytest.mark.parametrize("how", ["text", "cut", "zeros inside", "other database", "version"])

@@ -1,0 +1,95 @@
+"""The annotated video follows its source: times, shape on screen, colours; it always ends well."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vision_mem.errors import SinkError
+from vision_mem.results import Shown
+from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sources.open import open_source
+from vision_mem.types import Frame, SourceInfo, TrackingResult
+
+
+def nothing(frame: Frame) -> Shown:
+    return TrackingResult(frame.index, frame.time_s, frame.size, (), ())
+
+
+def copied(clip: Path, out: Path) -> tuple[list[float], list[float], Path]:
+    """Times of the frames read and of those in the video made of them."""
+    sink = AnnotatedVideo(out / "out.mp4")
+    read = []
+    with open_source(clip) as source:
+        sink.open(source.info)
+        for frame in source:
+            read.append(frame.time_s)
+            sink.write(frame, nothing(frame))
+    sink.close()
+    with av.open(str(sink.path)) as container:
+        written = [frame.time for frame in container.decode(video=0)]
+    return read, written, sink.path
+
+
+@pytest.mark.parametrize(
+    ("name", "length_s"),
+    [("base.mp4", 2.36), ("vfr.mp4", 6.8), ("chrome.webm", 1.945), ("timelapse.mp4", 32400.0)],
+)
+def test_each_frame_is_shown_at_its_own_time(root, tmp_path, name, length_s):
+    read, written, _ = copied(root / "tests" / "fixtures" / "video" / name, tmp_path)
+    assert len(read) == len(written)
+    np.testing.assert_allclose(written, np.array(read) - read[0], atol=6e-4)
+    assert written[-1] == pytest.approx(length_s, abs=6e-4)
+
+
+def test_shape_on_screen_and_colours_are_those_of_the_source(root, tmp_path):
+    clips = root / "tests" / "fixtures" / "video"
+    _, _, narrow = copied(clips / "sar.mp4", tmp_path / "sar")
+    _, _, large = copied(clips / "col709.mp4", tmp_path / "hd")
+    with av.open(str(narrow)) as container:
+        assert (
+            container.streams.video[0].sample_aspect_ratio
+            == av.open(str(clips / "sar.mp4")).streams.video[0].sample_aspect_ratio
+        )
+    with av.open(str(large)) as container, av.open(str(clips / "col709.mp4")) as source:
+        shown, given = next(container.decode(video=0)), next(source.decode(video=0))
+        context = container.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc) == (1, 1)
+    assert (shown.colorspace, shown.color_range) == (1, 1)
+    # What a player makes of both, by their tags.
+    pair = [frame.to_ndarray(format="rgb24").astype(int) for frame in (shown, given)]
+    assert np.abs(pair[0] - pair[1]).mean() < 2.5
+
+
+def test_times_that_go_back_or_jump_far_play_on(tmp_path):
+    sink = AnnotatedVideo(tmp_path / "out.mp4")
+    sink.open(SourceInfo("x", 64, 48, 25.0))
+    times = [0.0, 0.04, 0.08, 0.0, 0.04, 0.08, 3e5, 3e5 + 0.04, 3e5 + 0.08]
+    for index, time_s in enumerate(times):
+        frame = Frame(index, time_s, np.full((48, 64, 3), 20 * index, np.uint8))
+        sink.write(frame, nothing(frame))
+    sink.close()
+    with av.open(str(sink.path)) as container:
+        written = [frame.time for frame in container.decode(video=0)]
+    steps = np.diff(written)
+    assert (steps > 0).all()
+    np.testing.assert_allclose(np.delete(steps, 5), 0.04, atol=1e-3)
+
+
+def test_the_first_error_is_the_one_that_is_told(tmp_path, monkeypatch, caplog):
+    sink = AnnotatedVideo(tmp_path / "out.mp4")
+    sink.open(SourceInfo("x", 64, 48, 25.0))
+
+    def refused(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(av.container.OutputContainer, "add_stream", refused, raising=False)
+    frame = Frame(0, 0.0, np.zeros((48, 64, 3), np.uint8))
+    with pytest.raises(SinkError, match="no space left"):
+        sink.write(frame, nothing(frame))
+    with caplog.at_level(logging.ERROR):
+        sink.close()  # nothing to finish, and no second error
