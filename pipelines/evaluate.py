@@ -144,7 +144,7 @@ def benchmark_app(
         run: does it: gets the set's word, ``options``, and the parameters that ``groups`` names.
         groups: of options that all families share.
     """
-    held = {"about": about, "groups": groups}
+    held: dict[str, Any] = {"about": about, "groups": groups}
     held |= {"kind_of": staticmethod(kind_of), "run": staticmethod(run)}
     app = typer.Typer(
         cls=type("BenchmarkGroup", (BenchmarkGroup,), held), help=about, add_completion=False,

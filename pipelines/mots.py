@@ -23,7 +23,7 @@ from vision_mem.models.detectors import (
 )
 from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
-from vision_mem.runs.loop import DetectorSession, nothing_left, run_to_folder
+from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.runs.tally import count
 from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
 from vision_mem.sinks.table import MotsTally, track_table
@@ -170,7 +170,7 @@ def main(
         if segmenter.traits.parallel:
             use_threads(1)  # objects share the cores, not the layers of one object
         # torch takes seconds to import; help and what typing alone shows should not wait for it.
-        from vision_mem.mots.session import MotsSession
+        from vision_mem.mots.session import DetectorSession, MotsSession
 
         session = MotsSession(segmenter, config, model.threads)
         if resume and folder.snapshot is not None:

@@ -16,7 +16,6 @@ from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import (
-    PromptedSession,
     nothing_left,
     run_to_folder,
 )
@@ -165,7 +164,7 @@ def main(
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
         # torch takes seconds to import; help and what typing alone shows should not wait for it.
-        from vision_mem.tracking.session import TrackingSession
+        from vision_mem.tracking.session import PromptedSession, TrackingSession
 
         session = TrackingSession(segmenter, config)
         if output.resume and folder.snapshot is not None:

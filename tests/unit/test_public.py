@@ -55,7 +55,7 @@ def test_type_checkers_see_the_same_names() -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_each_command_has_its_pipeline(name: str) -> None:
     module = importlib.import_module(COMMANDS[name].module)
-    assert COMMANDS[name].line == inspect.getdoc(module)
+    assert COMMANDS[name].line == (inspect.getdoc(module) or "").splitlines()[0]
     if not hasattr(module, "app"):  # a group of commands, each with its own words
         assert inspect.getdoc(module.main)
     else:

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
@@ -332,3 +333,22 @@ class MotsSession:
                 "before, and this segmenter's memory follows the frame's shape; resize the "
                 "source or start a new session"
             )
+
+
+class DetectorSession:
+    """A session of many objects with its detector: the detections ride along with their frames."""
+
+    def __init__(self, session: MotsSession, detector: Detector) -> None:
+        self.session, self.detector = session, detector
+        self.snapshot = session.snapshot
+
+    def step(self, frame: Frame) -> MotsResult:
+        """Detect on the next frame, and follow."""
+        found = self.detector.detect(frame)
+        # Asked after the answer: it may hold for this one only.
+        absence = self.detector.reports_absence
+        return self.session.step(frame, found, reports_absence=absence)
+
+    def usage(self) -> MotsUsage:
+        """What is held now."""
+        return self.session.usage()

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.results import Shown
@@ -24,13 +24,7 @@ from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import StopRun
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url
-from vision_mem.types import Frame, MemoryUsage, SourceInfo, TrackingResult
-
-if TYPE_CHECKING:
-    from vision_mem.formats.prompts import PromptPlan
-    from vision_mem.models.detectors import Detector
-    from vision_mem.mots import MotsResult, MotsSession, MotsUsage
-    from vision_mem.tracking import TrackingSession
+from vision_mem.types import Frame, MemoryUsage, SourceInfo
 
 Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
@@ -301,45 +295,6 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
         origin = frame.time_s if origin is None else origin
         time.sleep(max(0.0, frame.time_s - origin - (time.monotonic() - begin)))
         yield frame
-
-
-class PromptedSession:
-    """A tracking session whose prompts ride along with their frames.
-
-    Args:
-        session: the session.
-        plan: which prompts go with which frame.
-        previous: number of the last frame it has seen; None before the first.
-    """
-
-    def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
-        self._session, self._plan, self._previous = session, plan, previous
-        self.usage, self.snapshot = session.usage, session.snapshot
-
-    def step(self, frame: Frame) -> TrackingResult:
-        """Look at the next frame, with its prompts."""
-        result = self._session.step(frame, self._plan.at(frame.index, self._previous))
-        self._previous = frame.index
-        return result
-
-
-class DetectorSession:
-    """A session of many objects with its detector: the detections ride along with their frames."""
-
-    def __init__(self, session: MotsSession, detector: Detector) -> None:
-        self.session, self.detector = session, detector
-        self.snapshot = session.snapshot
-
-    def step(self, frame: Frame) -> MotsResult:
-        """Detect on the next frame, and follow."""
-        found = self.detector.detect(frame)
-        # Asked after the answer: it may hold for this one only.
-        absence = self.detector.reports_absence
-        return self.session.step(frame, found, reports_absence=absence)
-
-    def usage(self) -> MotsUsage:
-        """What is held now."""
-        return self.session.usage()
 
 
 def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:

@@ -237,7 +237,7 @@ class _Decord:
         # Where pictures are hidden decord counts them, but passes over them when it decodes.
         self._seeks = about.times is None
         if about.times is not None:
-            self._times, self.count = about.times, about.count
+            self._times, self.count = about.times, about.shown
         self._position = 0
         self._decoded = 0
 
@@ -296,9 +296,9 @@ class _OpenCV:
         if about is None:
             about = Presentation(
                 fps=rate if 0.1 <= rate <= 1000 else None,
-                count=count if 0 < count < 2**31 - 1 else None,
+                shown=count if 0 < count < 2**31 - 1 else None,
             )
-        self._matrix, self.count = about.matrix, about.count
+        self._matrix, self.count = about.matrix, about.shown
         self.fps = about.fps or DEFAULT_FPS
 
     def skip(self) -> bool:

@@ -151,7 +151,7 @@ def _wanted_files(folder: Path) -> list[Path]:
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
     if images:
-        return natsorted(images, key=lambda path: path.name, alg=ns.FLOAT | ns.UNSIGNED)
+        return list(natsorted(images, key=lambda path: path.name, alg=ns.FLOAT | ns.UNSIGNED))
     kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
     below = sorted(
         entry.name

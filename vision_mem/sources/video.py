@@ -350,13 +350,13 @@ class Presentation(NamedTuple):
         matrix: how pictures are turned and mirrored.
         times: seconds of the pictures that are shown, in order; None when all are shown.
         fps: frames a second; None where the container states none.
-        count: frames that are shown; None where it states none.
+        shown: frames that are shown; None where it states none.
     """
 
     matrix: Matrix = AS_STORED
     times: NDArray[np.float64] | None = None
     fps: float | None = None
-    count: int | None = None
+    shown: int | None = None
 
 
 def presentation(path: str) -> Presentation | None:

@@ -26,6 +26,7 @@ import torch
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
+from vision_mem.formats.prompts import PromptPlan
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.tracking.config import TrackingConfig
@@ -37,7 +38,7 @@ from vision_mem.tracking.policies.protocol import MemoryPolicy
 from vision_mem.tracking.prompts import check_prompt
 from vision_mem.types import Event, Frame, MemoryUsage, Prompt, TrackingResult
 
-__all__ = ["TrackingConfig", "TrackingSession"]
+__all__ = ["PromptedSession", "TrackingConfig", "TrackingSession"]
 
 
 class TrackingSession:
@@ -301,3 +302,23 @@ class TrackingSession:
                 kind = "found" if now.present else "lost"
                 events.append(Event(kind, object_id, frame.index, frame.time_s, now.name))
         return events
+
+
+class PromptedSession:
+    """A tracking session whose prompts ride along with their frames.
+
+    Args:
+        session: the session.
+        plan: which prompts go with which frame.
+        previous: number of the last frame it has seen; None before the first.
+    """
+
+    def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
+        self._session, self._plan, self._previous = session, plan, previous
+        self.usage, self.snapshot = session.usage, session.snapshot
+
+    def step(self, frame: Frame) -> TrackingResult:
+        """Look at the next frame, with its prompts."""
+        result = self._session.step(frame, self._plan.at(frame.index, self._previous))
+        self._previous = frame.index
+        return result
