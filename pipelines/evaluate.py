@@ -57,8 +57,7 @@ class BenchmarkCommand(GroupedCommand):
                 have += [dataset] if kind is not None and word in words_of(kind) else []
             more = ", ..." if len(have) > _MOST_NAMED else ""
             said += f"; of {family.line}: {', '.join(have[:_MOST_NAMED])}{more}" if have else ""
-        kind = self.kind_of(family_of(str(self.name)), str(self.name))
-        return said or nearest(word, [] if kind is None else words_of(kind))
+        return said or nearest(word, [name for each in self.params for name in each.opts])
 
 
 class BenchmarkGroup(TyperGroup):

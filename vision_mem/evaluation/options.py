@@ -156,8 +156,7 @@ class RunOptions(SetOptions):
         Raises:
             InputError: for a share, a place or a preset that cannot be.
         """
-        assert self.share is None or self.share
-        assert self.workplace
+        _ = self.share, self.workplace
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
             read_preset(preset, folder)
 

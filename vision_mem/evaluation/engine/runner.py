@@ -1,9 +1,8 @@
 """Sequences of a benchmark, one after the other; the parts of a run that can travel.
 
 Everything here is a plain value, so that the same work can be done in this process, in others
-(``sharding``) or on other machines (``cluster``). A job knows how to run itself: ``prompted`` has
-those of objects given on the first frame, ``mots.detected`` those of objects a detector finds.
-Whoever runs it tells what happened through one function; nobody but its owner, who started the
+(``processes``) or on other machines (``ray``). A job knows how to run itself; each family has its
+own. Whoever runs it tells what happened through one function; nobody but its owner, who started the
 run, writes files.
 """
 

@@ -79,7 +79,7 @@ class DetectedJob:
         sequence: its images; the truth is looked at for the detector ``truth`` only.
         rules: of the set, which say how results are written.
         title: of the set, for messages.
-        detect: word for the detector, see ``given.detector_word``.
+        detect: word for the detector, see ``detections.detector_word``.
         classes: words of the detector and the set's classes they are, in pairs.
         strict: an unreadable image ends the sequence instead of counting as absence.
     """

@@ -115,8 +115,8 @@ class PromptedJob:
 
     Attributes:
         sequence: frames and first truth.
-        layout: how its results are written, see ``resultfiles.LAYOUTS``.
-        init: what to start from, see ``starting.first_prompts``.
+        layout: how its results are written, see ``result_files.LAYOUTS``.
+        init: what to start from, see ``first_prompts``.
         strict: an unreadable image ends the sequence instead of counting as absence.
     """
 

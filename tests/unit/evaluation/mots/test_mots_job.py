@@ -19,9 +19,9 @@ from vision_mem.evaluation.engine.run import evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
 from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.detections import NUMBERS, TruthDetections, detector_word
+from vision_mem.evaluation.mots.family import sum_up_tracks
 from vision_mem.evaluation.mots.job import DetectedJob, MotsWorker, of_the_set
 from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence
-from vision_mem.evaluation.mots.summary import sum_up_tracks
 from vision_mem.evaluation.options import Workplace
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.geometry.boxes import box_iou

@@ -9,8 +9,9 @@ import pytest
 import scene_samples as samples
 
 from vision_mem.errors import VisionMemError
-from vision_mem.evaluation.reconstruction.datasets import SCENE_KEYS, open_scene_set, split_key
+from vision_mem.evaluation.reconstruction.datasets import open_scene_set, split_key
 from vision_mem.evaluation.reconstruction.datasets.point_sets import read_gl_poses
+from vision_mem.evaluation.reconstruction.family import FAMILY
 from vision_mem.evaluation.reconstruction.records import Cut
 
 WRITERS = {
@@ -25,7 +26,7 @@ def opened(key, root, cut=None, **options):
     return found, found.sequences[0]
 
 
-@pytest.mark.parametrize("key", [key for key in SCENE_KEYS if not key.endswith("rooms")])
+@pytest.mark.parametrize("key", [key for key in FAMILY.datasets if not key.endswith("rooms")])
 def test_every_layout_is_found_out_and_its_depth_is_in_metres(tmp_path, key):
     task, word = key.split(":")
     WRITERS[word](tmp_path)

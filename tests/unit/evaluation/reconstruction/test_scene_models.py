@@ -81,10 +81,10 @@ def test_a_model_of_ones_own_is_right_up_to_its_scale(tmp_path, scale) -> None:
 
 
 def test_a_learned_network_runs_through_all_three(tmp_path) -> None:
-    config = pytest.importorskip("vision_mem.models.mem4d.network.config")
-    network = pytest.importorskip("vision_mem.models.mem4d.network").Mem4DNetwork(
-        config.named_config("nano-48")
-    )
+    from vision_mem.models.mem4d.config import named_config
+    from vision_mem.models.mem4d.network import Mem4DNetwork
+
+    network = Mem4DNetwork(named_config("nano-48"))
     from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
     from vision_mem.evaluation.reconstruction.scene_models import LearnedModel
 

@@ -94,10 +94,6 @@ SCENE_SETS: dict[str, SceneKind] = {
 """Sets by their word on the command line. The depth of a camera in a room (TUM, ScanNet) is no
 truth of the path, and that of rooms has noise."""
 
-SCENE_KEYS = tuple(
-    f"{task}:{word}" for task in TASKS for word, kind in SCENE_SETS.items() if task in kind.tasks
-)
-
 
 def _read(word: str, root: Path, task: str, cut: Cut, need_frames: bool) -> tuple[Any, list[str]]:
     function = look_up(SCENE_SETS[word].read)
@@ -144,7 +140,7 @@ def open_scene_set(
     """Open a copy of a set: find its sequences, their files and true poses. Nothing is downloaded.
 
     Args:
-        key: one of ``SCENE_KEYS``, or a task alone for whatever lies there.
+        key: task and set, as ``pose:sintel``, or a task alone for whatever lies there.
         root: the copy's folder.
         cut: which frames; None for those of the published protocol.
         need_frames: False for scoring: the truth suffices, images may be absent.
