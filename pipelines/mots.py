@@ -6,21 +6,13 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from vision_mem.config import load_config
 from vision_mem.formats.class_names import parse_classes
 from vision_mem.models import load_segmenter, use_threads
-from vision_mem.models.detectors import (
-    Detector,
-    Recorder,
-    learn_background,
-    looked_at,
-    make_detector,
-    skipped_frames,
-)
 from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -47,6 +39,9 @@ from .options import (
     remaining,
     take_options,
 )
+
+if TYPE_CHECKING:
+    from vision_mem.models.detectors import Detector
 
 
 @dataclass(frozen=True)
@@ -153,13 +148,15 @@ def main(
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
     rest = remaining(source, options, input, done, resume)
 
+    from vision_mem.models import detectors  # with OpenCV, which help does not need
+
     with ExitStack() as stack:
         # Before the model: a missing file, a misspelled output or detector are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
         shown = [*names, "window"] if output.show else names
         sinks = make_mots_sinks(folder.path, shown, frames.info, append=resume, classes=meant)
-        seen = looked_at(range(options.start, rest.first, options.stride), options.every)
+        seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)
         use_threads(model.threads)
@@ -176,11 +173,11 @@ def main(
         if resume and folder.snapshot is not None:
             session = MotsSession.resume(folder.snapshot / SESSION, segmenter, model.threads)
         if not rest.live:
-            learn_background(detector, _Excerpts(source, options), options.start, seen)
+            detectors.learn_background(detector, _Excerpts(source, options), options.start, seen)
         folder.begin()
         stem = folder.path / frames.info.name
         if options.record:
-            detector = Recorder(detector, f"{stem}.detections.jsonl", append=resume)
+            detector = detectors.Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
             table = Path(f"{stem}.tracks.csv")
@@ -196,15 +193,17 @@ def main(
             advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
         if not output.quiet:
-            _remark(done, skipped_frames(detector), options)
+            _remark(done, detectors.skipped_frames(detector), options)
     return code
 
 
 def _detector(
     source: str, options: MotsOptions, device: str, live: bool, info: SourceInfo, seen: list[int]
 ) -> Detector:
+    from vision_mem.models import detectors
+
     whole = None if live else _whole(source, options)
-    return make_detector(
+    return detectors.make_detector(
         options.detect, every=options.every, looked=seen[-1] if seen else None,
         min_score=options.min_score, only=listed(options.only), region=options.region,
         device=device, precision=options.precision, live=live,

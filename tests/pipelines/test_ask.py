@@ -172,6 +172,37 @@ def test_typed_questions_are_answered_while_it_watches(colours: Path, tmp_path: 
     assert "type a question" in process.stderr
 
 
+def test_each_run_has_a_folder_and_the_latest_goes_on(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = Path("runs/ask/colours"), Path("runs/ask/colours-2")
+    assert _ask(colours, "red?", "--memory", "day.vmem", "--max-frames", "40") == 0
+    assert _ask(colours, "blue?", "--stride", "2", "--strict", "--drop", "none") == 0
+    assert [len((each / "answers.jsonl").read_text().splitlines()) for each in (first, second)] == [
+        1, 1,
+    ]  # fmt: skip
+    record = json.loads((first / "run.json").read_text())
+    assert (record["command"], record["status"]) == ("ask", "finished")
+    assert record["files"] == ["answer-001.png", "answers.jsonl"]
+    (second / "notes.md").write_text("mine")
+    capsys.readouterr()
+    assert _ask(colours, "green?", "--overwrite", "--json") == 0
+    (green,) = _entries(capsys)
+    lines = (second / "answers.jsonl").read_text().splitlines()
+    assert [json.loads(line)["question"] for line in lines] == ["green?"]
+    assert (second / "notes.md").read_text() == "mine"
+    assert 10 <= green["moments"][0]["start_s"] < 12
+    # The first one goes on: its memory has seen five seconds, and takes in the rest.
+    assert _ask(colours, "green?", "--resume", "--out", first, "--json") == 0
+    (entry,) = _entries(capsys)
+    assert entry["moments"][0]["start_s"] == pytest.approx(green["moments"][0]["start_s"], abs=0.2)
+    assert len((first / "answers.jsonl").read_text().splitlines()) == 2
+    assert _ask(colours, "red?", "--resume", "--overwrite") == 2
+    assert _ask("nowhere.mp4", "red?", "--resume") == 2
+    assert "no snapshot of a run of ask" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

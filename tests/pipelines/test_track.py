@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,29 @@ def test_a_run_continues_where_it_ended(small_clip: Path, tmp_path: Path) -> Non
     assert _track(small_clip, parts, "--resume") == 0, "nothing left is no error"
     record = json.loads((parts / "run.json").read_text())
     assert (record["frames"], record["resumed_at"]) == (32, 20)
+
+
+def test_runs_get_folders_by_command_and_number(
+    small_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["track", str(small_clip), "--model", MODEL, "--save", "lasot"]
+    new = [*words, "--box", BOX, "--max-frames", "2"]
+    assert main([*new, "--quiet"]) == 0
+    assert main(new) == 0
+    shown = capsys.readouterr()
+    assert "note: results go to runs/track/cup-2" in shown.err
+    assert "results in runs/track/cup-2:" in shown.out
+    assert main([*words, "--resume", "--max-frames", "4", "--quiet"]) == 0
+    counts = [len(_lines(Path(f"runs/track/{name}/lasot/cup.txt"))) for name in ("cup", "cup-2")]
+    assert counts == [2, 4], "the latest goes on"
+    # A run of an earlier version, in runs/NAME, without the command in its record.
+    old = Path("runs/track/cup").rename("runs/cup")
+    record = json.loads((old / "run.json").read_text())
+    del record["command"]
+    (old / "run.json").write_text(json.dumps(record))
+    assert main([*words, "--resume", "--max-frames", "5", "--quiet"]) == 0
+    assert len(_lines(old / "lasot" / "cup.txt")) == 5
 
 
 def test_a_continued_run_keeps_its_nature(

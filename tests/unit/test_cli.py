@@ -41,11 +41,11 @@ def test_help_of_a_command_does_not_wait_for_torch() -> None:
 
 
 def _seconds(*words: str) -> float:
-    """Of the processor for a command line: the best of three, whatever else the machine does."""
+    """Of the processor for a Python command: the best of three."""
 
     def once() -> float:
         begin = os.times()
-        subprocess.run([sys.executable, "-m", "vision_mem", *words], capture_output=True)
+        subprocess.run([sys.executable, *words], capture_output=True, check=False)
         end = os.times()
         spent = end.children_user + end.children_system
         return spent - begin.children_user - begin.children_system
@@ -67,7 +67,9 @@ def _seconds(*words: str) -> float:
     ],
 )
 def test_help_and_slips_are_quick(words: list[str], most: float) -> None:
-    assert _seconds(*words) < most
+    # The promise is for an idle machine; an import of known cost tells how busy this one is.
+    slower = max(1.0, _seconds("-c", "import numpy") / 0.12)
+    assert _seconds("-m", "vision_mem", *words) < most * slower
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
