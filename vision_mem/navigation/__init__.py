@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vision_mem.navigation.config import NavigationConfig
 from vision_mem.navigation.journal import Key, Memory
+from vision_mem.navigation.queries import Target
 from vision_mem.navigation.records import (
     NavigationResult,
     NavigationUsage,
@@ -25,4 +26,5 @@ __all__ = [
     "Observation",
     "Route",
     "Sighting",
+    "Target",
 ]
