@@ -77,7 +77,8 @@ class DetectionOptions:
         list[str] | None,
         typer.Option(
             help='What finds objects: motion (default), motion:upright, "red car, person", dfine, '
-            "rtdetr, maskrcnn, file:PATH[:FORMAT], a network's folder or id. Several: all of them."
+            "rtdetr, maskrcnn, file:PATH[:FORMAT], a network's folder or id, module:function. "
+            "Several: all of them."
         ),
     ] = None
     every: Annotated[int | None, typer.Option(min=1, help="Detect on every so manieth frame.")] = (

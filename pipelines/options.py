@@ -51,11 +51,16 @@ def preset_option(folder: str, default: str | None = None, **remarks: str) -> An
 
 
 Source = Annotated[
-    str, typer.Argument(help="Video file, folder of images, camera number, or address.")
+    str,
+    typer.Argument(
+        help="Video file, folder of images, camera number, address, or module:function."
+    ),
 ]
 SegmenterName = Annotated[
     str | None,
-    typer.Option(help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint."),
+    typer.Option(
+        help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint, module:Class."
+    ),
 ]
 ModelConfig = Annotated[
     str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
