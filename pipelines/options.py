@@ -14,7 +14,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 from typer.core import TyperCommand
@@ -23,7 +32,10 @@ from vision_mem.config import preset_names
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import Option
 from vision_mem.runs.folder import RunFolder, choose_folder, default_folder
-from vision_mem.runs.loop import RemainingFrames
+from vision_mem.sources.selection import check_exists
+
+if TYPE_CHECKING:
+    from vision_mem.runs.loop import RemainingFrames
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
@@ -269,6 +281,8 @@ def open_folder(
     Raises:
         InputError: as ``choose_folder``.
     """
+    if not output.resume and ":" not in source and not source.isdecimal():
+        check_exists(source)  # before anything is loaded
     folder = choose_folder(
         command, source, output.out, overwrite=output.overwrite, resume=output.resume,
         options=[field.name for field in fields(kind)] if kind else (), adds=adds,
@@ -282,6 +296,8 @@ def remaining(
     source: str, options: Any, input: InputOptions, done: Any = None, resume: bool = False
 ) -> RemainingFrames:
     """What a run has still to see; ``options`` as recorded, ``done`` the counts of its past."""
+    from vision_mem.runs.loop import RemainingFrames
+
     return RemainingFrames(
         source, options.start, input.end, options.stride, input.max_frames, options.strict,
         input.drop, options.decoder, resume, getattr(done, "frames", 0),

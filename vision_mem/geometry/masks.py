@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +27,8 @@ def mask_to_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
         float32 ``(4,)`` ``(x1, y1, x2, y2)``, right and bottom exclusive; zeros when empty.
     """
     # Ten times faster on a frame than any() along both axes.
+    import cv2
+
     x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
     return np.array([x, y, x + width, y + height], dtype=np.float32)
 
@@ -79,6 +80,7 @@ def fill_holes(logits: torch.Tensor, max_area: int, value: float = HOLE_LOGIT) -
     Source:
         SAM 2, ``utils/misc.py: fill_holes_in_mask_scores``; its rule, without its CUDA kernel.
     """
+    import cv2
     import torch  # seconds to load; most of this module does without
 
     if max_area <= 0:
@@ -117,6 +119,8 @@ def largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Returns:
         ``(H, W)`` bool; empty when the mask is.
     """
+    import cv2
+
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
     )
@@ -166,6 +170,8 @@ def draw_outlines(
     Returns:
         ``(H, W)`` bool.
     """
+    import cv2
+
     canvas = np.zeros(size, np.uint8)
     limit = 4.0 * max(size)  # OpenCV counts in 32 bits, with some of them for fractions
     for outline in outlines:

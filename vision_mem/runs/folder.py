@@ -6,6 +6,7 @@ whole, so that a run killed at any moment leaves one that can be continued from.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -82,7 +83,8 @@ def choose_folder(
 
 def number_folder(base: Path) -> Path:
     """The folder, or with ``-2``, ``-3`` ... the first one that may be written to."""
-    for place in (base, *(base.with_name(f"{base.name}-{n}") for n in range(2, 10_000))):
+    numbered = (base.with_name(f"{base.name}-{n}") for n in range(2, 10_000))
+    for place in itertools.chain([base], numbered):
         with suppress(InputError):
             return RunFolder(place).path
     raise InputError(f"there are too many runs in {base.parent}; give a folder with --out")

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -349,6 +348,8 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
     Returns:
         The copy, alone in a temporary folder; None when the address is no such file.
     """
+    import urllib.request
+
     if not url.lower().startswith(("http://", "https://")):
         return None
     folder = Path(tempfile.mkdtemp(prefix="vision-mem-"))

@@ -6,13 +6,11 @@ import itertools
 import logging
 import math
 import os
-import re
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +22,7 @@ from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder, ImageStack, p
 from vision_mem.sources.live import Camera, LiveReader, NetworkStream, Reconnect, fetch_file
 from vision_mem.sources.pixels import fit_image, to_rgb
 from vision_mem.sources.prefetch import Prefetch
-from vision_mem.sources.selection import Reader, Selection, is_url, without_password
+from vision_mem.sources.selection import Reader, Selection, check_exists, is_url, without_password
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
 from vision_mem.types import Frame, SourceInfo
 
@@ -283,7 +281,7 @@ def _open_reader(
     if isinstance(spec, (str, os.PathLike)):
         text = os.fspath(spec)
         if text.lower().startswith("file://"):
-            text = url2pathname(urlsplit(text).path)
+            text = unquote(urlsplit(text).path)
         if text.isdecimal() and not Path(text).exists():
             return _open_camera(int(text), selection, drop, reconnect)
         if is_url(text):
@@ -291,18 +289,7 @@ def _open_reader(
         path = Path(text).expanduser()
         if is_object_name(text) and not path.exists():
             return ArrayReader(_made_by(text), selection, fps=fps, name=text.partition(":")[2])
-        if not text or not path.exists():
-            if text == "-":
-                raise SourceError("- is no video source; give a file, or an address to read from")
-            if re.search(r"%0?\d*d|[*?]", text):
-                raise SourceError(
-                    f"{text!r} is a pattern; give the folder of the images, as "
-                    f"{os.fspath(path.parent)!r}"
-                )
-            raise SourceError(
-                f"{text!r}: no such file or folder; expected a video, a folder of images, a camera "
-                "number or an address such as rtsp://host/stream"
-            )
+        check_exists(text)
         if path.is_char_device():  # /dev/video0
             return _open_camera(str(path), selection, drop, reconnect)
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and picture_count(path) > 1:
