@@ -15,12 +15,7 @@ from vision_mem.errors import InputError
 from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.runs.folder import SESSION, without_secret
-from vision_mem.runs.loop import (
-    nothing_left,
-    run_to_folder,
-)
 from vision_mem.runs.tally import Tally
-from vision_mem.sinks.registry import make_sinks
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.prompts import check_plan
 
@@ -131,14 +126,13 @@ def main(
     before = folder.recorded("options") if output.resume else None
     options = take_options(TrackOptions, flat(prompts, input, output, model, advanced), before)
     done = Tally(**folder.progress()) if output.resume else Tally()
-    plan = plan_prompts(
-        boxes=options.box, points=options.point, not_points=options.not_point,
-        masks=options.mask, init=options.init,
-    )  # fmt: skip
-    if not plan:
-        raise InputError(HOW)
+    plan = _planned(options)
     check_snapshots(advanced.snapshot_every)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
+    # What typing alone shows has been said; the parts of a run take a moment to load.
+    from vision_mem.runs.loop import nothing_left, run_to_folder
+    from vision_mem.sinks.registry import make_sinks
+
     rest = remaining(source, options, input, done, output.resume)
 
     with ExitStack() as stack:
@@ -186,6 +180,16 @@ def main(
             f"first prompt (frame {min(plan.by_frame)})"
         )
     return code
+
+
+def _planned(options: TrackOptions) -> PromptPlan:
+    plan = plan_prompts(
+        boxes=options.box, points=options.point, not_points=options.not_point,
+        masks=options.mask, init=options.init,
+    )  # fmt: skip
+    if not plan:
+        raise InputError(HOW)
+    return plan
 
 
 def _described(plan: PromptPlan) -> list[dict[str, Any]]:

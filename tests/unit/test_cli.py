@@ -256,7 +256,7 @@ SLIPS = [
     (["track", "CLIP", "--box", "500,500,9,9"], "outside the frame"),
     (["track", "CLIP", "--box", "500,500,9,9@3"], "outside the frame"),
     (["track", "CLIP", "--box", "1,2,30,40", "--preset", "samuri"], "did you mean 'samurai'"),
-    (["track", "CLIP", "--box", "1,2,30,40", "--set", "policy.chioce=iou"], "policy.choice"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--set", "policy.chioce=iou"], "selection.choice"),
     (["track", "CLIP", "--box", "1,2,30,40", "--save", "vdeo"], "did you mean video"),
     (["track", "CLIP", "--box", "1,2,30,40", "--out", "FULL"], "holds results already"),
     (["track", "CLIP", "--resume"], "no snapshot"),
