@@ -98,6 +98,9 @@ End = Annotated[int | None, typer.Option(help="First frame no longer wanted.")]
 Stride = Annotated[int | None, typer.Option(help="Every how many frames.")]
 MaxFrames = Annotated[int | None, typer.Option(help="Frames in all, at most.")]
 Drop = Annotated[str, typer.Option(help="Live sources: latest (only), or none.")]
+Reconnects = Annotated[
+    int | None, typer.Option(min=0, help="Live sources: tries after a break, at most [for ever].")
+]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Stop at a damaged frame.")]
 ResultsFolder = Annotated[Path | None, typer.Option(help="Results folder [runs/COMMAND/NAME].")]
 DemoFolder = Annotated[Path, typer.Option(help="Folder for everything.")]
@@ -128,6 +131,7 @@ class InputOptions:
     stride: Stride = None
     max_frames: MaxFrames = None
     drop: Drop = "latest"
+    reconnect: Reconnects = None
     strict: Strict = None
 
 
@@ -300,7 +304,7 @@ def remaining(
 
     return RemainingFrames(
         source, options.start, input.end, options.stride, input.max_frames, options.strict,
-        input.drop, options.decoder, resume, getattr(done, "frames", 0),
+        input.drop, options.decoder, input.reconnect, resume, getattr(done, "frames", 0),
         getattr(done, "last_index", -1),
     )  # fmt: skip
 

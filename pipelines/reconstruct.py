@@ -185,7 +185,7 @@ def main(
     first = done.last_index + options.stride if done.frames else options.start
     left = None if recording.max_frames is None else recording.max_frames - done.frames
     end, finished = recording.end, resume and folder.recorded("status") == "finished"
-    if (left is not None and left <= 0) or (end is not None and done.frames and end <= first):
+    if finished and ((left is not None and left <= 0) or (end is not None and end <= first)):
         return nothing_left(folder, done.frames)
 
     with ExitStack() as stack:

@@ -245,6 +245,22 @@ def test_after_kill_9_lines_are_valid_and_the_run_continues(
     assert _decoded(out / "cup_tracked.part2.mp4") > 0
 
 
+@pytest.mark.parametrize("words", [["--max-frames", "32"], ["--end", "32"], []])
+def test_a_run_killed_after_its_last_frame_is_brought_to_its_end(
+    small_clip: Path, tmp_path: Path, words: list[str]
+) -> None:
+    out = tmp_path / "out"
+    assert _track(small_clip, out, "--box", BOX, *words) == 0
+    # As the folder is between the last snapshot and the end.
+    video, record = out / "cup_tracked.mp4", out / "run.json"
+    video.rename(out / "cup_tracked.partial.mp4")
+    record.write_text(record.read_text().replace('"finished"', '"running"'))
+    assert _track(small_clip, out, "--resume", *words) == 0
+    assert json.loads(record.read_text())["status"] == "finished"
+    assert _decoded(video) == 32
+    assert not list(out.glob("*partial*")) and not list(out.glob("*part2*"))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_ctrl_c_finishes_files_and_the_run_continues(

@@ -21,7 +21,7 @@ from vision_mem.runs.progress import Progress, megabytes
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count, machine
 from vision_mem.session import FrameSource, Sink, Steps
-from vision_mem.sources.live import StopRun
+from vision_mem.sources.live import Reconnect, StopRun
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
@@ -149,12 +149,28 @@ def run_to_folder(
                     snapshot()
             with suppress(*([VisionMemError] if status == "failed" else [])):
                 folder.record(
-                    status=status, **tally.as_dict(), files=folder.files(),
+                    status=status, **tally.as_dict(), **losses(frames), files=folder.files(),
                     frames_per_s=round(bar.rate, 2), memory=asdict(session.usage()),
                 )  # fmt: skip
     if not quiet:
         _say(tally, session.usage(), folder, status == "stopped")
+        for what, number in losses(frames).items():
+            print(f"{_LOSSES[what]}: {number}")
     return signals.exit_code
+
+
+_LOSSES = {
+    "dropped": "frames left out, newer ones came first",
+    "reconnects": "times the source was opened again",
+    "fitted": "frames of another size, fitted to the first",
+}
+
+
+def losses(frames: Any) -> dict[str, int]:
+    """What a source did that its frames do not show; nothing where all went smoothly."""
+    while hasattr(frames, "_source"):
+        frames = frames._source
+    return {name: number for name in _LOSSES if (number := getattr(frames, name, 0))}
 
 
 def nothing_left(folder: RunFolder, frames: int) -> int:
@@ -171,6 +187,7 @@ class RemainingFrames:
         source: as typed.
         start, end, stride, max_frames: as ``open_source``, for the whole run.
         strict, drop, decoder: as ``open_source``.
+        reconnect: tries after a break of a live source, at most; None for any number.
         resume: whether an earlier run is continued.
         done: frames it has seen.
         last_index: number of the last of them.
@@ -184,6 +201,7 @@ class RemainingFrames:
     strict: bool = False
     drop: str = "latest"
     decoder: str = "auto"
+    reconnect: int | None = None
     resume: bool = False
     done: int = 0
     last_index: int = -1
@@ -209,28 +227,47 @@ class RemainingFrames:
             model_size: side to which decord brings frames, when it is asked to.
 
         Returns:
-            The source; None when nothing is left.
+            The source; without frames when a run was killed after its last one, so that what is
+            made at the end is made now; None when the run has finished and nothing is left.
 
         Raises:
             VisionMemError: as ``open_source``.
         """
         left = None if self.max_frames is None else self.max_frames - self.done
+        ended = self.resume and folder.recorded("status") == "finished"
         if (left is not None and left <= 0 < self.done) or (
             self.end is not None and self.done and self.end <= self.first
         ):
-            return None
+            return None if ended else self._nothing_more(stack)
         try:
             opened = open_source(
                 self.source, start=0 if self.live and self.resume else self.first, end=self.end,
                 stride=self.stride, max_frames=left, strict=self.strict, drop=self.drop,
                 decoder=self.decoder, resize=None if model_size is None else ("decord", model_size),
+                reconnect=Reconnect(limit=self.reconnect),
             )  # fmt: skip
         except InputError:
-            if not self.resume or folder.recorded("status") != "finished":
+            if not self.resume or not self.done:
                 raise
-            return None
+            return None if ended else self._nothing_more(stack)
         stack.callback(opened.close)
         return ShiftedSource(opened, self.first) if self.resume and opened.info.live else opened
+
+    def _nothing_more(self, stack: ExitStack) -> FrameSource:
+        opened = open_source(self.source, decoder=self.decoder)
+        stack.callback(opened.close)
+        return EndedSource(opened)
+
+
+class EndedSource:
+    """A source of which every frame has been seen."""
+
+    def __init__(self, source: FrameSource) -> None:
+        self.info = replace(source.info, frame_count=0)
+        self.close = source.close
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
 
 
 class ShiftedSource:
