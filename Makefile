@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 	@VENV="$(VENV)" scripts/setup.sh
 
 demo: $(STAMP)  ## Set up, follow an object through a generated clip, say where the video is
-	@$(VENV)/bin/vision-mem demo --out "$(DEMO_OUT)"
+	@$(VENV)/bin/vision-mem demo --out "$(DEMO_OUT)" --overwrite
 
 test: $(STAMP)  ## Set up and run everything: format, lint, types, spelling, all tests
 	@VENV="$(VENV)" scripts/check.sh all

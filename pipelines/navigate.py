@@ -15,6 +15,7 @@ import typer
 
 from vision_mem.errors import InputError
 from vision_mem.formats.touchdown import is_street_graph
+from vision_mem.runs.folder import number_folder
 from vision_mem.runs.tally import count
 
 from . import evaluate, navigate_streets
@@ -23,7 +24,6 @@ from .options import (
     INPUT,
     MODEL,
     OUTPUT,
-    DemoFolder,
     DepthScale,
     End,
     GroupedCommand,
@@ -333,7 +333,9 @@ def _open_embedder() -> WordEmbedder:
 
 
 def demo(
-    out: DemoFolder = Path("runs/navigate-demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for everything [runs/navigate/demo].")
+    ] = None,
     max_frames: Annotated[int, typer.Option(min=8, help="Frames of the recording.")] = 72,
     streets: Annotated[
         bool, typer.Option("--streets", help="A generated city instead: walk, ask, follow.")
@@ -346,6 +348,8 @@ def demo(
 
     No download, no training; the same steps as the commands by hand, which it prints.
     """
+    usual = Path("runs/navigate/demo")
+    out = out or (usual if overwrite else number_folder(usual))
     place, map_ = (out / "city", out / "city.map") if streets else (out / "room", out / "room.map")
     _refuse_existing([map_], overwrite)
     if streets:

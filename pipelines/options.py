@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -93,17 +92,16 @@ Intrinsics = Annotated[
     str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
 ]
 DepthScale = Annotated[float | None, typer.Option(help="Metres of one unit of a depth map.")]
-Start = Annotated[int | None, typer.Option(help="First frame, from 0.")]
+Start = Annotated[int | None, typer.Option(min=0, help="First frame, from 0.")]
 End = Annotated[int | None, typer.Option(help="First frame no longer wanted.")]
-Stride = Annotated[int | None, typer.Option(help="Every how many frames.")]
-MaxFrames = Annotated[int | None, typer.Option(help="Frames in all, at most.")]
+Stride = Annotated[int | None, typer.Option(min=1, help="Every how many frames.")]
+MaxFrames = Annotated[int | None, typer.Option(min=1, help="Frames in all, at most.")]
 Drop = Annotated[str, typer.Option(help="Live sources: latest (only), or none.")]
 Reconnects = Annotated[
     int | None, typer.Option(min=0, help="Live sources: tries after a break, at most [for ever].")
 ]
 Strict = Annotated[bool | None, typer.Option("--strict", help="Stop at a damaged frame.")]
 ResultsFolder = Annotated[Path | None, typer.Option(help="Results folder [runs/COMMAND/NAME].")]
-DemoFolder = Annotated[Path, typer.Option(help="Folder for everything.")]
 SnapshotEvery = Annotated[
     int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
 ]
@@ -285,14 +283,15 @@ def open_folder(
     Raises:
         InputError: as ``choose_folder``.
     """
-    if not output.resume and ":" not in source and not source.isdecimal():
+    frames = command in ("track", "mots")  # the others take more than ``open_source`` does
+    if frames and not output.resume and ":" not in source and not source.isdecimal():
         check_exists(source)  # before anything is loaded
     folder = choose_folder(
         command, source, output.out, overwrite=output.overwrite, resume=output.resume,
         options=[field.name for field in fields(kind)] if kind else (), adds=adds,
     )  # fmt: skip
     if output.out is None and folder.path != default_folder(source, command) and not output.quiet:
-        print(f"note: results go to {folder.path}", file=sys.stderr)
+        folder.remark = f"note: results go to {folder.path}"
     return folder
 
 

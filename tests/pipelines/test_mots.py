@@ -210,7 +210,7 @@ def test_results_are_not_lost_when_a_detector_cannot_be_opened(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--save", "vidoe"], "did you mean video?"),
+        (["--save", "vidoe"], "did you mean 'video'?"),
         (["--classes", "moving"], "expected DETECTOR'S WORD=CLASS"),
         (["--classes", "moving=cat", "--save", "kitti-mots"], "no class 'cat'"),
         (["--region", "1,2,3"], "expected x,y,w,h"),

@@ -201,6 +201,24 @@ def test_a_continued_run_keeps_its_nature(
     assert "nothing left to do" in capsys.readouterr().out
 
 
+def test_a_run_goes_on_with_its_own_source_only(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert _track(small_clip, out, "--box", BOX, "--max-frames", "4") == 0
+    other = tmp_path / "other.mp4"
+    shutil.copy(small_clip, other)
+    assert _track(other, out, "--resume") == 2
+    assert "not of " in capsys.readouterr().err
+    moved = tmp_path / "moved" / small_clip.name
+    moved.parent.mkdir()
+    write_video(moved, [np.zeros((48, 64, 3), np.uint8)] * 8, 24.0)
+    assert _track(moved, out, "--resume") == 2
+    assert "it is another file" in capsys.readouterr().err
+    shutil.copy(small_clip, moved)
+    assert _track(moved, out, "--resume", "--max-frames", "6") == 0
+
+
 def _start(clip: Path, out: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "vision_mem", "track", str(clip), "--out", str(out)]
     command += ["--model", MODEL, "--box", BOX, "--save", "video,lasot,mot,rle,diary", *words]

@@ -35,8 +35,11 @@ BATCH_NORM_EPS = 1e-3
 _TAPS = {2: 4, 4: 8, 10: 16}
 CHANNELS = {4: 24, 8: 40, 16: 112}
 # What torch.compile makes of a convolution and what follows it; versions and builds differ.
-_FUSES = torch.backends.mkldnn.is_available() and hasattr(
-    torch.ops.mkldnn, "_convolution_pointwise"
+# Without AVX-512 or its successor the processor has no such pass in bf16.
+_FUSES = (
+    torch.backends.mkldnn.is_available()
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 )
 # What reading a damaged or foreign file can raise.
 _DAMAGE = (OSError, LookupError, RuntimeError, EOFError, ValueError, TypeError, AttributeError)

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -67,7 +68,10 @@ def choose_folder(
     """
     if out is not None or (overwrite and resume):
         place = out or default_folder(source, command)
-        return RunFolder(place, overwrite=overwrite, resume=resume, adds=adds)
+        folder = RunFolder(place, overwrite=overwrite, resume=resume, adds=adds)
+        if resume:
+            folder.check_source(source)
+        return folder
     base = default_folder(source, command)
     if resume or overwrite:
         for place in _runs_of(command, source, base, options):
@@ -143,6 +147,8 @@ class RunFolder:
         if overwrite and resume:
             raise InputError("--overwrite and --resume exclude each other: give one of them")
         self.path = path
+        self.remark: str | None = None
+        """What ``begin`` says on standard error: only a run that begins has anything to say."""
         self._record: dict[str, Any] = {}
         self._lock: int | None = None
         if path.exists() and not path.is_dir():
@@ -166,6 +172,38 @@ class RunFolder:
             )
         self._replace = overwrite and path.is_dir()
 
+    def check_source(self, source: str) -> None:
+        """Refuse to go on with another input; a file that was moved keeps its name.
+
+        Raises:
+            InputError: when the run to continue was of another source.
+        """
+        before, now = self.recorded("source"), without_secret(source)
+        if before is None or _same(str(before), now):
+            return
+        if is_url(now) or is_url(str(before)) or Path(str(before)).name != Path(now).name:
+            raise InputError(
+                f"the run in {self.path} is one of {before}, not of {source}; continue it with its "
+                "own source, or give another --out"
+            )
+
+    def check_info(self, info: Mapping[str, Any]) -> None:
+        """Refuse a file that was replaced by another one of its name.
+
+        Args:
+            info: of the source as it is now, by field.
+
+        Raises:
+            InputError: when its size or rate is not what it was.
+        """
+        before = self.recorded("source_info") or {}
+        for name in () if info["live"] else ("width", "height", "fps"):
+            if name in before and abs(float(before[name]) - float(info[name])) > 1e-6:
+                raise InputError(
+                    f"the source has {name} {info[name]:g}, and had {before[name]:g} in the run to "
+                    f"continue in {self.path}: it is another file; begin anew with --overwrite"
+                )
+
     def begin(self) -> None:
         """Make the folder, and clear away what is to be replaced: only now, when all else is well.
 
@@ -188,6 +226,9 @@ class RunFolder:
             raise SinkError(
                 f"another run is writing to {self.path}; wait for it, or give another --out"
             )
+        if self.remark is not None:
+            print(self.remark, file=sys.stderr)
+            self.remark = None
 
     def _take(self) -> bool:
         """Keep other runs out until this object or its process is gone; False when one is there."""

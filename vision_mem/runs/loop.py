@@ -116,6 +116,8 @@ def run_to_folder(
         VisionMemError: when the run broke; what was written stays valid and can be continued.
     """
     before, snapshot_at = tally.seconds, tally.frames
+    if tally.frames:
+        folder.check_info(asdict(frames.info))
     folder.record(
         status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         source_info=asdict(frames.info), resumed_at=tally.frames or None, **machine(),

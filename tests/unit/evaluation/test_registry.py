@@ -60,7 +60,7 @@ def test_readers_are_there_and_named_right() -> None:
     for family in families().values():
         for row in family.datasets.values():
             assert not row.read or callable(look_up(row.read))
-    with pytest.raises(InputError, match="names no function of a module"):
+    with pytest.raises(InputError, match="has no 'nothing'"):
         look_up("vision_mem.evaluation.registry:nothing")
 
 

@@ -67,7 +67,8 @@ def test_pictures_of_a_batch_do_not_meet(trunk):
     one, two = pattern(), pattern().flip(3)
     both = trunk(torch.cat([one, two]))
     for stride, values in trunk(two).items():
-        torch.testing.assert_close(both[stride][1:], values, atol=1e-4, rtol=0)
+        # Processors sum in orders of their own.
+        torch.testing.assert_close(both[stride][1:], values, atol=3e-4, rtol=0)
 
 
 @pytest.mark.parametrize(

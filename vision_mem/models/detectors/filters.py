@@ -86,10 +86,9 @@ class Guarded(Around):
             log.debug("detector %s", self.name, exc_info=error)
         self.errors[kind] += 1
         if not self._worked and self.errors.total() >= self._give_up_after:
-            raise ModelError(
-                f"detector {self.name} failed on each of the first {self._give_up_after} frames: "
-                f"{kind}: {reason}"
-            ) from error
+            many = self._give_up_after
+            when = "at once" if many == 1 else f"on each of the first {many} frames"
+            raise ModelError(f"detector {self.name} failed {when}: {kind}: {reason}") from error
 
     def reset(self) -> None:
         super().reset()

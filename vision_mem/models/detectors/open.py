@@ -16,6 +16,8 @@ from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
 
+_PATIENCE = 30
+"""Frames on all of which a detector may fail before the run ends."""
 _MOTION = ("mog2", "knn", "upright")
 _NETWORKS = ("dfine", "rtdetr", "rtdetrv2")
 _WORD_NETWORKS = ("grounding-dino", "owlv2")
@@ -72,16 +74,25 @@ def open_detector(
     """
     options = {"device": device, "precision": precision}
     if isinstance(spec, (list, tuple)):
+        alone = len(spec) == 1
         parts = [
-            open_detector(each, frame_count=frame_count, size=size, guarded=guarded, **options)
+            open_detector(
+                each, frame_count=frame_count, size=size, guarded=guarded and alone, **options
+            )
             for each in spec
         ]
-        return parts[0] if len(parts) == 1 else Ensemble(parts)
+        if alone:
+            return parts[0]
+        return Ensemble([Guarded(each) for each in parts] if guarded else parts)
     if isinstance(spec, str):
         detector = _from_word(spec.strip(), options, frame_count, size)
     else:
         detector = as_detector(spec)
-    return Guarded(detector) if guarded and not isinstance(detector, Guarded) else detector
+    if not guarded or isinstance(detector, Guarded):
+        return detector
+    # A function of the user's that fails at once is at fault; a network may stumble over a frame.
+    own = not isinstance(spec, str) or is_object_name(spec.strip())
+    return Guarded(detector, give_up_after=1 if own else _PATIENCE)
 
 
 def make_detector(

@@ -50,7 +50,7 @@ def load_segmenter(
             another model.
         InputError: for unknown option values, or a class that is no segmenter.
     """
-    if is_object_name(model):
+    if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter

@@ -130,7 +130,7 @@ def _alive(pid: int) -> bool:
 def test_killed_at_any_moment_it_goes_on_to_the_same_files(
     tmp_path: Path, root: Path, workers: int
 ) -> None:
-    program = [sys.executable, root / "tests" / "evaluation_samples.py"]
+    program = [sys.executable, root / "tests" / "fixtures" / "evaluation_samples.py"]
     program += [tmp_path / "set", tmp_path / "out", str(workers)]
     results, logs = tmp_path / "out" / "results", tmp_path / "out" / "logs"
     run_both(tmp_path / "set", tmp_path / "undisturbed", 1, make_session)

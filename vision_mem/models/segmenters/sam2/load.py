@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
@@ -142,7 +143,7 @@ def _find(model: str) -> tuple[Path, str | None, str]:
     names = ", ".join(["embedded", "nano", *PUBLISHED])
     raise ModelError(
         f"no model {model!r}; expected one of {names}, the path of a SAM 2 checkpoint, or "
-        "random:sam2.1_hiera_t@128"
+        f"random:sam2.1_hiera_t@128{nearest(model, ['embedded', 'nano', *PUBLISHED])}"
     )
 
 

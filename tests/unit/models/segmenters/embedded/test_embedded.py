@@ -262,7 +262,9 @@ class TestMemory:
             assert sizes == wanted
             assert entry.tensors["mask"].shape == (config.tokens**2,)
             assert entry.tensors["prior"].dtype == entry.tensors["grey"].dtype == torch.uint8
-            assert sum(sizes.values()) < 500_000
+            # Tokens are halves where the processor computes with them, else twice as large.
+            wide = entry.tensors["tokens"].element_size() == 4
+            assert sum(sizes.values()) < (800_000 if wide else 500_000)
 
     def test_grey_pictures_are_shared_and_counted_once(self, segmenter):
         session = self.grown(segmenter)

@@ -151,7 +151,10 @@ def test_sam_2s_own_predictor_runs_it_with_the_same_result(network, scripts, tmp
     for t, image in enumerate(shown):
         prompts = [Prompt(box=(10, 10, 60, 60))] if t == 0 else ()
         mask = session.step(Frame(t, t / 30, image), prompts).objects[0].mask
-        assert np.array_equal(mask, theirs[t, 0] > 0), f"frame {t}"
+        # Random weights leave logits near 0 everywhere, and processors round sums differently.
+        unlike = mask != (theirs[t, 0] > 0)
+        assert np.abs(theirs[t, 0][unlike]).max(initial=0.0) < 1e-3, f"frame {t}"
+        assert unlike.mean() < 0.01, f"frame {t}"
         assert 0.01 < mask.mean() < 0.99
 
 
