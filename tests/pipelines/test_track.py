@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from vision_mem.cli import main
+from vision_mem.visualization.contact_sheet import write_video
 
 # Seeded random weights of a real SAM 2 at a small image size: every code path, no download.
 MODEL = "random:sam2.1_hiera_t@128"
