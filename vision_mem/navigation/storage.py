@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vision_mem.errors import InputError, ModelError, SinkError, VisionMemError
+from vision_mem.formats.sqlite import distrust
 from vision_mem.runs.lock import FileLock
 
 FORMAT = "vision-mem-map"
@@ -113,6 +114,7 @@ class MapFile:
             tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if identity != _ID and (tables or self.mode == "r"):
                 raise ModelError(f"{self.path} is a database, but no map of this program")
+            distrust(sql, f"map {self.path}")
             version = sql.execute("PRAGMA user_version").fetchone()[0]
             if tables and not _OLDEST <= version <= VERSION:
                 raise ModelError(

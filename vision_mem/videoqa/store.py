@@ -22,6 +22,7 @@ import torch
 
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.formats.snapshot import pack_state, unpack_state
+from vision_mem.formats.sqlite import distrust
 from vision_mem.formats.text import make_folder
 from vision_mem.runs.lock import FileLock
 
@@ -271,18 +272,6 @@ class MemoryFile:
     def _log_is_missing(self) -> bool:
         """Whether the file is one whose content was still in the log beside it."""
         return not self._had_log and self.path.stat().st_size <= _EMPTY_FILE
-
-
-def distrust(database: sqlite3.Connection, where: str) -> None:
-    """Make a connection to a file from strangers harmless: no code in it, no endless questions.
-
-    Raises:
-        ModelError: when the file holds views or triggers; ours never do.
-    """
-    database.execute("PRAGMA trusted_schema=OFF")
-    asked = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-    if (found := database.execute(asked).fetchone()) is not None:
-        raise ModelError(f"{where} holds {found[0]!r}, which no program of ours makes; not opened")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -306,3 +306,13 @@ def test_another_process_holding_the_database_is_said(path):
         other.rollback()
         other.close()
         assert session.step(moment(1)).committed
+
+
+def test_a_map_with_code_in_it_is_not_opened(path):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(3))
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TRIGGER extra AFTER INSERT ON event BEGIN SELECT 1; END")
+    database.close()
+    with pytest.raises(ModelError, match="'extra', which no program of ours makes"):
+        NavigationSession(path)
