@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.synthetic.cutouts import cutout, cutout_names, load_photograph
+from vision_mem.synthetic.clips import cutout, cutout_names, load_photograph
 
 Image = NDArray[np.uint8]
 

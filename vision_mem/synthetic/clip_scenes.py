@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
-from vision_mem.synthetic.cutouts import OUTLINES, cutout
+from vision_mem.synthetic.clips import OUTLINES, Actor, ActorPose, ClipScene, SyntheticClip, cutout
 
 
 def demo_clip() -> SyntheticClip:
