@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import typer
 
 from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
+from vision_mem.text import PrintableStream, printable
 
 log = logging.getLogger("vision_mem")
 
@@ -80,6 +82,9 @@ OLD_WORDS: dict[str, dict[str, str]] = {
 _COMPLETES = "_VISION_MEM_COMPLETE"
 """Set by the shell when it wants words that go on a line; Typer reads the line and answers."""
 
+_LONGEST_LINE = 1000
+"""Characters of an error; what a user gave may be longer."""
+
 _ABOUT = """Memory for video streams.
 
 Follow objects through files, cameras and network streams, for as long as they run, in memory
@@ -101,7 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = sum(len(word) - 1 for word in words if word in ("-v", "-vv"))
     verbose += words.count("--verbose")
     words = [word for word in words if word not in ("-v", "-vv", "--verbose")]
-    words = _renewed(words)
+    streams = sys.stdout, sys.stderr
+    if _COMPLETES not in os.environ:
+        # Names of files, objects and classes come from strangers, and end up on a terminal.
+        sys.stdout, sys.stderr = map(PrintableStream, streams)  # type: ignore[assignment]
+    try:
+        return _run(_renewed(words), verbose)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _run(words: list[str], verbose: int) -> int:
     _set_up_logging(verbose)
     try:
         return _dispatch(words)
@@ -115,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_code, verbose)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
-            return _report(error.format_message(), int(error.exit_code), verbose)
+            return _report(_typing_slip(error.format_message()), int(error.exit_code), verbose)
         text = f"unexpected {type(error).__name__}: {error}"
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
@@ -213,8 +228,27 @@ def _set_up_logging(verbose: int) -> None:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+_SLIPS = {
+    r"\.? \(Possible options: ([^,)]+).*\)": r"; did you mean '\1'?",
+    r"\. Did you mean '?([^?',]+).*": r"; did you mean '\1'?",
+    r"Input should be a valid integer.*": "expected a whole number",
+    r"Input should be a valid number.*": "expected a number",
+    r"Input should be greater than or equal to (\S+)": r"expected \1 or more",
+}
+"""What Typer says of wrong words, and how all other errors would say it."""
+
+
+def _typing_slip(said: str) -> str:
+    for words, ours in _SLIPS.items():
+        said = re.sub(words, ours, said)
+    return said[:1].lower() + said[1:].rstrip(".")
+
+
 def _report(message: str, code: int, verbose: int) -> int:
     if verbose:
         log.info("traceback", exc_info=True)
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > _LONGEST_LINE:  # the end says what to do
+        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
+    print(f"error: {printable(line)}", file=sys.stderr)
     return code

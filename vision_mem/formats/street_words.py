@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import json_rows, make_folder, read_text, short, write_file
+from vision_mem.formats.text import json_rows, make_folder, write_file
+from vision_mem.text import read_text, short
 
 SeenWord = tuple[str, float, float]
 """A word, its bearing in degrees clockwise from north, its range in metres."""
