@@ -19,7 +19,7 @@ import typer
 
 from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
-from vision_mem.text import PrintableStream, printable
+from vision_mem.text import PrintableStream, one_line, trimmed
 
 log = logging.getLogger("vision_mem")
 
@@ -81,9 +81,6 @@ OLD_WORDS: dict[str, dict[str, str]] = {
 
 _COMPLETES = "_VISION_MEM_COMPLETE"
 """Set by the shell when it wants words that go on a line; Typer reads the line and answers."""
-
-_LONGEST_LINE = 1000
-"""Characters of an error; what a user gave may be longer."""
 
 _ABOUT = """Memory for video streams.
 
@@ -209,7 +206,8 @@ class _StandardError(logging.Handler):
     """Writes to whatever standard error is now: progress bars put themselves in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        text = self.format(record)
+        print(text if record.exc_info else trimmed(one_line(text)), file=sys.stderr, flush=True)
 
 
 def _set_up_logging(verbose: int) -> None:
@@ -247,8 +245,5 @@ def _typing_slip(said: str) -> str:
 def _report(message: str, code: int, verbose: int) -> int:
     if verbose:
         log.info("traceback", exc_info=True)
-    line = " ".join(message.split())
-    if len(line) > _LONGEST_LINE:  # the end says what to do
-        line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
-    print(f"error: {printable(line)}", file=sys.stderr)
+    print("error: " + trimmed(" ".join(message.split())), file=sys.stderr)
     return code

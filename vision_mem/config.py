@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_mem.errors import InputError
-from vision_mem.text import parse_yaml, read_text, shown
+from vision_mem.text import parse_yaml, read_text, shown, trimmed
 
 Schema = TypeVar("Schema")
 
@@ -59,7 +59,7 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
         path = Path(preset).expanduser()
         if not path.exists():
             raise InputError(f"no preset file {path}; expected a YAML file")
-        return _parse(read_text(path, most=1_000_000), f"preset {path}")
+        return _parse(read_text(path, most=100_000), f"preset {path}")
     named = name.removeprefix(f"{folder}/")
     known = preset_names(folder)
     if named not in known:
@@ -118,7 +118,7 @@ def load_config(
     except ValueError as error:
         # What was set last is named, where the words begin with a setting that was.
         where = said.get(str(error).partition(" ")[0], "settings")
-        raise InputError(f"{where}: {error}") from error
+        raise InputError(f"{where}: {trimmed(str(error), 400)}") from error
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

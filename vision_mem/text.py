@@ -31,6 +31,11 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def one_line(text: str) -> str:
+    """The same with line ends spelled too: names of files may hold them."""
+    return printable(text).replace("\n", "\\n")
+
+
 def short(text: str, limit: int = 40) -> str:
     """Text on one line, cut where it is long, for messages."""
     text = printable(" ".join(text[: 20 * limit].split()))
@@ -43,7 +48,14 @@ def shown(value: Any, limit: int = 60) -> str:
         return repr(short(value, limit))
     if value is None or isinstance(value, bool):
         return json.dumps(value)  # as people write it: null, true, false
-    return short(repr(value), limit)
+    text = json.dumps(value, default=str) if isinstance(value, (dict, list)) else repr(value)
+    return short(text, limit)
+
+
+def trimmed(line: str, limit: int = 1000) -> str:
+    """A line without its middle, where it is long: the end says what to do."""
+    half = limit // 2
+    return line if len(line) <= limit else f"{line[:half]} ... {line[-half:]}"
 
 
 class PrintableStream:
@@ -116,19 +128,24 @@ def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool
     try:
         value = json.loads(text.removeprefix("\ufeff"), **numbers)
     except RecursionError:
-        raise InputError(f"{where} is nested too deeply to be read") from None
+        raise InputError(f"{where} is not JSON: nested too deeply") from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
+        place = f"line {error.lineno} column {error.colno}"
         raise InputError(f"{where} is not JSON: {error.msg} ({place}); is it whole?") from None
     except ValueError as error:
-        raise InputError(f"{where} is not JSON as expected: {error}") from None
+        raise InputError(f"{where} is not JSON: {error}") from None
     if text.count("[") + text.count("{") > _DEEPEST:
         level = [value]
         for _ in range(_DEEPEST):
             level = [each for one in level for each in _held(one) if isinstance(each, (dict, list))]
         if level:
-            raise InputError(f"{where} is nested too deeply to be read")
+            raise InputError(f"{where} is not JSON: nested too deeply")
     return value
+
+
+def read_json(path: Path, *, nan: bool = False, unique: bool = True) -> Any:
+    """The value of a JSON file; see ``read_text`` and ``parse_json``, also for what is raised."""
+    return parse_json(read_text(path), str(path), nan=nan, unique=unique)
 
 
 def _held(value: Any) -> Any:
@@ -157,7 +174,7 @@ def _finite(word: str) -> float:
 
 
 def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number here")
+    raise ValueError(f"{word} is no JSON number")
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -202,8 +219,8 @@ def _check_nodes(root: Any) -> None:
     for _ in range(_DEEPEST):
         below: list[Any] = []
         for node in level:
-            if (kind := node.tag.rpartition(":")[2]) not in _YAML_KINDS:
-                raise ValueError(f"a value of the kind {kind}; put it between quotes")
+            if (kind := node.tag.removeprefix("tag:yaml.org,2002:")) not in _YAML_KINDS:
+                raise ValueError(f"a value of the kind {short(kind)}; put it between quotes")
             if kind == "int" and node.value.strip("-+").isdecimal():
                 _whole(node.value)
             if node.id == "mapping":

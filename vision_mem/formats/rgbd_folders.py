@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.trajectory import pose_line
 from vision_mem.geometry.camera import RgbdFrame
+from vision_mem.text import read_json, read_text
 
 Numbers = tuple[float, float, float, float]
 
@@ -127,13 +127,13 @@ def read_intrinsics(path: Path) -> Numbers:
     """
     if path.suffix.lower() == ".json":
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
+            said = read_json(path)
             if "intrinsic_matrix" in said:
                 m = [float(v) for v in said["intrinsic_matrix"]]
                 return m[0], m[4], m[6], m[7]
             middle = (said.get("cx", said.get("ppx")), said.get("cy", said.get("ppy")))
             return float(said["fx"]), float(said["fy"]), float(middle[0]), float(middle[1])
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
             raise SourceError(f"{path} says no intrinsics; expected fx, fy, cx, cy") from None
     matrix = read_matrix(path, [(3, 3), (4, 4), (1, 4)])
     if matrix.shape == (1, 4):
@@ -150,9 +150,9 @@ def read_matrix(path: Path, shapes: Sequence[tuple[int, int]]) -> NDArray[np.flo
         SourceError: when it is none of the given shapes.
     """
     try:
-        words = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
+        words = read_text(path, most=1_000_000).replace(",", " ").split()
         values = np.array([float(word) for word in words[:1000]])
-    except (OSError, UnicodeDecodeError, ValueError):
+    except ValueError:
         raise SourceError(f"{path} cannot be read as a matrix of numbers") from None
     for shape in shapes:
         if len(values) == shape[0] * shape[1]:

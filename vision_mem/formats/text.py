@@ -112,7 +112,7 @@ class LineFile:
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")
                 try:
                     good = raw.endswith(b"\n") and wanted(number, line)
-                except (ValueError, LookupError, TypeError, AttributeError):
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     good = False
                 if not good:
                     break

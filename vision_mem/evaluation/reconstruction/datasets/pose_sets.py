@@ -23,6 +23,7 @@ from vision_mem.evaluation.reconstruction.records import (
 from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
 from vision_mem.formats.trajectory import read_numbers, read_trajectory
 from vision_mem.geometry.trajectory_errors import MOST_APART_S, associate
+from vision_mem.text import read_text
 
 TUM = tuple(
     f"rgbd_dataset_freiburg3_{who}_{how}"
@@ -120,11 +121,7 @@ def _stamp(image: Path, otherwise: float) -> float:
 def _listed(path: Path) -> list[tuple[float, Path]]:
     """Rows ``time file``, sorted by time."""
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path} cannot be read; expected rows of time and file name") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split(maxsplit=1)
         if not words or words[0].startswith("#"):
             continue
