@@ -13,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
 
 import typer
 
@@ -23,52 +22,18 @@ from vision_mem.text import PrintableStream, one_line, trimmed
 
 log = logging.getLogger("vision_mem")
 
-
-class Command(NamedTuple):
-    """One row of the table: what it does, and the module whose ``main`` or ``app`` does it."""
-
-    line: str
-    module: str
-
-
 COMMANDS = {
-    "track": Command(
-        "Follow objects through a video, image folder, camera or stream.",
-        "vision_mem.pipelines.track",
-    ),
-    "mots": Command(
-        "Find, segment and follow everything in a video, image folder, camera or stream.",
-        "vision_mem.pipelines.mots",
-    ),
-    "ask": Command(
-        "Watch a video, image folder, camera or stream, and answer questions about it.",
-        "vision_mem.pipelines.ask",
-    ),
-    "navigate": Command(
-        "Keep a map of places and things, ask where they are and how to get there.",
-        "vision_mem.pipelines.navigate",
-    ),
-    "reconstruct": Command(
-        "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
-        "vision_mem.pipelines.reconstruct",
-    ),
-    "demo": Command(
-        "Generate a clip, follow an object through it, and say how well that went.",
-        "vision_mem.pipelines.demo",
-    ),
-    "eval": Command(
-        "Run a tracker on a benchmark: result files, scores, what its server wants.",
-        "vision_mem.pipelines.evaluate",
-    ),
-    "score": Command(
-        "Score result files of any tracker on a benchmark, several trackers side by side.",
-        "vision_mem.pipelines.score",
-    ),
-    "doctor": Command(
-        "Say what works on this machine: versions, devices, codecs, what is missing.",
-        "vision_mem.pipelines.doctor",
-    ),
+    "track": "Follow objects through a video, image folder, camera or stream.",
+    "mots": "Find, segment and follow everything in a video, image folder, camera or stream.",
+    "ask": "Watch a video, image folder, camera or stream, and answer questions about it.",
+    "navigate": "Keep a map of places and things, ask where they are and how to get there.",
+    "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
+    "demo": "Generate a clip, follow an object through it, and say how well that went.",
+    "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",
+    "score": "Score result files of any tracker on a benchmark, several trackers side by side.",
+    "doctor": "Say what works on this machine: versions, devices, codecs, what is missing.",
 }
+"""Command to what it does; see ``module_of``."""
 
 OLD_WORDS: dict[str, dict[str, str]] = {
     "eval": {"--limit": "--max-sequences"},
@@ -88,6 +53,11 @@ Follow objects through files, cameras and network streams, for as long as they r
 that does not grow. `vision-mem COMMAND --help` explains a command.
 """
 _VERBOSE = "-v, -vv: log lines and tracebacks; may stand anywhere. --version: print the version."
+
+
+def module_of(command: str) -> str:
+    """Name of the module that has a command's ``main``, or the ``app`` of its own commands."""
+    return f"vision_mem.pipelines.{'evaluate' if command == 'eval' else command}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,7 +136,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _add_command(app: typer.Typer, name: str) -> typer.Typer | None:
     """Load a command and add it; commands with commands of their own are given back."""
-    module = import_module(COMMANDS[name].module)
+    module = import_module(module_of(name))
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name)
         return module.app  # type: ignore[no-any-return]
@@ -194,11 +164,11 @@ def _front_page(real: str = "") -> typer.Typer:
     ) -> None:
         del version
 
-    for name, command in COMMANDS.items():
+    for name, line in COMMANDS.items():
         if name == real:
             _add_command(app, name)
         else:
-            app.command(name, short_help=command.line)(lambda: None)
+            app.command(name, short_help=line)(lambda: None)
     return app
 
 

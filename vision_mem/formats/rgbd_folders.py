@@ -13,7 +13,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.trajectory import pose_line
 from vision_mem.geometry.camera import RgbdFrame
-from vision_mem.text import read_json, read_text
+from vision_mem.text import read_json, read_text, shown
 
 Numbers = tuple[float, float, float, float]
 
@@ -159,3 +159,24 @@ def read_matrix(path: Path, shapes: Sequence[tuple[int, int]]) -> NDArray[np.flo
             return values.reshape(shape)
     expected = " or ".join(f"{rows}x{columns}" for rows, columns in shapes)
     raise SourceError(f"{path} holds {len(values)} numbers; expected a {expected} matrix")
+
+
+def listed_rows(path: Path) -> list[tuple[float, Path]]:
+    """Rows ``time file`` of a list, as they stand; ``#`` begins a remark.
+
+    Raises:
+        SourceError: for another row.
+    """
+    rows: list[tuple[float, Path]] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            stamp = float(words[0])
+        except ValueError:
+            stamp = np.nan
+        if len(words) != 2 or not np.isfinite(stamp):
+            raise SourceError(f"{path} line {number} is {shown(line)}; expected time and file name")
+        rows.append((stamp, path.parent / words[1].strip()))
+    return rows

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
-from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, listed_rows, read_matrix
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES
-from vision_mem.text import read_text
 
 log = logging.getLogger(__name__)
 
@@ -181,23 +180,8 @@ def _tum(path: Path) -> Layout:
 
 
 def _listed(path: Path, notes: list[str]) -> list[tuple[float, Path]]:
-    """Rows ``time file`` of a list, by time."""
-    try:
-        text = read_text(path, most=100_000_000)
-    except InputError:
-        raise SourceError(f"{path} cannot be read; expected rows of time and file name") from None
-    rows: list[tuple[float, Path]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split(maxsplit=1)
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            stamp = float(words[0])
-        except ValueError:
-            stamp = np.nan
-        if len(words) != 2 or not np.isfinite(stamp):
-            raise SourceError(f"{path} line {number} is {line[:60]!r}; expected time and file name")
-        rows.append((stamp, path.parent / words[1].strip()))
+    """Rows ``time file`` of a list, by time, each time once."""
+    rows = listed_rows(path)
     ordered = sorted(rows, key=lambda row: row[0])
     if ordered != rows:
         notes.append(f"{path}: time stamps are out of order; sorted")

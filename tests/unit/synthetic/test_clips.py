@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from random_scenes import Difficulty, random_scene
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.synthetic.clip_scenes import Difficulty, demo_clip, random_scene
 from vision_mem.synthetic.clips import (
     Actor,
     ActorPose,
@@ -17,6 +17,7 @@ from vision_mem.synthetic.clips import (
     SyntheticClip,
     cutout,
     cutout_names,
+    demo_clip,
 )
 
 PLAIN = ClipScene(

@@ -27,6 +27,7 @@ from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
+from vision_mem.models.hub import revision_of
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -125,10 +126,10 @@ def load_sam2(
 
 def _find(model: str) -> tuple[Path, str | None, str]:
     """Path of the weights, configuration if the name says it, and a short name."""
-    short = model.removeprefix("facebook/")
+    short, revision = revision_of(model.removeprefix("facebook/"))
     if short in PUBLISHED:
         published = PUBLISHED[short]
-        return _fetch(short, published), published.config, short
+        return _fetch(short, published, revision), published.config, short
     if model == "nano":
         if not NANO_FILE.is_file():
             raise ModelError(
@@ -148,12 +149,12 @@ def _find(model: str) -> tuple[Path, str | None, str]:
     )
 
 
-def _fetch(name: str, published: Published) -> Path:
+def _fetch(name: str, published: Published, revision: str) -> Path:
     repository = f"facebook/{name}"
     try:
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(repo_id=repository, filename=published.file))
+        return Path(hf_hub_download(repo_id=repository, filename=published.file, revision=revision))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
         raise ModelError(
