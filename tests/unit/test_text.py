@@ -54,7 +54,7 @@ YAML = {
     "aliases": (BOMB, "more than"),
     "merges": (MERGE_BOMB, "more than"),
     "a list of itself": ("a: &a [*a]", "nested too deeply"),
-    "lists within lists": ("a: " + "[" * DEEP, "nested too deeply"),
+    "lists within lists": ("a: " + "[" * 2000, "nested too deeply"),
     "a number of 5000 digits": ("slots: " + "9" * 5000, "a number of 5000 digits"),
     "code": ("a: !!python/object/apply:os.system [ls]", "python/object/apply"),
     "a set": ("a: !!set {b}", "of the kind set"),
@@ -101,7 +101,7 @@ def test_nothing_is_looked_up(word: str, tmp_path: Path) -> None:
     ("change", "says"),
     [
         ("fill_hole_area=" + "9" * 5000, "a number of 5000 digits"),
-        ("motion.weight=" + "[" * DEEP, "nested too deeply"),
+        ("motion.weight=" + "[" * 2000, "nested too deeply"),
         ("batch_objects=" + "x" * 100_000, "xx ... xx"),
         ("no_such_key" + "x" * 100_000 + "=1", "no setting 'no_such_key"),
         ("appear_threshold=.nan", "setting appear_threshold is nan; expected a number"),
