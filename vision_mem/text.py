@@ -99,6 +99,8 @@ def read_text(path: Path, most: int = _LARGEST) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text file (not UTF-8); expected lines of text") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} cannot be read: no such file; check the path") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
