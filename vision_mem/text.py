@@ -136,6 +136,11 @@ def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool
         raise InputError(f"{where} is not JSON: {error.msg} ({place}); is it whole?") from None
     except ValueError as error:
         raise InputError(f"{where} is not JSON: {error}") from None
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where} is not JSON: it holds half a letter") from None
     if text.count("[") + text.count("{") > _DEEPEST:
         level = [value]
         for _ in range(_DEEPEST):
@@ -196,6 +201,11 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     try:
+        depth = 0  # the parser would take long to find it out
+        for bracket in re.findall(r"[\[\]{}]", text):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST:
+                raise ValueError("nested too deeply")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _check_nodes(node)
