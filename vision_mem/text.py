@@ -124,7 +124,9 @@ def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool
         text = text.decode("utf-8", "replace")
     numbers: dict[str, Any] = {} if nan else {"parse_constant": _no_number}
     if _ODD_NUMBER.search(text):  # asking for each number is slow; most texts need not
-        numbers |= {"parse_int": _whole} | ({} if nan else {"parse_float": _finite})
+        numbers["parse_int"] = _whole
+        if not nan:
+            numbers["parse_float"] = _finite
     if unique:
         numbers["object_pairs_hook"] = _without_doubles
     try:
