@@ -25,6 +25,7 @@ from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.sqlite import distrust
 from vision_mem.formats.text import make_folder
 from vision_mem.runs.lock import FileLock
+from vision_mem.text import parse_json
 
 FORMAT, VERSION = "vision-mem-memory", "1"
 _WAIT_S = 5.0
@@ -124,7 +125,7 @@ class MemoryFile:
             raise ModelError(
                 f"{self.path} has version {rows.get('version')}; this program reads {VERSION}"
             )
-        about = json.loads(rows["about"])
+        about = parse_json(rows["about"], "about", nan=True)
         if not isinstance(about, dict):
             raise ValueError("about")
         return about

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import InputError, ModelError, NotThere
 from vision_mem.models.checkpoint import fingerprint
 from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import (
@@ -25,6 +24,7 @@ from vision_mem.models.hub import (
 from vision_mem.models.vlm.network import NetworkVideoModel
 from vision_mem.models.vlm.option_scores import ByLikelihood
 from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
+from vision_mem.text import read_json
 
 if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
@@ -114,7 +114,7 @@ def load_video_model(
     if folder.is_dir():
         return _open(_library(), folder, str(folder), folder.resolve().name, place, dtype, settings)
     if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise ModelError(
+        raise NotThere(
             f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, an id "
             "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
             "safetensors, or random:qwen2.5-vl-tiny"
@@ -199,7 +199,7 @@ def _family(folder: Path, name: str) -> tuple[str, str, str]:
     path = folder / "config.json"
     try:
         kind = _read_json(path).get("model_type")
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{name} has a config.json that is not JSON; download it again") from error
     if kind is None:
         raise ModelError(
@@ -218,7 +218,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """An object of a JSON file; empty when there is no such file."""
     if not path.is_file():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, nan=True, unique=False)
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return found

@@ -6,18 +6,18 @@ Source: specs/savemem.md 4.1; layout of ``JoeLeelyf/OVO-Bench`` at c34093f.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
 from vision_mem.evaluation.videoqa.datasets.json_fields import (
     Fields,
-    copy_of,
-    parse_json,
     safe_path,
 )
 from vision_mem.evaluation.videoqa.records import CHOICE, COUNT, YES_NO, Query, Reply, distinct
 from vision_mem.models.vlm.protocol import Question
+from vision_mem.text import parse_json
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "realtime": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
@@ -40,7 +40,7 @@ def read_annotations(text: str, where: str) -> tuple[Query, ...]:
     Raises:
         InputError: when it is another file or damaged, with the entry.
     """
-    entries = parse_json(text, where)
+    entries = parse_json(text, where, unique=False)
     if not isinstance(entries, list):
         raise InputError(f"{where} is no list; expected OVO-Bench's annotations: [{{'id': 0, ...")
     return queries_of(entries, where)
@@ -127,7 +127,7 @@ def read_replies(text: str, where: str) -> Iterator[Reply]:
     Raises:
         InputError: when it is another file or damaged, with the entry.
     """
-    top = parse_json(text, where)
+    top = parse_json(text, where, unique=False)
     if not isinstance(top, dict) or not any(group in top for group in GROUPS):
         raise InputError(
             f"{where} is no result file of OVO-Bench; expected an object with the lists "
@@ -182,7 +182,7 @@ def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> dic
             )  # fmt: skip
             continue
         if query.item not in items:
-            items[query.item] = copy_of(source)
+            items[query.item] = deepcopy(source)
             found["forward"].append(items[query.item])
         items[query.item]["test_info"][query.place]["response"] = said[query.name]
     return found
