@@ -9,32 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
-    "Answer": "vision_mem.videoqa.records",
-    "AnswerStream": "vision_mem.videoqa.answering",
-    "Conversation": "vision_mem.videoqa.answering",
-    "GateHistory": "vision_mem.videoqa.answering",
-    "GridEntry": "vision_mem.videoqa.records",
-    "Moment": "vision_mem.videoqa.records",
-    "TokenMemory": "vision_mem.videoqa.memory",
-    "VideoMemorySession": "vision_mem.videoqa.session",
-    "VideoQaConfig": "vision_mem.videoqa.config",
-    "VideoUsage": "vision_mem.videoqa.records",
-    "WatchResult": "vision_mem.videoqa.records",
+    "answering": ("AnswerStream", "Conversation", "GateHistory"),
+    "config": ("VideoQaConfig",),
+    "memory": ("TokenMemory",),
+    "records": ("Answer", "GridEntry", "Moment", "VideoUsage", "WatchResult"),
+    "session": ("VideoMemorySession",),
 }
 
 __all__ = [
-    "Answer",
-    "AnswerStream",
-    "Conversation",
-    "GateHistory",
-    "GridEntry",
-    "Moment",
-    "TokenMemory",
-    "VideoMemorySession",
-    "VideoQaConfig",
-    "VideoUsage",
-    "WatchResult",
-]
+    "Answer", "AnswerStream", "Conversation", "GateHistory", "GridEntry", "Moment", "TokenMemory",
+    "VideoMemorySession", "VideoQaConfig", "VideoUsage", "WatchResult",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
@@ -45,6 +30,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOME[name]), name)
+        for module, names in _HOME.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,11 +32,7 @@ class Conversation:
 
 
 class GateHistory:
-    """The average that the ``carried`` gate of the released code takes from question to question.
-
-    Attributes:
-        average: None before the first question.
-    """
+    """The average that the ``carried`` gate takes from question to question; None at first."""
 
     def __init__(self, average: float | None = None) -> None:
         self.average = average

@@ -10,11 +10,6 @@ from vision_mem.videoqa.tiers import tokens_of
 Entries = tuple[GridEntry, ...]
 
 
-def keep_recent(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
-    """The latest ``grids`` grids, fewer where they do not fit the budget."""
-    return keep_latest(entries[-grids:], grids, budget)
-
-
 def keep_latest(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
     """The latest grids that fit the budget, the newest in any case. ``grids`` is not used."""
     left = list(entries)
@@ -37,14 +32,10 @@ def keep_uniform(entries: Sequence[GridEntry], grids: int, budget: int) -> Entri
     return tuple(left)
 
 
-def keep_all(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
-    """Everything: what no budget bounds."""
-    return tuple(entries)
-
-
 WHOLE: dict[str, Callable[[Sequence[GridEntry], int, int], Entries]] = {
-    "recent": keep_recent,
+    "recent": lambda entries, grids, budget: keep_latest(entries[-grids:], grids, budget),
     "fifo": keep_latest,
     "uniform": keep_uniform,
-    "full": keep_all,
+    "full": lambda entries, grids, budget: tuple(entries),
 }
+"""``recent`` has at most ``grids`` of them, and ``full`` no budget."""

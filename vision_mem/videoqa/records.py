@@ -70,16 +70,7 @@ class GridEntry:
         end_s: float,
         segment: int = 0,
     ) -> GridEntry:
-        """A grid as the model gave it, not yet in any memory.
-
-        Args:
-            encoded: its tokens.
-            index: see the class, as for all that follow.
-            frames: indices in the source.
-            start_s: seconds.
-            end_s: seconds.
-            segment: from 0.
-        """
+        """A grid as the model gave it, not yet in any memory; arguments as the attributes."""
         size = (int(encoded.rows.max()) + 1, int(encoded.cols.max()) + 1)
         return cls(
             index=index,

@@ -39,11 +39,7 @@ _ROUNDING_S = 1e-6
 
 
 def steady_time(frame: Frame, latest_s: float | None) -> float:
-    """The time of a frame, never before the one before.
-
-    Args:
-        frame: the frame.
-        latest_s: the time of the frame before, seconds; None for the first.
+    """The time of a frame, never before ``latest_s``, that of the one before (None at first).
 
     Raises:
         InputError: when the time is no number, or lies more than a second back.
@@ -61,16 +57,10 @@ def steady_time(frame: Frame, latest_s: float | None) -> float:
 
 
 def next_due(time_s: float, origin_s: float, fps: float | None) -> float | None:
-    """When the next frame is to be looked at, after one was.
+    """When the next frame is to be looked at, after one was at ``time_s``; None for at once.
 
-    Args:
-        time_s: of the frame looked at, seconds.
-        origin_s: of the first frame of the stream: looks lie on a raster that begins there, so
-            that they do not drift with the source's own rate.
-        fps: looks a second; None for every frame.
-
-    Returns:
-        Seconds, less a rounding error; None for at once.
+    Looks lie on a raster that begins with the stream, at ``origin_s``, so that they do not drift
+    with the source's own rate.
     """
     if fps is None:
         return None
@@ -299,18 +289,12 @@ class VideoMemorySession:
         entries, watched = self._held(state, at)
         prompt = self.model.embed_question(asked)
         whole = self.config.retrieval.query == "prompt"
-        query = unit((prompt.vectors if whole else prompt.vectors[prompt.of_question]).float())
+        query = unit(prompt.vectors[prompt.of_question | whole].float())
         recent = [e for e in entries if e.tier == SHORT] or entries[-state.memory.short_grids :]
         older = entries[: len(entries) - len(recent)]
-        found = retrieve(
-            recent,
-            older,
-            query,
-            self.config.retrieval,
-            scope=scope,
-            carried=self._gate.average,
-        )
-        if self.config.retrieval.gate == "carried":
+        rules, carried = self.config.retrieval, self._gate.average
+        found = retrieve(recent, older, query, rules, scope=scope, carried=carried)
+        if rules.gate == "carried":
             self._gate.average = found.gate.carried
         context, mode = self._context(found.entries, watched)
         history = () if conversation is None else conversation.latest(self.config.history_turns)
@@ -324,7 +308,13 @@ class VideoMemorySession:
             scope="all" if found.gate.history else "recent",
             tokens_read=len(context.tokens),
             grids_read=len(context.grids),
-            notes=_notes(found, mode),
+            notes={
+                "gate": asdict(found.gate),
+                "scored": len(found.scores),
+                "spread": found.spread,
+                "older_read": found.count,
+                "positions": mode,
+            },
         )
         return AnswerStream(pieces, answer, asked, conversation, self.model.traits.model_id)
 
@@ -368,12 +358,8 @@ class VideoMemorySession:
         Raises:
             SinkError: when it cannot be written.
         """
-        header = {
-            "kind": "videoqa",
-            "model_id": self.model.traits.model_id,
-            "config": asdict(self.config),
-        }
-        save_snapshot(path, self.state_dict(), header)
+        header = {"kind": "videoqa", "model_id": self.model.traits.model_id}
+        save_snapshot(path, self.state_dict(), header | {"config": asdict(self.config)})
 
     @classmethod
     def resume(cls, path: str | Path, model: VideoLanguageModel) -> VideoMemorySession:
@@ -485,13 +471,3 @@ class VideoMemorySession:
             Moment(e.index, e.frames, e.start_s, e.end_s, score, e.tier, len(e))
             for score, _, e in best
         )
-
-
-def _notes(found: Retrieved, mode: str) -> dict[str, Any]:
-    return {
-        "gate": asdict(found.gate),
-        "scored": len(found.scores),
-        "spread": found.spread,
-        "older_read": found.count,
-        "positions": mode,
-    }

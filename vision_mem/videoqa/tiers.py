@@ -24,20 +24,9 @@ from vision_mem.videoqa.records import LONG, MID, GridEntry
 
 
 def meet(previous: GridEntry, entry: GridEntry) -> tuple[GridEntry, GridEntry]:
-    """Compare a new grid with the whole one before it; each remembers how alike they are.
-
-    Args:
-        previous: the newest grid of the short tier, of the same segment.
-        entry: the new grid.
-
-    Returns:
-        Both, with ``like_next`` and ``like_previous``.
-    """
+    """Compare a new grid with the whole one before it: both, each with how alike they are."""
     like_next, like_previous = neighbour_best(
-        previous.units(),
-        entry.units(),
-        (previous.rows, previous.cols),
-        (entry.rows, entry.cols),
+        previous.units(), entry.units(), (previous.rows, previous.cols), (entry.rows, entry.cols)
     )
     return replace(previous, like_next=like_next), replace(entry, like_previous=like_previous)
 
@@ -70,8 +59,7 @@ def leave_short(entry: GridEntry, config: MemoryConfig) -> GridEntry:
 def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
     """The grid in the long tier: its most salient tokens, or its like neighbours merged.
 
-    Returns:
-        The grid, and how many of its rows were rewritten by merging.
+    With it, how many of its rows were rewritten by merging.
     """
     n = len(entry)
     if entry.salience is not None and n >= config.select_from:
@@ -84,10 +72,8 @@ def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
         )
         kept = entry.take(select_quadrants(entry.salience, entry.rows, entry.cols, count))
         return replace(kept, tier=LONG), 0
-    if n <= 1:
-        return replace(entry, tier=LONG), 0
     units = entry.units()
-    clusters = find_clusters(entry.features, units, entry.rows, entry.cols, entry.size)
+    clusters = find_clusters(entry.features, units, entry.rows, entry.cols) if n > 1 else ()
     if not clusters:
         return replace(entry, tier=LONG), 0
     merged = replace(
@@ -101,17 +87,9 @@ def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
 
 
 def thin(entries: Sequence[GridEntry], excess: int) -> tuple[GridEntry, ...]:
-    """Drop the tokens that mean least, over all of some grids; emptied grids go.
+    """Grids, oldest first, without the ``excess`` tokens that mean least; emptied grids go.
 
-    Args:
-        entries: grids, oldest first.
-        excess: tokens to drop, if there are so many.
-
-    Returns:
-        The grids that are left. Without salience the tokens of the smallest norm go.
-
-    Source:
-        specs/savemem.md 1.7.
+    Without salience the tokens of the smallest norm go; specs/savemem.md 1.7.
     """
     left = list(entries)
     if excess > 0 and left:

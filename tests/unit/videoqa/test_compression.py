@@ -9,7 +9,6 @@ import torch
 
 from vision_mem.videoqa import compression
 from vision_mem.videoqa.compression import (
-    grid_edges,
     is_scene_change,
     keep_changed,
     keep_highest,
@@ -18,6 +17,7 @@ from vision_mem.videoqa.compression import (
     otsu_or_median,
     quadrant_count,
     select_quadrants,
+    touching,
     unit,
 )
 from vision_mem.videoqa.salience import build_bank, token_salience
@@ -130,7 +130,7 @@ def test_a_token_without_neighbours_says_so():
 
 
 def test_edges_are_the_pairs_that_touch_once_each():
-    starts, ends = grid_edges(*full(3, 3), (3, 3))
+    starts, ends = touching(*full(3, 3)).nonzero(as_tuple=True)
     pairs = {tuple(sorted(pair)) for pair in zip(starts.tolist(), ends.tolist(), strict=True)}
     rows, cols = (x.tolist() for x in full(3, 3))
     expected = {
@@ -242,7 +242,7 @@ def test_the_budget_takes_the_least_and_the_oldest(worth, count, kept):
 
 
 def clusters(features, size):
-    return compression.find_clusters(features, unit(features), *full(*size), size)
+    return compression.find_clusters(features, unit(features), *full(*size))
 
 
 def test_like_neighbours_become_one_at_the_member_nearest_to_the_mean():
