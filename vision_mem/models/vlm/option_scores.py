@@ -16,19 +16,16 @@ from typing import Any
 
 import torch
 
-from vision_mem.models.vlm.network import NetworkVideoModel
+from vision_mem.models.vlm.network import LETTERS, NetworkVideoModel
 from vision_mem.models.vlm.protocol import (
     AnswerPiece,
-    EncodedGrid,
     PromptTokens,
     Question,
     Turn,
     VisualContext,
 )
-from vision_mem.types import Frame
 
 _POINTING = re.compile(r"\b(these|following|below|above)\b", re.IGNORECASE)
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class ByLikelihood:
@@ -43,12 +40,7 @@ class ByLikelihood:
     def __init__(self, model: NetworkVideoModel) -> None:
         self.model = model
         self.traits, self.device = model.traits, model.device
-
-    def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
-        return self.model.encode_grid(frames)
-
-    def embed_text(self, text: str) -> torch.Tensor:
-        return self.model.embed_text(text)
+        self.encode_grid, self.embed_text = model.encode_grid, model.embed_text
 
     def embed_question(self, question: Question) -> PromptTokens:
         return self.model.embed_question(in_words(question))
@@ -64,7 +56,7 @@ class ByLikelihood:
         if not question.options:
             return self.model.answer(context, question, history=history, max_tokens=max_tokens)
         likely = self.weigh(context, question, history)
-        return iter([AnswerPiece(_LETTERS[int(likely.argmax())], "stop")])
+        return iter([AnswerPiece(LETTERS[int(likely.argmax())], "stop")])
 
     @torch.inference_mode()
     def weigh(
@@ -106,7 +98,7 @@ def log_likelihoods(
     network: Any, inputs: torch.Tensor, positions: torch.Tensor, goes_on: int,
     answers: Sequence[Sequence[int]],
 ) -> torch.Tensor:  # fmt: skip
-    """Natural logarithms of the probabilities of some answers.
+    """Natural logarithms of the probabilities of some answers, float32 ``(n,)``.
 
     Args:
         network: a causal language model of the transformers library.
@@ -114,9 +106,6 @@ def log_likelihoods(
         positions: int64 ``(..., 1, L)`` its position ids.
         goes_on: position id of the first token of an answer.
         answers: token ids of each, the end marker with them; none empty.
-
-    Returns:
-        float32 ``(n,)``, each the sum over the tokens of an answer.
     """
     from transformers import DynamicCache
 
