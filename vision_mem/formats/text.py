@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,19 @@ def short(text: str, limit: int = 40) -> str:
     """Text on one line, cut where it is long, for messages."""
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+_TURNS = frozenset(("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"))
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: control characters, and marks that turn its direction, as escapes."""
+
+    def acts(letter: str) -> bool:
+        kind = unicodedata.category(letter)
+        return kind in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in _TURNS
+
+    return "".join(ascii(each)[1:-1] if acts(each) else each for each in text)
 
 
 def sink_error(path: str | Path, error: BaseException) -> SinkError:
@@ -147,7 +161,7 @@ class LineFile:
                 line = raw.decode("utf-8", "replace").rstrip("\r\n")
                 try:
                     good = raw.endswith(b"\n") and wanted(number, line)
-                except (ValueError, LookupError, TypeError, AttributeError):
+                except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                     good = False
                 if not good:
                     break

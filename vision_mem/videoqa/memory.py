@@ -23,7 +23,7 @@ from vision_mem.videoqa import tiers
 from vision_mem.videoqa.baselines import WHOLE
 from vision_mem.videoqa.compression import is_scene_change
 from vision_mem.videoqa.config import MemoryConfig
-from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage
+from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage, real, whole
 from vision_mem.videoqa.salience import token_salience
 
 
@@ -302,8 +302,10 @@ class TokenMemory:
             frames_per_grid,
             None if bank is None else bank.to(device),
             *(tuple(e for e in entries if e.tier == tier) for tier in TIERS),
-            motion=GridMotion(**state["motion"]),
-            counts=GridCounts(**state["counts"]),
+            motion=GridMotion(
+                **{n: (whole if n == "grids" else real)(v) for n, v in state["motion"].items()}
+            ),
+            counts=GridCounts(**{name: whole(count) for name, count in state["counts"].items()}),
         )
 
 

@@ -22,6 +22,7 @@ import torch
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.formats.text import short
 from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
@@ -29,13 +30,31 @@ from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.config import MemoryConfig, VideoQaConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.mrope import Watched, place
-from vision_mem.videoqa.records import SHORT, Answer, GridEntry, Moment, VideoUsage, WatchResult
+from vision_mem.videoqa.records import (
+    SHORT,
+    Answer,
+    GridEntry,
+    Moment,
+    VideoUsage,
+    WatchResult,
+    real,
+    whole,
+)
 from vision_mem.videoqa.retrieval import Retrieved, retrieve
 from vision_mem.videoqa.salience import build_bank
 
 # Clocks of cameras are set back now and then; more than this is another stream.
 _BACKWARD_S = 1.0
 _ROUNDING_S = 1e-6
+_NO_STATE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 def steady_time(frame: Frame, latest_s: float | None) -> float:
@@ -127,15 +146,17 @@ class StreamState:
         times = {name: state[name] for name in ("time_s", "origin_s", "due_s")}
         return cls(
             memory=TokenMemory.from_state(state["memory"], config, frames_per_grid, device),
-            watched=Watched(**state["watched"]),
+            watched=Watched(
+                **{n: (real if n.endswith("_s") else whole)(v) for n, v in state["watched"].items()}
+            ),
             pending=tuple(
-                Frame(int(f["index"]), float(f["time_s"]), f["image"].cpu().numpy())
+                Frame(whole(f["index"]), real(f["time_s"]), f["image"].cpu().numpy())
                 for f in state["pending"]
             ),
-            segment=int(state["segment"]),
-            size=None if size is None else (int(size[0]), int(size[1])),
-            frame_index=None if index is None else int(index),
-            **{name: None if value is None else float(value) for name, value in times.items()},
+            segment=whole(state["segment"]),
+            size=None if size is None else (whole(size[0]), whole(size[1])),
+            frame_index=None if index is None else whole(index),
+            **{name: None if value is None else real(value) for name, value in times.items()},
         )
 
 
@@ -339,12 +360,10 @@ class VideoMemorySession:
             if widths - {traits.width} or len(made.pending) >= traits.frames_per_grid:
                 raise ValueError(f"width {sorted(widths)} or frames of another model")
             carried = state["carried"]
-            carried = None if carried is None else float(carried)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"this is not a whole state of a video memory ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:60]})"
-            ) from error
+            carried = None if carried is None else real(carried)
+        except _NO_STATE as error:
+            said = f" ({short(str(error), 60)})" if type(error) is ValueError else ""
+            raise ModelError(f"this is not a whole state of a video memory{said}") from error
         self._state = made
         self._gate = self._shared_gate or GateHistory()
         self._gate.average = carried

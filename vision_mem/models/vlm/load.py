@@ -22,6 +22,7 @@ from vision_mem.models.hub import (
     transformers_library,
     weight_files,
 )
+from vision_mem.models.vlm import KNOWN, check_video_model
 from vision_mem.models.vlm.network import NetworkVideoModel
 from vision_mem.models.vlm.option_scores import ByLikelihood
 from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
@@ -30,19 +31,6 @@ if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
 
 log = logging.getLogger(__name__)
-
-KNOWN = {
-    "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
-    "qwen2-vl-7b": "Qwen/Qwen2-VL-7B-Instruct",
-    "qwen2.5-vl-3b": "Qwen/Qwen2.5-VL-3B-Instruct",
-    "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
-    "qwen3-vl-2b": "Qwen/Qwen3-VL-2B-Instruct",
-    "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
-    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
-    "llava-onevision-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-    "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-}
-"""Short names for repositories on Hugging Face."""
 
 _QWEN = "vision_mem.models.vlm.qwen"
 _LLAVA = "vision_mem.models.vlm.llava_onevision"
@@ -92,6 +80,7 @@ def load_video_model(
         ModelError: for weights that are not here and cannot be fetched, damaged, or of another
             kind of network.
     """
+    check_video_model(model)
     if model == "fake":
         from vision_mem.models.vlm.fake import FakeVideoModel
 
@@ -113,12 +102,6 @@ def load_video_model(
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open(_library(), folder, str(folder), folder.resolve().name, place, dtype, settings)
-    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, an id "
-            "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
-            "safetensors, or random:qwen2.5-vl-tiny"
-        )
     library = _library()  # before anything is downloaded for it
     return _open(library, fetched(name, _WITHOUT_FILES), name, name, place, dtype, settings)
 
