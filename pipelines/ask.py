@@ -55,7 +55,12 @@ ANSWER_FILES = r"answers\.jsonl|answer-\d+\.png"
 _HOW = "type a question and press Enter; an empty line or Ctrl-D ends"
 _PROMPT = "question> "
 _FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
-"""How names of files end, and questions do not."""
+"""How names of files end; a text with spaces has to end as one of a video or a picture."""
+_MEDIA = re.compile(
+    r"\.(mp4|m4v|mov|mkv|avi|webm|m?ts|m2ts|mpe?g|flv|wmv|ogv|3gp|y4m|vmem"
+    r"|png|jpe?g|gif|webp|tiff?|bmp)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,8 @@ def main(
         first = opened(0, False) if watches else None
         if first is not None:
             _check_times(asked, sources, first, options)
+            for number in range(1, len(sources)):
+                opened(number, False).close()  # what cannot be read is told before the first is
         # torch takes seconds to import; help and what typing alone shows should not wait for it.
         from vision_mem.models import use_threads
         from vision_mem.models.vlm.load import load_video_model
@@ -248,11 +255,12 @@ def _is_source(word: str) -> bool:
         return True
     if word.endswith("?") or not word.strip():
         return False
-    plain = not any(letter.isspace() for letter in word)
+    if any(letter.isspace() for letter in word):
+        return _MEDIA.search(word) is not None
     led = word.startswith(("/", "./", "../", "~")) or (
         "/" in word and _exists(str(Path(word).parent))
     )
-    return _FILE.search(word) is not None or (plain and (led or bool(_near(word, 0.8))))
+    return led or _FILE.search(word) is not None or bool(_near(word, 0.8))
 
 
 def _exists(word: str) -> bool:
@@ -380,22 +388,20 @@ def _beyond(when: float, name: str, length: float) -> str:
     return f"--at {when:g} is beyond the end: {printable(name)} is {length:.1f} s long"
 
 
+@dataclass
 class _Desk:
-    """Where questions are answered and printed."""
+    """Where questions are answered and printed.
 
-    def __init__(
-        self,
-        watching: ThumbnailSession,
-        log: AnswerLog,
-        conversation: Conversation,
-        scope: str,
-        as_json: bool,
-        quiet: bool,
-    ) -> None:
-        self.watching, self.quiet, self.as_json = watching, quiet, as_json
-        self._log, self._conversation, self._scope = log, conversation, scope
-        self.origin: ShownFile | None = None
-        """What times of questions are counted from; None: the first that the memory was shown."""
+    ``origin`` is what times of questions count from; None: the first that the memory was shown.
+    """
+
+    watching: ThumbnailSession
+    log: AnswerLog
+    conversation: Conversation
+    scope: str
+    as_json: bool
+    quiet: bool
+    origin: ShownFile | None = None
 
     def answer(self, question: str, at: float | None = None) -> None:
         """Answer on standard output, the words as they come; ``at`` is a time of the memory."""
@@ -404,7 +410,7 @@ class _Desk:
         session, files = self.watching.session, self.watching.files
         origin = self.origin or files[0]
         pieces = session.ask_stream(
-            question, at=at, scope=self._scope, conversation=self._conversation
+            question, at=at, scope=self.scope, conversation=self.conversation
         )
         speaks = session.model.traits.speaks
         asked_s = origin.seconds(pieces.answer.at_s)
@@ -416,7 +422,7 @@ class _Desk:
                 print("\n".join(printable(line) for line in lines), end="", flush=True)
         answer = replace(pieces.answer, at_s=asked_s)
         spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9), files)
-        entry = self._log.add(question, answer, spans)
+        entry = self.log.add(question, answer, spans)
         if self.as_json:
             print(json_line(entry), flush=True)
             return

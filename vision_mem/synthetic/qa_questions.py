@@ -1,23 +1,8 @@
 """Questions about generated streams, with right answers, in the tasks of OVO-Bench.
 
-========  =========================================================================================
-task      question
-========  =========================================================================================
-OCR       What digit is on the card now?
-ACR       What is the NAME doing now?
-ATR       What colour is the SHAPE now?
-STU       Where is the NAME now?
-FPD       If the NAME goes on like this, where will it be next? (of what moves)
-OJR       What is at the PLACE now? How many objects are to be seen now? What is the background now?
-EPM       What colour was the SHAPE / where was the NAME / what digit was on the card that was seen
-          earlier? Which of these was seen earlier and is gone now? What was the background when the
-          NAME was to be seen?
-ASI       Which of these came into view first / last? What came into view next after the NAME?
-HLD       What colour was the SHAPE / where was the NAME that was seen earlier? (it never was)
-REC       How many times did they show a NAME? at several moments
-SSR       Is "show a NAME" being carried out? at several moments
-CRR       Is what was seen enough to say what colour the SHAPE is? before and after it appears
-========  =========================================================================================
+``TEMPLATES`` has the questions with options. Of the others, REC asks how many times a thing was
+shown, SSR whether showing it is being carried out, both at several moments, and CRR whether what
+was seen is enough to say a colour, before and after it is.
 
 Choices have up to four options in random order. They are asked at whole seconds at which nothing
 has changed for 1.5 s, and only where there is one right answer.

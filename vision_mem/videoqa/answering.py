@@ -95,11 +95,9 @@ class AnswerStream(Iterator[AnswerPiece]):
         A model that does not speak gives one chunk without content.
         """
         head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": self._model_id,
-        }
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk",
+            "created": int(time.time()), "model": self._model_id,
+        }  # fmt: skip
         silent = (AnswerPiece("", "stop"),)
         for piece in silent if self._pieces is None else self:
             delta = {"content": piece.text} if piece.text else {}

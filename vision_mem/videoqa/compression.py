@@ -295,3 +295,21 @@ def keep_highest(worth: torch.Tensor, count: int) -> torch.Tensor:
     spare = max(0, len(worth) - count)
     keep[worth.argsort(stable=True)[:spare]] = False
     return keep
+
+
+def token_salience(tokens: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """The best cosine of each visual token with any token of a bank of open questions.
+
+    It says how much a token means before anybody asks.
+
+    Args:
+        tokens: ``(n, D)``, any length.
+        bank: float32 ``(m, D)`` unit vectors.
+
+    Returns:
+        float32 ``(n,)`` in [-1, 1], neither scaled nor clipped.
+
+    Source:
+        specs/savemem.md 1.4.
+    """
+    return (unit(tokens.float()) @ bank.T).max(dim=1).values

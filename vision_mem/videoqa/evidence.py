@@ -260,7 +260,10 @@ class ThumbnailSession:
     def picture(self, grid: int) -> NDArray[np.uint8] | None:
         """``(h, w, 3)`` RGB of a grid, small; None when there is none."""
         if self.file is not None and (content := self.file.picture(grid)) is not None:
-            return from_jpeg(content)
+            try:
+                return from_jpeg(content)
+            except ModelError as error:
+                raise InputError(f"{self.file.path}: {error}") from error
         if grid in self._pictures:
             return self._pictures[grid]
         waiting = list(self._recent.values())

@@ -20,11 +20,9 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.videoqa import tiers
-from vision_mem.videoqa.baselines import WHOLE
-from vision_mem.videoqa.compression import is_scene_change
+from vision_mem.videoqa.compression import is_scene_change, token_salience
 from vision_mem.videoqa.config import MemoryConfig
 from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage, real, whole
-from vision_mem.videoqa.salience import token_salience
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class TokenMemory:
         )
         memory = replace(self, counts=counts)
         if self.config.rules != "tiers":
-            keep = WHOLE[self.config.rules]
+            keep = tiers.WHOLE[self.config.rules]
             kept = keep((*self.short, entry), self.short_grids, self.config.budget)
             lost = self.tokens + len(entry) - tiers.tokens_of(kept)
             return replace(memory, short=kept)._counted(over_budget=lost)

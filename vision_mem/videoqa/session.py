@@ -41,7 +41,6 @@ from vision_mem.videoqa.records import (
     whole,
 )
 from vision_mem.videoqa.retrieval import Retrieved, retrieve
-from vision_mem.videoqa.salience import build_bank
 
 # Clocks of cameras are set back now and then; more than this is another stream.
 _BACKWARD_S = 1.0
@@ -114,20 +113,17 @@ class StreamState:
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dicts and lists of tensors and plain values."""
+        pending = [
+            {"index": f.index, "time_s": f.time_s, "image": torch.tensor(f.image)}
+            for f in self.pending
+        ]
         return {
-            "memory": self.memory.state_dict(),
-            "watched": asdict(self.watched),
-            "pending": [
-                {"index": f.index, "time_s": f.time_s, "image": torch.tensor(f.image)}
-                for f in self.pending
-            ],
-            "segment": self.segment,
+            "memory": self.memory.state_dict(), "watched": asdict(self.watched),
+            "pending": pending, "segment": self.segment,
             "size": None if self.size is None else list(self.size),
-            "frame_index": self.frame_index,
-            "time_s": self.time_s,
-            "origin_s": self.origin_s,
+            "frame_index": self.frame_index, "time_s": self.time_s, "origin_s": self.origin_s,
             "due_s": self.due_s,
-        }
+        }  # fmt: skip
 
     @classmethod
     def from_state(
@@ -224,10 +220,9 @@ class VideoMemorySession:
         state = replace(old, frame_index=frame.index, time_s=time_s)
         if old.due_s is not None and time_s < old.due_s:
             self._state = state
-            return self._result(frame, looked=False)
+            return self._result(frame, False, old.watched.grids)
         origin = time_s if old.origin_s is None else old.origin_s
         state = replace(state, origin_s=origin, due_s=next_due(time_s, origin, self.config.fps))
-        first = old.watched.grids
         if old.size not in (None, frame.size):
             state = replace(self._flush(state), segment=state.segment + 1)
         pending = (*state.pending, replace(frame, time_s=time_s, model_image=None))
@@ -235,7 +230,7 @@ class VideoMemorySession:
         if len(pending) == self.model.traits.frames_per_grid:
             state = self._flush(state)
         self._state = state
-        return self._result(frame, looked=True, first=first)
+        return self._result(frame, True, old.watched.grids)
 
     def forget(self, start_s: float, end_s: float) -> int:
         """Forget all that was seen in a span of time, for good.
@@ -414,8 +409,10 @@ class VideoMemorySession:
             return state
         settings, memory = self.config.salience, state.memory
         if memory.bank is None and settings.enabled and self.config.memory.rules == "tiers":
-            bank = build_bank(settings.questions, self.model.embed_text)
-            memory = replace(memory, bank=bank)
+            tokens = [self.model.embed_text(text).float() for text in settings.questions]
+            if sum(map(len, tokens)) == 0:
+                raise InputError("the model knows no word of salience.questions; use other words")
+            memory = replace(memory, bank=unit(torch.cat(tokens)))
         frames = state.pending
         entry = GridEntry.new(
             self.model.encode_grid(frames),
@@ -428,17 +425,11 @@ class VideoMemorySession:
         watched = state.watched.after(entry)
         return replace(state, memory=memory.write(entry), watched=watched, pending=())
 
-    def _result(self, frame: Frame, *, looked: bool, first: int | None = None) -> WatchResult:
+    def _result(self, frame: Frame, looked: bool, first: int) -> WatchResult:
         state = self._state
-        grids = state.watched.grids
-        return WatchResult(
-            frame_index=frame.index,
-            time_s=frame.time_s,
-            looked=looked,
-            wrote=tuple(range(grids if first is None else first, grids)),
-            segment=state.segment,
-            tokens=state.memory.tokens,
-        )
+        wrote = tuple(range(first, state.watched.grids))
+        tokens = state.memory.tokens
+        return WatchResult(frame.index, frame.time_s, looked, wrote, state.segment, tokens)
 
     def _held(self, state: StreamState, at: float | None) -> tuple[Sequence[GridEntry], Watched]:
         """What may be read, and the extent of the video up to there."""

@@ -163,7 +163,7 @@ class MemoryFile:
         changed = [
             (number, entry)
             for number, entry in grids.items()
-            if number not in self._saved or not _same(entry, self._saved[number])
+            if not _same_value(entry, self._saved.get(number))
         ]
         gone = [(number,) for number in self._saved if number not in grids]
         rows = [
@@ -301,16 +301,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _same(entry: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
-    """Whether an entry is as it was saved; tensors by identity, for they are never changed."""
-    if entry.keys() != saved.keys():
-        return False
-    return all(_same_value(value, saved[name]) for name, value in entry.items())
-
-
 def _same_value(value: Any, saved: Any) -> bool:
+    """Whether a value is as it was saved; tensors by identity, for they are never changed."""
     if isinstance(value, torch.Tensor) or isinstance(saved, torch.Tensor):
         return value is saved
-    if isinstance(value, Mapping):
-        return isinstance(saved, Mapping) and _same(value, saved)
+    if isinstance(value, Mapping) and isinstance(saved, Mapping):
+        same = value.keys() == saved.keys()
+        return same and all(_same_value(each, saved[name]) for name, each in value.items())
     return bool(value == saved)

@@ -1,9 +1,12 @@
-"""What happens to grids on their way through the tiers: pure functions on entries."""
+"""What happens to grids on their way through the tiers, and which of whole grids stay.
+
+Pure functions on entries.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -109,3 +112,38 @@ def _worth(entry: GridEntry) -> torch.Tensor:
 def tokens_of(entries: Sequence[GridEntry]) -> int:
     """Tokens of some grids together."""
     return sum(entry.features.shape[0] for entry in entries)
+
+
+Entries = tuple[GridEntry, ...]
+
+
+def keep_latest(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
+    """The latest grids that fit the budget, the newest in any case. ``grids`` is not used."""
+    left = list(entries)
+    while len(left) > 1 and tokens_of(left) > budget:
+        left.pop(0)
+    return tuple(left)
+
+
+def keep_uniform(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
+    """Grids that fit the budget, spread evenly over the stream. ``grids`` is not used.
+
+    One by one, the grid goes that leaves the smallest gap between the two around it; of equal
+    ones the oldest. The first and the newest grid stay for as long as two fit, so what is held
+    always reaches over all that was seen.
+    """
+    left = list(entries)
+    while len(left) > 1 and tokens_of(left) > budget:
+        gaps = [after.index - before.index for before, after in zip(left, left[2:], strict=False)]
+        left.pop(gaps.index(min(gaps)) + 1 if gaps else 0)
+    return tuple(left)
+
+
+# Memories of whole grids, to judge the tiers by.
+WHOLE: dict[str, Callable[[Sequence[GridEntry], int, int], Entries]] = {
+    "recent": lambda entries, grids, budget: keep_latest(entries[-grids:], grids, budget),
+    "fifo": keep_latest,
+    "uniform": keep_uniform,
+    "full": lambda entries, grids, budget: tuple(entries),
+}
+"""``recent`` has at most ``grids`` of them, and ``full`` no budget."""

@@ -117,9 +117,8 @@ class Chat:
         marks = [any(a < last and b > first for first, last in spans) for a, b in offsets]
         if not any(marks):
             raise InputError(f"the model knows no word of the question {question.text!r}")
-        answer = self._turned("assistant\n", "")
-        padding = [False] * (len(before) + len(after))
-        of_question = (*padding, *marks, *(False for _ in answer))
+        answer, padding = self._turned("assistant\n", ""), [False] * (len(before) + len(after))
+        of_question = (*padding, *marks, *([False] * len(answer)))
         return ChatPrompt(tuple(before), (*after, *coded, *answer), of_question)
 
     def _turned(self, role: str, words: str) -> list[int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from vision_mem.models.vlm.generation import next_logits
 from vision_mem.models.vlm.network import LETTERS, NetworkVideoModel
 from vision_mem.models.vlm.protocol import (
     AnswerPiece,
@@ -117,22 +118,15 @@ def log_likelihoods(
         padded[row, : len(ids)] = torch.tensor(ids, device=device)
         inside[row, : len(ids)] = 1
 
-    def look(start: int, places: torch.Tensor, **given: Any) -> torch.Tensor:
-        rows, new = places.shape[-2:]
-        # Without a mask, the library takes a gap between position ids for another text's start.
-        mask = torch.ones((rows, start + new), dtype=torch.long, device=device)
-        found = network(
-            position_ids=places, attention_mask=mask, past_key_values=cache, use_cache=True, **given
-        )
-        logits: torch.Tensor = found.logits.float()
-        return logits.log_softmax(-1)
-
     # The prompt is looked at once; the answers go on from there together.
     cache = DynamicCache(config=network.config)
-    logs = look(0, positions, inputs_embeds=inputs, logits_to_keep=1).expand(n, -1, -1)
+    first = next_logits(network, positions, length, cache, inputs_embeds=inputs, logits_to_keep=1)
+    logs = first.log_softmax(-1).expand(n, -1, -1)
     if longest > 1:
         cache.batch_repeat_interleave(n)
         later = torch.arange(goes_on, goes_on + longest - 1, device=device)
         later = later.expand(*positions.shape[:-2], n, -1)
-        logs = torch.cat([logs, look(length, later, input_ids=padded[:, :-1])], dim=1)
+        seen, more = length + longest - 1, padded[:, :-1]
+        rest = next_logits(network, later, seen, cache, input_ids=more).log_softmax(-1)
+        logs = torch.cat([logs, rest], dim=1)
     return (logs.gather(-1, padded[..., None])[..., 0] * inside).sum(-1)
