@@ -176,10 +176,10 @@ def main(
     given = flat(model, advanced, input) | {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None
     options = take_options(AskOptions, given, before)
+    _check_sources(sources)
+    check_video_model(options.model)
     if not asked and not ask.interactive and options.memory is None:
         raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    check_video_model(options.model)
-    _check_sources(sources)
     memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
     place = None if memory is None else Path(memory)
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]

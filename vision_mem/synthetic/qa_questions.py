@@ -52,14 +52,10 @@ _DIGITS = [str(digit) for digit in range(10)]
 def _about(
     text: str, right: str, wrong: Iterable[str], fits: _Fits, *, before: bool = False
 ) -> Template:
-    """A question about one thing of many: one that is there, or one that is gone.
+    """A question about one thing that is there, or ``before`` was: then half offer not to answer.
 
-    Args:
-        text: with ``{name}`` or ``{kind}`` where the thing is called.
-        right: the attribute of ``ObjectVisit`` that is the answer.
-        wrong: answers there are.
-        fits: which things it can be asked about.
-        before: about what is gone; half of these questions offer not to answer.
+    ``right`` is the attribute of ``ObjectVisit`` that is the answer, ``fits`` says which things it
+    can be asked about.
     """
 
     def template(stream: GeneratedStream, t: float, random: Random) -> Found | None:
@@ -343,13 +339,10 @@ def ask_stream(
     per_task: int = 2,
     tasks: Sequence[str] | None = None,
 ) -> list[StreamQuestion | StreamMoments]:
-    """A set of questions about one stream, in the order of their tasks.
+    """A set of questions about one stream, in the order of their tasks (None: all).
 
-    Args:
-        stream: asked about.
-        seed: of what is asked.
-        per_task: questions with options of each task, at most; of each forward task there is one.
-        tasks: words of those wanted; None for all.
+    ``seed`` is that of what is asked; of tasks with options there are ``per_task`` questions at
+    most, of each forward task there is one.
     """
     random = np.random.default_rng((stream.settings.seed, seed, 1))
     wanted = (*CHOICES, *FORWARD) if tasks is None else tuple(tasks)

@@ -16,14 +16,11 @@ _LEAST_WEIGHT = 1e-6
 
 
 def otsu(distances: torch.Tensor) -> float | None:
-    """The threshold that parts distances best into small and large ones.
+    """The threshold that parts ``(n,)`` cosine distances best into small and large ones.
 
-    Args:
-        distances: ``(n,)`` cosine distances; values outside [0, 2] count as its ends.
-
-    Returns:
-        The centre of a bin 1/64 wide; None when there is nothing to part: fewer than two
-        distances, all (nearly) equal, or no split with a positive variance between its sides.
+    The centre of a bin 1/64 wide; None when there is nothing to part: fewer than two distances,
+    all (nearly) equal, or no split with a positive variance between its sides. Values outside
+    [0, 2] count as its ends.
 
     Source:
         Otsu (1979); specs/savemem.md 1.6: 128 bins on [0, 2], splits "bins 0 to i" against the
@@ -140,8 +137,6 @@ def neighbour_best(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best cosine of each token with the 3 x 3 tokens around its place on the other grid.
 
-    Both directions come from the same products.
-
     Args:
         earlier: unit vectors ``(n, D)`` of one grid.
         later: unit vectors ``(m, D)`` of the next one.
@@ -149,11 +144,8 @@ def neighbour_best(
         later_places: rows and columns of the second.
 
     Returns:
-        float32 ``(n,)`` best of each earlier token among the later ones, and ``(m,)`` the other
-        way round, in [-1, 1]; minus infinity for a token without any neighbour.
-
-    Source:
-        specs/savemem.md 1.5 and 1.6.
+        float32 ``(n,)`` for the earlier tokens and ``(m,)`` for the later ones, in [-1, 1]; minus
+        infinity for a token without any neighbour. Source: specs/savemem.md 1.5 and 1.6.
     """
     rows, cols = (
         one.short()[:, None] - other.short()
@@ -189,17 +181,10 @@ def find_clusters(
 ) -> tuple[Cluster, ...]:
     """Groups of touching tokens that look alike.
 
-    Tokens that touch are joined when their cosine distance is at most Otsu's threshold over all
-    such distances of the grid. The anchor of a group is the member nearest to its mean.
-
-    Args:
-        features: ``(n, D)``.
-        units: ``(n, D)`` directions that are compared.
-        rows: integer ``(n,)``.
-        cols: integer ``(n,)``.
-
-    Returns:
-        Groups of two or more, by their first member; none when no threshold parts the distances.
+    Tokens that touch are joined when the cosine distance of their ``units`` is at most Otsu's
+    threshold over all such distances of the grid. The anchor of a group is the member nearest to
+    the mean of its ``features``, both ``(n, D)``. Groups have two members or more and come by
+    their first one; there are none when no threshold parts the distances.
 
     Source:
         specs/savemem.md 1.7.
@@ -258,16 +243,9 @@ def quadrant_count(mean_salience: float, n: int, *, ratio: float, gain: float, l
 def select_quadrants(
     salience: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """The most salient tokens, spread over the four quarters of the area they cover.
+    """The ``count`` most salient tokens, spread over the four quarters of the area they cover.
 
-    Args:
-        salience: float32 ``(n,)``.
-        rows: integer ``(n,)`` places.
-        cols: integer ``(n,)`` places.
-        count: tokens to keep.
-
-    Returns:
-        bool ``(n,)`` with ``count`` True; all True when there are no more than that.
+    All arguments and the result, bool, are ``(n,)``; all stay when there are no more.
 
     Source:
         specs/savemem.md 1.7: a quarter of the count from each quarter that has tokens, at least
@@ -298,18 +276,9 @@ def keep_highest(worth: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def token_salience(tokens: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
-    """The best cosine of each visual token with any token of a bank of open questions.
+    """How much tokens ``(n, D)`` mean before anybody asks: float32 ``(n,)`` in [-1, 1].
 
-    It says how much a token means before anybody asks.
-
-    Args:
-        tokens: ``(n, D)``, any length.
-        bank: float32 ``(m, D)`` unit vectors.
-
-    Returns:
-        float32 ``(n,)`` in [-1, 1], neither scaled nor clipped.
-
-    Source:
-        specs/savemem.md 1.4.
+    The best cosine of each with any token of a bank of open questions, float32 ``(m, D)`` unit
+    vectors, neither scaled nor clipped. Source: specs/savemem.md 1.4.
     """
     return (unit(tokens.float()) @ bank.T).max(dim=1).values

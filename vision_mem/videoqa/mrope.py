@@ -81,17 +81,10 @@ def ids_by_time(starts_s: Sequence[float], first_s: float, tokens_per_second: fl
 
 
 def text_start(last: int, rows: int, cols: int, rule: str) -> int:
-    """The id at which text after a video starts.
+    """The id at which text after a video starts, whose last grid has the temporal id ``last``.
 
-    Args:
-        last: temporal id of the last grid of the whole video.
-        rows: of its grids.
-        cols: of its grids.
-        rule: ``reference``: 1 after the largest id on any axis; ``transformers``: the larger of
-            rows and columns, whatever the time (release 5.23).
-
-    Source:
-        specs/savemem.md 1.8 and 6.1.
+    By rule ``reference`` 1 after the largest id on any axis; by ``transformers`` (release 5.23)
+    the larger of rows and columns, whatever the time. Source: specs/savemem.md 1.8 and 6.1.
     """
     return max(rows, cols) if rule == "transformers" else 1 + max(last, rows - 1, cols - 1)
 
@@ -111,9 +104,6 @@ def place(
         config: the rules.
         tokens_per_second: of the model; None puts consecutive grids one apart.
         max_positions: ids that video may take; where it would take more, gaps are closed.
-
-    Returns:
-        The ids and where text goes on.
     """
     pace = watched.seconds_per_grid
     step = 1 if tokens_per_second is None else max(1, math.floor(pace * tokens_per_second + 1e-6))

@@ -257,14 +257,9 @@ class WatchResult:
 
 @dataclass(frozen=True)
 class VideoUsage(MemoryUsage):
-    """What a video memory holds.
+    """What a video memory holds; ``tokens`` and ``grids`` by tier.
 
-    ``detail`` has bytes by tier, of the pseudo-question bank and of frames that wait for their
-    partner.
-
-    Attributes:
-        tokens: by tier.
-        grids: by tier.
+    ``detail`` has bytes by tier, of the question bank and of frames that wait for their partner.
     """
 
     tokens: Mapping[str, int] = field(default_factory=dict)

@@ -68,14 +68,9 @@ def score_grids(
     Args:
         entries: grids with at least one token each.
         query: float32 ``(m, D)`` unit vectors, m >= 1.
-        match: ``video``: the best over the words, the mean over the visual tokens; ``words``: the
-            best over the visual tokens, the mean over the words.
-
-    Returns:
-        The score of each grid, in [-1, 1].
-
-    Source:
-        specs/savemem.md 2 for ``video``; ColBERT (SIGIR 2020) for ``words``.
+        match: ``video``: the best over the words, the mean over the visual tokens (specs/savemem.md
+            2); ``words``: the best over the visual tokens, the mean over the words (ColBERT, SIGIR
+            2020). Scores are in [-1, 1].
     """
     if not entries:
         return []

@@ -61,15 +61,10 @@ def speak(
     max_tokens: int,
     sampling: Sampling,
 ) -> Iterator[AnswerPiece]:
-    """Pieces of an answer, as they are made.
+    """Pieces of an answer of at most ``max_tokens``, as they are made.
 
-    Args:
-        network: a causal language model of the transformers library.
-        tokenizer: its tokenizer.
-        start: the prompt.
-        stops: tokens that end an answer; they are no part of it.
-        max_tokens: of the answer, at most.
-        sampling: how tokens are chosen.
+    ``network`` is a causal language model of the transformers library; tokens of ``stops`` end an
+    answer and are no part of it.
 
     Raises:
         ModelError: when the device has not enough memory for the prompt.

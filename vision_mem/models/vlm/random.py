@@ -48,16 +48,10 @@ def byte_tokenizer(words: Iterable[str] = ()) -> Any:
 
 
 def random_network(name: str, device: torch.device, dtype: torch.dtype, seed: int | None) -> Any:
-    """A network of a real class with random weights.
-
-    Args:
-        name: one of ``RANDOM``.
-        device: where it is made.
-        dtype: of its weights.
-        seed: of its weights; None for a fixed one.
+    """A network of a real class with random weights; without a seed they are always the same.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for a name that ``RANDOM`` does not have.
     """
     if name not in RANDOM:
         raise InputError(f"no random model {name!r}; expected one of {', '.join(sorted(RANDOM))}")
