@@ -293,11 +293,11 @@ def _check_sources(sources: Sequence[str]) -> None:
             )
         if source.isdecimal() or ":" in source or _exists(source):
             continue  # of module:function and addresses the one who opens them knows more
-        if source.endswith(SUFFIX):
-            raise InputError(f"no memory file {shown}; make one with --memory {shown}")
         if near := _near(source, 0.6):
             place = printable(str(Path(source).with_name(near[0])))
             raise InputError(f"{shown!r}: no such file; did you mean {place!r}?")
+        if source.endswith(SUFFIX):
+            raise InputError(f"no memory file {shown}; make one with --memory {shown}")
         try:
             check_exists(source)
         except VisionMemError as error:
@@ -494,19 +494,24 @@ def _watch(
     from vision_mem.runs.signals import StopSignals
 
     waiting, seen = list(asked), desk.watching.session.seen
+
+    def answer(when: float | None, question: str) -> None:
+        # What is asked of a time before this run is answered as it was then.
+        at = None if when is None else when + frames.begin_s
+        past = at is not None and seen is not None and at < seen[1]
+        desk.origin = frames.origin
+        desk.answer(question, at if past else None)
+
     # A living line would run over what is being typed.
     show = not desk.quiet and not (typed is not None and sys.stderr.isatty())
     with StopSignals() as signals, WatchProgress(frames.info, show=show) as bar:
         watched = signals.watch(frames)
         for frame in paced(watched) if realtime else watched:
-            desk.origin = frames.origin
-            begin = 0.0 if frames.origin is None else frames.origin.begin_s
-            while waiting and waiting[0][0] is not None and frame.time_s - begin > waiting[0][0]:
-                when, question = waiting.pop(0)
-                # What is asked of a time before this run is answered as it was then.
-                past = seen is not None and when is not None and when + begin < seen[1]
-                desk.answer(question, (when or 0.0) + begin if past else None)
+            now = frame.time_s - frames.begin_s
+            while waiting and waiting[0][0] is not None and now > waiting[0][0]:
+                answer(*waiting.pop(0))
             bar.update(desk.watching.step(frame), desk.watching.session.usage())
+            desk.origin = frames.origin
             if typed is not None and not desk.answer_typed(typed):
                 waiting.clear()
                 break
@@ -517,7 +522,7 @@ def _watch(
         if when is not None and when > (length := frames.seconds) + 0.5 / frames.info.fps:
             late = _beyond(when, frames.name, length)
         else:
-            desk.answer(question)
+            answer(when, question)
     desk.watching.finish()
     if late is not None:
         raise InputError(late)

@@ -146,10 +146,14 @@ class FileSequence:
         return self._names[0] if len(self._names) == 1 else f"{len(self._names)} files together"
 
     @property
+    def begin_s(self) -> float:
+        """The memory's time of the first frame of the first source."""
+        return 0.0 if self.origin is None else self.origin.begin_s
+
+    @property
     def seconds(self) -> float:
         """From the first frame of the first source to the end of the latest one."""
-        begin = 0.0 if self.origin is None else self.origin.begin_s
-        return 0.0 if self.seen is None else self.seen[1] - begin + 1.0 / self.info.fps
+        return 0.0 if self.seen is None else self.seen[1] - self.begin_s + 1.0 / self.info.fps
 
     def close(self) -> None:
         """Close the source that is open."""
