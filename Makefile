@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench lowest lock audit clean
 
 help:  ## Say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,6 +24,15 @@ check: $(STAMP)  ## The same with the quick tests only: run it before each commi
 
 bench: $(STAMP)  ## Measure speed and memory of the tracking engine on this machine
 	@$(PY) scripts/bench/tracking.py
+
+lowest:  ## Try the lowest versions that pyproject.toml admits, in an environment of their own
+	@scripts/lowest.sh
+
+lock: $(STAMP)  ## Write requirements.lock anew: every version of constraints.txt with its hashes
+	@VENV="$(VENV)" scripts/audit.sh lock
+
+audit: $(STAMP)  ## Look for known weaknesses of the pinned versions, where a database is reached
+	@VENV="$(VENV)" scripts/audit.sh
 
 clean:  ## Remove the environment, caches and builds (results in runs/ stay)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import queue
 import re
 import sys
@@ -17,10 +18,10 @@ import typer
 
 from vision_mem.config import load_config, nearest
 from vision_mem.errors import InputError, ModelError, VisionMemError
-from vision_mem.formats.text import printable
 from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import RunFolder, without_secret
 from vision_mem.sources.selection import check_exists, is_url
+from vision_mem.text import one_line, shown
 from vision_mem.videoqa.config import SCOPES, SUFFIX, VideoQaConfig
 
 from .options import (
@@ -285,24 +286,23 @@ def _check_sources(sources: Sequence[str]) -> None:
         InputError: naming the file that may have been meant.
     """
     for number, source in enumerate(sources):
-        shown = printable(source)
         if len(sources) > 1 and (source.isdecimal() or is_url(source) or source.endswith(SUFFIX)):
             raise InputError(
-                f"{shown} has to stand alone; expected files or folders where there are several (a "
-                "memory goes on with --memory FILE.vmem)"
+                f"{source} has to stand alone; expected files or folders where there are several "
+                "(a memory goes on with --memory FILE.vmem)"
             )
         if source.isdecimal() or ":" in source or _exists(source):
             continue  # of module:function and addresses the one who opens them knows more
         if near := _near(source, 0.6):
-            place = printable(str(Path(source).with_name(near[0])))
-            raise InputError(f"{shown!r}: no such file; did you mean {place!r}?")
+            place = str(Path(source).with_name(near[0]))
+            raise InputError(f"{source!r}: no such file; did you mean {place!r}?")
         if source.endswith(SUFFIX):
-            raise InputError(f"no memory file {shown}; make one with --memory {shown}")
+            raise InputError(f"no memory file {source}; make one with --memory {source}")
         try:
             check_exists(source)
         except VisionMemError as error:
             hint = "; end it with a question mark if it is a question" if number else ""
-            raise InputError(f"{printable(str(error))}{hint}") from None
+            raise InputError(f"{error}{hint}") from None
 
 
 def _remembered(
@@ -364,8 +364,9 @@ def _asked(
 def _seconds(text: str) -> float:
     """Seconds of ``90``, ``1:30`` or ``1:02:03.5``."""
     if re.fullmatch(r"\s*(\d{1,9}:){0,2}(\d{1,12}(\.\d*)?|\.\d+)\s*", text) is None:
-        shown = text if len(text) <= 40 else f"{text[:37]}..."
-        raise InputError(f"--at {shown!r}: expected seconds from the beginning, as 90 or 1:30")
+        raise InputError(
+            f"--at {shown(text, 40)}: expected seconds from the beginning, as 90 or 1:30"
+        )
     total = 0.0
     for part in text.split(":"):
         total = 60 * total + float(part)
@@ -385,7 +386,7 @@ def _check_times(
 
 
 def _beyond(when: float, name: str, length: float) -> str:
-    return f"--at {when:g} is beyond the end: {printable(name)} is {length:.1f} s long"
+    return f"--at {when:g} is beyond the end: {name} is {length:.1f} s long"
 
 
 @dataclass
@@ -405,7 +406,7 @@ class _Desk:
 
     def answer(self, question: str, at: float | None = None) -> None:
         """Answer on standard output, the words as they come; ``at`` is a time of the memory."""
-        from vision_mem.videoqa.evidence import clock, json_line, spans_of
+        from vision_mem.videoqa.evidence import clock, spans_of
 
         session, files = self.watching.session, self.watching.files
         origin = self.origin or files[0]
@@ -415,22 +416,21 @@ class _Desk:
         speaks = session.model.traits.speaks
         asked_s = origin.seconds(pieces.answer.at_s)
         if not self.as_json:
-            print(f"\nat {clock(asked_s)}: {printable(question)}", flush=True)
+            print(f"\nat {clock(asked_s)}: {one_line(question)}", flush=True)
         for piece in pieces:
             if not self.as_json:
-                lines = piece.text.split("\n")
-                print("\n".join(printable(line) for line in lines), end="", flush=True)
+                print(piece.text, end="", flush=True)
         answer = replace(pieces.answer, at_s=asked_s)
         spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9), files)
         entry = self.log.add(question, answer, spans)
         if self.as_json:
-            print(json_line(entry), flush=True)
+            print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
             return
         if speaks:
             print(" ..." if answer.cut else "")
         self._print_moments(spans, speaks)
         if entry["sheet"]:
-            print(f"  pictures: {printable(entry['sheet'])}", flush=True)
+            print(f"  pictures: {entry['sheet']}", flush=True)
 
     def _print_moments(self, spans: Sequence[Span], speaks: bool) -> None:
         from vision_mem.videoqa.evidence import clock
@@ -441,7 +441,7 @@ class _Desk:
         for number, span in enumerate(spans, start=1):
             until = "" if span.end_s - span.start_s < 0.05 else f" to {clock(span.end_s)}"
             name = span.file if same or is_url(span.file) else Path(span.file).name
-            where = f"{printable(name)} {clock(span.start_s)}".lstrip()
+            where = f"{one_line(name)} {clock(span.start_s)}".lstrip()
             print(f"  {number}. {where}{until}, score {span.score:.2f}")
 
     def answer_all(self, asked: Sequence[tuple[float | None, str]]) -> None:
@@ -473,7 +473,7 @@ class _Desk:
         try:
             self.answer(question)
         except VisionMemError as error:
-            print(f"  {printable(' '.join(str(error).split()))}", flush=True)
+            print(f"  {' '.join(str(error).split())}", flush=True)
         _prompt()
 
 
@@ -528,7 +528,7 @@ def _watch(
         raise InputError(late)
     if typed is not None and typed.empty() and sys.stderr.isatty():
         print(
-            f"\n{printable(frames.name)} has ended; ask on, or end with an empty line",
+            f"\n{frames.name} has ended; ask on, or end with an empty line",
             file=sys.stderr,
         )
         _prompt()
@@ -564,5 +564,5 @@ def _say_usage(session: VideoMemorySession, known: MemoryFile | None, folder: Pa
     usage = session.usage()
     tiers = ", ".join(f"{number} {tier}" for tier, number in usage.tokens.items())
     print(f"\nmemory: {tiers} tokens, {megabytes(usage.bytes)}", end="")
-    print(f", kept in {printable(str(known.path))}" if known is not None else "")
-    print(f"answers: {printable(str(folder / 'answers.jsonl'))}")
+    print(f", kept in {known.path}" if known is not None else "")
+    print(f"answers: {folder / 'answers.jsonl'}")

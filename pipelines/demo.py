@@ -37,7 +37,7 @@ def main(
     import numpy as np
 
     from vision_mem.geometry.boxes import box_to_xywh, xywh_to_box
-    from vision_mem.synthetic.clip_scenes import demo_clip, score_boxes
+    from vision_mem.synthetic.clips import demo_clip, score_boxes
     from vision_mem.visualization.contact_sheet import contact_sheet, write_video
 
     clip = demo_clip()

@@ -18,6 +18,7 @@ import typer
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import ScoreOptions
 from vision_mem.evaluation.registry import family_of
+from vision_mem.runs.progress import start_bar
 from vision_mem.runs.tally import count
 
 from .evaluate import benchmark_app
@@ -162,9 +163,9 @@ def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
     if not sys.stderr.isatty():
         yield lambda name: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total or None)
+    bar, task = start_bar(title, total or None)
+    try:
         yield lambda name: bar.advance(task)
+    finally:
+        bar.update(task, visible=False)
+        bar.stop()

@@ -45,6 +45,14 @@ install() {
 # The order matters. torch first and alone, exactly: the CPU build is taken where the index has it.
 # sam2 then builds against that torch; by itself it would fetch a second one and compile CUDA code.
 install "$(grep '^torch==' constraints.txt)"
+# Beside a torch without CUDA the plain torchvision does not load its operators; where the index
+# has the one build of torch, it has the same of torchvision.
+build="$("$VENV/bin/python" -c 'import torch; print(torch.__version__.partition("+")[2])')"
+if [ "$build" = cpu ]; then
+    (install "$(grep '^torchvision==' constraints.txt)+cpu") 2>/dev/null ||
+        echo "note: there is no torchvision for this torch here: --detect maskrcnn will not work" \
+            "(docs/install.md says how to get the pair); everything else does"
+fi
 install wheel setuptools
 SAM2_BUILD_CUDA=0 install --no-build-isolation "$(grep '^sam2==' constraints.txt)"
 install --no-build-isolation -e '.[dev,show]'

@@ -1,51 +1,11 @@
-"""Memory for video streams: follow objects, in constant memory, for as long as the stream runs.
-
-Names are loaded on first use, so that ``import vision_mem`` costs nothing and needs no torch.
-"""
+"""Memory for video streams: follow objects, in constant memory, for as long as the stream runs."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vision_mem._lazy import lazy_names
 from vision_mem._version import __version__ as __version__
-
-_HOME = {
-    "Detections": "vision_mem.types",
-    "Event": "vision_mem.types",
-    "Frame": "vision_mem.types",
-    "MemoryUsage": "vision_mem.types",
-    "ObjectResult": "vision_mem.types",
-    "Prompt": "vision_mem.types",
-    "SourceInfo": "vision_mem.types",
-    "TrackingResult": "vision_mem.types",
-    "InputError": "vision_mem.errors",
-    "MissingExtra": "vision_mem.errors",
-    "ModelError": "vision_mem.errors",
-    "SinkError": "vision_mem.errors",
-    "SourceError": "vision_mem.errors",
-    "VisionMemError": "vision_mem.errors",
-    "MotsConfig": "vision_mem.mots.config",
-    "MotsSession": "vision_mem.mots",
-    "TrackingConfig": "vision_mem.tracking.config",
-    "TrackingSession": "vision_mem.tracking",
-    "VideoMemorySession": "vision_mem.videoqa",
-    "VideoQaConfig": "vision_mem.videoqa.config",
-    "ReconstructionConfig": "vision_mem.reconstruction",
-    "ReconstructionSession": "vision_mem.reconstruction",
-    "NavigationConfig": "vision_mem.navigation",
-    "NavigationSession": "vision_mem.navigation",
-    "load_config": "vision_mem.config",
-    "load_segmenter": "vision_mem.models.segmenters.load",
-    "load_video_model": "vision_mem.models.vlm.load",
-    "make_sinks": "vision_mem.sinks.registry",
-    "open_detector": "vision_mem.models.detectors",
-    "open_source": "vision_mem.sources.open",
-    "run": "vision_mem.runs.loop",
-    "stream": "vision_mem.runs.loop",
-}
-
-__all__ = [*_HOME, "__version__"]
 
 if TYPE_CHECKING:
     from vision_mem.config import load_config as load_config
@@ -81,14 +41,5 @@ if TYPE_CHECKING:
     from vision_mem.videoqa import VideoMemorySession as VideoMemorySession
     from vision_mem.videoqa import VideoQaConfig as VideoQaConfig
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'vision_mem' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__, _names = lazy_names(__name__)
+__all__ = [*_names, "__version__"]

@@ -8,65 +8,32 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
 
 import typer
 
 from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
+from vision_mem.text import PrintableStream, one_line, trimmed
 
 log = logging.getLogger("vision_mem")
 
-
-class Command(NamedTuple):
-    """One row of the table: what it does, and the module whose ``main`` or ``app`` does it."""
-
-    line: str
-    module: str
-
-
 COMMANDS = {
-    "track": Command(
-        "Follow objects through a video, image folder, camera or stream.",
-        "vision_mem.pipelines.track",
-    ),
-    "mots": Command(
-        "Find, segment and follow everything in a video, image folder, camera or stream.",
-        "vision_mem.pipelines.mots",
-    ),
-    "ask": Command(
-        "Watch a video, image folder, camera or stream, and answer questions about it.",
-        "vision_mem.pipelines.ask",
-    ),
-    "navigate": Command(
-        "Keep a map of places and things, ask where they are and how to get there.",
-        "vision_mem.pipelines.navigate",
-    ),
-    "reconstruct": Command(
-        "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
-        "vision_mem.pipelines.reconstruct",
-    ),
-    "demo": Command(
-        "Generate a clip, follow an object through it, and say how well that went.",
-        "vision_mem.pipelines.demo",
-    ),
-    "eval": Command(
-        "Run a tracker on a benchmark: result files, scores, what its server wants.",
-        "vision_mem.pipelines.evaluate",
-    ),
-    "score": Command(
-        "Score result files of any tracker on a benchmark, several trackers side by side.",
-        "vision_mem.pipelines.score",
-    ),
-    "doctor": Command(
-        "Say what works on this machine: versions, devices, codecs, what is missing.",
-        "vision_mem.pipelines.doctor",
-    ),
+    "track": "Follow objects through a video, image folder, camera or stream.",
+    "mots": "Find, segment and follow everything in a video, image folder, camera or stream.",
+    "ask": "Watch a video, image folder, camera or stream, and answer questions about it.",
+    "navigate": "Keep a map of places and things, ask where they are and how to get there.",
+    "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
+    "demo": "Generate a clip, follow an object through it, and say how well that went.",
+    "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",
+    "score": "Score result files of any tracker on a benchmark, several trackers side by side.",
+    "doctor": "Say what works on this machine: versions, devices, codecs, what is missing.",
 }
+"""Command to what it does; see ``module_of``."""
 
 OLD_WORDS: dict[str, dict[str, str]] = {
     "eval": {"--limit": "--max-sequences"},
@@ -88,6 +55,11 @@ that does not grow. `vision-mem COMMAND --help` explains a command.
 _VERBOSE = "-v, -vv: log lines and tracebacks; may stand anywhere. --version: print the version."
 
 
+def module_of(command: str) -> str:
+    """Name of the module that has a command's ``main``, or the ``app`` of its own commands."""
+    return f"vision_mem.pipelines.{'evaluate' if command == 'eval' else command}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line.
 
@@ -101,7 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = sum(len(word) - 1 for word in words if word in ("-v", "-vv"))
     verbose += words.count("--verbose")
     words = [word for word in words if word not in ("-v", "-vv", "--verbose")]
-    words = _renewed(words)
+    streams = sys.stdout, sys.stderr
+    if _COMPLETES not in os.environ:
+        # Names of files, objects and classes come from strangers, and end up on a terminal.
+        sys.stdout, sys.stderr = map(PrintableStream, streams)  # type: ignore[assignment]
+    try:
+        return _run(_renewed(words), verbose)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _run(words: list[str], verbose: int) -> int:
     _set_up_logging(verbose)
     try:
         return _dispatch(words)
@@ -115,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_code, verbose)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
-            return _report(error.format_message(), int(error.exit_code), verbose)
+            return _report(_typing_slip(error.format_message()), int(error.exit_code), verbose)
         text = f"unexpected {type(error).__name__}: {error}"
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
@@ -154,7 +136,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _add_command(app: typer.Typer, name: str) -> typer.Typer | None:
     """Load a command and add it; commands with commands of their own are given back."""
-    module = import_module(COMMANDS[name].module)
+    module = import_module(module_of(name))
     if hasattr(module, "app"):
         app.add_typer(module.app, name=name)
         return module.app  # type: ignore[no-any-return]
@@ -182,11 +164,11 @@ def _front_page(real: str = "") -> typer.Typer:
     ) -> None:
         del version
 
-    for name, command in COMMANDS.items():
+    for name, line in COMMANDS.items():
         if name == real:
             _add_command(app, name)
         else:
-            app.command(name, short_help=command.line)(lambda: None)
+            app.command(name, short_help=line)(lambda: None)
     return app
 
 
@@ -194,7 +176,8 @@ class _StandardError(logging.Handler):
     """Writes to whatever standard error is now: progress bars put themselves in its place."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        text = self.format(record)
+        print(text if record.exc_info else trimmed(one_line(text)), file=sys.stderr, flush=True)
 
 
 def _set_up_logging(verbose: int) -> None:
@@ -213,8 +196,24 @@ def _set_up_logging(verbose: int) -> None:
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
+_SLIPS = {
+    r"\.? \(Possible options: ([^,)]+).*\)": r"; did you mean '\1'?",
+    r"\. Did you mean '?([^?',]+).*": r"; did you mean '\1'?",
+    r"Input should be a valid integer.*": "expected a whole number",
+    r"Input should be a valid number.*": "expected a number",
+    r"Input should be greater than or equal to (\S+)": r"expected \1 or more",
+}
+"""What Typer says of wrong words, and how all other errors would say it."""
+
+
+def _typing_slip(said: str) -> str:
+    for words, ours in _SLIPS.items():
+        said = re.sub(words, ours, said)
+    return said[:1].lower() + said[1:].rstrip(".")
+
+
 def _report(message: str, code: int, verbose: int) -> int:
     if verbose:
         log.info("traceback", exc_info=True)
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + trimmed(" ".join(message.split())), file=sys.stderr)
     return code

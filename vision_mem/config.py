@@ -2,6 +2,7 @@
 
 Defaults live in the dataclass alone. A preset holds only what makes it itself; anything it does
 not know is an error that names the nearest key, so that a slip of the pen never passes silently.
+Values are what they say: nothing is looked up in the environment or elsewhere.
 
 A field whose metadata has ``kinds`` holds an object of one of several classes. Its setting
 ``name`` chooses the class, from a table or as ``module:Class`` (``load_object``); the others are
@@ -13,9 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
+import math
+import operator
 import re
 import sys
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -23,6 +28,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_mem.errors import InputError
+from vision_mem.text import parse_yaml, read_text, shown, trimmed
 
 Schema = TypeVar("Schema")
 
@@ -51,21 +57,18 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
     name = str(preset)
     if name.endswith((".yaml", ".yml")):
         path = Path(preset).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise InputError(f"no preset file {path}; expected a YAML file")
-        try:
-            return _parse(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"preset {path} cannot be read as text: {error}") from error
-    short = name.removeprefix(f"{folder}/")
+        return _parse(read_text(path, most=100_000), f"preset {path}")
+    named = name.removeprefix(f"{folder}/")
     known = preset_names(folder)
-    if short not in known:
+    if named not in known:
         raise InputError(
-            f"no preset named {name!r}; there are {', '.join(known)}, or give the path of a .yaml "
-            f"file{nearest(short, known)}"
+            f"no preset named {shown(name)}; there are {', '.join(known)}, or give the path of a "
+            f".yaml file{nearest(named, known)}"
         )
-    text = files("vision_mem.configs").joinpath(folder, f"{short}.yaml").read_text("utf-8")
-    return _parse(text, f"preset {short}")
+    text = files("vision_mem.configs").joinpath(folder, f"{named}.yaml").read_text("utf-8")
+    return _parse(text, f"preset {named}")
 
 
 def load_config(
@@ -90,9 +93,6 @@ def load_config(
     Raises:
         InputError: for an unknown preset or key, or a value of the wrong type.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     items = overrides.items() if isinstance(overrides, Mapping) else map(_split, overrides)
     changes = [(f"setting {key}", _upgraded(schema, _nest(key, value))) for key, value in items]
     choices = list(_choices(schema))
@@ -103,30 +103,22 @@ def load_config(
         changes.insert(0, (f"preset {preset}", _upgraded(schema, read_preset(preset, folder))))
         place = Path(preset).expanduser().resolve().parent
 
-    merged = OmegaConf.structured(schema)
-    _unlock(merged)
-    kinds: dict[Any, type] = {}
-    for path, base, _ in choices:
-        held = OmegaConf.select(merged, ".".join(path))
-        kinds[base] = typing.cast(type, OmegaConf.get_type(held))
+    default = schema()
+    values = _values(default)
+    kinds = {base: type(functools.reduce(getattr, path, default)) for path, base, _ in choices}
+    said: dict[str, str] = {}
     for where, change in changes:
-        try:
-            for path, base, find in choices:
-                if name := _named(change, path):
-                    kinds[base] = find(name, place)
-                    _switch(merged, path, kinds[base])
-            _refuse_unknown(change, schema, kinds, where)
-            merged = OmegaConf.merge(merged, OmegaConf.create(change))
-            OmegaConf.resolve(merged)
-        except OmegaConfBaseException as error:
-            # Only the first line is meant for people; the rest describes OmegaConf's tree.
-            raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
+        for path, base, find in choices:
+            if name := _named(change, path):
+                kinds[base] = find(name, place)
+                _switch(values, path, kinds[base])
+        _merge(values, change, schema, _Place(schema, kinds, where, said))
     try:
-        return _build(schema, OmegaConf.to_container(merged, throw_on_missing=True), kinds)
-    except (OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"settings: {str(error).splitlines()[0]}") from error
+        return _build(schema, values, kinds)
+    except ValueError as error:
+        # What was set last is named, where the words begin with a setting that was.
+        where = said.get(str(error).partition(" ")[0], "settings")
+        raise InputError(f"{where}: {trimmed(str(error), 400)}") from error
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -202,38 +194,19 @@ def check_range(settings: Any, names: Sequence[str], low: float, high: float | N
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        content = OmegaConf.create(text)  # its loader refuses a key that is given twice
-        plain = OmegaConf.to_container(content, resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{where} is not valid YAML: {problem}") from error
-    # OmegaConf turns a text without a colon into {"text": None}.
-    if not isinstance(plain, dict) or not (_mapping_like(text) or not plain):
+    content = parse_yaml(text, where)
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
         raise InputError(f"{where} holds no settings; expected lines as 'key: value'")
-    return {str(key): value for key, value in plain.items()}
-
-
-def _mapping_like(text: str) -> bool:
-    import yaml
-
-    return isinstance(yaml.safe_load(text), dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def _split(override: str) -> tuple[str, Any]:
-    import yaml
-
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"setting {override!r} has no '='; expected key=value")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"setting {override!r}: the value cannot be read as YAML") from error
+        raise InputError(f"setting {shown(override)} has no '='; expected key=value")
+    return key.strip(), parse_yaml(value, f"setting {shown(override)}: the value")
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:
@@ -270,23 +243,26 @@ def _named(change: Any, path: Sequence[str]) -> str:
     return "" if change is None else str(change)
 
 
-def _switch(merged: Any, path: Sequence[str], kind: type) -> None:
-    """Make a field an object of another class; settings that both classes have stay."""
-    from omegaconf import OmegaConf
+def _values(settings: Any) -> dict[str, Any]:
+    """Settings as nested dicts, those of nested dataclasses too."""
+    held = {name: getattr(settings, name) for name in _fields(type(settings), {})}
+    return {
+        name: _values(value) if dataclasses.is_dataclass(value) else value
+        for name, value in held.items()
+    }
 
+
+def _switch(values: dict[str, Any], path: Sequence[str], kind: type) -> None:
+    """Make a field's settings those of another class; settings that both classes have stay."""
     *outer, key = path
-    parent = OmegaConf.select(merged, ".".join(outer)) if outer else merged
-    if OmegaConf.get_type(parent, key) is kind:
-        return
-    held: Any = OmegaConf.to_container(parent[key])
+    parent = functools.reduce(operator.getitem, outer, values)
     own = _fields(kind, {})
     try:
-        made = kind(**{name: value for name, value in held.items() if name in own})
+        made = kind(**{name: value for name, value in parent[key].items() if name in own})
     except TypeError as error:
         problem = f"{kind.__name__} has settings without a default: {error}"
         raise InputError(problem) from error
-    parent[key] = OmegaConf.structured(made)
-    _unlock(parent[key])
+    parent[key] = _values(made)
 
 
 def _upgraded(schema: type, change: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,29 +282,82 @@ def _all_keys(schema: type, kinds: Mapping[Any, type], prefix: str = "") -> Iter
             yield from _all_keys(typing.cast(type, kind), kinds, f"{prefix}{name}.")
 
 
-def _refuse_unknown(
-    change: Mapping[str, Any],
-    schema: type,
-    kinds: Mapping[Any, type],
-    where: str,
-    prefix: str = "",
-    root: type | None = None,
+class _Place(typing.NamedTuple):
+    """Where a change belongs: settings as a whole, classes chosen, its name, who set what last."""
+
+    root: type
+    kinds: Mapping[Any, type]
+    where: str
+    said: dict[str, str]
+
+
+def _merge(
+    values: dict[str, Any], change: Any, schema: type, place: _Place, prefix: str = ""
 ) -> None:
-    root = root or schema
-    known = _fields(schema, kinds)
-    if schema in kinds.values():
-        known["name"] = str
+    """Write a change into values; refuse what there is no setting for, or no such value."""
+    known = _fields(schema, place.kinds)
     for key, value in change.items():
         full = f"{prefix}{key}"
+        if key == "name" and schema in place.kinds.values():
+            continue
         if key not in known:
-            everything = list(_all_keys(root, kinds))
+            everything = list(_all_keys(place.root, place.kinds))
             hint = _same_end(full, everything) or nearest(full, everything)
             if not hint:
                 hint = f"; known here: {', '.join(sorted(known))}"
-            raise InputError(f"{where}: there is no setting {full!r}{hint}")
-        kind = known[key]
-        if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            _refuse_unknown(value, typing.cast(type, kind), kinds, where, f"{full}.", root)
+            raise InputError(f"{place.where}: there is no setting {shown(full)}{hint}")
+        where = place.where if place.where.endswith(full) else f"{place.where}: {full}"
+        place.said[key] = place.where
+        kind: Any = known[key]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{where} is {shown(value)}; expected settings, as {full}.key")
+            _merge(values[key], value, typing.cast(type, kind), place, f"{full}.")
+        elif typing.get_origin(kind) is dict and isinstance(value, Mapping):
+            values[key] = {**values[key], **_converted(value, kind, where)}
+        else:
+            values[key] = _converted(value, kind, where)
+
+
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_EXPECTED = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a word", tuple: "a list",
+    dict: "keys with values",
+}  # fmt: skip
+
+
+def _converted(value: Any, kind: Any, where: str) -> Any:
+    """A value as the kind that a setting has.
+
+    Raises:
+        InputError: when it is of another kind.
+    """
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        (kind, *_) = [each for each in inner if each is not type(None)]
+        return _converted(value, kind, where)
+    try:
+        plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+        if origin is bool:
+            return bool(value) if value in (0, 1) else _WORDS[value.lower()]
+        if origin is int and plain and not isinstance(value, float):
+            return int(value)
+        if origin is float and plain and not math.isnan(number := float(value)):
+            return number
+        if origin is str and (plain or isinstance(value, bool)):
+            return str(value)
+        if origin is tuple and isinstance(value, (list, tuple)):
+            return tuple(_converted(each, inner[0], where) for each in value)
+        if origin is dict and isinstance(value, Mapping):
+            return {str(k): _converted(v, inner[1], f"{where}.{k}") for k, v in value.items()}
+    except (ValueError, OverflowError, KeyError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+    if origin not in _EXPECTED:
+        return value  # a kind of the user's own
+    raise InputError(f"{where} is {shown(value)}; expected {_EXPECTED[origin]}")
 
 
 def _same_end(word: str, known: Sequence[str]) -> str:
@@ -338,25 +367,11 @@ def _same_end(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {ends[close[0]]!r}?" if close else ""
 
 
-def _unlock(node: Any) -> None:
-    """Frozen dataclasses arrive read-only, level by level; the merge has to write."""
-    from omegaconf import DictConfig, OmegaConf
-
-    if isinstance(node, DictConfig):
-        OmegaConf.set_readonly(node, False)
-        if not (node._is_none() or node._is_missing()):
-            for key in node:
-                if not OmegaConf.is_missing(node, key):
-                    _unlock(node._get_node(key))
-
-
 def _build(schema: type[Schema], values: Any, kinds: Mapping[Any, type]) -> Schema:
     given = {}
     for name, kind in _fields(schema, kinds).items():
         value = values[name]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
             value = _build(typing.cast(type, kind), value, kinds)
-        elif isinstance(value, list):
-            value = tuple(value)  # settings do not change, and can be hashed
         given[name] = value
     return schema(**given)

@@ -27,5 +27,11 @@ class ModelError(VisionMemError):
     """Weights or a configuration that are missing, damaged, hostile or of another model."""
 
 
+class NotThere(SourceError, ModelError):
+    """What was named as a source, as weights or as a snapshot is not there (exit code 2)."""
+
+    exit_code = 2
+
+
 class MissingExtra(VisionMemError, ImportError):
     """An optional dependency that is not installed; the message names the pip command."""

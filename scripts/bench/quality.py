@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,10 +28,12 @@ from vision_mem.config import load_config
 from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
-from vision_mem.synthetic.clip_scenes import random_scene
 from vision_mem.synthetic.clips import ClipScene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "fixtures"))
+from random_scenes import random_scene
 
 
 @dataclass

@@ -27,7 +27,8 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
-from quality import Clip, clip_of, follow, generated_clips
+from quality import Clip, clip_of, follow, generated_clips  # and the way to tests/fixtures
+from random_scenes import Difficulty, random_scene
 
 from vision_mem.config import load_config
 from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
@@ -36,7 +37,6 @@ from vision_mem.models.segmenters.embedded.candidates import candidate_evidence
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
-from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.synthetic.cutouts import cutout, cutout_names, load_photograph
+from vision_mem.synthetic.clips import cutout, cutout_names, load_photograph
 
 Image = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ _VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 _PACKAGED = ("astronaut", "chelsea", "coffee", "rocket", "stereo_left", "grass", "gravel", "brick")
 _PACKAGED += ("retina", "camera", "moon", "hubble_deep_field", "coins")
 PACKAGED = frozenset([*_PACKAGED, *cutout_names(), *(f"coin{i}" for i in range(12))])
-"""Names of what is always there; ``vision_mem.synthetic.clip_scenes`` films the same pictures."""
+"""Names of what is always there; ``vision_mem.synthetic.clips`` films the same pictures."""
 _RUNS, _RUN_LENGTH, _RUN_STEP = 24, 8, 2  # of a video: runs, frames in each, frames between them
 _FORMAT = 4  # changes when what is stored does
 

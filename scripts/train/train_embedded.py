@@ -4,7 +4,7 @@
     python scripts/train/train_embedded.py --out runs/embedded ... --resume --minutes 60
 
 The trunk stays frozen. Pictures come as for ``train_nano.py``; those that
-``vision_mem.synthetic.clip_scenes`` makes its clips of are left out, so that these can judge what
+``vision_mem.synthetic.clips`` makes its clips of are left out, so that these can judge what
 was learned (``bench/sweep.py``).
 ``OUT`` gets ``checkpoint.pt``, ``curve.csv``, ``checks.csv`` and ``mask_decoder.safetensors``.
 """

@@ -387,7 +387,7 @@ def test_questions_are_no_files(
 def test_nothing_in_a_name_or_question_reaches_the_terminal(
     clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vision_mem.formats.text import printable
+    from vision_mem.text import printable
 
     path = tmp_path / "red\x1b]0;owned\x07\u202egpj.mp4"
     path.write_bytes((clips / "a.mp4").read_bytes())

@@ -75,9 +75,9 @@ def test_help_and_slips_are_quick(words: list[str], most: float) -> None:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name, command in cli.COMMANDS.items():
+    for name, line in cli.COMMANDS.items():
         assert name in shown
-        assert command.line.split(",")[0][:20] in shown
+        assert line.split(",")[0][:20] in shown
     assert cli.main([]) == 0
 
 
@@ -151,10 +151,10 @@ def test_doctor_says_what_is_missing(
 ) -> None:
     from vision_mem.runs import doctor
 
-    def broken(path: Path, frames: object) -> None:
+    def broken(path: Path, frames: object, fps: float) -> None:
         raise OSError("no such encoder")
 
-    monkeypatch.setattr(doctor, "_write_h264", broken)
+    monkeypatch.setattr(doctor, "write_video", broken)
     assert cli.main(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "FAILS   no such encoder" in shown
@@ -307,7 +307,7 @@ def _lines_of_body(function: ast.FunctionDef) -> int:
 
 @pytest.mark.parametrize("name", ["track", "mots", "ask", "demo", "doctor"])
 def test_a_pipeline_is_a_screen_long(name: str) -> None:
-    module = importlib.import_module(cli.COMMANDS[name].module)
+    module = importlib.import_module(cli.module_of(name))
     tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
     mains = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main"]
     assert [_lines_of_body(main) for main in mains if _lines_of_body(main) >= 60] == []

@@ -83,7 +83,7 @@ def test_changes_as_a_mapping() -> None:
         ("motion=3", "setting motion"),
         ("slots", "expected key=value"),
         ("=3", "expected key=value"),
-        ("slots=[1", "cannot be read as YAML"),
+        ("slots=[1", "the value is not valid YAML"),
     ],
 )
 def test_a_wrong_change_is_one_clear_line(override: str, says: str) -> None:
@@ -130,7 +130,7 @@ def test_missing_presets_name_what_there_is() -> None:
 def test_a_preset_that_is_not_text(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(InputError, match="cannot be read as text"):
+    with pytest.raises(InputError, match="is no text file"):
         load(preset=path)
 
 

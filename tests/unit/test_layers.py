@@ -10,7 +10,7 @@ from source_tree import SourceModule, circles, import_graph, read_modules
 
 # From low to high. A module may import from rows above its own in this list, and from its own.
 LAYERS = (
-    ("errors", "types", "config", "_version"),
+    ("errors", "types", "text", "config", "_lazy", "_version"),
     ("geometry",),
     ("formats",),
     ("sources",),
@@ -34,19 +34,19 @@ LAYERS = (
 )
 RANK = {layer: rank for rank, row in enumerate(LAYERS) for layer in row}
 # The command line must answer before anything is loaded: it knows the rest by text.
-ONLY = {"cli": {"errors", "_version"}}
+ONLY = {"cli": {"errors", "text", "_version"}}
 
 # Everyone may compute with these; other packages stay behind the layers that read, show and run.
 FOREIGN_ANYWHERE = {"numpy", "torch", "typing_extensions"}
 FOREIGN_FREE = {"formats", "sources", "visualization", "runs", "sinks", "models", "evaluation"}
 FOREIGN = {
     "cli": {"typer"},
-    "config": {"omegaconf", "yaml"},
     "geometry": {"cv2", "scipy"},
     "navigation": {"scipy"},
     "pipelines": {"rich", "typer"},
     "reconstruction": {"cv2", "scipy", "skimage"},  # numba only by name, in kernels
     "synthetic": {"PIL", "cv2", "scipy", "skimage"},
+    "text": {"yaml"},
     "tracking": {"filterpy"},
     "videoqa": {"scipy"},
     "vln": {"scipy"},

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.text import shown
 
 _EMPTY_FIELD = re.compile(r"(?:^|[,;])[ \t]*[,;]", re.MULTILINE)
 _SEPARATORS = str.maketrans(",;\t", "   ")
 _MISSING = frozenset({"nan", "+nan", "-nan", "none", "null", "na", "n/a", "-1.#ind", "1.#qnan"})
-_SHOWN = 60
 
 
 def read_rows(text: str, where: str | Path, widths: Sequence[int] = ()) -> NDArray[np.float64]:
@@ -98,7 +98,7 @@ def _row(line: str, where: str, widths: Sequence[int]) -> list[float] | None:
         if all(map(math.isnan, values)):
             return None
         raise InputError(
-            f"{where}: {_count(len(values))} in {_shown(line)}; expected {_wanted(widths)}"
+            f"{where}: {_count(len(values))} in {shown(line)}; expected {_wanted(widths)}"
         )
     return values
 
@@ -123,7 +123,7 @@ def _number(field: str, where: str, line: str, widths: Sequence[int]) -> float:
     except ValueError:
         value = math.inf
     if math.isinf(value):
-        raise InputError(f"{where}: {_shown(line)} is not {_wanted(widths)}") from None
+        raise InputError(f"{where}: {shown(line)} is not {_wanted(widths)}") from None
     return value
 
 
@@ -137,7 +137,3 @@ def _wanted(widths: Sequence[int]) -> str:
     shown = [str(width) for width in widths if width > 1][:3]
     more = ", ..." if len(widths) > len(shown) + (1 in widths) else ""
     return f"a row of {' or '.join(shown) or '1'}{more} numbers"
-
-
-def _shown(line: str) -> str:
-    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")

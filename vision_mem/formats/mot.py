@@ -24,10 +24,10 @@ from vision_mem.formats.track_rows import (
     TrackRows,
     check_duplicates,
     check_frames,
-    shown,
     track_rows,
     whole,
 )
+from vision_mem.text import shown
 
 KITTI_CLASSES: Mapping[str, int] = {
     "car": 1, "van": 2, "truck": 3, "pedestrian": 4, "person": 5, "person_sitting": 5,

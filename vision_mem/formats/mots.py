@@ -27,10 +27,10 @@ from vision_mem.formats.track_rows import (
     TrackRows,
     check_duplicates,
     check_frames,
-    shown,
     track_rows,
     whole,
 )
+from vision_mem.text import shown
 
 CLASS_STEP = 1000
 """Ids of a class begin here: class 2 has 2000 to 2999."""

@@ -7,7 +7,6 @@ the first frame of the stream.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.text import parse_json, read_text, shown
 from vision_mem.types import Prompt
 
 FIRST = -1  # "the first frame of the stream, whatever its number"
@@ -127,22 +127,21 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--init {path} cannot be read as text: {_reason(error)}") from error
+        text = read_text(path, most=100_000_000).strip()
+    except InputError as error:
+        raise InputError(f"--init {error}") from error
     if text.startswith(("[", "{")):
         return _read_json(path, text)
     line = text.splitlines()[0] if text else ""
-    box = _numbers(line, 4, f"{path}, first line {line!r}", "init")
+    box = _numbers(line, 4, f"{path}, first line {shown(line)}", "init")
     return [(FIRST, Prompt(box=_corners(box)))]
 
 
 def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
-    try:
-        items = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--init {path} is not valid JSON: {error}") from error
+    items = parse_json(text, f"--init {path}")
     items = items.get("prompts", [items]) if isinstance(items, dict) else items
+    if not isinstance(items, list):
+        raise InputError(f"--init {path}: prompts are {shown(items)}; expected a list of objects")
     found: list[tuple[int, Prompt]] = []
     known = {"name", "frame", "box", "points", "labels", "mask"}
     for number, item in enumerate(items):
@@ -150,15 +149,21 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
         if not isinstance(item, dict) or set(item) - known:
             raise InputError(f"{where}: expected an object with keys among {sorted(known)}")
         frame = item.get("frame", FIRST)
-        if not isinstance(frame, int) or frame < FIRST:
-            raise InputError(f"{where}: frame is {frame!r}; expected a number from 0")
+        if not isinstance(frame, int) or isinstance(frame, bool) or frame < FIRST:
+            raise InputError(f"{where}: frame is {shown(frame)}; expected a number from 0")
         name = item.get("name")
+        if not isinstance(name, (str, type(None))):
+            raise InputError(f"{where}: name is {shown(name)}; expected a word")
         if "mask" in item:
             mask = path.parent / str(item["mask"])
             found += [(frame, prompt) for prompt in read_mask(mask, name)]
             continue
         try:
-            box = None if "box" not in item else _corners([float(v) for v in item["box"]])
+            box = None
+            if "box" in item:
+                if not isinstance(item["box"], list):
+                    raise InputError(f"box is {shown(item['box'])}; expected [x, y, w, h]")
+                box = _corners([float(v) for v in item["box"]])
             found.append(
                 (
                     frame,

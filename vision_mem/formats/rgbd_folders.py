@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.formats.trajectory import pose_line
 from vision_mem.geometry.camera import RgbdFrame
+from vision_mem.text import read_json, read_text, shown
 
 Numbers = tuple[float, float, float, float]
 
@@ -127,13 +127,13 @@ def read_intrinsics(path: Path) -> Numbers:
     """
     if path.suffix.lower() == ".json":
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
+            said = read_json(path)
             if "intrinsic_matrix" in said:
                 m = [float(v) for v in said["intrinsic_matrix"]]
                 return m[0], m[4], m[6], m[7]
             middle = (said.get("cx", said.get("ppx")), said.get("cy", said.get("ppy")))
             return float(said["fx"]), float(said["fy"]), float(middle[0]), float(middle[1])
-        except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
             raise SourceError(f"{path} says no intrinsics; expected fx, fy, cx, cy") from None
     matrix = read_matrix(path, [(3, 3), (4, 4), (1, 4)])
     if matrix.shape == (1, 4):
@@ -150,12 +150,33 @@ def read_matrix(path: Path, shapes: Sequence[tuple[int, int]]) -> NDArray[np.flo
         SourceError: when it is none of the given shapes.
     """
     try:
-        words = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
+        words = read_text(path, most=1_000_000).replace(",", " ").split()
         values = np.array([float(word) for word in words[:1000]])
-    except (OSError, UnicodeDecodeError, ValueError):
+    except ValueError:
         raise SourceError(f"{path} cannot be read as a matrix of numbers") from None
     for shape in shapes:
         if len(values) == shape[0] * shape[1]:
             return values.reshape(shape)
     expected = " or ".join(f"{rows}x{columns}" for rows, columns in shapes)
     raise SourceError(f"{path} holds {len(values)} numbers; expected a {expected} matrix")
+
+
+def listed_rows(path: Path) -> list[tuple[float, Path]]:
+    """Rows ``time file`` of a list, as they stand; ``#`` begins a remark.
+
+    Raises:
+        SourceError: for another row.
+    """
+    rows: list[tuple[float, Path]] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = line.split(maxsplit=1)
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            stamp = float(words[0])
+        except ValueError:
+            stamp = np.nan
+        if len(words) != 2 or not np.isfinite(stamp):
+            raise SourceError(f"{path} line {number} is {shown(line)}; expected time and file name")
+        rows.append((stamp, path.parent / words[1].strip()))
+    return rows

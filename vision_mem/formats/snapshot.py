@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from vision_mem.errors import ModelError
+from vision_mem.errors import ModelError, NotThere
 from vision_mem.formats.text import write_file
+from vision_mem.text import parse_json
 
 FORMAT = "vision-mem-snapshot"
 VERSION = 1
@@ -63,7 +64,7 @@ def unpack_state(content: bytes, where: str) -> dict[str, Any]:
 
     try:
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        metadata = parse_json(content[8 : 8 + size], where, nan=True)["__metadata__"]
         return _read_note(metadata, load(content), where)[0]
     except (SafetensorError, *_DAMAGE) as error:
         raise _damaged(where) from error
@@ -85,7 +86,7 @@ def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"no snapshot file {path}; expected one written by a session's snapshot")
+        raise NotThere(f"no snapshot file {path}; expected one written by a session's snapshot")
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
@@ -109,7 +110,7 @@ def _damaged(where: str) -> ModelError:
 def _read_note(
     metadata: Mapping[str, str], tensors: Mapping[str, torch.Tensor], where: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    note = json.loads(metadata[FORMAT])
+    note = parse_json(metadata[FORMAT], where, nan=True)
     if not isinstance(note, dict) or note.get("format") != FORMAT:
         raise ModelError(f"{where} is damaged: its header is not ours")
     if note.get("version") != VERSION:

@@ -6,7 +6,7 @@ import sqlite3
 import time
 
 from vision_mem.errors import ModelError
-from vision_mem.formats.text import short
+from vision_mem.text import short
 
 _STEPS, _MOST = 10_000_000, 100
 """Steps of SQLite's machine between two looks, and looks that one statement may take."""

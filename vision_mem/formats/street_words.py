@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import json_rows, make_folder, read_text, short, write_file
+from vision_mem.formats.text import json_rows, make_folder, write_file
+from vision_mem.text import read_json, short
 
 SeenWord = tuple[str, float, float]
 """A word, its bearing in degrees clockwise from north, its range in metres."""
@@ -34,10 +35,10 @@ def read_route_landmarks(path: str | Path) -> dict[str, tuple[str, ...]]:
     """
     path = Path(path)
     try:
-        value = json.loads(read_text(path))
+        value = read_json(path)
         instances = value["instances"]
         return {str(k): tuple(map(str, one["unfiltered"])) for k, one in instances.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(
             f'{path} is no landmark file; expected {{"instances": {{id: {{"unfiltered": '
             "[words]}}}"

@@ -1,35 +1,16 @@
-"""Text files that grow by whole lines and stay valid, and lines read without trust."""
+"""Text files that grow by whole lines and stay valid, and the lines of others."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vision_mem.errors import InputError, SinkError
-
-_LARGEST = 2_000_000_000  # bytes
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        InputError: when it cannot be read, is no text, or is larger than 2 GB.
-    """
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path} is larger than {_LARGEST // 10**9} GB; expected a text file")
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text file (not UTF-8); expected lines of text") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+from vision_mem.errors import SinkError
+from vision_mem.text import parse_json, read_text
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -48,41 +29,11 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """
     text = read_text(path)
     if text.lstrip().startswith("["):
-        try:
-            items: Iterable[Any] = json.loads(text)
-        except (ValueError, RecursionError):
-            raise InputError(f"{path} is no JSON; expected one list, or an object a line") from None
-        yield from enumerate(items, 1)
+        yield from enumerate(parse_json(text, str(path)), 1)
         return
     for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError):
-            raise InputError(
-                f"{path} line {number}: damaged JSON ({short(line.strip())}); expected one "
-                "object a line"
-            ) from None
-
-
-def short(text: str, limit: int = 40) -> str:
-    """Text on one line, cut where it is long, for messages."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-_TURNS = frozenset(("LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"))
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: control characters, and marks that turn its direction, as escapes."""
-
-    def acts(letter: str) -> bool:
-        kind = unicodedata.category(letter)
-        return kind in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(letter) in _TURNS
-
-    return "".join(ascii(each)[1:-1] if acts(each) else each for each in text)
+        if line.strip():
+            yield number, parse_json(line, f"{path} line {number}")
 
 
 def sink_error(path: str | Path, error: BaseException) -> SinkError:

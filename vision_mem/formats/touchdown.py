@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import json_rows, make_folder, short, text_lines, write_file
+from vision_mem.formats.text import json_rows, make_folder, text_lines, write_file
+from vision_mem.text import short
 
 
 @dataclass(frozen=True)

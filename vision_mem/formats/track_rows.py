@@ -15,8 +15,6 @@ from vision_mem.formats.rle import MaskRuns
 MOST_DIGITS = 15
 """Whole numbers with more digits are refused: they would not be exact everywhere."""
 
-_SHOWN = 60
-
 
 @dataclass(frozen=True)
 class TrackRecord:
@@ -189,11 +187,6 @@ def whole(text: str) -> int | None:
     if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS:
         return int(text)
     return None
-
-
-def shown(line: str) -> str:
-    """A line as messages show it."""
-    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")
 
 
 def check_frames(found: Findings, rows: TrackRows, first_frame: int, frames: int | None) -> None:

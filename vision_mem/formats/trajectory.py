@@ -22,6 +22,7 @@ from vision_mem.geometry.poses import (
     quaternion_from,
     rotation_of,
 )
+from vision_mem.text import read_text
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +143,9 @@ def read_numbers(path: str | Path, columns: int) -> list[tuple[int, list[float]]
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise SourceError(f"{path} is larger than {_LARGEST >> 20} MiB; not a list of poses")
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise SourceError(f"{path} is not a text file; expected rows of numbers") from None
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+        text = read_text(path, most=_LARGEST)
+    except InputError as error:
+        raise SourceError(f"{error} with rows of numbers") from None
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.replace(",", " ").split()

@@ -47,7 +47,7 @@ def fetched(name: str, instead: str) -> Path:
     """The folder of a repository on Hugging Face, from this machine if it is there already.
 
     Args:
-        name: ``owner/name``.
+        name: ``owner/name``, or ``owner/name@revision`` for one state of it.
         instead: what to do with a copied folder, for the message.
 
     Raises:
@@ -55,16 +55,18 @@ def fetched(name: str, instead: str) -> Path:
     """
     from huggingface_hub import HfApi, snapshot_download
 
+    name, revision = revision_of(name)
+    wanted: Any = {"revision": revision, "allow_patterns": _WANTED}
     try:
-        place = Path(snapshot_download(name, local_files_only=True, allow_patterns=_WANTED))
+        place = Path(snapshot_download(name, local_files_only=True, **wanted))
         if (place / "config.json").is_file() and weight_files(place):
             return place
     except Exception:  # not here, or an id that cannot be
         log.debug("%s is not on this machine", name, exc_info=True)
     try:
         # One quick question first: a download without network tries again for half a minute.
-        HfApi().model_info(name, timeout=_REACH_S)
-        return Path(snapshot_download(name, allow_patterns=_WANTED))
+        HfApi().model_info(name, revision=revision, timeout=_REACH_S)
+        return Path(snapshot_download(name, **wanted))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
         raise ModelError(
@@ -73,6 +75,12 @@ def fetched(name: str, instead: str) -> Path:
             f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
             f"give its path{instead}"
         ) from error
+
+
+def revision_of(name: str) -> tuple[str, str]:
+    """A repository and its revision (a commit, tag or branch) of ``owner/name@revision``."""
+    repository, _, revision = name.partition("@")
+    return repository, revision or "main"
 
 
 def weight_files(folder: Path) -> list[Path]:

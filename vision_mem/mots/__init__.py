@@ -1,30 +1,16 @@
-"""Follow everything a detector finds, with stable identities, in bounded memory.
-
-Names are loaded on first use: settings are read without waiting for torch.
-"""
+"""Follow everything a detector finds, with stable identities, in bounded memory."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "MotsConfig": "vision_mem.mots.config",
-    "MotsResult": "vision_mem.mots.records",
-    "MotsSession": "vision_mem.mots.session",
-    "MotsUsage": "vision_mem.mots.records",
-    "TrackResult": "vision_mem.mots.records",
-}
-
-__all__ = ["MotsConfig", "MotsResult", "MotsSession", "MotsUsage", "TrackResult"]
+from vision_mem._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vision_mem.mots.config import MotsConfig
-    from vision_mem.mots.records import MotsResult, MotsUsage, TrackResult
-    from vision_mem.mots.session import MotsSession
-else:
+    from vision_mem.mots.config import MotsConfig as MotsConfig
+    from vision_mem.mots.records import MotsResult as MotsResult
+    from vision_mem.mots.records import MotsUsage as MotsUsage
+    from vision_mem.mots.records import TrackResult as TrackResult
+    from vision_mem.mots.session import MotsSession as MotsSession
 
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from vision_mem.navigation.config import NavigationConfig
-from vision_mem.navigation.journal import Key, Memory
-from vision_mem.navigation.queries import Target
-from vision_mem.navigation.records import (
-    NavigationResult,
-    NavigationUsage,
-    Observation,
-    Route,
-    Sighting,
-)
-from vision_mem.navigation.retrieval import Hit
-from vision_mem.navigation.session import NavigationSession
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Hit",
-    "Key",
-    "Memory",
-    "NavigationConfig",
-    "NavigationResult",
-    "NavigationSession",
-    "NavigationUsage",
-    "Observation",
-    "Route",
-    "Sighting",
-    "Target",
-]
+from vision_mem._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from vision_mem.navigation.config import NavigationConfig as NavigationConfig
+    from vision_mem.navigation.journal import Key as Key
+    from vision_mem.navigation.journal import Memory as Memory
+    from vision_mem.navigation.queries import Target as Target
+    from vision_mem.navigation.records import NavigationResult as NavigationResult
+    from vision_mem.navigation.records import NavigationUsage as NavigationUsage
+    from vision_mem.navigation.records import Observation as Observation
+    from vision_mem.navigation.records import Route as Route
+    from vision_mem.navigation.records import Sighting as Sighting
+    from vision_mem.navigation.retrieval import Hit as Hit
+    from vision_mem.navigation.session import NavigationSession as NavigationSession
+
+__getattr__, __dir__, __all__ = lazy_names(__name__)

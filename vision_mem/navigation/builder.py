@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from vision_mem.runs.folder import RECORD
 from vision_mem.runs.tally import count
 from vision_mem.sources.posed import STDIN, PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
+from vision_mem.text import read_json
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
@@ -53,10 +53,10 @@ def recording_of(source: str) -> tuple[str, Path] | None:
     """
     folder = Path(source)
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
         recording = str(record["source"])
         (found,) = [folder / name for name in record["files"] if name.endswith(".tum.txt")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not found.is_file():
         return None

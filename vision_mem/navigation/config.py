@@ -20,6 +20,7 @@ from vision_mem.navigation.landmarks import LandmarkConfig
 from vision_mem.navigation.retrieval import RecallConfig
 from vision_mem.navigation.space.octree import OctreeConfig
 from vision_mem.navigation.working_memory import ShortConfig
+from vision_mem.text import parse_json
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def stored_config(text: str) -> NavigationConfig:
         ModelError: for text that is damaged.
     """
     try:
-        values, default = json.loads(text), NavigationConfig()
+        values, default = parse_json(text, "the map"), NavigationConfig()
         parts = {
             part.name: type(getattr(default, part.name))(**values[part.name])
             for part in fields(NavigationConfig)
@@ -153,7 +154,7 @@ def stored_corner(text: str) -> NDArray[np.float64]:
         ModelError: for text that is damaged.
     """
     try:
-        corner = np.array(json.loads(text), np.float64)
+        corner = np.array(parse_json(text, "the map"), np.float64)
         if corner.shape != (3,) or not np.isfinite(corner).all():
             raise ValueError("expected 3 finite numbers")
     except (ValueError, TypeError) as error:

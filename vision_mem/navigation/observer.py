@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.formats.text import text_lines
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse, is_rigid, transform
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
@@ -22,6 +23,7 @@ from vision_mem.navigation.records import Observation, Sighting
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.sources.posed import PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
+from vision_mem.text import parse_json
 from vision_mem.types import Detections, Frame
 
 if TYPE_CHECKING:
@@ -86,20 +88,14 @@ def read_things(path: Path) -> list[NamedThing]:
     Raises:
         InputError: for a file that cannot be read or a line that says something else.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"landmarks {path} cannot be read: {error}") from None
     found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in text_lines(path):
         try:
-            item = json.loads(line)
+            item = parse_json(line, "")
             spot = ",".join(str(float(v)) for v in item.get("position") or item["pixel"])
             frame = "" if item.get("position") else f"@{int(item['frame'])}"
             found.append(parse_thing(f"{item['name']}={spot}{frame}"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise InputError(
                 f"{path}, line {number}: expected name with position [x, y, z], or with pixel "
                 "[u, v] and frame"
@@ -325,7 +321,7 @@ def turn_of(session: NavigationSession) -> NDArray[np.float64]:
     current = session.state.topology.current
     latest = [] if current is None else session.recall(Key("place", current), limit=1)
     try:
-        turn = np.array(json.loads(latest[0].note)["turn"], np.float64)
+        turn = np.array(parse_json(latest[0].note, "")["turn"], np.float64)
     except (IndexError, ValueError, KeyError, TypeError):
         return np.zeros(3)
     return turn if turn.shape == (3,) and np.isfinite(turn).all() else np.zeros(3)

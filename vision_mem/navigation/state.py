@@ -26,6 +26,7 @@ from vision_mem.navigation.space.octree import Octree, OctreeStats
 from vision_mem.navigation.space.raycasting import FrameUpdate
 from vision_mem.navigation.storage import get_meta, put_meta
 from vision_mem.navigation.working_memory import WorkingMemory
+from vision_mem.text import parse_json
 
 _FIELDS = "row votes count existence first_s last_s best best_seq last track"
 
@@ -219,7 +220,7 @@ class SpatialState:
         self.now_s = float(meta.get("now_s", 0.0))
         self.dropped = int(meta.get("dropped", 0))
         self.encoder = meta.get("encoder", "")
-        origin = json.loads(meta.get("origin", "null"))
+        origin = parse_json(meta.get("origin", "null"), "origin")
         self.origin = None if origin is None else (float(origin[0]), float(origin[1]))
         self.journal.open(sql)
         self._load_places(sql)
@@ -258,7 +259,7 @@ class SpatialState:
         if used > 1:
             store.new(used - 1, width)
         for landmark_id, text, raw in sql.execute("SELECT * FROM landmark ORDER BY id"):
-            fields = json.loads(text)
+            fields = parse_json(text, "landmark")
             fields["last"] = tuple(fields["last"])
             landmark = Landmark(landmark_id, **fields, views=views.get(landmark_id, {}))
             sums = _floats(raw[:96], 12)
@@ -279,7 +280,7 @@ class SpatialState:
             rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
             bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
             bricks.dirty[:] = False
-        self.octree.stats = OctreeStats(**json.loads(meta.get("octree", "{}")))
+        self.octree.stats = OctreeStats(**parse_json(meta.get("octree", "{}"), "octree"))
         used, width = int(meta.get("leaf_vectors", 1)), int(meta.get("leaf_width", 0))
         for page, numbers in sql.execute("SELECT page, numbers FROM vector"):
             vectors.load(page, numbers, width, used)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.text import parse_json
 
 POLICIES = ("own", "paper")
 
@@ -256,7 +257,7 @@ class WorkingMemory:
             ModelError: when it is damaged.
         """
         try:
-            node, anchor, label, step, uses, time_s = json.loads(fields)
+            node, anchor, label, step, uses, time_s = parse_json(fields, "its text")
             position = np.frombuffer(numbers[:24], "<f8").astype(np.float64)
             vector = np.frombuffer(numbers[24:], "<f4").astype(np.float32)
             entry = RecentEntry(

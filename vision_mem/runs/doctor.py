@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata as metadata
+import importlib.util
 import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vision_mem.sources.open import open_source
+from vision_mem.visualization.contact_sheet import write_video
 
 DISTRIBUTION = "vision-mem"
 # Other distributions of the same modules.
@@ -103,6 +105,7 @@ def check_devices() -> Iterator[Finding]:
         yield Finding("devices", "cpu", False, f"torch cannot be imported: {_line(error)}")
         return
     yield Finding("devices", "cpu", True, f"{cores} cores, {torch.get_num_threads()} threads")
+    yield _check_pair(torch.__version__)
     cuda = "none found"
     if torch.cuda.is_available():
         properties = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -112,30 +115,46 @@ def check_devices() -> Iterator[Finding]:
     yield Finding("devices", "mps", mps, "Apple GPU" if mps else "none found", needed=False)
 
 
+def _check_pair(torch_version: str) -> Finding:
+    """Whether torchvision's compiled operators load beside this torch."""
+    name = "torchvision beside torch"
+    try:
+        version = metadata.version("torchvision")
+        fits = importlib.import_module("torchvision.extension")._has_ops()
+    except metadata.PackageNotFoundError:
+        return Finding("devices", name, False, "missing: pip install torchvision")
+    except Exception:  # another build or version: the import stops at the first operator
+        fits = False
+    if not fits:
+        return Finding(
+            "devices", name, False, f"{version} is not built for torch {torch_version}, so that "
+            "--detect maskrcnn and fasterrcnn fail; install both from one index (docs/install.md)",
+            needed=False,
+        )  # fmt: skip
+    return Finding("devices", name, True, f"{version} fits torch {torch_version}")
+
+
 def check_codecs() -> Iterator[Finding]:
     """Write a tiny H.264 clip and read it back with each decoder."""
     frames = [_test_image(t) for t in range(6)]
     with tempfile.TemporaryDirectory(prefix="vision-mem-doctor-") as folder:
         path = Path(folder) / "clip.mp4"
         try:
-            _write_h264(path, frames)
+            write_video(path, frames, 10.0)
         except Exception as error:
             yield Finding("codecs", "write H.264 (PyAV)", False, _line(error))
             return
         yield Finding("codecs", "write H.264 (PyAV)", True, f"{path.stat().st_size} bytes")
-        readers: list[tuple[str, Callable[[Path], list[Any]], bool]] = [
-            ("read H.264 (PyAV)", _read_av, True),
-            ("read H.264 (decord)", _read_decord, False),
-            ("read H.264 (OpenCV)", _read_opencv, False),
-        ]
-        for name, read, needed in readers:
+        for title in ("PyAV", "decord", "OpenCV"):
+            name, needed = f"read H.264 ({title})", title == "PyAV"
             try:
-                decoded = read(path)
-            except ImportError:
-                yield Finding("codecs", name, False, "not installed", needed)
-                continue
+                with open_source(path, decoder=title.lower()) as source:
+                    decoded = [frame.image for frame in source]
             except Exception as error:
-                yield Finding("codecs", name, False, _line(error), needed)
+                absent = title == "decord" and importlib.util.find_spec("decord") is None
+                yield Finding(
+                    "codecs", name, False, "not installed" if absent else _line(error), needed
+                )
                 continue
             same = len(decoded) == len(frames) and all(
                 np.abs(a.astype(int) - b).mean() < 16 for a, b in zip(decoded, frames, strict=True)
@@ -185,43 +204,6 @@ def check_disk(folder: Path) -> Iterator[Finding]:
 def _test_image(t: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[0:64, 0:96]
     return np.stack([x * 2, y * 3, np.full_like(x, 40 * t)], axis=-1).astype(np.uint8)
-
-
-def _write_h264(path: Path, frames: list[NDArray[np.uint8]]) -> None:
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def _read_av(path: Path) -> list[Any]:
-    import av
-
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def _read_decord(path: Path) -> list[Any]:
-    import decord
-
-    return [frame.asnumpy() for frame in decord.VideoReader(str(path), num_threads=1)]
-
-
-def _read_opencv(path: Path) -> list[Any]:
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    frames: list[Any] = []
-    while True:
-        read, image = capture.read()
-        if not read:
-            capture.release()
-            return frames
-        frames.append(image[..., ::-1])
 
 
 def _line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from vision_mem.errors import InputError, SinkError
 from vision_mem.formats.text import write_file
 from vision_mem.sources.selection import file_name, is_url, without_password
+from vision_mem.text import read_json
 
 RECORD = "run.json"
 SESSION = "session.safetensors"
@@ -121,8 +122,8 @@ def _same(one: str, other: str) -> bool:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return dict(read_json(folder / RECORD, nan=True))
+    except (ValueError, TypeError):
         return {}
 
 
@@ -266,10 +267,9 @@ class RunFolder:
         if place is None:
             return {}
         try:
-            content = json.loads((place / _PROGRESS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return dict(read_json(place / _PROGRESS, nan=True))
+        except (ValueError, TypeError) as error:
             raise InputError(f"{place} is damaged ({error}); run again with --overwrite") from error
-        return dict(content)
 
     def take_snapshot(
         self, frames_done: int, save: Callable[[Path], object], progress: Mapping[str, Any]

@@ -24,6 +24,7 @@ from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import Reconnect, StopRun
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url
+from vision_mem.text import one_line
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 
 Result = TypeVar("Result")
@@ -302,8 +303,8 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
 
 def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
     for line in tally.lines():
-        print(line)
+        print(one_line(line))
     print(f"memory held: {megabytes(usage.bytes)}")
-    print(f"{'stopped; results so far' if stopped else 'results'} in {folder.path}:")
+    print(f"{'stopped; results so far' if stopped else 'results'} in {one_line(str(folder.path))}:")
     for name in folder.files():
-        print(f"  {folder.path / name}")
+        print(one_line(f"  {folder.path / name}"))

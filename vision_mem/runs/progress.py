@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from vision_mem.results import Shown
+from vision_mem.text import PrintableStream, printable
 from vision_mem.types import MemoryUsage, SourceInfo
 
 if TYPE_CHECKING:
@@ -53,18 +54,9 @@ class Progress:
 
     def __enter__(self) -> Progress:
         if self._show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (TextColumn("{task.description}"), BarColumn(24), TimeRemainingColumn())
-            self._bar = Bar(
-                *columns, TextColumn("{task.fields[line]}"), console=Console(stderr=True)
-            )
             total = self._info.frame_count
             left = None if total is None else total + self._done
-            self._task = self._bar.add_task(self._info.name, total=left, line="")
-            self._bar.start()
+            self._bar, self._task = start_bar(self._info.name, left, remaining=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -79,7 +71,7 @@ class Progress:
         if not self._show:
             return
         if self._bar is not None and self._task is not None:
-            line = self._line(result, usage)
+            line = printable(self._line(result, usage))
             self._bar.update(self._task, completed=self._done + self.frames, line=line)
         elif now - self._last_line >= _PLAIN_EVERY_S:
             self._last_line = now
@@ -144,6 +136,31 @@ class MapProgress(Progress):
             f"{marks} landmarks" if marks else "",
             f"{gone} gone" if gone else "",
         ]
+
+
+def start_bar(title: str, total: int | None, *, remaining: bool = False) -> tuple[Bar, TaskID]:
+    """A bar on the terminal of standard error, running, with a field ``line`` for words.
+
+    Args:
+        title: stands before it.
+        total: what is complete; None where that is not known.
+        remaining: show the time left.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    def words(field: str) -> TextColumn:
+        return TextColumn(field, markup=False)  # names may hold brackets
+
+    columns = [words("{task.description}"), BarColumn(24), words("{task.fields[line]}")]
+    columns[2:2] = [TimeRemainingColumn()] * remaining
+    # A bar moves the cursor, which others must not.
+    bar = Progress(*columns, console=Console(file=getattr(sys.stderr, "raw", sys.stderr)))
+    task = bar.add_task(printable(title), total=total, line="")
+    bar.start()
+    # What is printed meanwhile goes through rich, which would obey it; ``stop`` undoes this.
+    sys.stdout, sys.stderr = PrintableStream(sys.stdout), PrintableStream(sys.stderr)
+    return bar, task
 
 
 def megabytes(count: int) -> str:

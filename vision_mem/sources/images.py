@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, SourceError
+from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.selection import Selection, sequence_name
 from vision_mem.types import Frame, SourceInfo
@@ -64,7 +64,7 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
     except InputError as error:
         raise SourceError(f"{path}: {error}") from None
     except FileNotFoundError:
-        raise SourceError(f"{path}: no such image; check the path") from None
+        raise NotThere(f"{path}: no such image; check the path") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise SourceError(

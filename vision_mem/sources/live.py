@@ -296,6 +296,8 @@ class NetworkStream:
 
         bad = 0
         packets = self._container.demux(self._stream)
+        if self._stream.codec_context is None:  # PyAV before 18 crashes at the first packet
+            raise SourceError(f"{self._name} sends what there is no decoder for")
         while True:
             try:
                 packet = next(packets)

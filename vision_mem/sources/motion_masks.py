@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.text import parse_json
 
 _LONGEST = 64 << 20
 _TOLERANCE = 0.02
@@ -146,11 +146,11 @@ class MovingMasks:
             return None
         self._line += 1
         try:
-            content = json.loads(line)
+            content = parse_json(line, "", nan=True)
             number = int(content["frame"])
             if number <= before or not isinstance(content["objects"], list):
                 raise ValueError
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             raise InputError(
                 f"masks {self.path}, line {self._line}: expected a JSON object with frame (rising) "
                 "and objects, as track and mots write with --save rle"

@@ -10,7 +10,6 @@ depth), and any of ``sigma``, ``score``, ``embedding``, ``track``.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import make_pose
 from vision_mem.sources.images import read_image
+from vision_mem.text import parse_json
 
 _KNOWN = (
     "t",
@@ -120,7 +120,7 @@ def _rows(file: Any, name: str, folder: Path, start: int) -> Iterator[PosedRow |
 
 
 def _row(line: bytes, number: int, folder: Path) -> PosedRow:
-    item = json.loads(line)
+    item = parse_json(line, "this", nan=True)
     if not isinstance(item, dict) or "t" not in item:
         raise InputError("no object with a time t; see docs/navigation.md for the keys")
     unknown = [key for key in item if key not in _KNOWN]

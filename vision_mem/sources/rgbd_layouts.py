@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, SourceError
+from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
-from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, listed_rows, read_matrix
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES
@@ -77,7 +77,7 @@ def check_layout(path: Path, name: str | None = None) -> None:
     if name is not None and name not in LAYOUTS:
         raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
     if not path.is_dir():
-        raise SourceError(f"{path} is no folder; expected one with colour and depth frames")
+        raise NotThere(f"{path} is no folder; expected one with colour and depth frames")
 
 
 def find_layout(path: Path, name: str | None = None) -> Layout:
@@ -180,23 +180,8 @@ def _tum(path: Path) -> Layout:
 
 
 def _listed(path: Path, notes: list[str]) -> list[tuple[float, Path]]:
-    """Rows ``time file`` of a list, by time."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        raise SourceError(f"{path} cannot be read; expected rows of time and file name") from None
-    rows: list[tuple[float, Path]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split(maxsplit=1)
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            stamp = float(words[0])
-        except ValueError:
-            stamp = np.nan
-        if len(words) != 2 or not np.isfinite(stamp):
-            raise SourceError(f"{path} line {number} is {line[:60]!r}; expected time and file name")
-        rows.append((stamp, path.parent / words[1].strip()))
+    """Rows ``time file`` of a list, by time, each time once."""
+    rows = listed_rows(path)
     ordered = sorted(rows, key=lambda row: row[0])
     if ordered != rows:
         notes.append(f"{path}: time stamps are out of order; sorted")

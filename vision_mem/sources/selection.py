@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from vision_mem.errors import InputError, SourceError
+from vision_mem.errors import InputError, NotThere
 
 if TYPE_CHECKING:
     from vision_mem.types import Frame, SourceInfo
@@ -90,17 +90,17 @@ def check_exists(text: str) -> None:
     """Refuse a path to nothing, and say what to give in place of what looks like something else.
 
     Raises:
-        SourceError: in one line.
+        NotThere: in one line.
     """
     path = Path(text).expanduser()
     if text and path.exists():
         return
     if text == "-":
-        raise SourceError("- is no video source; give a file, or an address to read from")
+        raise NotThere("- is no video source; give a file, or an address to read from")
     if re.search(r"%0?\d*d|[*?]", text):
         folder = str(path.parent)
-        raise SourceError(f"{text!r} is a pattern; give the folder of the images, as {folder!r}")
-    raise SourceError(
+        raise NotThere(f"{text!r} is a pattern; give the folder of the images, as {folder!r}")
+    raise NotThere(
         f"{text!r}: no such file or folder; expected a video, a folder of images, a camera number "
         "or an address such as rtsp://host/stream"
     )

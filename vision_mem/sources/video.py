@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, SourceError
+from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.sources.selection import (
     Selection,
     file_name,
@@ -209,6 +209,9 @@ class VideoFile:
         last_time: float | None = None
         first = True
         packets = self._container.demux(self._stream)
+        if self._stream.codec_context is None:  # PyAV before 18 crashes at the first packet
+            self._spoiled("there is no decoder for it")
+            return
         while True:
             try:
                 packet = next(packets)
@@ -366,7 +369,7 @@ def presentation(path: str) -> Presentation | None:
     try:
         with av.open(path) as container:
             stream = container.streams.video[0]
-            frame = next(container.decode(stream), None)
+            frame = next(container.decode(stream), None) if stream.codec_context else None
             matrix = AS_STORED if frame is None else display_matrix(frame)
             count = shown_count(stream)
             if count == (stream.frames or None):
@@ -398,7 +401,7 @@ def check_file(path: str) -> None:
     """
     file = Path(path)
     if not file.exists():
-        raise SourceError(f"{path}: no such file; check the path")
+        raise NotThere(f"{path}: no such file; check the path")
     if file.is_file() and file.stat().st_size == 0:
         raise SourceError(f"{path} is empty (0 bytes); copy or record it again")
     if not os.access(file, os.R_OK):

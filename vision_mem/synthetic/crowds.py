@@ -2,7 +2,7 @@
 
 Objects of two classes come in from the sides, cross, hide each other and themselves behind
 pillars, stop now and then, leave, and some come back as who they were. Nothing is downloaded:
-photographs and cut-outs are those of ``synthetic.cutouts``. ``write_crowd`` makes a
+photographs and cut-outs are those of ``synthetic.clips``. ``write_crowd`` makes a
 benchmark in KITTI's layout of it.
 """
 
@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.synthetic.clips import Actor, ActorPose, film_background, paste, pillar, view_of
-from vision_mem.synthetic.cutouts import Image, cutout
+from vision_mem.synthetic.clips import (
+    Actor,
+    ActorPose,
+    Image,
+    cutout,
+    film_background,
+    paste,
+    pillar,
+    view_of,
+)
 from vision_mem.types import SourceInfo
 
 CROWD_CLASSES: Mapping[int, str] = {1: "car", 2: "pedestrian"}

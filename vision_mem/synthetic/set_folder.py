@@ -12,6 +12,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.formats.text import sink_error, write_file
+from vision_mem.text import read_json
 
 
 def prepare_set(
@@ -81,12 +82,9 @@ def _write_whole(
 
 
 def _recorded(root: Path, what: str, record: str, foreign: str | None) -> dict[str, Any]:
-    try:
-        made = json.loads((root / record).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not (root / record).exists():
         if foreign is not None and (root / foreign).is_file():
             return {}
-        raise InputError(f"{root} holds other things than {what}; give another --root") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{root / record} cannot be read ({error}); give another --root") from None
+        raise InputError(f"{root} holds other things than {what}; give another --root")
+    made = read_json(root / record)
     return made if isinstance(made, dict) else {}

@@ -1,30 +1,15 @@
-"""Follow objects through a stream with a bounded, motion-aware memory.
-
-Names are loaded on first use: settings are read without waiting for torch.
-"""
+"""Follow objects through a stream with a bounded, motion-aware memory."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "MaskSelectionConfig": "vision_mem.tracking.mask_selection",
-    "MemoryPolicy": "vision_mem.tracking.policies.protocol",
-    "TrackingConfig": "vision_mem.tracking.config",
-    "TrackingSession": "vision_mem.tracking.session",
-}
-
-__all__ = ["MaskSelectionConfig", "MemoryPolicy", "TrackingConfig", "TrackingSession"]
+from vision_mem._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vision_mem.tracking.config import TrackingConfig
-    from vision_mem.tracking.mask_selection import MaskSelectionConfig
-    from vision_mem.tracking.policies.protocol import MemoryPolicy
-    from vision_mem.tracking.session import TrackingSession
-else:
+    from vision_mem.tracking.config import TrackingConfig as TrackingConfig
+    from vision_mem.tracking.mask_selection import MaskSelectionConfig as MaskSelectionConfig
+    from vision_mem.tracking.policies.protocol import MemoryPolicy as MemoryPolicy
+    from vision_mem.tracking.session import TrackingSession as TrackingSession
 
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_HOME[name]), name)
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -1,36 +1,22 @@
-"""Remember a stream in tokens that mean something, and answer questions about now and long ago.
-
-Names are loaded on first use: settings are read without waiting for torch.
-"""
+"""Remember a stream in tokens that mean something, and answer questions about now and long ago."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "answering": ("AnswerStream", "Conversation", "GateHistory"),
-    "config": ("VideoQaConfig",),
-    "memory": ("TokenMemory",),
-    "records": ("Answer", "GridEntry", "Moment", "VideoUsage", "WatchResult"),
-    "session": ("VideoMemorySession",),
-}
-
-__all__ = [
-    "Answer", "AnswerStream", "Conversation", "GateHistory", "GridEntry", "Moment", "TokenMemory",
-    "VideoMemorySession", "VideoQaConfig", "VideoUsage", "WatchResult",
-]  # fmt: skip
+from vision_mem._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
-    from vision_mem.videoqa.config import VideoQaConfig
-    from vision_mem.videoqa.memory import TokenMemory
-    from vision_mem.videoqa.records import Answer, GridEntry, Moment, VideoUsage, WatchResult
-    from vision_mem.videoqa.session import VideoMemorySession
-else:
+    from vision_mem.videoqa.answering import AnswerStream as AnswerStream
+    from vision_mem.videoqa.answering import Conversation as Conversation
+    from vision_mem.videoqa.answering import GateHistory as GateHistory
+    from vision_mem.videoqa.config import VideoQaConfig as VideoQaConfig
+    from vision_mem.videoqa.memory import TokenMemory as TokenMemory
+    from vision_mem.videoqa.records import Answer as Answer
+    from vision_mem.videoqa.records import GridEntry as GridEntry
+    from vision_mem.videoqa.records import Moment as Moment
+    from vision_mem.videoqa.records import VideoUsage as VideoUsage
+    from vision_mem.videoqa.records import WatchResult as WatchResult
+    from vision_mem.videoqa.session import VideoMemorySession as VideoMemorySession
 
-    def __getattr__(name: str) -> Any:
-        for module, names in _HOME.items():
-            if name in names:
-                return getattr(import_module(f"{__name__}.{module}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_names(__name__)

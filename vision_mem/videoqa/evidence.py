@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.formats.text import LineFile, printable, short
+from vision_mem.formats.text import LineFile
 from vision_mem.session import FrameSource
 from vision_mem.sinks.masks import strict_json
+from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.records import real, whole
@@ -318,7 +319,7 @@ class AnswerLog:
             "notes": dict(answer.notes),
             "sheet": None if sheet is None else str(sheet),
         }
-        self._file.write(json_line(entry))
+        self._file.write(json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False))
         return entry
 
     def close(self) -> None:
@@ -375,14 +376,6 @@ def open_session(
     session.load_state_dict(state)
     file.adopt(session.state_dict())
     return session
-
-
-def json_line(entry: Mapping[str, Any]) -> str:
-    """An answer as one line of JSON, in which no control character is left as it is."""
-    line = json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False)
-    if printable(line) == line:
-        return line
-    return "".join(each if printable(each) == each else json.dumps(each)[1:-1] for each in line)
 
 
 def clock(seconds: float) -> str:

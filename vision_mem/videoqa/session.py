@@ -22,8 +22,8 @@ import torch
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
-from vision_mem.formats.text import short
 from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
+from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
 from vision_mem.videoqa.compression import unit

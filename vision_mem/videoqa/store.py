@@ -23,8 +23,9 @@ import torch
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.sqlite import distrust
-from vision_mem.formats.text import make_folder, short
+from vision_mem.formats.text import make_folder
 from vision_mem.runs.lock import FileLock
+from vision_mem.text import parse_json, short
 
 FORMAT, VERSION = "vision-mem-memory", "1"
 _WAIT_S = 5.0
@@ -125,7 +126,7 @@ class MemoryFile:
         if rows.get("version") != VERSION:
             version = short(str(rows.get("version", "none")))
             raise ModelError(f"{self.path} has version {version}; this program reads {VERSION}")
-        about = json.loads(rows["about"])
+        about = parse_json(rows["about"], "about", nan=True)
         if not isinstance(about, dict):
             raise ValueError("about")
         return about

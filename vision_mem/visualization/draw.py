@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.results import Shown, ShownObject
+from vision_mem.text import one_line
 
 # Far apart on dark and on bright video, and for the most common kinds of colour blindness first.
 _COLOURS = (
@@ -220,6 +221,7 @@ def _label(
     height, width = canvas.shape[:2]
     scale = max(0.4, min(height, width) / 900)
     thick = max(1, round(scale * 1.4))
+    text = one_line(text)  # OpenCV crashes at letters that are half of a pair
     if not hasattr(cv2, "FontFace"):  # before OpenCV 5 its font knew ASCII only
         text = text.encode("ascii", "replace").decode()
     (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)

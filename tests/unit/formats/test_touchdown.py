@@ -156,12 +156,12 @@ def test_routes_of_each_layout(row: dict, name: str, kind: str, heading: float, 
 @pytest.mark.parametrize(
     ("case", "text", "message"),
     [
-        ("cut short", json.dumps(TOUCHDOWN)[:30], "line 1: damaged JSON"),
-        ("second line damaged", json.dumps(TOUCHDOWN) + "\n{", "line 2: damaged JSON"),
+        ("cut short", json.dumps(TOUCHDOWN)[:30], "line 1 is not JSON"),
+        ("second line damaged", json.dumps(TOUCHDOWN) + "\n{", "line 2 is not JSON"),
         ("no object", "3\n", "line 1: not a JSON object"),
         ("empty", "", "holds no routes"),
         ("an empty list", "[]", "holds no routes"),
-        ("a list cut short", "[{}", "is no JSON"),
+        ("a list cut short", "[{}", "is not JSON"),
         ("no path", json.dumps({**TOUCHDOWN, "route_panoids": []}), "no list of panorama ids"),
         (
             "a path of numbers",
@@ -178,10 +178,10 @@ def test_routes_of_each_layout(row: dict, name: str, kind: str, heading: float, 
         (
             "infinite",
             json.dumps({**TOUCHDOWN, "start_heading": 1e400}),
-            "start_heading is no number",
+            "Infinity is no JSON number",
         ),
         ("twice", f"{json.dumps(TOUCHDOWN)}\n{json.dumps(TOUCHDOWN)}", "line 2: route 7 is there"),
-        ("deep", "[" * 100_000, "is no JSON"),
+        ("deep", "[" * 100_000, "is not JSON"),
     ],
 )
 def test_damaged_routes_get_one_line(case: str, text: str, message: str, tmp_path: Path) -> None:

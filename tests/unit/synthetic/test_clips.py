@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from random_scenes import Difficulty, random_scene
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.masks import mask_to_box
-from vision_mem.synthetic.clip_scenes import Difficulty, demo_clip, random_scene
-from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
-from vision_mem.synthetic.cutouts import cutout, cutout_names
+from vision_mem.synthetic.clips import (
+    Actor,
+    ActorPose,
+    ClipScene,
+    SyntheticClip,
+    cutout,
+    cutout_names,
+    demo_clip,
+)
 
 PLAIN = ClipScene(
     name="plain",

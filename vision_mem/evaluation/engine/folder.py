@@ -21,6 +21,7 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job
 from vision_mem.formats.text import make_folder, sink_error, write_file
 from vision_mem.sinks.masks import strict_json
+from vision_mem.text import read_json
 
 RECORD = "run.json"
 RESULTS, LOGS, SCORES, SUBMISSION = "results", "logs", "scores", "submission.zip"
@@ -140,11 +141,11 @@ class EvaluationFolder:
         frames, tracking, whole = 0, 0.0, 0.0
         for job in jobs:
             try:
-                log = json.loads(self._log(job.name).read_text(encoding="utf-8"))
+                log = read_json(self._log(job.name), nan=True)
                 tracking += log["tracking_seconds"]
                 whole += log["seconds"]
                 frames += log["frames"]
-            except (OSError, ValueError, LookupError, TypeError):
+            except (ValueError, LookupError, TypeError):
                 continue
         return (frames / tracking, frames / whole) if tracking > 0 and whole > 0 else None
 
@@ -232,11 +233,11 @@ def holds_results_of(path: Path, identity: Mapping[str, Any]) -> bool:
 
 def _recorded(path: Path) -> dict[str, Any] | None:
     """The identity in the record; None when there is no evaluation here."""
-    try:
-        content = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not (path / RECORD).is_file():
         return None
-    except (OSError, ValueError) as error:
+    try:
+        content = read_json(path / RECORD, nan=True)
+    except InputError as error:
         raise InputError(f"{path / RECORD} cannot be read ({error}); give another --out") from None
     if not isinstance(content, dict) or content.get("kind") != _KIND:
         return None

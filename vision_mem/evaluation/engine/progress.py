@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vision_mem.evaluation.engine.runner import Advanced, Failed, Finished, Job, Message, WorkerLost
+from vision_mem.runs.progress import start_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -60,16 +61,7 @@ class EvaluationProgress:
 
     def __enter__(self) -> EvaluationProgress:
         if self._show and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = (TextColumn("{task.description}"), BarColumn(24))
-            self._bar = Bar(
-                *columns, TextColumn("{task.fields[line]}"), console=Console(stderr=True)
-            )
-            self._task = self._bar.add_task(self._title, total=self.total, line="")
-            self._bar.start()
+            self._bar, self._task = start_bar(self._title, self.total)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -95,11 +87,7 @@ class EvaluationProgress:
         self._show_line()
 
     def _say(self, text: str) -> None:
-        if not self._show:
-            return
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
+        if self._show:
             print(text, file=sys.stderr, flush=True)
 
     def _show_line(self) -> None:

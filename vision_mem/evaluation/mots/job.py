@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.mots import MotsResult, MotsSession
 from vision_mem.sinks.tracks import TRACK_SINKS
+from vision_mem.text import read_json
 from vision_mem.types import Detections, Frame, SourceInfo
 
 MOVING = "moving"
@@ -128,7 +128,7 @@ class DetectedJob:
         A frame without objects has no line, so that the number of lines says nothing.
         """
         try:
-            said = json.loads(log.read_text(encoding="utf-8"))
+            said = read_json(log, nan=True)
             return bool(said["sha256"] == _digest((results / self.file).read_bytes()))
         except (OSError, ValueError, LookupError, TypeError):
             return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -38,6 +37,7 @@ from vision_mem.evaluation.reconstruction.datasets import (
 from vision_mem.evaluation.registry import Dataset, Family
 from vision_mem.evaluation.selection import choose_sequences
 from vision_mem.runs.tally import count
+from vision_mem.text import read_json
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
@@ -363,8 +363,8 @@ def _about(found: SceneSet, given: bool) -> str:
 
 def _held(log: Path) -> int:
     try:
-        return int(json.loads(log.read_text(encoding="utf-8"))["held_bytes"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return int(read_json(log, nan=True)["held_bytes"])
+    except (ValueError, LookupError, TypeError):
         return 0
 
 

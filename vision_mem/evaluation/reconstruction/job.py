@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from vision_mem.formats.ply import write_ply
 from vision_mem.formats.trajectory import pose_line
 from vision_mem.geometry.poses import transform
 from vision_mem.sources.images import read_image
+from vision_mem.text import read_json
 
 _FPS = 30.0
 
@@ -66,7 +66,7 @@ class SceneJob:
     def is_whole(self, results: Path, log: Path) -> bool:
         """Say whether the result files are those that the log speaks of."""
         try:
-            wanted = json.loads(log.read_text(encoding="utf-8"))["files"]
+            wanted = read_json(log, nan=True)["files"]
             return bool(wanted) and all(
                 hashlib.sha256((results / name).read_bytes()).hexdigest() == digest
                 for name, digest in wanted.items()

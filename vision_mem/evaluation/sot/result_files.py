@@ -22,6 +22,7 @@ from vision_mem.evaluation.engine.folder import write_zip
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.geometry.boxes import box_to_xywh
 from vision_mem.sinks.masks import label_image
+from vision_mem.text import read_text
 from vision_mem.types import TrackingResult
 from vision_mem.visualization.draw import davis_palette
 
@@ -78,9 +79,9 @@ def _has_content(path: Path) -> bool:
 def _count_rows(path: Path, fields: int) -> int:
     """Rows of so many finite numbers; -1 when there is any other row, or no such file."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
         rows = [[float(value) for value in line.split(",")] for line in lines]
-    except (OSError, ValueError):
+    except ValueError:
         return -1
     good = all(len(row) == fields and all(map(math.isfinite, row)) for row in rows)
     return len(rows) if good else -1

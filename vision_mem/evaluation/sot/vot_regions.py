@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.text import shown
 
 _MOST_PIXELS = 1 << 26
 """A mask, or a grid to draw on, larger than this is no image's."""
@@ -141,7 +142,7 @@ def parse_region(line: str, where: str) -> VotRegion:
     except ValueError:
         numbers = []
     if not numbers or any(abs(number) > _FARTHEST for number in numbers):
-        raise InputError(f"{where}: {_short(line)} is no region; expected pixels, or m...")
+        raise InputError(f"{where}: {shown(line)} is no region; expected pixels, or m...")
     if len(numbers) == 1:
         return code(UNKNOWN if math.isnan(numbers[0]) else numbers[0])
     if len(numbers) == 4:
@@ -173,10 +174,6 @@ def _unroll(runs: list[int], width: int, height: int, where: str) -> NDArray[np.
     values = np.arange(len(lengths)) % 2 == 1
     flat[: int(lengths.sum())] = np.repeat(values, lengths)
     return flat.reshape(height, width)
-
-
-def _short(line: str) -> str:
-    return repr(line if len(line) <= 40 else f"{line[:37]}...")
 
 
 def parse_regions(data: bytes, where: str) -> list[VotRegion]:

@@ -32,6 +32,7 @@ from vision_mem.formats.text import LineFile, make_folder, write_file
 from vision_mem.formats.touchdown import StreetRoute, find_street_files, read_routes
 from vision_mem.navigation.storage import discard_map
 from vision_mem.runs.tally import count
+from vision_mem.text import parse_json
 from vision_mem.vln.action_spaces import STOP, Navigator, follow_path, make_navigator
 from vision_mem.vln.baselines import ForwardAgent, RandomAgent, ReplayAgent
 from vision_mem.vln.environment import (
@@ -414,7 +415,7 @@ class EpisodeFile:
         )
 
     def _is_ours(self, number: int, line: str) -> bool:
-        value = json.loads(line)
+        value = parse_json(line, "")
         if number == 0:
             return True
         walk = tuple(self._graph.number(name) for name in value["trajectory"])
@@ -448,8 +449,8 @@ def _recorded(path: Path, identity: dict[str, Any]) -> object:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     try:
-        return json.loads(first) if first.endswith("\n") else identity
-    except (ValueError, RecursionError):
+        return parse_json(first, "") if first.endswith("\n") else identity
+    except ValueError:
         return None
 
 

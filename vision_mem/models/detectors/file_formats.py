@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.rle import MaskRuns, read_mask
 from vision_mem.models.detectors.coercion import Vocabulary
+from vision_mem.text import parse_json, read_text, shown
 
 MOST_LINE = 1 << 26
 """Characters; a longer line is no detection's."""
-_FIELD_SHOWN = 40
 
 BOX_FORMATS = ("xyxy", "xywh")
 SCORES: Mapping[str, Callable[[float], float]] = {
@@ -164,12 +163,6 @@ class Reading:
         return min(max(score, 0.0), 1.0)
 
 
-def shown(value: Any) -> str:
-    """A value as messages show it, cut to a length."""
-    text = repr(value)
-    return text if len(text) <= _FIELD_SHOWN else text[: _FIELD_SHOWN - 3] + "..."
-
-
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers from 1.
 
@@ -244,23 +237,8 @@ def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[FileDetectio
 
 
 def _load(reading: Reading) -> Any:
-    path = reading.path
-    try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise InputError(f"{path} has {size >> 20} MB; expected at most {_MOST_BYTES >> 20}")
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path of the detections") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    return "nested too deep" if isinstance(error, RecursionError) else str(error)[:100]
+    text = read_text(reading.path, most=_MOST_BYTES)
+    return parse_json(text, str(reading.path), nan=True, unique=False)
 
 
 def _objects(reading: Reading, content: Any, what: str) -> Sequence[Mapping[str, Any]]:
@@ -302,10 +280,7 @@ def read_jsonl(
         InputError: with file and line number.
     """
     for line, text in lines_of(reading.path):
-        try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise reading.fail(line, f"not JSON: {_reason(error)}") from None
+        content = parse_json(text, f"{reading.path}, line {line}", nan=True, unique=False)
         if not isinstance(content, Mapping):
             raise reading.fail(line, f"{shown(content)}; expected an object: {{...}}")
         number = content.get("frame", content.get("image_id"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from vision_mem.models.detectors.file_formats import (
     FileDetection,
     Reading,
     lines_of,
-    shown,
 )
 from vision_mem.models.detectors.recording import Recorded, from_line
+from vision_mem.text import parse_json, shown
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -269,8 +268,8 @@ def guess_format(path: Path) -> str:
 def _is_object(line: str) -> bool:
     """Whether this line alone is a JSON object of one frame."""
     try:
-        content = json.loads(line)
-    except (ValueError, RecursionError):
+        content = parse_json(line, "", nan=True, unique=False)
+    except ValueError:
         return False
     return isinstance(content, dict) and not {"images", "annotations"} & set(content)
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.text import parse_json
 
 INITS = ("random", "dust3r", "cut3r")
 MOTION_KINDS = ("correlation", "difference", "none")
@@ -312,13 +313,13 @@ def config_from_text(text: str) -> Mem4DConfig:
         ModelError: when it is something else.
     """
     try:
-        told = json.loads(text)
+        told = parse_json(text, "the header")
         parts = {name: kind(**told.pop(name)) for name, kind in _PARTS.items()}
         made = Mem4DConfig(**told, **parts)
         hash(made)  # lists and dicts are no settings
         if config_to_text(made) != config_to_text(_with_types_of(made)):
             raise TypeError("a setting of another type")
-    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ModelError(
             f"these are not settings of this version ({' '.join(str(error).split())[:80]})"
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from vision_mem.models.vlm import KNOWN, check_video_model
 from vision_mem.models.vlm.network import NetworkVideoModel
 from vision_mem.models.vlm.option_scores import ByLikelihood
 from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
+from vision_mem.text import read_json
 
 if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
@@ -173,7 +173,7 @@ def _family(folder: Path, name: str) -> tuple[str, str, str]:
     path = folder / "config.json"
     try:
         kind = _read_json(path).get("model_type")
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ModelError(f"{name} has a config.json that is not JSON; download it again") from error
     if kind is None:
         raise ModelError(
@@ -192,7 +192,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """An object of a JSON file; empty when there is no such file."""
     if not path.is_file():
         return {}
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, nan=True, unique=False)
     if not isinstance(found, dict):
         raise ValueError(f"{path.name} is not a JSON object")
     return found

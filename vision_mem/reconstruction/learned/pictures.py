@@ -23,6 +23,7 @@ from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.open import open_source
 from vision_mem.sources.rgbd import open_rgbd
 from vision_mem.sources.rgbd_layouts import find_layout
+from vision_mem.text import read_json
 from vision_mem.types import Frame, MemoryUsage
 
 _LEARNED, _CAMERA = "pictures.safetensors", "camera.json"
@@ -157,9 +158,9 @@ class PictureSession:
         learned = type(self._learned)
         self._learned = learned.resume(folder / _LEARNED, self._learned.network)
         try:
-            numbers = json.loads((folder / _CAMERA).read_text(encoding="utf-8"))
+            numbers = read_json(folder / _CAMERA)
             self._camera = None if numbers is None else Pinhole(*numbers)
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise ModelError(f"snapshot {folder} is damaged: {_CAMERA}") from error
 
 

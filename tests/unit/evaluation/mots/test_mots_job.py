@@ -240,7 +240,7 @@ def test_a_crowd_is_made_once(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not made with frames=4; leave out --crowd"):
         prepare_crowd(root, replace(TINY, frames=4))
     (root / RECORD).write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not JSON"):
         prepare_crowd(root)
 
 

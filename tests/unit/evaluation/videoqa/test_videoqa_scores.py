@@ -334,7 +334,7 @@ def test_streamingbench_words_at_the_right_moment(tmp_path):
     assert "3 of 4 outputs came in time, right or wrong" in found.notes
     asked[0]["Model"] = "Goal"
     write(tmp_path / "x.json", [{"video_path": "v.mp4", "questions": asked}])
-    with pytest.raises(InputError, match='Model is "Goal"; expected an object'):
+    with pytest.raises(InputError, match="Model is 'Goal'; expected an object"):
         score(tmp_path, "streamingbench")
 
 
@@ -370,7 +370,7 @@ def test_odv_bench_logs_of_its_evaluation(tmp_path):
     [
         ("odv-bench", [odv("A", "fly")], "'fly' is none of 3 candidates"),
         ("odv-bench", '{"a": 1}\n{"b"', "line"),
-        ("odv-bench", [odv("A", end="soon")], 'end is "soon"; expected seconds'),
+        ("odv-bench", [odv("A", end="soon")], "end is 'soon'; expected seconds"),
         ("streamingbench", [{"video_path": "/etc/x", "questions": []}], "leads out of"),
         ("streamingbench", [{"video_path": "a.mp4", "questions": 3}], "expected a list"),
         ("streamingbench", "[]", "holds no answer"),

@@ -246,7 +246,7 @@ def test_corners_the_wrong_way_round_are_refused_with_their_line(tmp_path, box) 
         ("coco", "[" * 100_000, ("is not JSON", "nested too deep")),
         ("coco", "1", ("annotations are 1", "a list of objects")),
         ("coco", "[1]", ("annotations are [1]",)),
-        ("coco", '{"annotations": []}', ("images are None",)),
+        ("coco", '{"annotations": []}', ("images are null",)),
         ("coco", '{"images": [], "annotations": [{"image_id": 5, "bbox": [0, 0, 1, 1]}]}',
          ("belongs to image 5", "not there")),
         ("coco", '{"images": [], "annotations": [{"image_id": [5], "bbox": [0, 0, 1, 1]}]}',

@@ -23,6 +23,7 @@ from vision_mem.evaluation.reconstruction.records import (
     safe_name,
 )
 from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
+from vision_mem.text import read_text
 
 SEVEN_SCENES = ("chess", "fire", "heads", "office", "pumpkin", "redkitchen", "stairs")
 NRGBD = (
@@ -173,9 +174,9 @@ def read_gl_poses(path: Path) -> list[NDArray[np.float64] | None]:
         InputError: for rows that are no matrices.
     """
     try:
-        words = path.read_text(encoding="utf-8-sig").split()
+        words = read_text(path).split()
         values = np.array([float(word) for word in words])
-    except (OSError, UnicodeDecodeError, ValueError):
+    except ValueError:
         raise InputError(f"{path} cannot be read; expected four rows of numbers a pose") from None
     if not len(values) or len(values) % 16:
         raise InputError(f"{path} holds {len(values)} numbers; expected 16 for each pose")

@@ -20,7 +20,7 @@ from vision_mem.evaluation.reconstruction.records import (
     pictures,
     safe_name,
 )
-from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
+from vision_mem.formats.rgbd_folders import find_intrinsics, listed_rows, read_matrix
 from vision_mem.formats.trajectory import read_numbers, read_trajectory
 from vision_mem.geometry.trajectory_errors import MOST_APART_S, associate
 
@@ -91,7 +91,7 @@ def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
         times = [_stamp(image, known.times[k]) for k, image in enumerate(images)]
         times = times or known.times.tolist()
     else:
-        rows = _listed(folder / "rgb.txt")
+        rows = listed_rows(folder / "rgb.txt")
         times, images = [t for t, _ in rows], [path for _, path in rows]
         every = associate(times, known.times)
         pairs = [every[k] for k in cut.of(len(every), _FRAMES, _STRIDE)]
@@ -117,31 +117,10 @@ def _stamp(image: Path, otherwise: float) -> float:
         return float(otherwise)
 
 
-def _listed(path: Path) -> list[tuple[float, Path]]:
-    """Rows ``time file``, sorted by time."""
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{path} cannot be read; expected rows of time and file name") from None
-    for number, line in enumerate(lines, start=1):
-        words = line.split(maxsplit=1)
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            stamp = float(words[0])
-        except ValueError:
-            stamp = np.nan
-        if len(words) != 2 or not np.isfinite(stamp):
-            raise InputError(f"{path} line {number} is {line[:60]!r}; expected time and file name")
-        rows.append((stamp, path.parent / words[1].strip()))
-    return sorted(rows, key=lambda row: row[0])
-
-
 def _near(folder: Path, times: list[float]) -> list[Path | None]:
     """Depth maps of the same moments, None where there is none."""
     if (folder / "depth.txt").is_file():
-        rows = _listed(folder / "depth.txt")
+        rows = sorted(listed_rows(folder / "depth.txt"))
     else:
         inside = next((n for n in ("depth_90", "depth") if (folder / n).is_dir()), "depth")
         rows = [(_stamp(each, np.nan), each) for each in pictures(folder / inside, (".png",))]

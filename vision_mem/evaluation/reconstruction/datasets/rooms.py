@@ -6,7 +6,6 @@ and ``dynamic_label_perfect`` (what moves), as the scripts of MonST3R name it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from vision_mem.formats.depth import write_depth
 from vision_mem.formats.sintel import write_cam, write_dpt
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.synthetic.set_folder import prepare_set
+from vision_mem.text import read_json
 
 RECORD = "rooms.json"
 POINTS_STRIDE = 8
@@ -137,9 +137,8 @@ def open_rooms(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
         SourceError: for a file that is damaged.
     """
     try:
-        made = json.loads((root / RECORD).read_text(encoding="utf-8"))
-        series = RoomSeries(**made)
-    except (OSError, ValueError, TypeError):
+        series = RoomSeries(**read_json(root / RECORD))
+    except (ValueError, TypeError):
         raise InputError(
             f"{root} has no generated rooms ({RECORD}); vision-mem eval {task} writes them where "
             "nothing is"
@@ -164,7 +163,7 @@ def still_distance(root: Path, sequence: SceneSequence, points: Any) -> Any:
     """
     from vision_mem.synthetic.rgbd_bodies import SceneryConfig, make_scenery
 
-    series = RoomSeries(**json.loads((root / RECORD).read_text(encoding="utf-8")))
+    series = RoomSeries(**read_json(root / RECORD))
     assert sequence.seed is not None, "only rooms know their surfaces"
     scenery = make_scenery(sequence.seed, series.frames, SceneryConfig(camera=series.camera))
     last = max(view.number for view in sequence.views)

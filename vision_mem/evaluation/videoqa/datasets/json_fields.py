@@ -8,30 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from vision_mem.errors import InputError
-
-_SHOWN = 60  # characters of a wrong value in a message
-
-
-def parse_json(text: str, where: str) -> Any:
-    """The value of a JSON text.
-
-    Args:
-        text: all of it.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is none, is nested too deeply, or holds NaN or infinity.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError:
-        raise InputError(f"{where} is nested too deeply; that is no file of a benchmark") from None
-    except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}; is it whole?") from None
-
-
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
+from vision_mem.text import parse_json, shown
 
 
 def parse_rows(text: str, where: str) -> Iterator[tuple[Any, str]]:
@@ -43,7 +20,7 @@ def parse_rows(text: str, where: str) -> Iterator[tuple[Any, str]]:
     lines = text.splitlines()
     first = next((line.strip() for line in lines if line.strip()), "")
     if first.startswith("[") or first == "{":  # a list, or one object over several lines
-        whole = parse_json(text, where)
+        whole = parse_json(text, where, unique=False)
         if not isinstance(whole, list):
             raise InputError(f"{where} is one object; expected a list of entries, or one a line")
         for number, value in enumerate(whole, 1):
@@ -52,7 +29,7 @@ def parse_rows(text: str, where: str) -> Iterator[tuple[Any, str]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             place = f"{where}, line {number}"
-            yield parse_json(line, place), place
+            yield parse_json(line, place, unique=False), place
 
 
 class Fields:
@@ -68,7 +45,7 @@ class Fields:
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, dict):
-            raise InputError(f"{where} is {_shown(value)}; expected an object")
+            raise InputError(f"{where} is {shown(value)}; expected an object")
         self.values: dict[str, Any] = value
         self.where = where
 
@@ -147,7 +124,7 @@ class Fields:
         return self.values[name]
 
     def _wrong(self, name: str, value: Any, expected: str) -> NoReturn:
-        raise InputError(f"{self.where}: {name} is {_shown(value)}; expected {expected}")
+        raise InputError(f"{self.where}: {name} is {shown(value)}; expected {expected}")
 
 
 def seconds_of(value: Any) -> float | None:
@@ -169,11 +146,6 @@ def seconds_of(value: Any) -> float | None:
     return found if math.isfinite(found) and found >= 0 else None
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
-
-
 def safe_path(name: str, where: str) -> str:
     """A path below the set's folder, with forward slashes.
 
@@ -183,7 +155,7 @@ def safe_path(name: str, where: str) -> str:
     clean = name.replace("\\", "/")
     parts = clean.split("/")
     if clean.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in clean:
-        raise InputError(f"{where}: video {_shown(name)} leads out of the set's folder")
+        raise InputError(f"{where}: video {shown(name)} leads out of the set's folder")
     return "/".join(part for part in parts if part not in ("", "."))
 
 

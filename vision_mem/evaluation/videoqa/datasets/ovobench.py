@@ -13,11 +13,11 @@ from vision_mem.evaluation.videoqa.datasets import prompts
 from vision_mem.evaluation.videoqa.datasets.json_fields import (
     Fields,
     copy_of,
-    parse_json,
     safe_path,
 )
 from vision_mem.evaluation.videoqa.records import CHOICE, COUNT, YES_NO, Query, Reply, distinct
 from vision_mem.models.vlm.protocol import Question
+from vision_mem.text import parse_json
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "realtime": ("OCR", "ACR", "ATR", "STU", "FPD", "OJR"),
@@ -40,7 +40,7 @@ def read_annotations(text: str, where: str) -> tuple[Query, ...]:
     Raises:
         InputError: when it is another file or damaged, with the entry.
     """
-    entries = parse_json(text, where)
+    entries = parse_json(text, where, unique=False)
     if not isinstance(entries, list):
         raise InputError(f"{where} is no list; expected OVO-Bench's annotations: [{{'id': 0, ...")
     return queries_of(entries, where)
@@ -127,7 +127,7 @@ def read_replies(text: str, where: str) -> Iterator[Reply]:
     Raises:
         InputError: when it is another file or damaged, with the entry.
     """
-    top = parse_json(text, where)
+    top = parse_json(text, where, unique=False)
     if not isinstance(top, dict) or not any(group in top for group in GROUPS):
         raise InputError(
             f"{where} is no result file of OVO-Bench; expected an object with the lists "

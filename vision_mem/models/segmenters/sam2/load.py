@@ -24,12 +24,14 @@ from typing import Any
 import torch
 
 from vision_mem.config import nearest
-from vision_mem.errors import InputError, MissingExtra, ModelError
+from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
+from vision_mem.models.hub import revision_of
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
+from vision_mem.text import parse_yaml, read_text
 
 log = logging.getLogger(__name__)
 
@@ -124,10 +126,10 @@ def load_sam2(
 
 def _find(model: str) -> tuple[Path, str | None, str]:
     """Path of the weights, configuration if the name says it, and a short name."""
-    short = model.removeprefix("facebook/")
+    short, revision = revision_of(model.removeprefix("facebook/"))
     if short in PUBLISHED:
         published = PUBLISHED[short]
-        return _fetch(short, published), published.config, short
+        return _fetch(short, published, revision), published.config, short
     if model == "nano":
         if not NANO_FILE.is_file():
             raise ModelError(
@@ -141,18 +143,18 @@ def _find(model: str) -> tuple[Path, str | None, str]:
     if path.is_file() or looks_like_path:
         return path, None, path.stem
     names = ", ".join(["embedded", "nano", *PUBLISHED])
-    raise ModelError(
+    raise NotThere(
         f"no model {model!r}; expected one of {names}, the path of a SAM 2 checkpoint, or "
         f"random:sam2.1_hiera_t@128{nearest(model, ['embedded', 'nano', *PUBLISHED])}"
     )
 
 
-def _fetch(name: str, published: Published) -> Path:
+def _fetch(name: str, published: Published, revision: str) -> Path:
     repository = f"facebook/{name}"
     try:
         from huggingface_hub import hf_hub_download
 
-        return Path(hf_hub_download(repo_id=repository, filename=published.file))
+        return Path(hf_hub_download(repo_id=repository, filename=published.file, revision=revision))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
         raise ModelError(
@@ -217,14 +219,12 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
     text_name = str(config)
     path = Path(config).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ModelError(f"configuration {path} is larger than a megabyte; not a SAM 2 file")
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, most=_LARGEST_FILE)
     else:
         short = Path(text_name).name.removesuffix(".yaml")
         known = [*builtin_names(), *OWN_NAMES]
         if short not in known:
-            raise ModelError(
+            raise NotThere(
                 f"no configuration {text_name!r}; expected a YAML file or one of {', '.join(known)}"
             )
         if short in OWN_NAMES:
@@ -236,7 +236,6 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
-    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -245,9 +244,10 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     if re.search(r"^[^#\n]*[:\-\[,]\s*[&*]\w", text, re.MULTILINE):
         raise ModelError(f"configuration {where} uses YAML anchors or aliases; write values out")
     try:
+        parse_yaml(text, where)
         # OmegaConf's loader, because plain YAML 1.1 reads 1e-6 as text.
         content = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
+    except (OmegaConfBaseException, ValueError) as error:
         raise ModelError(f"configuration {where} is not valid YAML") from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict):

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from random_scenes import Difficulty, random_scene
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models import load_segmenter
@@ -16,7 +17,6 @@ from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.object_state import remembered
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.models.segmenters.protocol import MemoryRead
-from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.tracking.policies.recent import PromptsOnly

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from random_scenes import Difficulty, random_scene
 from safetensors.torch import load_file, save_file
 
 from vision_mem.errors import ModelError
@@ -22,7 +23,6 @@ from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
-from vision_mem.synthetic.clip_scenes import Difficulty, random_scene
 from vision_mem.synthetic.clips import SyntheticClip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from random_scenes import random_scene
 
 from vision_mem.models.segmenters.embedded.networks import follow_edges
 from vision_mem.models.segmenters.embedded.windows import Window
-from vision_mem.synthetic.clip_scenes import random_scene
 from vision_mem.synthetic.clips import SyntheticClip
 
 SIDE, TOKENS = 256, 32
