@@ -22,7 +22,7 @@ from vision_mem.errors import InputError
 from vision_mem.videoqa import tiers
 from vision_mem.videoqa.compression import is_scene_change, token_salience
 from vision_mem.videoqa.config import MemoryConfig
-from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage, real, whole
+from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage, numbers
 
 
 @dataclass(frozen=True)
@@ -300,10 +300,8 @@ class TokenMemory:
             frames_per_grid,
             None if bank is None else bank.to(device),
             *(tuple(e for e in entries if e.tier == tier) for tier in TIERS),
-            motion=GridMotion(
-                **{n: (whole if n == "grids" else real)(v) for n, v in state["motion"].items()}
-            ),
-            counts=GridCounts(**{name: whole(count) for name, count in state["counts"].items()}),
+            motion=GridMotion(**numbers(state["motion"], "total")),
+            counts=GridCounts(**numbers(state["counts"])),
         )
 
 

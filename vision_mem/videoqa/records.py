@@ -39,6 +39,11 @@ def real(value: Any) -> float:
     return float(value)
 
 
+def numbers(state: Mapping[str, Any], *measures: str) -> dict[str, Any]:
+    """Numbers of a state by name: some measure something, the others count."""
+    return {name: (real if name in measures else whole)(value) for name, value in state.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class GridEntry:
     """What is remembered of one grid: n of its tokens. Never changed, only replaced.

@@ -37,6 +37,7 @@ from vision_mem.videoqa.records import (
     Moment,
     VideoUsage,
     WatchResult,
+    numbers,
     real,
     whole,
 )
@@ -142,9 +143,7 @@ class StreamState:
         times = {name: state[name] for name in ("time_s", "origin_s", "due_s")}
         return cls(
             memory=TokenMemory.from_state(state["memory"], config, frames_per_grid, device),
-            watched=Watched(
-                **{n: (real if n.endswith("_s") else whole)(v) for n, v in state["watched"].items()}
-            ),
+            watched=Watched(**numbers(state["watched"], "first_s", "last_s")),
             pending=tuple(
                 Frame(whole(f["index"]), real(f["time_s"]), f["image"].cpu().numpy())
                 for f in state["pending"]

@@ -230,8 +230,10 @@ class NetworkVideoModel(ABC):
         self._check(context)
         with torch.no_grad():
             start = self._start(context, self._chat.prompt(question, history))
-        limits = {"stops": self._stops, "max_tokens": max_tokens, "sampling": self._sampling}
-        return speak(self._network, self._tokenizer, start, **limits)
+        return speak(
+            self._network, self._tokenizer, start, stops=self._stops, max_tokens=max_tokens,
+            sampling=self._sampling,
+        )  # fmt: skip
 
     # -- for the networks ----------------------------------------------------------------------
 
