@@ -31,7 +31,6 @@ from .options import (
     ModelOptions,
     OutputOptions,
     Source,
-    check_snapshots,
     flat,
     listed,
     open_folder,
@@ -142,7 +141,6 @@ def main(
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
     options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
-    check_snapshots(advanced.snapshot_every)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")

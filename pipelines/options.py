@@ -103,7 +103,7 @@ Reconnects = Annotated[
 Strict = Annotated[bool | None, typer.Option("--strict", help="Stop at a damaged frame.")]
 ResultsFolder = Annotated[Path | None, typer.Option(help="Results folder [runs/COMMAND/NAME].")]
 SnapshotEvery = Annotated[
-    int, typer.Option(help="Frames between snapshots to resume from; 0 for none.")
+    int, typer.Option(min=0, help="Frames between snapshots to resume from; 0 for none.")
 ]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Continue the run in --out, or the latest on this source.")
@@ -311,12 +311,6 @@ def remaining(
 def listed(words: str | None) -> list[str]:
     """What commas separate."""
     return [word.strip() for word in (words or "").split(",") if word.strip()]
-
-
-def check_snapshots(every: int) -> None:
-    """Refuse a number of frames between snapshots below 0."""
-    if every < 0:
-        raise InputError(f"--snapshot-every is {every}; expected 0 or more")
 
 
 def take_options(

@@ -40,7 +40,6 @@ from .options import (
     Start,
     Strict,
     Stride,
-    check_snapshots,
     flat,
     listed,
     open_folder,
@@ -254,7 +253,6 @@ def _check(
     """Names of outputs, settings and intrinsics; what typing alone shows is told here."""
     from vision_mem.reconstruction.config import ReconstructionConfig
 
-    check_snapshots(snapshot_every)
     names = check_names(listed(options.save), SCENE_SINKS)
     config = load_config(ReconstructionConfig, options.preset, options.set, folder="reconstruction")
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")

@@ -27,7 +27,6 @@ from .options import (
     ModelOptions,
     OutputOptions,
     Source,
-    check_snapshots,
     flat,
     listed,
     open_folder,
@@ -127,7 +126,6 @@ def main(
     options = take_options(TrackOptions, flat(prompts, input, output, model, advanced), before)
     done = Tally(**folder.progress()) if output.resume else Tally()
     plan = _planned(options)
-    check_snapshots(advanced.snapshot_every)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
     from vision_mem.runs.loop import nothing_left, run_to_folder

@@ -9,7 +9,8 @@ VENV="${LOWEST_VENV:-build/lowest}"
 # 3.11: the lowest versions have no wheels for later ones.
 [ -x "$VENV/bin/uv" ] || { "${PYTHON:-python3.11}" -m venv "$VENV" && "$VENV/bin/pip" install -q uv; }
 uv() { "$VENV/bin/uv" --quiet pip "$@" --python "$VENV/bin/python"; }
-[ -s "$VENV/lowest.txt" ] || uv compile pyproject.toml --extra dev --resolution lowest-direct --output-file "$VENV/lowest.txt"
+[ "$VENV/lowest.txt" -nt pyproject.toml ] ||
+    uv compile pyproject.toml --extra dev --resolution lowest-direct --output-file "$VENV/lowest.txt"
 # sam2 comes as source and is built against the torch that is there.
 uv install -r <(grep -v '^sam2==' "$VENV/lowest.txt")
 SAM2_BUILD_CUDA=0 uv install --no-build-isolation --no-deps "$(grep '^sam2==' "$VENV/lowest.txt")"

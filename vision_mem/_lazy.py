@@ -18,10 +18,10 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     Args:
         package: its ``__name__``.
     """
-    module = sys.modules[package]
-    source = module.__loader__.get_source(package)  # type: ignore[union-attr]
+    module: Any = sys.modules[package]
+    source = module.__loader__.get_source(package)
     homes = {
-        alias.name: node.module
+        alias.name: str(node.module)
         for branch in ast.parse(source).body if isinstance(branch, ast.If)
         for node in branch.body if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names

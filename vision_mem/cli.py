@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import typer
 
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams = sys.stdout, sys.stderr
     if _COMPLETES not in os.environ:
         # Names of files, objects and classes come from strangers, and end up on a terminal.
-        sys.stdout, sys.stderr = map(PrintableStream, streams)  # type: ignore[assignment]
+        clean: Any = map(PrintableStream, streams)
+        sys.stdout, sys.stderr = clean
     try:
         return _run(_renewed(words), verbose)
     finally:

@@ -99,6 +99,8 @@ def read_text(path: Path, most: int = _LARGEST) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text file (not UTF-8); expected lines of text") from None
+    except FileNotFoundError:
+        raise InputError(f"{path} cannot be read: no such file; check the path") from None
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -122,7 +124,9 @@ def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool
         text = text.decode("utf-8", "replace")
     numbers: dict[str, Any] = {} if nan else {"parse_constant": _no_number}
     if _ODD_NUMBER.search(text):  # asking for each number is slow; most texts need not
-        numbers |= {"parse_int": _whole} | ({} if nan else {"parse_float": _finite})
+        numbers["parse_int"] = _whole
+        if not nan:
+            numbers["parse_float"] = _finite
     if unique:
         numbers["object_pairs_hook"] = _without_doubles
     try:
@@ -134,6 +138,11 @@ def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool
         raise InputError(f"{where} is not JSON: {error.msg} ({place}); is it whole?") from None
     except ValueError as error:
         raise InputError(f"{where} is not JSON: {error}") from None
+    if "\\ud" in text.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{where} is not JSON: it holds half a letter") from None
     if text.count("[") + text.count("{") > _DEEPEST:
         level = [value]
         for _ in range(_DEEPEST):
@@ -194,6 +203,11 @@ def parse_yaml(text: str, where: str) -> Any:
     import yaml
 
     try:
+        depth = 0  # the parser would take long to find it out
+        for bracket in re.findall(r"[\[\]{}]", text):
+            depth += 1 if bracket in "[{" else -1
+            if depth > _DEEPEST:
+                raise ValueError("nested too deeply")
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         _check_nodes(node)

@@ -95,7 +95,7 @@ def test_again_and_other_settings(
     for words, says in [
         (["--set", "policy.motion_weight=0.3"], "selection.motion_weight 0.25 there, 0.3 now"),
         (["--preset", "sam2"], "policy.name"),
-        (["--init", "box"], 'init "auto" there, "box" now'),
+        (["--init", "box"], "init 'auto' there, 'box' now"),
         (["--resize", "cv2"], "resize"),
     ]:
         assert run("lasot", lasot, out, *words) == 2

@@ -131,7 +131,7 @@ def test_again_and_other_settings(
     assert len(stamps) == 2
     capsys.readouterr()
     for words, says in [
-        (["--detect", "truth"], 'detect "public" there, "truth" now'),
+        (["--detect", "truth"], "detect 'public' there, 'truth' now"),
         (["--classes", "tram=car"], "classes"),
         (["--preset", "probabilistic"], "association.cost"),
         (["--set", "emit_tentative=false"], "emit_tentative true there, false now"),

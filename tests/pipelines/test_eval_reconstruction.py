@@ -348,7 +348,7 @@ def test_slips_are_one_line(sintel, tmp_path, monkeypatch, capsys, words, says) 
     ("name", "content", "says"),
     [
         ("alley_2.txt", b"1 2 3\n", "expected 8 numbers"),
-        ("alley_2.txt", b"\xff\xfe\x00binary", "not a text file"),
+        ("alley_2.txt", b"\xff\xfe\x00binary", "is no text file"),
         ("alley_2.txt", b"0 0 0 0 0 0 0 0\n", "line 1"),
         ("alley_2.txt", b"900 0 0 0 0 0 0 1\n", "none at their times"),
     ],

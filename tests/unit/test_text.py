@@ -37,6 +37,7 @@ JSON = {
     "not a number": ("[NaN]", "NaN is no JSON number"),
     "infinity": ("[-Infinity]", "Infinity is no JSON number"),
     "a key twice": ('{"a": 1, "a": 2}', "'a' is given twice"),
+    "half a letter": ('["\\udc80"]', "half a letter"),
     "cut off": ('[{"a": 1}, {"b"', "line 1 column 16"),
     "empty": ("", "is not JSON"),
 }
@@ -80,6 +81,7 @@ def test_good_json_and_yaml_are_read_as_ever() -> None:
     assert parse_json(b'\xef\xbb\xbf{"a": [1, -2.5e-7, "x", null, true]}', "x") == {
         "a": [1, -2.5e-7, "x", None, True]
     }
+    assert parse_json(r'"\ud83d\ude80"', "x") == "\U0001f680"
     assert parse_json(f'"{"1" * 5000}"', "x") == "1" * 5000
     assert parse_json("[" + "1," * 10_000 + "1e200]", "x")[-1] == 1e200
     assert parse_yaml("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: .inf}", "x")["d"] == {

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.text import parse_json, read_text, shown
+from vision_mem.text import one_line, parse_json, read_text, shown
 from vision_mem.types import Prompt
 
 FIRST = -1  # "the first frame of the stream, whatever its number"
@@ -154,6 +154,7 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
         name = item.get("name")
         if not isinstance(name, (str, type(None))):
             raise InputError(f"{where}: name is {shown(name)}; expected a word")
+        name = name and one_line(name)
         if "mask" in item:
             mask = path.parent / str(item["mask"])
             found += [(frame, prompt) for prompt in read_mask(mask, name)]
@@ -236,7 +237,7 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
         return None, what, frame
     if not name.strip():
         raise InputError(f"--{option} {text}: the name before '=' is empty")
-    return name.strip(), value, frame
+    return one_line(name.strip()), value, frame
 
 
 def _numbers(text: str, count: int, where: str, option: str) -> list[float]:

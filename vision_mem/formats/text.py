@@ -128,7 +128,8 @@ class LineFile:
         Raises:
             SinkError: when the disk is full or gone; the lines before stay valid.
         """
-        data = "".join(f"{line}\n" for line in lines).encode()
+        # Half a letter, from a name that is no UTF-8, is spelled as JSON does it.
+        data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
         try:
             os.lseek(self._file, self._end, os.SEEK_SET)
             written = 0

@@ -142,10 +142,7 @@ def read_numbers(path: str | Path, columns: int) -> list[tuple[int, list[float]]
         SourceError: for a file that is not there, is no text, or has another row.
     """
     path = Path(path)
-    try:
-        text = read_text(path, most=_LARGEST)
-    except InputError as error:
-        raise SourceError(f"{error} with rows of numbers") from None
+    text = _text(path)
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         words = line.replace(",", " ").split()
@@ -205,14 +202,15 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
 
 
 def _form_of(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for line in lines:
-                words = line.replace(",", " ").split()
-                if words and not words[0].startswith("#"):
-                    return "kitti" if len(words) == 12 else "tum"
-    except UnicodeDecodeError:
-        raise SourceError(f"{path} is not a text file; expected rows of numbers") from None
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    for line in _text(path).splitlines():
+        words = line.replace(",", " ").split()
+        if words and not words[0].startswith("#"):
+            return "kitti" if len(words) == 12 else "tum"
     return "tum"
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path, most=_LARGEST)
+    except InputError as error:
+        raise SourceError(str(error)) from None

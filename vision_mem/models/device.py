@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from vision_mem.errors import InputError
+from vision_mem.text import shown
 
 if TYPE_CHECKING:
     import torch
@@ -26,17 +27,18 @@ def choose_device(device: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    wrong = InputError(f"no device {shown(device)}; expected auto, cpu, cuda, cuda:1 or mps")
     try:
         place = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(
-            f"no device {device!r}; expected auto, cpu, cuda, cuda:1 or mps"
-        ) from error
+    except RuntimeError:
+        raise wrong from None
+    if place.type not in ("cpu", "cuda", "mps"):
+        raise wrong
     missing = (place.type == "cuda" and not torch.cuda.is_available()) or (
         place.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise InputError(f"device {device!r} is not available here; use device='cpu' or 'auto'")
+        raise InputError(f"device {device!r} is not available here; give --device cpu, or auto")
     return place
 
 

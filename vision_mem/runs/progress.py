@@ -159,7 +159,8 @@ def start_bar(title: str, total: int | None, *, remaining: bool = False) -> tupl
     task = bar.add_task(printable(title), total=total, line="")
     bar.start()
     # What is printed meanwhile goes through rich, which would obey it; ``stop`` undoes this.
-    sys.stdout, sys.stderr = PrintableStream(sys.stdout), PrintableStream(sys.stderr)
+    clean: Any = map(PrintableStream, (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = clean
     return bar, task
 
 

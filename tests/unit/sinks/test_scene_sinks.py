@@ -142,7 +142,7 @@ def test_tum_lines_have_the_real_part_last(tmp_path):
         ("nan 0 0 0 0 0 0 1\n", "line 1"),
         ("1 0 0 0 0 1 0 0 0 0 9 0\n", "no rigid motion"),
         ("a b c d e f g h\n", "line 1"),
-        ("\xff\xfe".encode("latin-1"), "not a text file"),
+        ("\xff\xfe".encode("latin-1"), "is no text file"),
     ],
 )
 def test_damaged_trajectories(tmp_path, text, message):

@@ -21,7 +21,7 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job
 from vision_mem.formats.text import make_folder, sink_error, write_file
 from vision_mem.sinks.masks import strict_json
-from vision_mem.text import read_json
+from vision_mem.text import read_json, shown
 
 RECORD = "run.json"
 RESULTS, LOGS, SCORES, SUBMISSION = "results", "logs", "scores", "submission.zip"
@@ -211,7 +211,7 @@ class EvaluationFolder:
         other = [key for key in keys if recorded.get(key) != mine.get(key)]
         if other:
             said = [
-                f"{key} {_short(recorded.get(key))} there, {_short(mine.get(key))} now"
+                f"{key} {shown(recorded.get(key))} there, {shown(mine.get(key))} now"
                 for key in other[:_MOST_DIFFERENCES]
             ]
             more = len(other) - len(said)
@@ -276,11 +276,6 @@ def _of_today(recorded: dict[str, Any]) -> dict[str, Any]:
             others = {k: v for k, v in recorded.items() if not k.startswith(f"{prefix}policy.")}
             return others | _flat(upgraded, prefix)
     return recorded
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same results give the same file

@@ -171,6 +171,8 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     Raises:
         InputError: no such file, not readable, or a line no text file has.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path} is a device or a pipe; expected a file of detections")
     try:
         with path.open("rb") as file:
             # Files written by "> file" in some shells of Windows are UTF-16.

@@ -81,7 +81,7 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     evaluate(jobs_of(benchmark), folder, make_session, HERE)
     EvaluationFolder(tmp_path / "out", identity).begin()
     other = {"benchmark": "lasot", "policy": {"choice": "best", "weight": 0.15}}
-    with pytest.raises(InputError, match=r'policy.choice "motion" there, "best" now.*--overwrite'):
+    with pytest.raises(InputError, match=r"policy.choice 'motion' there, 'best' now.*--overwrite"):
         EvaluationFolder(tmp_path / "out", other)
     anew = EvaluationFolder(tmp_path / "out", other, overwrite=True)
     assert (tmp_path / "out/results/cat-0.txt").exists()  # nothing is lost before it begins
@@ -114,7 +114,7 @@ def test_another_model_is_refused_before_anything_is_written(tmp_path: Path) -> 
     benchmark = box_set(tmp_path / "set", 2)
     folder, _ = run(benchmark, tmp_path / "out")
     (folder.results / "cat-1.txt").unlink()
-    with pytest.raises(InputError, match='model "fake" there, "other" now'):
+    with pytest.raises(InputError, match="model 'fake' there, 'other' now"):
         run(benchmark, tmp_path / "out", make=lambda _: TrackingSession(FakeSegmenter("other")))
     assert sorted(contents(folder.results)) == ["cat-0.txt"]
     assert json.loads((tmp_path / "out/run.json").read_text())["identity"]["model"] == "fake"

@@ -253,7 +253,7 @@ def test_corners_the_wrong_way_round_are_refused_with_their_line(tmp_path, box) 
          ("belongs to image [5]",)),
         ("coco", '[{"image_id": "a.jpg", "bbox": [0, 0, 1, 1]}]', ("'a.jpg' is not a number",)),
         ("coco", '[{"image_id": 0}]', ("no box",)),
-        ("coco", '[{"image_id": true, "bbox": [0, 0, 1, 1]}]', ("True is not a number",)),
+        ("coco", '[{"image_id": true, "bbox": [0, 0, 1, 1]}]', ("true is not a number",)),
         ("coco", '[{"image_id": 0, "bbox": [0, 0, 1]}]', ("a box is [0, 0, 1]",)),
         ("coco", '[{"image_id": 0, "bbox": {"x": 0}}]', ("expected four numbers",)),
         ("coco", '[{"image_id": 0, "bbox": [0, 0, "w", 1]}]', ("'w' is not a number",)),

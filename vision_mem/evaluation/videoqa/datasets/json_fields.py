@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from vision_mem.errors import InputError
@@ -157,9 +156,3 @@ def safe_path(name: str, where: str) -> str:
     if clean.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in clean:
         raise InputError(f"{where}: video {shown(name)} leads out of the set's folder")
     return "/".join(part for part in parts if part not in ("", "."))
-
-
-def copy_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of JSON values."""
-    copied: dict[str, Any] = json.loads(json.dumps(values))
-    return copied

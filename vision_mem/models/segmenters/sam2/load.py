@@ -219,7 +219,10 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
     text_name = str(config)
     path = Path(config).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
-        text = read_text(path, most=_LARGEST_FILE)
+        try:
+            text = read_text(path, most=_LARGEST_FILE)
+        except InputError as error:
+            raise ModelError(f"configuration {error}") from error
     else:
         short = Path(text_name).name.removesuffix(".yaml")
         known = [*builtin_names(), *OWN_NAMES]

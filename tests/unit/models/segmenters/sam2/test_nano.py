@@ -385,6 +385,6 @@ def test_wrong_use_is_one_line(scripts, tmp_path, capsys, pictures):
     empty = ["--out", str(tmp_path), "--cache", str(pictures.parent), "--device", "cpu"]
     assert train.main([*empty, "--resume"]) == 2
     assert train.main([*empty, "--cutouts", str(tmp_path / "none")]) == 2
-    assert train.main([*empty, "--config", "nona"]) == 1
+    assert train.main([*empty, "--config", "nona"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3 and all(line.startswith("error: ") for line in lines)
