@@ -1,42 +1,38 @@
-"""Watch a video, image folder, camera or stream, and answer questions about it."""
+"""Watch videos, image folders, cameras or streams, and answer questions about them."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import queue
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config
-from vision_mem.errors import InputError, VisionMemError
+from vision_mem.config import load_config, nearest
+from vision_mem.errors import InputError, ModelError, VisionMemError
+from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import RunFolder, without_secret
-from vision_mem.runs.loop import ContinuedSource, paced
-from vision_mem.runs.progress import WatchProgress, megabytes
-from vision_mem.runs.signals import StopSignals
-from vision_mem.runs.tally import machine
-from vision_mem.session import FrameSource
+from vision_mem.sources.selection import check_exists, is_url
+from vision_mem.text import one_line, shown
 from vision_mem.videoqa.config import SCOPES, SUFFIX, VideoQaConfig
 
 from .options import (
     ADVANCED,
-    MODEL,
     OUTPUT,
     Changes,
     Decoder,
-    Device,
     InputOptions,
+    ModelOptions,
     Overwrite,
-    Precision,
     Resume,
-    Threads,
     flat,
     open_folder,
     preset_option,
@@ -45,12 +41,27 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from vision_mem.session import FrameSource
     from vision_mem.videoqa import Conversation, VideoMemorySession
-    from vision_mem.videoqa.evidence import AnswerLog, Span, ThumbnailSession
+    from vision_mem.videoqa.evidence import (
+        AnswerLog,
+        FileSequence,
+        ShownFile,
+        Span,
+        ThumbnailSession,
+    )
     from vision_mem.videoqa.store import MemoryFile
 
 ANSWER_FILES = r"answers\.jsonl|answer-\d+\.png"
 _HOW = "type a question and press Enter; an empty line or Ctrl-D ends"
+_PROMPT = "question> "
+_FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+"""How names of files end; a text with spaces has to end as one of a video or a picture."""
+_MEDIA = re.compile(
+    r"\.(mp4|m4v|mov|mkv|avi|webm|m?ts|m2ts|mpe?g|flv|wmv|ogv|3gp|y4m|vmem"
+    r"|png|jpe?g|gif|webp|tiff?|bmp)$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +83,10 @@ class AskedOptions:
 
     heading: ClassVar[str] = "What to ask"
     at: Annotated[
-        list[float] | None,
-        typer.Option(help="Ask when so many seconds were seen; once, or once a question."),
+        list[str] | None,
+        typer.Option(
+            help="Ask when so many seconds (90 or 1:30) were seen; once, or once a question."
+        ),
     ] = None
     interactive: Annotated[
         bool, typer.Option("--interactive", "-i", help="Type questions while it watches.")
@@ -111,10 +124,10 @@ class AskOutput:
 
 
 @dataclass(frozen=True)
-class AskModel:
+class AskModel(ModelOptions):
     """The model that watches and answers."""
 
-    heading: ClassVar[str] = MODEL
+    preset: Annotated[str | None, preset_option("videoqa", "default", search="for words")] = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -122,10 +135,6 @@ class AskModel:
             "an id on Hugging Face, or a folder."
         ),
     ] = None
-    preset: Annotated[str | None, preset_option("videoqa", "default", search="for words")] = None
-    device: Device = "auto"
-    precision: Precision = None
-    threads: Threads = None
 
 
 @dataclass(frozen=True)
@@ -142,8 +151,13 @@ def main(
         str,
         typer.Argument(help="Video file, image folder, camera number, address, or FILE.vmem."),
     ],
-    questions: Annotated[
-        list[str] | None, typer.Argument(metavar="[QUESTION]...", help="What to answer.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE | QUESTION]...",
+            help="More files, shown one after the other, and what to answer. What is there, or is "
+            "named like a file, is a file.",
+        ),
     ] = None,
     ask: AskedOptions = AskedOptions(),
     input: AskInput = AskInput(),
@@ -156,58 +170,58 @@ def main(
     The default model finds the moments that a question is about, and does not talk. Answers come
     with the moments they rest on, and a sheet of their pictures.
     """
-    asked = _asked(questions or [], ask.at or [], ask.scope)
+    sources, questions = _told_apart(source, words or [])
+    names = [without_secret(each) for each in sources]
+    asked = _asked(questions, ask.at or [], ask.scope)
     folder = open_folder("ask", source, output, AskOptions, adds=True)
     given = flat(model, advanced, input) | {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None
     options = take_options(AskOptions, given, before)
+    _check_sources(sources)
+    check_video_model(options.model)
     if not asked and not ask.interactive and options.memory is None:
         raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    place = _memory_file(source, options.memory, asked)
+    memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
+    place = None if memory is None else Path(memory)
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
     usual = "search" if options.model == "words" else "default"
     load_config(VideoQaConfig, model.preset or usual, changes, folder="videoqa")
     with ExitStack() as stack:
-        frames = None
-        if options.memory is not None or not source.endswith(SUFFIX):
-            frames = remaining(source, options, input).open(stack, folder)
+        opened = _opener(sources, options, input, folder, stack)
+        watches = options.memory is not None or not source.endswith(SUFFIX)
+        first = opened(0, False) if watches else None
+        if first is not None:
+            _check_times(asked, sources, first, options)
+            for number in range(1, len(sources)):
+                opened(number, False).close()  # what cannot be read is told before the first is
         # torch takes seconds to import; help and what typing alone shows should not wait for it.
         from vision_mem.models import use_threads
         from vision_mem.models.vlm.load import load_video_model
         from vision_mem.videoqa.answering import Conversation
-        from vision_mem.videoqa.evidence import AnswerLog, ThumbnailSession, open_session
+        from vision_mem.videoqa.evidence import AnswerLog, FileSequence, ThumbnailSession
         from vision_mem.videoqa.store import MemoryFile
 
         use_threads(model.threads)
-        known = None
-        if place is not None and place.exists():
-            known = stack.enter_context(closing(MemoryFile(place)))
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
-        session = open_session(brain, model.preset, changes, known)
-        about = {
-            "model_id": brain.traits.model_id, "config": asdict(session.config),
-            "source": without_secret(source),
-        }  # fmt: skip
+        session, known = _remembered(place, brain, model.preset, changes, stack)
+        about = {"model_id": brain.traits.model_id, "config": asdict(session.config),
+                 "source": names[0]}  # fmt: skip
         if known is None and place is not None:
             known = stack.enter_context(closing(MemoryFile(place, about)))
         folder.begin()
-        run = stack.enter_context(_recorded(folder, options=asdict(options), **about))
+        run = stack.enter_context(_recorded(folder, names, options=asdict(options), **about))
         watching = ThumbnailSession(session, known)
         log = AnswerLog(folder.path, watching, append=not output.overwrite)
         stack.callback(log.close)
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
         typed = _typed() if ask.interactive else None
         code = 0
-        if frames is not None:
-            if session.seen is not None:
-                same = known is not None and known.about.get("source") == source
-                frames = ContinuedSource(frames, session.seen, same and not frames.info.live)
+        if first is not None:
+            frames = FileSequence(names, first, opened, watching.files, session.seen)
             code = _watch(frames, desk, asked, typed, input.realtime)
             run["status"] = "stopped" if code else "finished"
-            watching.finish()
         else:
-            for when, question in asked:
-                desk.answer(question, when)
+            desk.answer_all(asked)
         while typed is not None and not code and (line := typed.get()) is not None:
             desk.try_to_answer(line)
         if not output.quiet and not output.as_json:
@@ -215,27 +229,110 @@ def main(
     return code
 
 
-def _memory_file(
-    source: str, memory: str | None, asked: Sequence[tuple[float | None, str]]
-) -> Path | None:
-    """The file of the memory; the source itself when it is one, and no other is named."""
-    if memory is not None or not source.endswith(SUFFIX):
-        return None if memory is None else Path(memory)
-    if any(when is not None and when < 0 for when, _ in asked):
-        raise InputError("--at is before the beginning; expected seconds")
-    if not Path(source).exists():
-        raise InputError(f"no memory file {source}; make one with --memory {source}")
-    return Path(source)
+def _opener(
+    sources: Sequence[str], options: AskOptions, input: AskInput, folder: RunFolder,
+    stack: ExitStack,
+) -> Callable[[int, bool], FrameSource]:  # fmt: skip
+    """What opens the source of a number; with True, from its first frame on."""
+
+    def opened(number: int, whole: bool) -> FrameSource:
+        wanted = replace(options, start=0) if whole else options
+        found = remaining(sources[number], wanted, input).open(stack, folder)
+        assert found is not None  # only of runs with snapshots there may be nothing left
+        return found
+
+    return opened
+
+
+def _told_apart(source: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Sources and questions: what is there is a source, and what is named like one has to be."""
+    more = [word for word in words if _is_source(word)]
+    return [source, *more], [word for word in words if word not in more]
+
+
+def _is_source(word: str) -> bool:
+    """Whether a word after the first is a source; a slip in a file name is one too."""
+    if is_url(word) or word.isdecimal() or _exists(word):
+        return True
+    if word.endswith("?") or not word.strip():
+        return False
+    if any(letter.isspace() for letter in word):
+        return _MEDIA.search(word) is not None
+    led = word.startswith(("/", "./", "../", "~")) or (
+        "/" in word and _exists(str(Path(word).parent))
+    )
+    return led or _FILE.search(word) is not None or bool(_near(word, 0.8))
+
+
+def _exists(word: str) -> bool:
+    with suppress(OSError, ValueError, RuntimeError):  # too long for a name, and the like
+        return Path(word).expanduser().exists()
+    return False
+
+
+def _near(word: str, cutoff: float) -> list[str]:
+    """The file in the folder of a word that is called much like it."""
+    with suppress(OSError, ValueError, RuntimeError):
+        path = Path(word).expanduser()
+        names = [each.name for each in path.parent.iterdir() if _FILE.search(each.name)]
+        return difflib.get_close_matches(path.name, names, n=1, cutoff=cutoff)
+    return []
+
+
+def _check_sources(sources: Sequence[str]) -> None:
+    """Refuse files that are not there, and sources that cannot stand together.
+
+    Raises:
+        InputError: naming the file that may have been meant.
+    """
+    for number, source in enumerate(sources):
+        if len(sources) > 1 and (source.isdecimal() or is_url(source) or source.endswith(SUFFIX)):
+            raise InputError(
+                f"{source} has to stand alone; expected files or folders where there are several "
+                "(a memory goes on with --memory FILE.vmem)"
+            )
+        if source.isdecimal() or ":" in source or _exists(source):
+            continue  # of module:function and addresses the one who opens them knows more
+        if near := _near(source, 0.6):
+            place = str(Path(source).with_name(near[0]))
+            raise InputError(f"{source!r}: no such file; did you mean {place!r}?")
+        if source.endswith(SUFFIX):
+            raise InputError(f"no memory file {source}; make one with --memory {source}")
+        try:
+            check_exists(source)
+        except VisionMemError as error:
+            hint = "; end it with a question mark if it is a question" if number else ""
+            raise InputError(f"{error}{hint}") from None
+
+
+def _remembered(
+    place: Path | None, brain: Any, preset: str | None, changes: Sequence[str], stack: ExitStack
+) -> tuple[VideoMemorySession, MemoryFile | None]:
+    """The session as a memory file has it, and the file; a new one where there is none yet."""
+    from vision_mem.videoqa.evidence import open_session, shown_files
+    from vision_mem.videoqa.store import MemoryFile
+
+    known = None
+    try:
+        if place is not None and place.exists():
+            known = stack.enter_context(closing(MemoryFile(place)))
+            shown_files(known.about)
+        return open_session(brain, preset, changes, known), known
+    except ModelError as error:
+        raise InputError(str(error)) from error
 
 
 @contextmanager
-def _recorded(folder: RunFolder, **about: Any) -> Iterator[dict[str, Any]]:
+def _recorded(folder: RunFolder, names: Sequence[str], **about: Any) -> Iterator[dict[str, Any]]:
     """A record beside the answers, unless the folder has that of another command."""
+    from vision_mem.runs.tally import machine
+
     run = {"status": "finished"}
     if folder.recorded("status") is not None and folder.recorded("command") != "ask":
         yield run
         return
-    folder.record(command="ask", status="running", **about, **machine())
+    more = {"sources": list(names)} if len(names) > 1 else {}
+    folder.record(command="ask", status="running", **about, **more, **machine())
     try:
         yield run
     except BaseException:
@@ -248,53 +345,84 @@ def _recorded(folder: RunFolder, **about: Any) -> Iterator[dict[str, Any]]:
 
 
 def _asked(
-    questions: Sequence[str], at: Sequence[float], scope: str
+    questions: Sequence[str], at: Sequence[str], scope: str
 ) -> list[tuple[float | None, str]]:
     """When to ask what, in the order of time; None is at the end."""
     if scope not in SCOPES:
-        raise InputError(f"scope is {scope!r}; expected one of {', '.join(SCOPES)}")
+        expected = f"expected one of {', '.join(SCOPES)}{nearest(scope, SCOPES)}"
+        raise InputError(f"scope is {scope!r}; {expected}")
     if len(at) > 1 and len(at) != len(questions):
         raise InputError(
             f"{len(at)} --at for {len(questions)} questions; expected one, or one for each"
         )
-    times: list[float | None] = list(at) if at else [None]
+    times: list[float | None] = [_seconds(each) for each in at] or [None]
     whens = times * len(questions) if len(times) == 1 else times
     asked = list(zip(whens, questions, strict=True))
     return sorted(asked, key=lambda each: float("inf") if each[0] is None else each[0])
 
 
-class _Desk:
-    """Where questions are answered and printed."""
+def _seconds(text: str) -> float:
+    """Seconds of ``90``, ``1:30`` or ``1:02:03.5``."""
+    if re.fullmatch(r"\s*(\d{1,9}:){0,2}(\d{1,12}(\.\d*)?|\.\d+)\s*", text) is None:
+        raise InputError(
+            f"--at {shown(text, 40)}: expected seconds from the beginning, as 90 or 1:30"
+        )
+    total = 0.0
+    for part in text.split(":"):
+        total = 60 * total + float(part)
+    return total
 
-    def __init__(
-        self,
-        watching: ThumbnailSession,
-        log: AnswerLog,
-        conversation: Conversation,
-        scope: str,
-        as_json: bool,
-        quiet: bool,
-    ) -> None:
-        self.watching, self.quiet, self.as_json = watching, quiet, as_json
-        self._log, self._conversation, self._scope = log, conversation, scope
+
+def _check_times(
+    asked: Sequence[tuple[float | None, str]], sources: Sequence[str], first: FrameSource,
+    options: AskOptions,
+) -> None:  # fmt: skip
+    """Refuse times beyond the end of a file that says how long it is."""
+    count, latest = first.info.frame_count, max((when or 0.0 for when, _ in asked), default=0.0)
+    if len(sources) == 1 and count is not None and not first.info.live:
+        length = (options.start + count * options.stride) / first.info.fps
+        if latest > 1.02 * length + 1.0:  # rates are rounded; at the end it is looked at again
+            raise InputError(_beyond(latest, sources[0], length))
+
+
+def _beyond(when: float, name: str, length: float) -> str:
+    return f"--at {when:g} is beyond the end: {name} is {length:.1f} s long"
+
+
+@dataclass
+class _Desk:
+    """Where questions are answered and printed.
+
+    ``origin`` is what times of questions count from; None: the first that the memory was shown.
+    """
+
+    watching: ThumbnailSession
+    log: AnswerLog
+    conversation: Conversation
+    scope: str
+    as_json: bool
+    quiet: bool
+    origin: ShownFile | None = None
 
     def answer(self, question: str, at: float | None = None) -> None:
-        """Answer on standard output; the words as they come."""
+        """Answer on standard output, the words as they come; ``at`` is a time of the memory."""
         from vision_mem.videoqa.evidence import clock, spans_of
 
-        session = self.watching.session
+        session, files = self.watching.session, self.watching.files
+        origin = self.origin or files[0]
         pieces = session.ask_stream(
-            question, at=at, scope=self._scope, conversation=self._conversation
+            question, at=at, scope=self.scope, conversation=self.conversation
         )
         speaks = session.model.traits.speaks
+        asked_s = origin.seconds(pieces.answer.at_s)
         if not self.as_json:
-            print(f"\nat {clock(pieces.answer.at_s)}: {question}", flush=True)
+            print(f"\nat {clock(asked_s)}: {one_line(question)}", flush=True)
         for piece in pieces:
             if not self.as_json:
                 print(piece.text, end="", flush=True)
-        answer = pieces.answer
-        spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9))
-        entry = self._log.add(question, answer, spans)
+        answer = replace(pieces.answer, at_s=asked_s)
+        spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9), files)
+        entry = self.log.add(question, answer, spans)
         if self.as_json:
             print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
             return
@@ -308,9 +436,37 @@ class _Desk:
         from vision_mem.videoqa.evidence import clock
 
         print("  answered from:" if speaks else "  the moments that match best:")
+        sources = {each.source for each in self.watching.files}
+        same = len({Path(each).name for each in sources}) < len(sources)
         for number, span in enumerate(spans, start=1):
             until = "" if span.end_s - span.start_s < 0.05 else f" to {clock(span.end_s)}"
-            print(f"  {number}. {clock(span.start_s)}{until}, score {span.score:.2f}")
+            name = span.file if same or is_url(span.file) else Path(span.file).name
+            where = f"{one_line(name)} {clock(span.start_s)}".lstrip()
+            print(f"  {number}. {where}{until}, score {span.score:.2f}")
+
+    def answer_all(self, asked: Sequence[tuple[float | None, str]]) -> None:
+        """Answer from memory alone.
+
+        Raises:
+            InputError: for a time beyond the end.
+        """
+        begin, seen = self.watching.files[0], self.watching.session.seen
+        for when, question in asked:
+            if when is not None and seen is not None and when + begin.begin_s > seen[1] + 1.0:
+                assert self.watching.file is not None
+                name = str(self.watching.file.path)
+                raise InputError(_beyond(when, name, seen[1] - begin.begin_s))
+            self.answer(question, None if when is None else when + begin.begin_s)
+
+    def answer_typed(self, typed: queue.Queue[str | None]) -> bool:
+        """Answer what was typed since the last time; False when no more is wanted."""
+        while not typed.empty():
+            question = typed.get()
+            if question is None:
+                typed.put(None)  # who waits for more after the stream is told too
+                return False
+            self.try_to_answer(question)
+        return True
 
     def try_to_answer(self, question: str) -> None:
         """Answer; what is wrong with a typed question is said and nothing more."""
@@ -318,35 +474,70 @@ class _Desk:
             self.answer(question)
         except VisionMemError as error:
             print(f"  {' '.join(str(error).split())}", flush=True)
+        _prompt()
 
 
 def _watch(
-    frames: FrameSource,
+    frames: FileSequence,
     desk: _Desk,
     asked: Sequence[tuple[float | None, str]],
     typed: queue.Queue[str | None] | None,
     realtime: bool,
 ) -> int:
-    """Show the stream to the memory, and answer questions when it is time."""
-    waiting = list(asked)
-    begin = 0.0 if not frames.info.live else None
-    with StopSignals() as signals, WatchProgress(frames.info, show=not desk.quiet) as bar:
+    """Show the stream to the memory, and answer questions when it is time.
+
+    Raises:
+        InputError: for a time after the end, when all else is done.
+    """
+    from vision_mem.runs.loop import paced
+    from vision_mem.runs.progress import WatchProgress
+    from vision_mem.runs.signals import StopSignals
+
+    waiting, seen = list(asked), desk.watching.session.seen
+
+    def answer(when: float | None, question: str) -> None:
+        # What is asked of a time before this run is answered as it was then.
+        at = None if when is None else when + frames.begin_s
+        past = at is not None and seen is not None and at < seen[1]
+        desk.origin = frames.origin
+        desk.answer(question, at if past else None)
+
+    # A living line would run over what is being typed.
+    show = not desk.quiet and not (typed is not None and sys.stderr.isatty())
+    with StopSignals() as signals, WatchProgress(frames.info, show=show) as bar:
         watched = signals.watch(frames)
         for frame in paced(watched) if realtime else watched:
-            begin = frame.time_s if begin is None else begin
-            while waiting and waiting[0][0] is not None and frame.time_s - begin > waiting[0][0]:
-                desk.answer(waiting.pop(0)[1])
+            now = frame.time_s - frames.begin_s
+            while waiting and waiting[0][0] is not None and now > waiting[0][0]:
+                answer(*waiting.pop(0))
             bar.update(desk.watching.step(frame), desk.watching.session.usage())
-            while typed is not None and not typed.empty():
-                question = typed.get()
-                if question is None:
-                    typed.put(None)  # who waits for more after the stream is told too
-                    return 0
-                desk.try_to_answer(question)
-    if signals.received is None:
-        for _, question in waiting:
-            desk.answer(question)
+            desk.origin = frames.origin
+            if typed is not None and not desk.answer_typed(typed):
+                waiting.clear()
+                break
+    late = None
+    if signals.received is not None:
+        waiting.clear()
+    for when, question in waiting:
+        if when is not None and when > (length := frames.seconds) + 0.5 / frames.info.fps:
+            late = _beyond(when, frames.name, length)
+        else:
+            answer(when, question)
+    desk.watching.finish()
+    if late is not None:
+        raise InputError(late)
+    if typed is not None and typed.empty() and sys.stderr.isatty():
+        print(
+            f"\n{frames.name} has ended; ask on, or end with an empty line",
+            file=sys.stderr,
+        )
+        _prompt()
     return signals.exit_code
+
+
+def _prompt() -> None:
+    if sys.stderr.isatty():
+        print(_PROMPT, end="", file=sys.stderr, flush=True)
 
 
 def _typed() -> queue.Queue[str | None]:
@@ -361,12 +552,15 @@ def _typed() -> queue.Queue[str | None]:
         lines.put(None)
 
     print(_HOW, file=sys.stderr, flush=True)
+    _prompt()
     # Daemon: somebody who types nothing must not keep the program from ending.
     threading.Thread(target=read, name="vision-mem-questions", daemon=True).start()
     return lines
 
 
 def _say_usage(session: VideoMemorySession, known: MemoryFile | None, folder: Path) -> None:
+    from vision_mem.runs.progress import megabytes
+
     usage = session.usage()
     tiers = ", ".join(f"{number} {tier}" for tier, number in usage.tokens.items())
     print(f"\nmemory: {tiers} tokens, {megabytes(usage.bytes)}", end="")

@@ -112,7 +112,7 @@ def plain(model: Any, frames: int, args: argparse.Namespace, peak: Peak) -> dict
     prompt, merge = model._chat.prompt(QUESTION), model._merge**2
     count = int(given["video_grid_thw"].prod()) // merge
     pad = model._chat.marker("<|video_pad|>")
-    opening, closing = model._opening(), model._closing()
+    opening, closing = model._opening, model._closing
     ids = torch.tensor(
         [[*prompt.before, *opening, *[pad] * count, *closing, *prompt.after]], device=model.device
     )

@@ -114,7 +114,7 @@ class Pupil(Eyes):
         self, context: VisualContext, asked: Sequence[StreamQuestion], stream: GeneratedStream
     ) -> Row:
         """All questions behind one video, positions as each of them has alone."""
-        before = [*self.written(text_of(asked[0])).before, *self._opening()]
+        before = [*self.written(text_of(asked[0])).before, *self._opening]
         first, n = len(before), len(context.tokens)
         shared = first + n
         ids, labels = [*before, *[0] * n], [IGNORED] * shared
@@ -123,8 +123,8 @@ class Pupil(Eyes):
         shown = where_shown(stream, context, [subjects(stream, one) for one in asked])
         findable: list[tuple[int, Tensor]] = []
         for number, one in enumerate(asked, 1):
-            own = [*self._closing(), *self.written(text_of(one)).after]
-            begun = len(ids) + len(self._closing())
+            own = [*self._closing, *self.written(text_of(one)).after]
+            begun = len(ids) + len(self._closing)
             answer = self.said(one.options[one.right])
             place = self.naming(one, stream)
             named.append(place if place == IGNORED else begun + place)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +230,215 @@ def test_slips_get_one_clear_line(
     assert code in (1, 2)
     assert says in error
     assert error.count("\n") == 0
+
+
+# -- several files, and their own times -----------------------------------------------------------
+
+
+def _write(path: Path, colours: str, begin_s: float = 0.0) -> Path:
+    """Two seconds of each colour, 8 frames a second, with stamps that begin where they begin."""
+    import av
+
+    words = {"n": "grey", "r": "red", "b": "blue", "g": "green"}
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 120, 80, "yuv420p"
+        for t in range(16 * len(colours)):
+            picture = np.full((80, 120, 3), RGB["grey"], np.uint8)
+            picture[20:60, 40:80] = RGB[words[colours[t // 16]]]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = t + round(8 * begin_s), Fraction(1, 8)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several")
+    _write(folder / "a.mp4", "nrn")
+    _write(folder / "b.mp4", "nnbg")
+    _write(folder / "broadcast.ts", "nrbn")  # its first stamp is 1.4 s
+    _write(folder / "capture.mkv", "nrb", begin_s=3601)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "broadcast.ts", "capture.mkv"])
+@pytest.mark.parametrize("start", [0, 10])
+def test_times_count_from_the_first_frame_of_the_file(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, start: int
+) -> None:
+    file, where = tmp_path / "m.vmem", ["--out", tmp_path / "out", "--json"]
+    given = [clips / name, "red?", "--at", "3.5", "--start", start, "--memory", file]
+    assert _ask(*given, *where) == 0
+    assert _ask(file, "red?", *where) == 0
+    assert _ask(file, "red?", "--at", "0:03.5", *where) == 0
+    then, later, before = _entries(capsys)
+    assert then["at_s"] == pytest.approx(3.5, abs=0.01)
+    assert before["at_s"] == pytest.approx(3.5, abs=0.01)
+    for entry in (then, later, before):
+        best = entry["moments"][0]
+        assert Path(best["file"]).name == name
+        assert best["end_s"] >= 2 and best["start_s"] < 4, entry["moments"]
+
+
+def test_several_files_are_shown_and_each_moment_names_its_own(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "m.vmem"
+    names = [clips / "broadcast.ts", clips / "b.mp4"]
+    given = ["where is it red?", "green", "--memory", file, "--out", out]
+    assert _ask(*names, *given, "--json") == 0
+    red, green = _entries(capsys)
+    assert [(Path(each["file"]).name, each["start_s"]) for each in (
+        red["moments"][0], green["moments"][0],
+    )] == [("broadcast.ts", 2.0), ("b.mp4", 6.0)]  # fmt: skip
+    saved = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert [each["moments"] for each in saved] == [red["moments"], green["moments"]]
+    record = json.loads((out / "run.json").read_text())
+    assert record["sources"] == list(map(str, names))
+    assert "  1. b.mp4 0:06.0 to 0:07.0" in _printed(capsys, file, "green", "--out", out)
+    # The last one goes on where it was; the one before comes again behind it.
+    state = _entries_of(file)
+    assert _ask(names[1], "--memory", file, "--out", out) == 0
+    assert _entries_of(file) == state
+    assert _ask(names[0], "red", "--scope", "recent", "--memory", file, "--out", out, "--json") == 0
+    (entry,) = _entries(capsys)
+    assert {Path(each["file"]).name for each in entry["moments"]} == {"broadcast.ts"}
+    assert {each["start_s"] for each in entry["moments"]} <= {0.0, 2.0, 4.0, 6.0}
+
+
+def _printed(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    assert _ask(*words) == 0
+    return capsys.readouterr().out
+
+
+def _entries_of(file: Path) -> list[int]:
+    reader = MemoryFile(file)
+    state = reader.load()
+    reader.close()
+    assert state is not None
+    return [entry["index"] for entry in state["memory"]["entries"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["a.mp4", "c.mp4", "red?"], "'c.mp4': no such file; did you mean '"),
+        (["a.mp4", "bmp4"], "did you mean 'b.mp4'?"),
+        (["a.mp4", "B.MP4", "red"], "'B.MP4': no such file"),
+        (["a.mp4", "./b", "red"], "'./b': no such file"),
+        (["a.mp4", "deep/x.avi", "red"], "'deep/x.avi': no such file"),
+        (["a.mp4", "what is in x.webm"], "end it with a question mark"),
+        (["a.mp4", "0", "red"], "0 has to stand alone"),
+        (["a.mp4", "rtsp://door/1", "red"], "rtsp://door/1 has to stand alone"),
+        (["a.mp4", "m.vmem", "red"], "m.vmem has to stand alone"),
+        (["aa.mp4", "red"], "did you mean 'a.mp4'?"),
+        (["a.mp4", "red", "--at", "soon"], "--at 'soon': expected seconds"),
+        (["a.mp4", "red", "--at", "nan"], "--at 'nan': expected seconds"),
+        (["a.mp4", "red", "--at=-1"], "--at '-1': expected seconds"),
+        (["a.mp4", "red", "--at", "1:2:3:4"], "expected seconds"),
+        (["a.mp4", "red", "--at", "9" * 5000], "expected seconds"),
+        (["a.mp4", "red", "--at", "99"], "--at 99 is beyond the end: a.mp4 is 6.0 s long"),
+        (["broadcast.ts", "red", "--at", "8.5"], "beyond the end: broadcast.ts is 8.0 s long"),
+        (["a.mp4", "b.mp4", "r?", "--at", "20"], "beyond the end: 2 files together is 14.0 s"),
+        (["a.mp4", "red", "--model", "embeded"], "did you mean 'words'?"),
+        (["a.mp4", "red", "--model", "qwen2.5-vl-3"], "did you mean 'qwen2.5-vl-3b'?"),
+        (["a.mp4", "red", "--scope", "recnt"], "did you mean 'recent'?"),
+        (["a.mp4", "red", "--preset", "searh"], "did you mean 'search'?"),
+    ],
+)
+def test_slips_of_files_and_times(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(clips)
+    more = [] if "--model" in words else ["--model", "fake"]
+    code = main(["ask", *words, *more, "--quiet", "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err.strip()
+    assert code == 2
+    assert says in error
+    assert "\n" not in error and len(error) < 500
+
+
+def test_a_file_that_is_no_video_is_told_before_the_first_is_watched(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("no video")
+    out = tmp_path / "out"
+    assert _ask(clips / "a.mp4", tmp_path / "notes.txt", "red?", "--out", out) == 1
+    assert "notes.txt is not a video that can be read" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["dog", "red/blue", "cat.", "a red car", "who is J.R.?", "b.mp4?", "is it 3.5 m", "e.g. a cat"],
+)
+def test_questions_are_no_files(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], question: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(clips)
+    assert _ask("a.mp4", question, "--max-frames", "9", "--json", "--out", tmp_path) == 0
+    assert [entry["question"] for entry in _entries(capsys)] == [question]
+
+
+def test_nothing_in_a_name_or_question_reaches_the_terminal(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from vision_mem.text import printable
+
+    path = tmp_path / "red\x1b]0;owned\x07\u202egpj.mp4"
+    path.write_bytes((clips / "a.mp4").read_bytes())
+    asked = "red\x1b[2J \x9b31m\u2066?"
+    for more in ([], ["--json"], ["--at", "99"]):
+        _ask(path, asked, "--out", tmp_path / "out", *more)
+        said = capsys.readouterr()
+        for text in (said.out, said.err):
+            assert all(printable(line) == line for line in text.split("\n")), text
+        if more == ["--json"]:
+            entry = json.loads(said.out)
+            assert (entry["question"], entry["moments"][0]["file"]) == (asked, str(path))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo terminal")
+def test_nothing_is_written_over_what_is_being_typed(clips: Path, tmp_path: Path) -> None:
+    import pty
+    import select
+
+    ours, theirs = pty.openpty()
+    words = ["ask", "b.mp4", "--interactive", "--realtime", "--model", "fake"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vision_mem", *words, "--out", str(tmp_path)], cwd=clips,
+        stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+
+    def wait_for(mark: bytes, seconds: float = 60.0) -> None:
+        nonlocal said
+        end = time.monotonic() + seconds
+        while mark not in said and time.monotonic() < end:
+            if select.select([ours], [], [], 0.05)[0]:
+                with suppress(OSError):  # the other end is gone
+                    said += os.read(ours, 65536)
+
+    try:
+        wait_for(b"question> ")
+        said = b""
+        os.write(ours, b"is it gr")
+        wait_for(b"-", 1.0)  # it watches meanwhile
+        assert said.strip() in (b"", b"is it gr"), "only what was typed, by the terminal itself"
+        os.write(ours, b"een?\n")
+        wait_for(b"question> ")
+        assert b"is it green?" in said and b"answered from" in said
+        os.write(ours, b"\n")
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 def test_damaged_memory_is_refused_and_kept(

@@ -66,10 +66,8 @@ def unpack_state(content: bytes, where: str) -> dict[str, Any]:
         size = int.from_bytes(content[:8], "little")
         metadata = parse_json(content[8 : 8 + size], where, nan=True)["__metadata__"]
         return _read_note(metadata, load(content), where)[0]
-    except _DAMAGE as error:
-        raise _damaged(where, error) from error
-    except SafetensorError as error:
-        raise _damaged(where, error) from error
+    except (SafetensorError, *_DAMAGE) as error:
+        raise _damaged(where) from error
 
 
 def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,16 +95,15 @@ def load_snapshot(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
         return _read_note(metadata, tensors, f"snapshot {path}")
     except (SafetensorError, *_DAMAGE) as error:
-        raise _damaged(f"snapshot {path}", error) from error
+        raise _damaged(f"snapshot {path}") from error
 
 
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
-def _damaged(where: str, error: BaseException) -> ModelError:
+def _damaged(where: str) -> ModelError:
     return ModelError(
-        f"{where} is damaged or not a snapshot ({type(error).__name__}); take a new one from a "
-        "running session"
+        f"{where} is damaged or not a snapshot; take a new one from a running session"
     )
 
 

@@ -292,42 +292,6 @@ class ShiftedSource:
         self._source.close()
 
 
-class ContinuedSource:
-    """A source that goes on where a memory ended.
-
-    Args:
-        source: where frames come from.
-        seen: number and time of the last frame of the memory.
-        same: whether the memory is of this very recording: then frames it has seen are left out.
-            Otherwise numbers and times go on after them.
-    """
-
-    def __init__(self, source: FrameSource, seen: tuple[int, float], same: bool) -> None:
-        self._source, self._seen, self._same = source, seen, same
-
-    @property
-    def info(self) -> SourceInfo:
-        """That of the source."""
-        return self._source.info
-
-    def __iter__(self) -> Iterator[Frame]:
-        index, time_s = self._seen
-        shift = None
-        for frame in self._source:
-            if self._same:
-                if frame.index > index:
-                    yield frame
-                continue
-            if shift is None:
-                # Wall-clock times go on by themselves.
-                shift = max(0.0, time_s + 1.0 / self.info.fps - frame.time_s)
-            yield replace(frame, index=frame.index + index + 1, time_s=frame.time_s + shift)
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
-
-
 def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Frames at their own times, as a camera would give them."""
     begin, origin = time.monotonic(), None

@@ -1,23 +1,8 @@
 """Questions about generated streams, with right answers, in the tasks of OVO-Bench.
 
-========  =========================================================================================
-task      question
-========  =========================================================================================
-OCR       What digit is on the card now?
-ACR       What is the NAME doing now?
-ATR       What colour is the SHAPE now?
-STU       Where is the NAME now?
-FPD       If the NAME goes on like this, where will it be next? (of what moves)
-OJR       What is at the PLACE now? How many objects are to be seen now? What is the background now?
-EPM       What colour was the SHAPE / where was the NAME / what digit was on the card that was seen
-          earlier? Which of these was seen earlier and is gone now? What was the background when the
-          NAME was to be seen?
-ASI       Which of these came into view first / last? What came into view next after the NAME?
-HLD       What colour was the SHAPE / where was the NAME that was seen earlier? (it never was)
-REC       How many times did they show a NAME? at several moments
-SSR       Is "show a NAME" being carried out? at several moments
-CRR       Is what was seen enough to say what colour the SHAPE is? before and after it appears
-========  =========================================================================================
+``TEMPLATES`` has the questions with options. Of the others, REC asks how many times a thing was
+shown, SSR whether showing it is being carried out, both at several moments, and CRR whether what
+was seen is enough to say a colour, before and after it is.
 
 Choices have up to four options in random order. They are asked at whole seconds at which nothing
 has changed for 1.5 s, and only where there is one right answer.
@@ -59,65 +44,66 @@ Found = tuple[str, str, Sequence[str]]
 """Question, right answer, wrong ones; the right one may be among them."""
 
 
-# -- now -----------------------------------------------------------------------------------------
+Template = Callable[[GeneratedStream, float, Random], Found | None]
+_Fits = Callable[[ObjectVisit], bool]
+_DIGITS = [str(digit) for digit in range(10)]
 
 
-def _digit_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    card = next((visit for visit in stream.seen_at(t) if visit.kind == CARD), None)
-    if card is None:
-        return None
-    return "What digit is on the card now?", card.mark, _digits()
+def _about(
+    text: str, right: str, wrong: Iterable[str], fits: _Fits, *, before: bool = False
+) -> Template:
+    """A question about one thing that is there, or ``before`` was: then half offer not to answer.
+
+    ``right`` is the attribute of ``ObjectVisit`` that is the answer, ``fits`` says which things it
+    can be asked about.
+    """
+
+    def template(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+        some = _gone(stream, t) if before else stream.seen_at(t)
+        visit = choose_visit([each for each in some if fits(each)], random)
+        if visit is None:
+            return None
+        asked = text.format(name=visit.name, kind=visit.kind)
+        return asked, getattr(visit, right), _unable(random, wrong) if before else list(wrong)
+
+    return template
 
 
-def _doing_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit(stream.seen_at(t), random)
-    if visit is None:
-        return None
-    return f"What is the {visit.name} doing now?", visit.motion, list(MOTIONS)
+def _is_card(visit: ObjectVisit) -> bool:
+    return visit.kind == CARD
 
 
-def _colour_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit([v for v in stream.seen_at(t) if v.kind in SHAPES], random)
-    if visit is None:
-        return None
-    return f"What colour is the {visit.kind} now?", visit.mark, list(COLOURS)
+def _is_shape(visit: ObjectVisit) -> bool:
+    return visit.kind in SHAPES
 
 
-def _place_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit([v for v in stream.seen_at(t) if v.motion == STILL], random)
-    if visit is None:
-        return None
-    return f"Where is the {visit.name} now?", visit.place, PLACES
+def _stays(visit: ObjectVisit) -> bool:
+    return visit.motion == STILL
 
 
 def _next_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit([v for v in stream.seen_at(t) if v.motion != STILL], random)
-    text = "If the {} goes on like this, where will it be next?"
+    visit = choose_visit([v for v in stream.seen_at(t) if not _stays(v)], random)
     if visit is None:
         return None
-    return text.format(visit.name), _NEXT[visit.motion], list(_NEXT.values())
+    text = f"If the {visit.name} goes on like this, where will it be next?"
+    return text, _NEXT[visit.motion], list(_NEXT.values())
 
 
 def _object_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit([v for v in stream.seen_at(t) if v.motion == STILL], random)
+    visit = choose_visit([v for v in stream.seen_at(t) if _stays(v)], random)
     if visit is None:
         return None
-    others = [v.name for v in stream.seen_at(t)]
-    wrong = [*others, *_names(stream, random)[: OPTIONS - 1]]
+    wrong = [*(v.name for v in stream.seen_at(t)), *_names(stream, random)[: OPTIONS - 1]]
     return f"What is at the {visit.place} now?", visit.name, wrong
 
 
 def _count_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    number = len(stream.seen_at(t))
     counts = [str(n) for n in range(_MOST_COUNTED + 1)]
-    return "How many objects are to be seen now?", str(number), counts
+    return "How many objects are to be seen now?", str(len(stream.seen_at(t))), counts
 
 
 def _background_now(stream: GeneratedStream, t: float, random: Random) -> Found | None:
     return "What is the background now?", stream.scene_at(t), list(BACKGROUNDS)
-
-
-# -- before --------------------------------------------------------------------------------------
 
 
 def _past(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
@@ -141,61 +127,37 @@ def _unable(random: Random, options: Iterable[str]) -> list[str]:
     return [*([UNABLE] if random.random() < 0.5 else []), *options]
 
 
-def _colour_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    visit = choose_visit([v for v in _gone(stream, t) if v.kind in SHAPES], random)
-    text = "What colour was the {} that was seen earlier?"
-    if visit is None:
-        return None
-    return text.format(visit.kind), visit.mark, _unable(random, COLOURS)
-
-
 def _place_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    past = _past(stream, t)
-    once = [
-        v
-        for v in _gone(stream, t)
-        if v.motion == STILL and sum(other.name == v.name for other in past) == 1
-    ]
+    names = [visit.name for visit in _past(stream, t)]
+    once = [v for v in _gone(stream, t) if _stays(v) and names.count(v.name) == 1]
     visit = choose_visit(once, random)
-    text = "Where was the {} that was seen earlier?"
     if visit is None:
         return None
-    return text.format(visit.name), visit.place, _unable(random, PLACES)
-
-
-def _digit_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    card = next((v for v in _gone(stream, t) if v.kind == CARD), None)
-    text = "What digit was on the card that was seen earlier?"
-    if card is None:
-        return None
-    return text, card.mark, _unable(random, _digits())
+    text = f"Where was the {visit.name} that was seen earlier?"
+    return text, visit.place, _unable(random, PLACES)
 
 
 def _which_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
     visit = choose_visit(_gone(stream, t), random)
     met = {v.name for v in _past(stream, t)}
-    here = [v.name for v in stream.seen_at(t)]
     never = [name for name in _names(stream, random) if name not in met]
-    text = "Which of these was seen earlier and is gone now?"
     if visit is None:
         return None
-    return text, visit.name, [*here, *never[:OPTIONS]]
+    wrong = [*(v.name for v in stream.seen_at(t)), *never[:OPTIONS]]
+    return "Which of these was seen earlier and is gone now?", visit.name, wrong
 
 
 def _background_before(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    past = _past(stream, t)
     some = []
     for gone in _gone(stream, t):
-        spans = [v for v in past if v.name == gone.name]
-        scenes = {stream.scene_at(v.start_s) for v in spans} | {
-            stream.scene_at(v.end_s - 0.5) for v in spans
-        }
-        some += [gone] if len(scenes) == 1 else []
+        spans = [v for v in _past(stream, t) if v.name == gone.name]
+        ends = [end for v in spans for end in (v.start_s, v.end_s - 0.5)]
+        some += [gone] if len({stream.scene_at(end) for end in ends}) == 1 else []
     visit = choose_visit(some, random)
-    text = "What was the background when the {} was to be seen?"
     if visit is None:
         return None
-    return text.format(visit.name), stream.scene_at(visit.start_s), list(BACKGROUNDS)
+    text = f"What was the background when the {visit.name} was to be seen?"
+    return text, stream.scene_at(visit.start_s), list(BACKGROUNDS)
 
 
 def _order(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
@@ -206,23 +168,16 @@ def _order(stream: GeneratedStream, t: float) -> list[ObjectVisit]:
     return [v for v in past if names.count(v.name) == 1 and starts.count(v.start_s) == 1]
 
 
-def _first(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    return _extreme(stream, t, random, "first")
+def _extreme(word: str, place: int) -> Template:
+    def template(stream: GeneratedStream, t: float, random: Random) -> Found | None:
+        alone = _order(stream, t)
+        if len(alone) < 2:
+            return None
+        number = min(OPTIONS, len(alone))
+        names = [alone[n].name for n in sorted(random.choice(len(alone), number, replace=False))]
+        return f"Which of these came into view {word}?", names[place], names
 
-
-def _last(stream: GeneratedStream, t: float, random: Random) -> Found | None:
-    return _extreme(stream, t, random, "last")
-
-
-def _extreme(stream: GeneratedStream, t: float, random: Random, end: str) -> Found | None:
-    alone = _order(stream, t)
-    if len(alone) < 2:
-        return None
-    number = min(OPTIONS, len(alone))
-    places = sorted(random.choice(len(alone), number, replace=False).tolist())
-    names = [alone[place].name for place in places]
-    right = names[0] if end == "first" else names[-1]
-    return f"Which of these came into view {end}?", right, names
+    return template
 
 
 def _after(stream: GeneratedStream, t: float, random: Random) -> Found | None:
@@ -237,29 +192,24 @@ def _after(stream: GeneratedStream, t: float, random: Random) -> Found | None:
     return f"What came into view next after the {one.name}?", two.name, wrong
 
 
+_COLOUR_BEFORE = "What colour was the {kind} that was seen earlier?"
+
+
 def _never(stream: GeneratedStream, t: float, random: Random) -> Found | None:
     """Something that is not known: a shape or an object that was never seen."""
     met = {visit.kind for visit in _past(stream, t)}
     shapes = [kind for kind in SHAPES if kind not in met]
     objects = [kind for kind in OBJECTS if kind not in met]
     if shapes and (not objects or random.random() < 0.5):
-        kind = str(random.choice(shapes))
-        return f"What colour was the {kind} that was seen earlier?", UNABLE, list(COLOURS)
+        return _COLOUR_BEFORE.format(kind=random.choice(shapes)), UNABLE, list(COLOURS)
     if not objects:
         return None
     return f"Where was the {random.choice(objects)} that was seen earlier?", UNABLE, PLACES
 
 
-# -- words ---------------------------------------------------------------------------------------
-
-
 def choose_visit(visits: Sequence[ObjectVisit], random: Random) -> ObjectVisit | None:
     """One of them by chance; None of none."""
     return visits[int(random.integers(len(visits)))] if visits else None
-
-
-def _digits() -> list[str]:
-    return [str(digit) for digit in range(10)]
 
 
 def _names(stream: GeneratedStream, random: Random) -> list[str]:
@@ -275,18 +225,24 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-Template = Callable[[GeneratedStream, float, Random], Found | None]
 TEMPLATES: Mapping[str, tuple[Template, ...]] = {
-    "OCR": (_digit_now,),
-    "ACR": (_doing_now,),
-    "ATR": (_colour_now,),
-    "STU": (_place_now,),
+    "OCR": (_about("What digit is on the card now?", "mark", _DIGITS, _is_card),),
+    "ACR": (_about("What is the {name} doing now?", "motion", MOTIONS, lambda visit: True),),
+    "ATR": (_about("What colour is the {kind} now?", "mark", COLOURS, _is_shape),),
+    "STU": (_about("Where is the {name} now?", "place", PLACES, _stays),),
     "FPD": (_next_now,),
     "OJR": (_object_now, _count_now, _background_now),
-    "EPM": (_colour_before, _place_before, _digit_before, _which_before, _background_before),
-    "ASI": (_first, _last, _after),
+    "EPM": (
+        _about(_COLOUR_BEFORE, "mark", COLOURS, _is_shape, before=True),
+        _place_before,
+        _about("What digit was on the card that was seen earlier?", "mark", _DIGITS, _is_card,
+               before=True),
+        _which_before,
+        _background_before,
+    ),
+    "ASI": (_extreme("first", 0), _extreme("last", -1), _after),
     "HLD": (_never,),
-}
+}  # fmt: skip
 
 
 _MOMENTS = 6  # at which a forward question is asked
@@ -383,13 +339,10 @@ def ask_stream(
     per_task: int = 2,
     tasks: Sequence[str] | None = None,
 ) -> list[StreamQuestion | StreamMoments]:
-    """A set of questions about one stream, in the order of their tasks.
+    """A set of questions about one stream, in the order of their tasks (None: all).
 
-    Args:
-        stream: asked about.
-        seed: of what is asked.
-        per_task: questions with options of each task, at most; of each forward task there is one.
-        tasks: words of those wanted; None for all.
+    ``seed`` is that of what is asked; of tasks with options there are ``per_task`` questions at
+    most, of each forward task there is one.
     """
     random = np.random.default_rng((stream.settings.seed, seed, 1))
     wanted = (*CHOICES, *FORWARD) if tasks is None else tuple(tasks)

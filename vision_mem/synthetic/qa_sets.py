@@ -55,14 +55,9 @@ class StreamSeries:
 
     def settings(self) -> list[StreamSettings]:
         """Those of each stream."""
-        return [
-            StreamSettings(
-                seed=self.seed + number, seconds=self.seconds, beat_s=self.beat_s,
-                objects=self.objects, scene_beats=self.scene_beats, width=self.width,
-                height=self.height, fps=self.fps,
-            )
-            for number in range(self.videos)
-        ]  # fmt: skip
+        shared = ("seconds", "beat_s", "objects", "scene_beats", "width", "height", "fps")
+        each = {name: getattr(self, name) for name in shared}
+        return [StreamSettings(seed=self.seed + n, **each) for n in range(self.videos)]
 
 
 def prepare_streams(
@@ -78,7 +73,7 @@ def prepare_streams(
     Args:
         root: the set's folder; see ``write_streams`` for what it gets.
         series: what to make; None: whatever is there, or the defaults.
-        on_stream: called with the name of each video when it is written.
+        on_stream: see ``write_streams``.
 
     Returns:
         What the set is made of, JSON-ready.
@@ -152,27 +147,28 @@ def entries_of(
         video: its path below the folder of videos.
         first: number of the first entry.
     """
-    return [_entry(first + number, video, question) for number, question in enumerate(asked)]
+    return [
+        {"id": first + number, "task": question.task, "video": video, **_fields(question)}
+        for number, question in enumerate(asked)
+    ]
 
 
-def _entry(number: int, video: str, asked: StreamQuestion | StreamMoments) -> dict[str, Any]:
-    """An entry of the annotation file."""
-    head: dict[str, Any] = {"id": number, "task": asked.task, "video": video}
+def _fields(asked: StreamQuestion | StreamMoments) -> dict[str, Any]:
     if isinstance(asked, StreamQuestion):
         return {
-            **head, "question": asked.text, "options": list(asked.options),
+            "question": asked.text, "options": list(asked.options),
             "answer": asked.options[asked.right], "gt": asked.right, "realtime": asked.time_s,
         }  # fmt: skip
     if asked.task == "REC":
         counts = [{"realtime": t, "count": count} for t, count in asked.moments]
-        return {**head, "activity": asked.subject, "test_info": counts}
+        return {"activity": asked.subject, "test_info": counts}
     if asked.task == "SSR":
         steps = zip(asked.moments, asked.steps, strict=True)
         shown = [{"realtime": t, "step": step, "type": yes} for (t, yes), step in steps]
         every = list(dict.fromkeys(asked.steps))
-        return {**head, "tutorial": asked.subject, "all_steps": every, "test_info": shown}
+        return {"tutorial": asked.subject, "all_steps": every, "test_info": shown}
     moments = [{"realtime": t, "type": yes} for t, yes in asked.moments]
     return {
-        **head, "question": asked.subject, "answer": asked.answer,
+        "question": asked.subject, "answer": asked.answer,
         "ask_time": asked.moments[0][0], "clue_time": asked.clue_s, "test_info": moments,
     }  # fmt: skip

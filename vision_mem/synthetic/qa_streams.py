@@ -283,14 +283,7 @@ def room_of(place: str, motion: str) -> set[str]:
 
 
 def middle_of(visit: ObjectVisit, time_s: float, width: int, height: int) -> tuple[float, float]:
-    """Where the middle of an object is at a time, ``(x, y)`` in pixels.
-
-    Args:
-        visit: the object.
-        time_s: within its stay.
-        width: of the picture.
-        height: of the picture.
-    """
+    """Where the middle of an object is at a time within its stay, ``(x, y)`` in pixels."""
     row, column = divmod(PLACES.index(visit.place), 3)
     across, down = MOTIONS[visit.motion]
     # From -1 at the beginning of the stay to 1 at its end.
@@ -313,27 +306,25 @@ def _draw(image: NDArray[np.float32], visit: ObjectVisit, time_s: float) -> None
         _draw_shape(image, visit.kind, COLOURS[visit.mark], x, y, size / 2)
 
 
+_ROUND = [(np.cos(turn), np.sin(turn)) for turn in np.arange(48) * 2 * np.pi / 48]
+_REACHES = [(0.42 if k % 2 else 1.1, k * np.pi / 5) for k in range(10)]
+_A = 0.34
+_OUTLINES: Mapping[str, list[tuple[float, float]]] = {
+    "circle": _ROUND,
+    "ring": _ROUND,
+    "square": [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)],
+    "triangle": [(0, -1), (0.95, 0.8), (-0.95, 0.8)],
+    "star": [(reach * np.sin(turn), -reach * np.cos(turn)) for reach, turn in _REACHES],
+    "cross": [(-_A, -1), (_A, -1), (_A, -_A), (1, -_A), (1, _A), (_A, _A), (_A, 1), (-_A, 1),
+              (-_A, _A), (-1, _A), (-1, -_A), (-_A, -_A)],
+}  # fmt: skip
+
+
 def _draw_shape(
     image: NDArray[np.float32], kind: str, colour: tuple[int, int, int], x: float, y: float,
     radius: float,
 ) -> None:  # fmt: skip
-    if kind in ("circle", "ring"):
-        turns = np.arange(48) * 2 * np.pi / 48
-        outline = np.stack([np.cos(turns), np.sin(turns)], axis=1)
-    elif kind == "square":
-        outline = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * 0.86
-    elif kind == "triangle":
-        outline = np.array([(0, -1), (0.95, 0.8), (-0.95, 0.8)])
-    elif kind == "star":
-        turns = np.arange(10) * np.pi / 5
-        reach = np.where(np.arange(10) % 2, 0.42, 1.1)
-        outline = np.stack([reach * np.sin(turns), -reach * np.cos(turns)], axis=1)
-    else:
-        a, b = 0.34, 1.0
-        outline = np.array(
-            [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a)]
-            + [(a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
-        )
+    outline = np.array(_OUTLINES[kind])
     parts = [_pixels(outline, x, y, radius)]
     if kind == "ring":
         parts.append(_pixels(outline, x, y, 0.55 * radius))

@@ -32,11 +32,7 @@ class Conversation:
 
 
 class GateHistory:
-    """The average that the ``carried`` gate of the released code takes from question to question.
-
-    Attributes:
-        average: None before the first question.
-    """
+    """The average that the ``carried`` gate takes from question to question; None at first."""
 
     def __init__(self, average: float | None = None) -> None:
         self.average = average
@@ -99,11 +95,9 @@ class AnswerStream(Iterator[AnswerPiece]):
         A model that does not speak gives one chunk without content.
         """
         head = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
-            "object": "chat.completion.chunk",
-            "created": int(time.time()),
-            "model": self._model_id,
-        }
+            "id": f"chatcmpl-{uuid.uuid4().hex}", "object": "chat.completion.chunk",
+            "created": int(time.time()), "model": self._model_id,
+        }  # fmt: skip
         silent = (AnswerPiece("", "stop"),)
         for piece in silent if self._pieces is None else self:
             delta = {"content": piece.text} if piece.text else {}

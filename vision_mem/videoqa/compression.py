@@ -16,14 +16,11 @@ _LEAST_WEIGHT = 1e-6
 
 
 def otsu(distances: torch.Tensor) -> float | None:
-    """The threshold that parts distances best into small and large ones.
+    """The threshold that parts ``(n,)`` cosine distances best into small and large ones.
 
-    Args:
-        distances: ``(n,)`` cosine distances; values outside [0, 2] count as its ends.
-
-    Returns:
-        The centre of a bin 1/64 wide; None when there is nothing to part: fewer than two
-        distances, all (nearly) equal, or no split with a positive variance between its sides.
+    The centre of a bin 1/64 wide; None when there is nothing to part: fewer than two distances,
+    all (nearly) equal, or no split with a positive variance between its sides. Values outside
+    [0, 2] count as its ends.
 
     Source:
         Otsu (1979); specs/savemem.md 1.6: 128 bins on [0, 2], splits "bins 0 to i" against the
@@ -53,11 +50,7 @@ def otsu(distances: torch.Tensor) -> float | None:
 
 
 def otsu_or_median(distances: torch.Tensor) -> float:
-    """Otsu's threshold, or the (lower) median where there is none.
-
-    Args:
-        distances: ``(n,)`` with n >= 1.
-    """
+    """Otsu's threshold of ``(n,)`` distances, or the (lower) median where there is none."""
     found = otsu(distances)
     return float(distances.float().clamp(0.0, LARGEST).median()) if found is None else found
 
@@ -68,13 +61,8 @@ _LEAST_MOTION = 1e-6
 def is_scene_change(distance: float, mean_before: float, factor: float) -> bool:
     """Whether a grid differs so much from the one before that a new scene begins.
 
-    Args:
-        distance: mean distance of its tokens to the grid before.
-        mean_before: mean of the same over all earlier grids; 0 when there was none.
-        factor: how many times the mean it takes.
-
-    Source:
-        specs/savemem.md 1.5.
+    ``distance`` is the mean distance of its tokens to the grid before, ``mean_before`` the mean of
+    the same over all earlier grids (0 when there was none); specs/savemem.md 1.5.
     """
     return mean_before > _LEAST_MOTION and distance > factor * mean_before
 
@@ -129,8 +117,6 @@ def keep_changed(
 
 
 _LEAST_NORM = 1e-8
-# One direction each of the eight ways to a neighbour: the other four are the same pairs.
-_HALF = ((0, 1), (1, -1), (1, 0), (1, 1))
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:
@@ -143,19 +129,6 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
     return vectors / norms.clamp_min(_LEAST_NORM)
 
 
-def places(rows: torch.Tensor, cols: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Which token lies where: int64 ``(R + 2, C + 2)``, -1 where none does, an empty rim around.
-
-    Args:
-        rows: integer ``(n,)``, from 0 and below ``size``.
-        cols: the same.
-        size: ``(R, C)``.
-    """
-    table = torch.full((size[0] + 2, size[1] + 2), -1, dtype=torch.int64, device=rows.device)
-    table[rows.long() + 1, cols.long() + 1] = torch.arange(len(rows), device=rows.device)
-    return table
-
-
 def neighbour_best(
     earlier: torch.Tensor,
     later: torch.Tensor,
@@ -164,8 +137,6 @@ def neighbour_best(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best cosine of each token with the 3 x 3 tokens around its place on the other grid.
 
-    Both directions come from the same products.
-
     Args:
         earlier: unit vectors ``(n, D)`` of one grid.
         later: unit vectors ``(m, D)`` of the next one.
@@ -173,11 +144,8 @@ def neighbour_best(
         later_places: rows and columns of the second.
 
     Returns:
-        float32 ``(n,)`` best of each earlier token among the later ones, and ``(m,)`` the other
-        way round, in [-1, 1]; minus infinity for a token without any neighbour.
-
-    Source:
-        specs/savemem.md 1.5 and 1.6.
+        float32 ``(n,)`` for the earlier tokens and ``(m,)`` for the later ones, in [-1, 1]; minus
+        infinity for a token without any neighbour. Source: specs/savemem.md 1.5 and 1.6.
     """
     rows, cols = (
         one.short()[:, None] - other.short()
@@ -189,27 +157,10 @@ def neighbour_best(
     return cosines.amax(dim=1), cosines.amax(dim=0)
 
 
-def grid_edges(
-    rows: torch.Tensor, cols: torch.Tensor, size: tuple[int, int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """All pairs of tokens that touch on the grid, also at a corner, each pair once.
-
-    Args:
-        rows: integer ``(n,)``.
-        cols: integer ``(n,)``.
-        size: ``(R, C)`` of the grid.
-
-    Returns:
-        int64 ``(e,)`` and ``(e,)``: the two ends of each edge, as positions in ``rows``.
-    """
-    table = places(rows, cols, size)
-    starts, ends = [], []
-    for down, right in _HALF:
-        partner = table[rows.long() + 1 + down, cols.long() + 1 + right]
-        which = (partner >= 0).nonzero().squeeze(1)
-        starts.append(which)
-        ends.append(partner[which])
-    return torch.cat(starts), torch.cat(ends)
+def touching(rows: torch.Tensor, cols: torch.Tensor) -> torch.Tensor:
+    """Which tokens touch on the grid, also at a corner: bool ``(n, n)``, each pair once."""
+    rows, cols = (places.short()[:, None] - places.short() for places in (rows, cols))
+    return ((rows.abs() <= 1) & (cols.abs() <= 1)).triu(diagonal=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,31 +177,19 @@ class Cluster:
 
 
 def find_clusters(
-    features: torch.Tensor,
-    units: torch.Tensor,
-    rows: torch.Tensor,
-    cols: torch.Tensor,
-    size: tuple[int, int],
+    features: torch.Tensor, units: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor
 ) -> tuple[Cluster, ...]:
     """Groups of touching tokens that look alike.
 
-    Tokens that touch are joined when their cosine distance is at most Otsu's threshold over all
-    such distances of the grid. The anchor of a group is the member nearest to its mean.
-
-    Args:
-        features: ``(n, D)``.
-        units: ``(n, D)`` directions that are compared.
-        rows: integer ``(n,)``.
-        cols: integer ``(n,)``.
-        size: ``(R, C)`` of the grid.
-
-    Returns:
-        Groups of two or more, by their first member; none when no threshold parts the distances.
+    Tokens that touch are joined when the cosine distance of their ``units`` is at most Otsu's
+    threshold over all such distances of the grid. The anchor of a group is the member nearest to
+    the mean of its ``features``, both ``(n, D)``. Groups have two members or more and come by
+    their first one; there are none when no threshold parts the distances.
 
     Source:
         specs/savemem.md 1.7.
     """
-    starts, ends = grid_edges(rows, cols, size)
+    starts, ends = touching(rows, cols).nonzero(as_tuple=True)
     compared = units.float()
     lengths = (1.0 - torch.linalg.vecdot(compared[starts], compared[ends])).clamp(0.0, LARGEST)
     threshold = otsu(lengths)
@@ -267,22 +206,18 @@ def find_clusters(
     for tokens in groups.values():
         if len(tokens) > 1:
             members = torch.tensor(tokens, device=features.device)
-            apart = features[members].float() - mean_of(features, members)
+            own = features[members].float()
+            apart = own - own.mean(dim=0)
             nearest = int(apart.square().sum(dim=-1).argmin())
             found.append(Cluster(tokens[nearest], members))
     return tuple(found)
-
-
-def mean_of(values: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
-    """float32 mean of some rows of ``(n, ...)``."""
-    return values[members].float().mean(dim=0)
 
 
 def merge(values: torch.Tensor, clusters: tuple[Cluster, ...]) -> torch.Tensor:
     """A copy of ``(n, ...)`` in which each anchor's row is the mean of its cluster."""
     merged = values.clone()
     for cluster in clusters:
-        merged[cluster.anchor] = mean_of(values, cluster.members).to(values.dtype)
+        merged[cluster.anchor] = values[cluster.members].float().mean(dim=0).to(values.dtype)
     return merged
 
 
@@ -298,15 +233,8 @@ def survivors(n: int, clusters: tuple[Cluster, ...], device: torch.device) -> to
 def quadrant_count(mean_salience: float, n: int, *, ratio: float, gain: float, least: int) -> int:
     """How many of a grid's n tokens to keep: more where more means something.
 
-    Args:
-        mean_salience: mean over the tokens; counts as at least 0 and at most 1.
-        n: tokens there are.
-        ratio: kept are ``ratio + gain * mean`` of them, rounded down.
-        gain: see there.
-        least: but no fewer than these.
-
-    Source:
-        specs/savemem.md 1.7.
+    Kept are ``ratio + gain * mean`` of them, rounded down, the mean taken into [0, 1], but no
+    fewer than ``least``; specs/savemem.md 1.7.
     """
     share = ratio + gain * min(max(mean_salience, 0.0), 1.0)
     return max(least, math.floor(n * share))
@@ -315,16 +243,9 @@ def quadrant_count(mean_salience: float, n: int, *, ratio: float, gain: float, l
 def select_quadrants(
     salience: torch.Tensor, rows: torch.Tensor, cols: torch.Tensor, count: int
 ) -> torch.Tensor:
-    """The most salient tokens, spread over the four quarters of the area they cover.
+    """The ``count`` most salient tokens, spread over the four quarters of the area they cover.
 
-    Args:
-        salience: float32 ``(n,)``.
-        rows: integer ``(n,)`` places.
-        cols: integer ``(n,)`` places.
-        count: tokens to keep.
-
-    Returns:
-        bool ``(n,)`` with ``count`` True; all True when there are no more than that.
+    All arguments and the result, bool, are ``(n,)``; all stay when there are no more.
 
     Source:
         specs/savemem.md 1.7: a quarter of the count from each quarter that has tokens, at least
@@ -347,13 +268,17 @@ def select_quadrants(
 
 
 def keep_highest(worth: torch.Tensor, count: int) -> torch.Tensor:
-    """The ``count`` highest values, as bool ``(n,)``; of equal ones the later stay.
-
-    Args:
-        worth: ``(n,)``, oldest first: of tokens that are worth the same, the older go first.
-        count: how many to keep, 0 or more.
-    """
+    """The ``count`` highest of ``(n,)`` values, as bool ``(n,)``; of equal ones the later stay."""
     keep = torch.ones(len(worth), dtype=torch.bool, device=worth.device)
     spare = max(0, len(worth) - count)
     keep[worth.argsort(stable=True)[:spare]] = False
     return keep
+
+
+def token_salience(tokens: torch.Tensor, bank: torch.Tensor) -> torch.Tensor:
+    """How much tokens ``(n, D)`` mean before anybody asks: float32 ``(n,)`` in [-1, 1].
+
+    The best cosine of each with any token of a bank of open questions, float32 ``(m, D)`` unit
+    vectors, neither scaled nor clipped. Source: specs/savemem.md 1.4.
+    """
+    return (unit(tokens.float()) @ bank.T).max(dim=1).values

@@ -29,33 +29,26 @@ QUESTIONS = (
 )
 
 
-def _named(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name
+def _refuse(where: str, settings: object, name: str, expected: str) -> None:
+    raise InputError(f"{where}{name} is {getattr(settings, name)!r}; expected {expected}")
 
 
 def _one_of(where: str, settings: object, **known: tuple[str, ...]) -> None:
     for name, values in known.items():
         if getattr(settings, name) not in values:
-            raise InputError(
-                f"{_named(where, name)} is {getattr(settings, name)!r}; expected one of "
-                f"{', '.join(values)}"
-            )
+            _refuse(where, settings, name, f"one of {', '.join(values)}")
 
 
 def _at_least(where: str, settings: object, least: int, *names: str) -> None:
     for name in names:
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and value >= least):
-            raise InputError(f"{_named(where, name)} is {value}; expected {least} or more")
+        if not least <= getattr(settings, name) < math.inf:
+            _refuse(where, settings, name, f"{least} or more")
 
 
 def _within(where: str, settings: object, low: float, high: float, *names: str) -> None:
     for name in names:
-        value = getattr(settings, name)
-        if not low <= value <= high:
-            raise InputError(
-                f"{_named(where, name)} is {value}; expected a number from {low:g} to {high:g}"
-            )
+        if not low <= getattr(settings, name) <= high:
+            _refuse(where, settings, name, f"a number from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -110,13 +103,13 @@ class MemoryConfig:
     stale_directions: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("memory", self, rules=RULES, budget_over=BUDGETS)
-        _at_least("memory", self, 1, "budget", "short_frames", "select_least", "select_from")
-        _at_least("memory", self, 0, "mid_frames", "scene_factor", "select_gain")
-        _within("memory", self, 0.0, 1.0, "short_share", "mid_share", "select_ratio")
-        _within("memory", self, -1.0, 2.0, "drop_similarity", "salience_uplift")
+        _one_of("memory.", self, rules=RULES, budget_over=BUDGETS)
+        _at_least("memory.", self, 1, "budget", "short_frames", "select_least", "select_from")
+        _at_least("memory.", self, 0, "mid_frames", "scene_factor", "select_gain")
+        _within("memory.", self, 0.0, 1.0, "short_share", "mid_share", "select_ratio")
+        _within("memory.", self, -1.0, 2.0, "drop_similarity", "salience_uplift")
         if self.fixed_distance is not None:
-            _within("memory", self, 0.0, 2.0, "fixed_distance")
+            _within("memory.", self, 0.0, 2.0, "fixed_distance")
 
 
 @dataclass(frozen=True)
@@ -183,10 +176,10 @@ class RetrievalConfig:
     high_spread: float = 0.3
 
     def __post_init__(self) -> None:
-        _one_of("retrieval", self, gate=GATES, query=QUERIES, match=MATCHES)
-        _at_least("retrieval", self, 1, "top_k")
-        _at_least("retrieval", self, 0, "gate_ratio", "low_spread")
-        _within("retrieval", self, 0.0, 1.0, "gate_momentum", "least_share")
+        _one_of("retrieval.", self, gate=GATES, query=QUERIES, match=MATCHES)
+        _at_least("retrieval.", self, 1, "top_k")
+        _at_least("retrieval.", self, 0, "gate_ratio", "low_spread")
+        _within("retrieval.", self, 0.0, 1.0, "gate_momentum", "least_share")
         if not self.low_spread < self.high_spread:
             raise InputError(
                 f"retrieval.low_spread is {self.low_spread} and high_spread {self.high_spread}; "
@@ -216,7 +209,7 @@ class PositionConfig:
     text: str = "reference"
 
     def __post_init__(self) -> None:
-        _one_of("positions", self, mode=POSITIONS, clock=CLOCKS, text=TEXT_RULES)
+        _one_of("positions.", self, mode=POSITIONS, clock=CLOCKS, text=TEXT_RULES)
 
 
 @dataclass(frozen=True)

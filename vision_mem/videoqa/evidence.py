@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.config import load_config
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.text import LineFile
+from vision_mem.session import FrameSource
 from vision_mem.sinks.masks import strict_json
+from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.config import VideoQaConfig
+from vision_mem.videoqa.records import real, whole
 from vision_mem.videoqa.session import VideoMemorySession
 from vision_mem.videoqa.store import MemoryFile
 from vision_mem.visualization.contact_sheet import evidence_sheet, from_jpeg, shrink, to_jpeg
@@ -31,38 +35,176 @@ _ALIKE = 0.9
 
 
 @dataclass(frozen=True)
+class ShownFile:
+    """One of the files, cameras and streams that a memory was shown, one after the other.
+
+    Attributes:
+        source: as it was given, without secrets.
+        begin_s: the memory's time of its first frame, seconds.
+        first: the memory's number of its frame 0.
+        live: whether its times are those of the clock on the wall.
+    """
+
+    source: str
+    begin_s: float = 0.0
+    first: int = 0
+    live: bool = False
+
+    def seconds(self, time_s: float) -> float:
+        """A time of the memory as seconds since the first frame of this file."""
+        return time_s if self.live or not self.begin_s else round(time_s - self.begin_s, 6)
+
+
+def shown_files(about: Mapping[str, Any]) -> list[ShownFile]:
+    """What a memory was shown, as its file says it belongs to.
+
+    Raises:
+        ModelError: when that is damaged.
+    """
+    if "files" not in about:
+        return [ShownFile(str(about.get("source", "")))]
+    try:
+        files = [
+            ShownFile(str(each["source"]), real(each["begin_s"]), whole(each["first"]),
+                      bool(each["live"]))
+            for each in about["files"]
+        ]  # fmt: skip
+        if not files:
+            raise ValueError
+    except (TypeError, KeyError, ValueError) as error:
+        raise ModelError("a memory file has a damaged list of what it was shown") from error
+    return files
+
+
+class FileSequence:
+    """Sources one after the other on the clock of a memory, which goes on where it ended.
+
+    Of a file that the memory was shown last, frames that it has seen are left out. Numbers and
+    times of another one go on after them; wall-clock times go on by themselves.
+
+    Args:
+        names: the sources as given, without secrets; one or more.
+        first: the first of them, open.
+        open_file: opens the source of a number; with True, just to look at its first frame.
+        files: what the memory was shown before; grows.
+        seen: number and time of the last frame of the memory; None for a new one.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        first: FrameSource,
+        open_file: Callable[[int, bool], FrameSource],
+        files: list[ShownFile],
+        seen: tuple[int, float] | None,
+    ) -> None:
+        self._names, self._open, self.files, self.seen = names, open_file, files, seen
+        self._source = first
+        self.info = first.info if len(names) == 1 else replace(first.info, frame_count=None)
+        self.origin: ShownFile | None = None
+        """The first of the sources, as the memory has it; None before its first frame came."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        for number in range(len(self._names)):
+            if number:
+                self._source = self._open(number, False)
+            yield from self._rest(number)
+            self._source.close()
+
+    def _rest(self, number: int) -> Iterator[Frame]:
+        shift = None
+        for frame in self._source:
+            if shift is None:
+                file, shift = self._begun(number, frame)
+                self.origin = self.origin or file
+            if file.first or shift:
+                frame = replace(frame, index=frame.index + file.first, time_s=frame.time_s + shift)
+            if self.seen is None or frame.index > self.seen[0]:
+                self.seen = frame.index, frame.time_s
+                yield frame
+
+    def _begun(self, number: int, frame: Frame) -> tuple[ShownFile, float]:
+        """The file that begins with a frame, or goes on, and what its times are shifted by."""
+        name, live = self._names[number], self._source.info.live
+        origin = frame.time_s
+        if frame.index and not live:  # its first frame was not asked for
+            with closing(self._open(number, True)) as again:
+                origin = next((first.time_s for first in again), origin)
+        last = self.files[-1] if self.files else None
+        if self.seen is None or (len(self.files) == 1 and last == ShownFile(name) and not live):
+            self.files[:] = [ShownFile(name, origin, 0, live)]
+            return self.files[0], 0.0
+        if last is not None and last.source == name and not (live or last.live):
+            return last, last.begin_s - origin if len(self.files) > 1 else 0.0
+        index, time_s = self.seen
+        shift = max(0.0, time_s + 1.0 / self._source.info.fps - frame.time_s)
+        self.files.append(ShownFile(name, origin + shift, index + 1, live))
+        return self.files[-1], shift
+
+    @property
+    def name(self) -> str:
+        """The source, or how many there are."""
+        return self._names[0] if len(self._names) == 1 else f"{len(self._names)} files together"
+
+    @property
+    def begin_s(self) -> float:
+        """The memory's time of the first frame of the first source."""
+        return 0.0 if self.origin is None else self.origin.begin_s
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame of the first source to the end of the latest one."""
+        return 0.0 if self.seen is None else self.seen[1] - self.begin_s + 1.0 / self.info.fps
+
+    def close(self) -> None:
+        """Close the source that is open."""
+        self._source.close()
+
+
+@dataclass(frozen=True)
 class Span:
     """Moments of an answer that follow each other.
 
     Attributes:
-        start_s, end_s: seconds.
+        file: what they are from.
+        start_s, end_s: seconds since its first frame; by the clock on the wall where it is live.
         score: of the best of them.
         grid: number of the best of them.
     """
 
+    file: str
     start_s: float
     end_s: float
     score: float
     grid: int
 
 
-def spans_of(moments: Sequence[Moment], gap_s: float) -> list[Span]:
+def spans_of(
+    moments: Sequence[Moment], gap_s: float, files: Sequence[ShownFile] = (ShownFile(""),)
+) -> list[Span]:
     """Join moments that follow each other and match about equally well, best first.
 
     Args:
         moments: of an answer.
         gap_s: seconds without a moment that still join.
+        files: what the memory was shown; moments of two files are never joined.
     """
     joined: list[Span] = []
     for each in sorted(moments, key=lambda moment: moment.start_s):
-        here = Span(each.start_s, each.end_s, each.score, each.grid)
-        alike = joined and _ALIKE * max(here.score, joined[-1].score) <= min(
-            here.score, joined[-1].score
-        )
-        if alike and here.start_s - joined[-1].end_s <= gap_s:
-            last = joined.pop()
+        number = min(each.frames, default=0)
+        file = [files[0], *(other for other in files[1:] if other.first <= number)][-1]
+        times = file.seconds(each.start_s), file.seconds(each.end_s)
+        here = Span(file.source, *times, each.score, each.grid)
+        last = joined[-1] if joined and joined[-1].file == here.file else None
+        if (
+            last is not None
+            and _ALIKE * max(here.score, last.score) <= min(here.score, last.score)
+            and here.start_s - last.end_s <= gap_s
+        ):
+            joined.pop()
             best = max((last, here), key=lambda span: span.score)
-            here = Span(last.start_s, max(last.end_s, here.end_s), best.score, best.grid)
+            end_s = max(last.end_s, here.end_s)
+            here = Span(here.file, last.start_s, end_s, best.score, best.grid)
         joined.append(here)
     return sorted(joined, key=lambda span: -span.score)
 
@@ -73,15 +215,24 @@ class ThumbnailSession:
     Args:
         session: new, or as the file has it.
         file: gets every change of the memory.
+
+    Attributes:
+        files: what the memory was shown.
     """
 
     def __init__(self, session: VideoMemorySession, file: MemoryFile | None = None) -> None:
         self.session, self.file = session, file
+        self.files = shown_files({} if file is None else file.about)
+        self._noted = list(self.files)
         self._pictures: dict[int, NDArray[np.uint8]] = {}
         self._recent: dict[int, NDArray[np.uint8]] = {}
 
     def step(self, frame: Frame) -> WatchResult:
         """Look at the next frame; what enters memory is on disk when this returns."""
+        if self.file is not None and self.files != self._noted:
+            self._noted = list(self.files)
+            if len(self.files) > 1 or self.files[0].begin_s:
+                self.file.note(files=[asdict(each) for each in self.files])
         result = self.session.step(frame)
         if not result.looked:
             return result
@@ -114,7 +265,10 @@ class ThumbnailSession:
     def picture(self, grid: int) -> NDArray[np.uint8] | None:
         """``(h, w, 3)`` RGB of a grid, small; None when there is none."""
         if self.file is not None and (content := self.file.picture(grid)) is not None:
-            return from_jpeg(content)
+            try:
+                return from_jpeg(content)
+            except ModelError as error:
+                raise InputError(f"{self.file.path}: {error}") from error
         if grid in self._pictures:
             return self._pictures[grid]
         waiting = list(self._recent.values())
@@ -152,8 +306,18 @@ class AnswerLog:
         if tiles:
             sheet = self._folder / f"answer-{self._number:03d}.png"
             evidence_sheet(sheet, question, tiles)
-        entry = record_of(question, answer, spans) | {
-            "sheet": None if sheet is None else str(sheet)
+        entry = {
+            "question": question,
+            "at_s": answer.at_s,
+            "answer": answer.text,
+            "cut": answer.cut,
+            "moments": [asdict(span) for span in spans],
+            "evidence": [asdict(moment) for moment in answer.evidence],
+            "scope": answer.scope,
+            "tokens_read": answer.tokens_read,
+            "grids_read": answer.grids_read,
+            "notes": dict(answer.notes),
+            "sheet": None if sheet is None else str(sheet),
         }
         self._file.write(json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False))
         return entry
@@ -184,15 +348,21 @@ def open_session(
     made_with = brain.traits.model_id if file is None else file.about.get("model_id")
     if made_with != brain.traits.model_id:
         raise InputError(
-            f"{file and file.path} was made with model {made_with!r} and cannot be read with "
-            f"{brain.traits.model_id!r}; give that --model"
+            f"{file and file.path} was made with model {short(str(made_with), 80)!r} and cannot be "
+            f"read with {brain.traits.model_id!r}; give that --model"
         )
     state = None if file is None else file.load()
     if file is None or state is None:
         chosen = preset or ("default" if brain.traits.speaks else "search")
         config = load_config(VideoQaConfig, chosen, changes, folder="videoqa")
         return VideoMemorySession(brain, config)
-    settings = load_config(VideoQaConfig, None, file.about.get("config", {}), folder="videoqa")
+    try:
+        given = dict(file.about.get("config", {}))
+        settings = load_config(VideoQaConfig, None, given, folder="videoqa")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ModelError(
+            f"memory file {file.path} has damaged settings; take an older copy, or begin a new one"
+        ) from error
     if preset is not None or changes:
         asked = load_config(VideoQaConfig, preset or "default", changes, folder="videoqa")
         # How a memory is kept is settled; how it is read may change from question to question.
@@ -206,22 +376,6 @@ def open_session(
     session.load_state_dict(state)
     file.adopt(session.state_dict())
     return session
-
-
-def record_of(question: str, answer: Answer, spans: Sequence[Span]) -> dict[str, Any]:
-    """An answer as JSON-ready values."""
-    return {
-        "question": question,
-        "at_s": answer.at_s,
-        "answer": answer.text,
-        "cut": answer.cut,
-        "moments": [asdict(span) for span in spans],
-        "evidence": [asdict(moment) for moment in answer.evidence],
-        "scope": answer.scope,
-        "tokens_read": answer.tokens_read,
-        "grids_read": answer.grids_read,
-        "notes": dict(answer.notes),
-    }
 
 
 def clock(seconds: float) -> str:

@@ -20,11 +20,9 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.videoqa import tiers
-from vision_mem.videoqa.baselines import WHOLE
-from vision_mem.videoqa.compression import is_scene_change
+from vision_mem.videoqa.compression import is_scene_change, token_salience
 from vision_mem.videoqa.config import MemoryConfig
-from vision_mem.videoqa.records import LONG, MID, SHORT, GridEntry, VideoUsage
-from vision_mem.videoqa.salience import token_salience
+from vision_mem.videoqa.records import LONG, MID, SHORT, TIERS, GridEntry, VideoUsage, numbers
 
 
 @dataclass(frozen=True)
@@ -135,7 +133,7 @@ class TokenMemory:
         )
         memory = replace(self, counts=counts)
         if self.config.rules != "tiers":
-            keep = WHOLE[self.config.rules]
+            keep = tiers.WHOLE[self.config.rules]
             kept = keep((*self.short, entry), self.short_grids, self.config.budget)
             lost = self.tokens + len(entry) - tiers.tokens_of(kept)
             return replace(memory, short=kept)._counted(over_budget=lost)
@@ -230,11 +228,7 @@ class TokenMemory:
     # -- reading and forgetting ----------------------------------------------------------------
 
     def read(self, until_s: float | None = None) -> tuple[GridEntry, ...]:
-        """What is held, in time order, grids of which nothing is left excepted.
-
-        Args:
-            until_s: only grids that begin at this time or earlier, seconds; None for all.
-        """
+        """What is held, in time order, of which something is left; what began by ``until_s``."""
         return tuple(
             entry
             for entry in self.entries
@@ -242,11 +236,7 @@ class TokenMemory:
         )
 
     def forget(self, start_s: float, end_s: float) -> TokenMemory:
-        """The memory without all grids that touch a span of time.
-
-        Args:
-            start_s: its beginning, seconds, inclusive.
-            end_s: its end, seconds, inclusive.
+        """The memory without all grids that touch a span of time: seconds, both ends inclusive.
 
         Raises:
             InputError: when the span ends before it starts.
@@ -305,16 +295,13 @@ class TokenMemory:
         if indices != sorted(set(indices)):
             raise ValueError("grids are not in time order")
         bank = state["bank"]
-        by_tier = {tier: tuple(e for e in entries if e.tier == tier) for tier in (SHORT, MID, LONG)}
         return cls(
             config,
             frames_per_grid,
-            bank=None if bank is None else bank.to(device),
-            short=by_tier[SHORT],
-            mid=by_tier[MID],
-            long=by_tier[LONG],
-            motion=GridMotion(**state["motion"]),
-            counts=GridCounts(**state["counts"]),
+            None if bank is None else bank.to(device),
+            *(tuple(e for e in entries if e.tier == tier) for tier in TIERS),
+            motion=GridMotion(**numbers(state["motion"], "total")),
+            counts=GridCounts(**numbers(state["counts"])),
         )
 
 

@@ -66,61 +66,27 @@ class Placed:
 def ids_by_index(
     grids: Sequence[int], seconds_per_grid: float, tokens_per_second: float | None
 ) -> list[int]:
-    """Temporal ids of grids that come at even times.
+    """Temporal ids of grids by number: ``floor(k * seconds_per_grid * tokens_per_second)``.
 
-    Args:
-        grids: numbers of the grids, from 0.
-        seconds_per_grid: time from grid to grid.
-        tokens_per_second: ids a second; None puts consecutive grids one apart.
-
-    Returns:
-        ``floor(k * seconds_per_grid * tokens_per_second)`` of each; several grids share an id
-        where that step is below 1.
-
-    Source:
-        specs/savemem.md 1.8.
+    Several share an id where that step is below 1; without ``tokens_per_second`` consecutive ones
+    are one apart. Source: specs/savemem.md 1.8.
     """
     step = 1.0 if tokens_per_second is None else seconds_per_grid * tokens_per_second
     return [math.floor(k * step + _ROUNDING) for k in grids]
 
 
 def ids_by_time(starts_s: Sequence[float], first_s: float, tokens_per_second: float) -> list[int]:
-    """Temporal ids by the time that passed, for streams with gaps and uneven rates.
-
-    Args:
-        starts_s: when the grids begin, seconds.
-        first_s: when the first grid of the stream began.
-        tokens_per_second: ids a second.
-    """
+    """Temporal ids by the seconds that passed, for streams with gaps and uneven rates."""
     return [math.floor((s - first_s) * tokens_per_second + _ROUNDING) for s in starts_s]
 
 
 def text_start(last: int, rows: int, cols: int, rule: str) -> int:
-    """The id at which text after a video starts.
+    """The id at which text after a video starts, whose last grid has the temporal id ``last``.
 
-    Args:
-        last: temporal id of the last grid of the whole video.
-        rows: of its grids.
-        cols: of its grids.
-        rule: ``reference``: 1 after the largest id on any axis; ``transformers``: the larger of
-            rows and columns, whatever the time (release 5.23).
-
-    Source:
-        specs/savemem.md 1.8 and 6.1.
+    By rule ``reference`` 1 after the largest id on any axis; by ``transformers`` (release 5.23)
+    the larger of rows and columns, whatever the time. Source: specs/savemem.md 1.8 and 6.1.
     """
     return max(rows, cols) if rule == "transformers" else 1 + max(last, rows - 1, cols - 1)
-
-
-def rebased(ids: Sequence[int], last: int) -> tuple[list[int], int]:
-    """Ids shifted so that the smallest is 0, and the id of the last grid with them."""
-    shift = min(ids, default=0)
-    return [i - shift for i in ids], last - shift
-
-
-def compacted(grids: int, step: int) -> tuple[list[int], int]:
-    """Ids of grids that follow each other ``step`` apart, and that of the last one."""
-    ids = [n * step for n in range(grids)]
-    return ids, ids[-1] if ids else 0
 
 
 def place(
@@ -138,13 +104,10 @@ def place(
         config: the rules.
         tokens_per_second: of the model; None puts consecutive grids one apart.
         max_positions: ids that video may take; where it would take more, gaps are closed.
-
-    Returns:
-        The ids and where text goes on.
     """
     pace = watched.seconds_per_grid
     step = 1 if tokens_per_second is None else max(1, math.floor(pace * tokens_per_second + 1e-6))
-    rows, cols, mode = watched.rows, watched.cols, config.mode
+    sides, mode = (watched.rows, watched.cols), config.mode
     if config.clock == "time" and tokens_per_second is not None:
         times = [*(entry.start_s for entry in entries), watched.last_s]
         *ids, last = ids_by_time(times, watched.first_s, tokens_per_second)
@@ -152,21 +115,18 @@ def place(
         numbers = [*(entry.index for entry in entries), watched.grids - 1]
         *ids, last = ids_by_index(numbers, pace, tokens_per_second)
     if mode == "rebase":
-        ids, last = rebased(ids, last)
-    start = text_start(last, rows, cols, config.text)
+        shift = min(ids, default=0)
+        ids, last = [each - shift for each in ids], last - shift
+    start = text_start(last, *sides, config.text)
     if mode == "compact" or (max_positions is not None and max(start, last + 1) > max_positions):
         mode = "compact"
-        ids, last = compacted(len(entries), step)
-        start = text_start(last, rows, cols, config.text)
+        ids = [number * step for number in range(len(entries))]
+        last = ids[-1] if ids else 0
+        start = text_start(last, *sides, config.text)
     parts = [
-        torch.stack(
-            (
-                torch.full_like(entry.rows, t, dtype=torch.int64),
-                entry.rows.long(),
-                entry.cols.long(),
-            )
-        )
+        torch.stack((torch.full_like(rows, t), rows, entry.cols.long()))
         for entry, t in zip(entries, ids, strict=True)
+        for rows in [entry.rows.long()]
     ]
     joined = torch.cat(parts, dim=1) if parts else torch.empty((3, 0), dtype=torch.int64)
     return Placed(joined, start, mode)

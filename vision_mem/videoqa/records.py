@@ -17,6 +17,33 @@ _PLAIN = ("index", "segment", "start_s", "end_s", "original", "tier", "scene_cha
 _TENSORS = ("features", "rows", "cols", "salience", "like_previous", "like_next", "directions")
 
 
+def whole(value: Any) -> int:
+    """A number of a state that counts or names something.
+
+    Raises:
+        ValueError: for one that cannot: states come in files from strangers.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ValueError("a number that counts something is none")
+    return value
+
+
+def real(value: Any) -> float:
+    """A number of a state that measures something, seconds mostly.
+
+    Raises:
+        ValueError: for one that is not finite, or no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**53:
+        raise ValueError("a time or another number is none")
+    return float(value)
+
+
+def numbers(state: Mapping[str, Any], *measures: str) -> dict[str, Any]:
+    """Numbers of a state by name: some measure something, the others count."""
+    return {name: (real if name in measures else whole)(value) for name, value in state.items()}
+
+
 @dataclass(frozen=True, eq=False)
 class GridEntry:
     """What is remembered of one grid: n of its tokens. Never changed, only replaced.
@@ -70,16 +97,7 @@ class GridEntry:
         end_s: float,
         segment: int = 0,
     ) -> GridEntry:
-        """A grid as the model gave it, not yet in any memory.
-
-        Args:
-            encoded: its tokens.
-            index: see the class, as for all that follow.
-            frames: indices in the source.
-            start_s: seconds.
-            end_s: seconds.
-            segment: from 0.
-        """
+        """A grid as the model gave it, not yet in any memory; arguments as the attributes."""
         size = (int(encoded.rows.max()) + 1, int(encoded.cols.max()) + 1)
         return cls(
             index=index,
@@ -144,19 +162,23 @@ class GridEntry:
         for name, value in {**tensors, **extras}.items():
             if len(value) != count:
                 raise ValueError(f"{name} has {len(value)} rows for {count} tokens")
-        size = (int(state["size"][0]), int(state["size"][1]))
+        if not bool(tensors["features"].isfinite().all()):
+            raise ValueError("tokens have numbers that are not finite")
+        size = (whole(state["size"][0]), whole(state["size"][1]))
         for name, bound in (("rows", size[0]), ("cols", size[1])):
             where = tensors[name]
+            if where.is_floating_point() or where.ndim != 1:
+                raise ValueError(f"{name} are no places")
             if count and (int(where.min()) < 0 or int(where.max()) >= bound):
                 raise ValueError(f"{name} lie outside the grid")
         return cls(
-            index=int(state["index"]),
-            segment=int(state["segment"]),
-            frames=tuple(int(frame) for frame in state["frames"]),
-            start_s=float(state["start_s"]),
-            end_s=float(state["end_s"]),
+            index=whole(state["index"]),
+            segment=whole(state["segment"]),
+            frames=tuple(whole(frame) for frame in state["frames"]),
+            start_s=real(state["start_s"]),
+            end_s=real(state["end_s"]),
             size=size,
-            original=int(state["original"]),
+            original=whole(state["original"]),
             tier=str(state["tier"]),
             scene_change=bool(state["scene_change"]),
             extras=extras,
@@ -240,14 +262,9 @@ class WatchResult:
 
 @dataclass(frozen=True)
 class VideoUsage(MemoryUsage):
-    """What a video memory holds.
+    """What a video memory holds; ``tokens`` and ``grids`` by tier.
 
-    ``detail`` has bytes by tier, of the pseudo-question bank and of frames that wait for their
-    partner.
-
-    Attributes:
-        tokens: by tier.
-        grids: by tier.
+    ``detail`` has bytes by tier, of the question bank and of frames that wait for their partner.
     """
 
     tokens: Mapping[str, int] = field(default_factory=dict)

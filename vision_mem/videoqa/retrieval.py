@@ -68,14 +68,9 @@ def score_grids(
     Args:
         entries: grids with at least one token each.
         query: float32 ``(m, D)`` unit vectors, m >= 1.
-        match: ``video``: the best over the words, the mean over the visual tokens; ``words``: the
-            best over the visual tokens, the mean over the words.
-
-    Returns:
-        The score of each grid, in [-1, 1].
-
-    Source:
-        specs/savemem.md 2 for ``video``; ColBERT (SIGIR 2020) for ``words``.
+        match: ``video``: the best over the words, the mean over the visual tokens (specs/savemem.md
+            2); ``words``: the best over the visual tokens, the mean over the words (ColBERT, SIGIR
+            2020). Scores are in [-1, 1].
     """
     if not entries:
         return []
@@ -93,16 +88,13 @@ def needs_history(
     config: RetrievalConfig,
     carried: float | None = None,
 ) -> GateDecision:
-    """Whether a question needs more than the latest grids.
+    """Whether a question needs more than the latest grids: their mean is below the reference.
 
     Args:
         recent: scores of the latest grids.
         older: scores of the other grids, oldest first.
         config: ``gate``, ``gate_ratio``, ``gate_momentum``.
         carried: the average over earlier questions, for the ``carried`` gate; None at first.
-
-    Returns:
-        The decision. History is needed when the mean of ``recent`` is below the reference.
 
     Source:
         specs/savemem.md 2, step 3, for ``carried``; the other gates are ours and know nothing
@@ -130,27 +122,15 @@ def _averaged(before: float, new: float, momentum: float) -> float:
 
 
 def spread_of(scores: Sequence[float]) -> float:
-    """Coefficient of variation: standard deviation (unbiased) over the absolute mean.
-
-    Args:
-        scores: two or more.
-    """
+    """Coefficient of variation of two scores or more: unbiased deviation over absolute mean."""
     return stdev(scores) / max(abs(fmean(scores)), _LEAST_MEAN)
 
 
 def choose_count(candidates: int, spread: float, config: RetrievalConfig) -> int:
-    """How many of the older grids to read: fewer the more their scores differ.
+    """How many of N older grids to read: fewer the more their scores differ (``spread``).
 
-    Args:
-        candidates: how many there are, N.
-        spread: coefficient of variation of their scores.
-        config: ``top_k``, ``least_share``, ``low_spread``, ``high_spread``.
-
-    Returns:
-        A number from ``min(N, top_k)`` to N, and no less than ``least_share`` of N.
-
-    Source:
-        specs/savemem.md 2, steps 5 and 6.
+    From ``min(N, top_k)`` to N, and no less than ``least_share`` of N; specs/savemem.md 2, steps 5
+    and 6.
     """
     if candidates <= config.top_k:
         return candidates
@@ -197,8 +177,7 @@ def retrieve(
         unscored = GateDecision(True, carried=carried)
         return Retrieved((*older, *recent), {}, unscored, None, len(older))
     new, old = (score_grids(some, query, config.match) for some in (recent, older))
-    everything = (*older, *recent)
-    scores = {e.index: s for e, s in zip(everything, (*old, *new), strict=True)}
+    scores = {e.index: s for e, s in zip((*older, *recent), (*old, *new), strict=True)}
     gate = GateDecision(True, carried=carried)
     if scope == "recent":
         gate = GateDecision(False, carried=carried)

@@ -23,27 +23,42 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
+from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
 from vision_mem.videoqa.compression import unit
 from vision_mem.videoqa.config import MemoryConfig, VideoQaConfig
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.mrope import Watched, place
-from vision_mem.videoqa.records import SHORT, Answer, GridEntry, Moment, VideoUsage, WatchResult
+from vision_mem.videoqa.records import (
+    SHORT,
+    Answer,
+    GridEntry,
+    Moment,
+    VideoUsage,
+    WatchResult,
+    numbers,
+    real,
+    whole,
+)
 from vision_mem.videoqa.retrieval import Retrieved, retrieve
-from vision_mem.videoqa.salience import build_bank
 
 # Clocks of cameras are set back now and then; more than this is another stream.
 _BACKWARD_S = 1.0
 _ROUNDING_S = 1e-6
+_NO_STATE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+)
 
 
 def steady_time(frame: Frame, latest_s: float | None) -> float:
-    """The time of a frame, never before the one before.
-
-    Args:
-        frame: the frame.
-        latest_s: the time of the frame before, seconds; None for the first.
+    """The time of a frame, never before ``latest_s``, that of the one before (None at first).
 
     Raises:
         InputError: when the time is no number, or lies more than a second back.
@@ -61,16 +76,10 @@ def steady_time(frame: Frame, latest_s: float | None) -> float:
 
 
 def next_due(time_s: float, origin_s: float, fps: float | None) -> float | None:
-    """When the next frame is to be looked at, after one was.
+    """When the next frame is to be looked at, after one was at ``time_s``; None for at once.
 
-    Args:
-        time_s: of the frame looked at, seconds.
-        origin_s: of the first frame of the stream: looks lie on a raster that begins there, so
-            that they do not drift with the source's own rate.
-        fps: looks a second; None for every frame.
-
-    Returns:
-        Seconds, less a rounding error; None for at once.
+    Looks lie on a raster that begins with the stream, at ``origin_s``, so that they do not drift
+    with the source's own rate.
     """
     if fps is None:
         return None
@@ -105,20 +114,17 @@ class StreamState:
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dicts and lists of tensors and plain values."""
+        pending = [
+            {"index": f.index, "time_s": f.time_s, "image": torch.tensor(f.image)}
+            for f in self.pending
+        ]
         return {
-            "memory": self.memory.state_dict(),
-            "watched": asdict(self.watched),
-            "pending": [
-                {"index": f.index, "time_s": f.time_s, "image": torch.tensor(f.image)}
-                for f in self.pending
-            ],
-            "segment": self.segment,
+            "memory": self.memory.state_dict(), "watched": asdict(self.watched),
+            "pending": pending, "segment": self.segment,
             "size": None if self.size is None else list(self.size),
-            "frame_index": self.frame_index,
-            "time_s": self.time_s,
-            "origin_s": self.origin_s,
+            "frame_index": self.frame_index, "time_s": self.time_s, "origin_s": self.origin_s,
             "due_s": self.due_s,
-        }
+        }  # fmt: skip
 
     @classmethod
     def from_state(
@@ -137,15 +143,15 @@ class StreamState:
         times = {name: state[name] for name in ("time_s", "origin_s", "due_s")}
         return cls(
             memory=TokenMemory.from_state(state["memory"], config, frames_per_grid, device),
-            watched=Watched(**state["watched"]),
+            watched=Watched(**numbers(state["watched"], "first_s", "last_s")),
             pending=tuple(
-                Frame(int(f["index"]), float(f["time_s"]), f["image"].cpu().numpy())
+                Frame(whole(f["index"]), real(f["time_s"]), f["image"].cpu().numpy())
                 for f in state["pending"]
             ),
-            segment=int(state["segment"]),
-            size=None if size is None else (int(size[0]), int(size[1])),
-            frame_index=None if index is None else int(index),
-            **{name: None if value is None else float(value) for name, value in times.items()},
+            segment=whole(state["segment"]),
+            size=None if size is None else (whole(size[0]), whole(size[1])),
+            frame_index=None if index is None else whole(index),
+            **{name: None if value is None else real(value) for name, value in times.items()},
         )
 
 
@@ -213,10 +219,9 @@ class VideoMemorySession:
         state = replace(old, frame_index=frame.index, time_s=time_s)
         if old.due_s is not None and time_s < old.due_s:
             self._state = state
-            return self._result(frame, looked=False)
+            return self._result(frame, False, old.watched.grids)
         origin = time_s if old.origin_s is None else old.origin_s
         state = replace(state, origin_s=origin, due_s=next_due(time_s, origin, self.config.fps))
-        first = old.watched.grids
         if old.size not in (None, frame.size):
             state = replace(self._flush(state), segment=state.segment + 1)
         pending = (*state.pending, replace(frame, time_s=time_s, model_image=None))
@@ -224,7 +229,7 @@ class VideoMemorySession:
         if len(pending) == self.model.traits.frames_per_grid:
             state = self._flush(state)
         self._state = state
-        return self._result(frame, looked=True, first=first)
+        return self._result(frame, True, old.watched.grids)
 
     def forget(self, start_s: float, end_s: float) -> int:
         """Forget all that was seen in a span of time, for good.
@@ -299,18 +304,12 @@ class VideoMemorySession:
         entries, watched = self._held(state, at)
         prompt = self.model.embed_question(asked)
         whole = self.config.retrieval.query == "prompt"
-        query = unit((prompt.vectors if whole else prompt.vectors[prompt.of_question]).float())
+        query = unit(prompt.vectors[prompt.of_question | whole].float())
         recent = [e for e in entries if e.tier == SHORT] or entries[-state.memory.short_grids :]
         older = entries[: len(entries) - len(recent)]
-        found = retrieve(
-            recent,
-            older,
-            query,
-            self.config.retrieval,
-            scope=scope,
-            carried=self._gate.average,
-        )
-        if self.config.retrieval.gate == "carried":
+        rules, carried = self.config.retrieval, self._gate.average
+        found = retrieve(recent, older, query, rules, scope=scope, carried=carried)
+        if rules.gate == "carried":
             self._gate.average = found.gate.carried
         context, mode = self._context(found.entries, watched)
         history = () if conversation is None else conversation.latest(self.config.history_turns)
@@ -324,7 +323,13 @@ class VideoMemorySession:
             scope="all" if found.gate.history else "recent",
             tokens_read=len(context.tokens),
             grids_read=len(context.grids),
-            notes=_notes(found, mode),
+            notes={
+                "gate": asdict(found.gate),
+                "scored": len(found.scores),
+                "spread": found.spread,
+                "older_read": found.count,
+                "positions": mode,
+            },
         )
         return AnswerStream(pieces, answer, asked, conversation, self.model.traits.model_id)
 
@@ -349,12 +354,10 @@ class VideoMemorySession:
             if widths - {traits.width} or len(made.pending) >= traits.frames_per_grid:
                 raise ValueError(f"width {sorted(widths)} or frames of another model")
             carried = state["carried"]
-            carried = None if carried is None else float(carried)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"this is not a whole state of a video memory ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:60]})"
-            ) from error
+            carried = None if carried is None else real(carried)
+        except _NO_STATE as error:
+            said = f" ({short(str(error), 60)})" if type(error) is ValueError else ""
+            raise ModelError(f"this is not a whole state of a video memory{said}") from error
         self._state = made
         self._gate = self._shared_gate or GateHistory()
         self._gate.average = carried
@@ -368,12 +371,8 @@ class VideoMemorySession:
         Raises:
             SinkError: when it cannot be written.
         """
-        header = {
-            "kind": "videoqa",
-            "model_id": self.model.traits.model_id,
-            "config": asdict(self.config),
-        }
-        save_snapshot(path, self.state_dict(), header)
+        header = {"kind": "videoqa", "model_id": self.model.traits.model_id}
+        save_snapshot(path, self.state_dict(), header | {"config": asdict(self.config)})
 
     @classmethod
     def resume(cls, path: str | Path, model: VideoLanguageModel) -> VideoMemorySession:
@@ -409,8 +408,10 @@ class VideoMemorySession:
             return state
         settings, memory = self.config.salience, state.memory
         if memory.bank is None and settings.enabled and self.config.memory.rules == "tiers":
-            bank = build_bank(settings.questions, self.model.embed_text)
-            memory = replace(memory, bank=bank)
+            tokens = [self.model.embed_text(text).float() for text in settings.questions]
+            if sum(map(len, tokens)) == 0:
+                raise InputError("the model knows no word of salience.questions; use other words")
+            memory = replace(memory, bank=unit(torch.cat(tokens)))
         frames = state.pending
         entry = GridEntry.new(
             self.model.encode_grid(frames),
@@ -423,17 +424,11 @@ class VideoMemorySession:
         watched = state.watched.after(entry)
         return replace(state, memory=memory.write(entry), watched=watched, pending=())
 
-    def _result(self, frame: Frame, *, looked: bool, first: int | None = None) -> WatchResult:
+    def _result(self, frame: Frame, looked: bool, first: int) -> WatchResult:
         state = self._state
-        grids = state.watched.grids
-        return WatchResult(
-            frame_index=frame.index,
-            time_s=frame.time_s,
-            looked=looked,
-            wrote=tuple(range(grids if first is None else first, grids)),
-            segment=state.segment,
-            tokens=state.memory.tokens,
-        )
+        wrote = tuple(range(first, state.watched.grids))
+        tokens = state.memory.tokens
+        return WatchResult(frame.index, frame.time_s, looked, wrote, state.segment, tokens)
 
     def _held(self, state: StreamState, at: float | None) -> tuple[Sequence[GridEntry], Watched]:
         """What may be read, and the extent of the video up to there."""
@@ -485,13 +480,3 @@ class VideoMemorySession:
             Moment(e.index, e.frames, e.start_s, e.end_s, score, e.tier, len(e))
             for score, _, e in best
         )
-
-
-def _notes(found: Retrieved, mode: str) -> dict[str, Any]:
-    return {
-        "gate": asdict(found.gate),
-        "scored": len(found.scores),
-        "spread": found.spread,
-        "older_read": found.count,
-        "positions": mode,
-    }

@@ -25,7 +25,7 @@ from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.sqlite import distrust
 from vision_mem.formats.text import make_folder
 from vision_mem.runs.lock import FileLock
-from vision_mem.text import parse_json
+from vision_mem.text import parse_json, short
 
 FORMAT, VERSION = "vision-mem-memory", "1"
 _WAIT_S = 5.0
@@ -44,6 +44,7 @@ CREATE TABLE grids (
 );
 CREATE TABLE rest (one INTEGER PRIMARY KEY CHECK (one = 1), content BLOB NOT NULL);
 """
+_DAMAGE = (sqlite3.DatabaseError, ValueError, KeyError, TypeError, RecursionError, OverflowError)
 _PUT = """
 INSERT OR REPLACE INTO grids VALUES (
     ?, ?, ?, ?, ?, ?, coalesce((SELECT picture FROM grids WHERE number = ?), ?)
@@ -118,17 +119,29 @@ class MemoryFile:
         self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _read_about(self) -> dict[str, Any]:
-        rows = dict(self._database.execute("SELECT name, value FROM about"))
+        asked = "SELECT name, value FROM about WHERE name IN ('format', 'version', 'about')"
+        rows = dict(self._database.execute(asked))
         if rows.get("format") != FORMAT:
             raise ModelError(f"{self.path} is a database, but not one of a memory")
         if rows.get("version") != VERSION:
-            raise ModelError(
-                f"{self.path} has version {rows.get('version')}; this program reads {VERSION}"
-            )
+            version = short(str(rows.get("version", "none")))
+            raise ModelError(f"{self.path} has version {version}; this program reads {VERSION}")
         about = parse_json(rows["about"], "about", nan=True)
         if not isinstance(about, dict):
             raise ValueError("about")
         return about
+
+    def note(self, **values: Any) -> None:
+        """Add to what the memory belongs to.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        self._own()
+        self.about = {**self.about, **values}
+        with self._errors(), self._transaction():
+            asked = "UPDATE about SET value = ? WHERE name = 'about'"
+            self._database.execute(asked, (json.dumps(self.about),))
 
     def save(self, state: Mapping[str, Any], pictures: Mapping[int, bytes] | None = None) -> None:
         """Write what changed since the last call.
@@ -151,7 +164,7 @@ class MemoryFile:
         changed = [
             (number, entry)
             for number, entry in grids.items()
-            if number not in self._saved or not _same(entry, self._saved[number])
+            if not _same_value(entry, self._saved.get(number))
         ]
         gone = [(number,) for number in self._saved if number not in grids]
         rows = [
@@ -195,6 +208,8 @@ class MemoryFile:
             return None
         where = f"memory file {self.path}"
         for number, content in [(_REST, found[0]), *grids]:
+            if not isinstance(content, bytes) or not isinstance(number, int):
+                raise ModelError(f"{where} is damaged: it holds no state")
             if number in sums and sums[number] != zlib.crc32(content):
                 raise ModelError(
                     f"{where} is damaged ("
@@ -206,7 +221,7 @@ class MemoryFile:
         try:
             state["memory"]["entries"] = entries
             self._saved = {int(entry["index"]): entry for entry in entries}
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"{where} is damaged: it holds no state") from error
         return state
 
@@ -216,11 +231,10 @@ class MemoryFile:
 
     def picture(self, number: int) -> bytes | None:
         """The picture of a grid as JPEG."""
+        asked = "SELECT picture FROM grids WHERE number = ?"
         with self._errors():
-            found = self._database.execute(
-                "SELECT picture FROM grids WHERE number = ?", (number,)
-            ).fetchone()
-        return None if found is None else found[0]
+            found = self._database.execute(asked, (number,)).fetchone()
+        return found[0] if found is not None and isinstance(found[0], bytes) else None
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -259,15 +273,20 @@ class MemoryFile:
                     f"memory file {self.path} is empty: it was copied or moved while it was "
                     f"written, without {self.path.name}-wal beside it; copy both, or after the end"
                 ) from error
-            elif "no such table" in text:
+            elif "no such" in text:
                 raise ModelError(f"{self.path} is a database, but not one of a memory") from error
+            elif "interrupted" in text:
+                raise ModelError(
+                    f"memory file {self.path} takes too long to read; not opened"
+                ) from error
             else:
                 reason = text
             raise SinkError(f"memory file {self.path}: {reason}") from error
-        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+        except _DAMAGE as error:
+            said = str(error) if isinstance(error, sqlite3.Error) else "its record cannot be read"
             raise ModelError(
-                f"memory file {self.path} is damaged or something else ({error}); take a copy of "
-                "it away and begin a new one"
+                f"memory file {self.path} is damaged or something else ({short(said, 80)}); take a "
+                "copy of it away and begin a new one"
             ) from error
 
     def _log_is_missing(self) -> bool:
@@ -283,16 +302,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _same(entry: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
-    """Whether an entry is as it was saved; tensors by identity, for they are never changed."""
-    if entry.keys() != saved.keys():
-        return False
-    return all(_same_value(value, saved[name]) for name, value in entry.items())
-
-
 def _same_value(value: Any, saved: Any) -> bool:
+    """Whether a value is as it was saved; tensors by identity, for they are never changed."""
     if isinstance(value, torch.Tensor) or isinstance(saved, torch.Tensor):
         return value is saved
-    if isinstance(value, Mapping):
-        return isinstance(saved, Mapping) and _same(value, saved)
+    if isinstance(value, Mapping) and isinstance(saved, Mapping):
+        same = value.keys() == saved.keys()
+        return same and all(_same_value(each, saved[name]) for name, each in value.items())
     return bool(value == saved)

@@ -1,9 +1,12 @@
-"""What happens to grids on their way through the tiers: pure functions on entries."""
+"""What happens to grids on their way through the tiers, and which of whole grids stay.
+
+Pure functions on entries.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -24,20 +27,9 @@ from vision_mem.videoqa.records import LONG, MID, GridEntry
 
 
 def meet(previous: GridEntry, entry: GridEntry) -> tuple[GridEntry, GridEntry]:
-    """Compare a new grid with the whole one before it; each remembers how alike they are.
-
-    Args:
-        previous: the newest grid of the short tier, of the same segment.
-        entry: the new grid.
-
-    Returns:
-        Both, with ``like_next`` and ``like_previous``.
-    """
+    """Compare a new grid with the whole one before it: both, each with how alike they are."""
     like_next, like_previous = neighbour_best(
-        previous.units(),
-        entry.units(),
-        (previous.rows, previous.cols),
-        (entry.rows, entry.cols),
+        previous.units(), entry.units(), (previous.rows, previous.cols), (entry.rows, entry.cols)
     )
     return replace(previous, like_next=like_next), replace(entry, like_previous=like_previous)
 
@@ -70,8 +62,7 @@ def leave_short(entry: GridEntry, config: MemoryConfig) -> GridEntry:
 def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
     """The grid in the long tier: its most salient tokens, or its like neighbours merged.
 
-    Returns:
-        The grid, and how many of its rows were rewritten by merging.
+    With it, how many of its rows were rewritten by merging.
     """
     n = len(entry)
     if entry.salience is not None and n >= config.select_from:
@@ -84,10 +75,8 @@ def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
         )
         kept = entry.take(select_quadrants(entry.salience, entry.rows, entry.cols, count))
         return replace(kept, tier=LONG), 0
-    if n <= 1:
-        return replace(entry, tier=LONG), 0
     units = entry.units()
-    clusters = find_clusters(entry.features, units, entry.rows, entry.cols, entry.size)
+    clusters = find_clusters(entry.features, units, entry.rows, entry.cols) if n > 1 else ()
     if not clusters:
         return replace(entry, tier=LONG), 0
     merged = replace(
@@ -101,17 +90,9 @@ def leave_mid(entry: GridEntry, config: MemoryConfig) -> tuple[GridEntry, int]:
 
 
 def thin(entries: Sequence[GridEntry], excess: int) -> tuple[GridEntry, ...]:
-    """Drop the tokens that mean least, over all of some grids; emptied grids go.
+    """Grids, oldest first, without the ``excess`` tokens that mean least; emptied grids go.
 
-    Args:
-        entries: grids, oldest first.
-        excess: tokens to drop, if there are so many.
-
-    Returns:
-        The grids that are left. Without salience the tokens of the smallest norm go.
-
-    Source:
-        specs/savemem.md 1.7.
+    Without salience the tokens of the smallest norm go; specs/savemem.md 1.7.
     """
     left = list(entries)
     if excess > 0 and left:
@@ -131,3 +112,38 @@ def _worth(entry: GridEntry) -> torch.Tensor:
 def tokens_of(entries: Sequence[GridEntry]) -> int:
     """Tokens of some grids together."""
     return sum(entry.features.shape[0] for entry in entries)
+
+
+Entries = tuple[GridEntry, ...]
+
+
+def keep_latest(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
+    """The latest grids that fit the budget, the newest in any case. ``grids`` is not used."""
+    left = list(entries)
+    while len(left) > 1 and tokens_of(left) > budget:
+        left.pop(0)
+    return tuple(left)
+
+
+def keep_uniform(entries: Sequence[GridEntry], grids: int, budget: int) -> Entries:
+    """Grids that fit the budget, spread evenly over the stream. ``grids`` is not used.
+
+    One by one, the grid goes that leaves the smallest gap between the two around it; of equal
+    ones the oldest. The first and the newest grid stay for as long as two fit, so what is held
+    always reaches over all that was seen.
+    """
+    left = list(entries)
+    while len(left) > 1 and tokens_of(left) > budget:
+        gaps = [after.index - before.index for before, after in zip(left, left[2:], strict=False)]
+        left.pop(gaps.index(min(gaps)) + 1 if gaps else 0)
+    return tuple(left)
+
+
+# Memories of whole grids, to judge the tiers by.
+WHOLE: dict[str, Callable[[Sequence[GridEntry], int, int], Entries]] = {
+    "recent": lambda entries, grids, budget: keep_latest(entries[-grids:], grids, budget),
+    "fifo": keep_latest,
+    "uniform": keep_uniform,
+    "full": lambda entries, grids, budget: tuple(entries),
+}
+"""``recent`` has at most ``grids`` of them, and ``full`` no budget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -112,7 +113,14 @@ def from_jpeg(content: bytes) -> NDArray[np.uint8]:
     Raises:
         ModelError: when it is damaged.
     """
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    from PIL import Image
+
+    try:  # a few bytes may speak of thousands of millions of pixels
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as head:
+            good = head.width <= _WIDEST and head.height <= _WIDEST
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if good else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, cv2.error):
+        image = None
     if image is None:
         raise ModelError("a picture in the memory file is damaged")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -226,7 +226,7 @@ def test_options_that_a_question_lists_are_each_told_where_they_are(
             continue
         named = pupil.named_options(one, stream)
         assert list(named) == list(one.options)
-        begun = row.part.tolist().index(number) + len(pupil._closing())
+        begun = row.part.tolist().index(number) + len(pupil._closing)
         own = pupil._chat._coded(made.text_of(one))[0]
         for name, spot in named.items():
             assert row.ids[begun + spot] == own[spot] == pupil._chat.ids(f" {name}")[-1]

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+from videoqa_streams import session, watch
 
+from vision_mem.errors import InputError
 from vision_mem.videoqa import compression
 from vision_mem.videoqa.compression import (
-    grid_edges,
     is_scene_change,
     keep_changed,
     keep_highest,
@@ -18,9 +19,10 @@ from vision_mem.videoqa.compression import (
     otsu_or_median,
     quadrant_count,
     select_quadrants,
+    token_salience,
+    touching,
     unit,
 )
-from vision_mem.videoqa.salience import build_bank, token_salience
 
 BIN = 1 / 64
 
@@ -130,7 +132,7 @@ def test_a_token_without_neighbours_says_so():
 
 
 def test_edges_are_the_pairs_that_touch_once_each():
-    starts, ends = grid_edges(*full(3, 3), (3, 3))
+    starts, ends = touching(*full(3, 3)).nonzero(as_tuple=True)
     pairs = {tuple(sorted(pair)) for pair in zip(starts.tolist(), ends.tolist(), strict=True)}
     rows, cols = (x.tolist() for x in full(3, 3))
     expected = {
@@ -242,7 +244,7 @@ def test_the_budget_takes_the_least_and_the_oldest(worth, count, kept):
 
 
 def clusters(features, size):
-    return compression.find_clusters(features, unit(features), *full(*size), size)
+    return compression.find_clusters(features, unit(features), *full(*size))
 
 
 def test_like_neighbours_become_one_at_the_member_nearest_to_the_mean():
@@ -280,9 +282,7 @@ def test_tokens_that_do_not_touch_stay_apart_though_alike():
 
 
 def test_salience_is_the_best_cosine_with_any_word_of_the_bank():
-    texts = {"a": [[2.0, 0.0]], "b": [[0.0, 5.0], [-1.0, 0.0]]}
-    bank = build_bank(("a", "b"), lambda text: torch.tensor(texts[text]))
-    assert bank.tolist() == [[1, 0], [0, 1], [-1, 0]]
+    bank = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     tokens = torch.tensor([[3.0, 4.0], [0.0, -2.0], [-7.0, 0.0]])
     assert token_salience(tokens, bank).tolist() == [pytest.approx(0.8), 0.0, 1.0]
     assert token_salience(tokens[:1].bfloat16(), bank[:1]).dtype == torch.float32
@@ -290,5 +290,6 @@ def test_salience_is_the_best_cosine_with_any_word_of_the_bank():
 
 
 def test_a_bank_of_unknown_words_is_refused():
-    with pytest.raises(ValueError, match="knows no word"):
-        build_bank(("x",), lambda text: torch.zeros(0, 4))
+    one = session(("salience.questions", ["?!"]))
+    with pytest.raises(InputError, match="knows no word"):
+        watch(one, range(2))

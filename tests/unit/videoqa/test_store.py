@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -11,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import pytest
 import torch
 
 from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.formats.snapshot import pack_state
 from vision_mem.videoqa.store import MemoryFile
 
 ABOUT = {"model_id": "toy", "config": {"budget": 5}}
@@ -275,3 +279,163 @@ def test_kill_9_leaves_the_latest_save(tmp_path: Path, opened: Callable[..., Mem
         numbers = [entry["index"] for entry in state["memory"]["entries"]]
         assert numbers == list(range(max(0, seen - 6), seen))
         assert _equal(state["memory"]["entries"][-1], _entry(seen - 1))
+
+
+# -- files from strangers --------------------------------------------------------------------------
+
+_LONG, _DEEP = "9" * 5000, "[" * 100_000
+_SPOILT: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a negative count": lambda s: s["memory"]["counts"].update(tokens=-3),
+    "a count with a fraction": lambda s: s["memory"]["counts"].update(pruned=0.5),
+    "a count of 400 digits": lambda s: s["watched"].update(grids=10**400),
+    "a time of 400 digits": lambda s: s.update(time_s=10**400),
+    "a time that is none": lambda s: s.update(due_s=float("nan")),
+    "an endless time": lambda s: s["memory"]["entries"][0].update(start_s=float("inf")),
+    "a word for a time": lambda s: s["memory"]["entries"][0].update(end_s="noon"),
+    "truth for a number": lambda s: s["memory"]["entries"][0].update(original=True),
+    "a motion that is none": lambda s: s["memory"]["motion"].update(total=float("nan")),
+    "tokens that are none": lambda s: s["memory"]["entries"][0].update(
+        features=torch.full((24, 24), float("nan"))
+    ),
+    "places with fractions": lambda s: s["memory"]["entries"][0].update(rows=torch.ones(24) / 2),
+    "places in two directions": lambda s: s["memory"]["entries"][0].update(rows=torch.ones(24, 1)),
+    "tokens of no width": lambda s: s["memory"]["entries"][0].update(features=torch.ones(24)),
+    "a bank that is a word": lambda s: s["memory"].update(bank="red"),
+    "frames that are a number": lambda s: s["memory"]["entries"][0].update(frames=3),
+    "a size of one side": lambda s: s["memory"]["entries"][0].update(size=[4]),
+    "nothing of the stream": lambda s: s.pop("watched"),
+    "a list for the memory": lambda s: s.update(carried=[1, 2]),
+}  # fmt: skip
+_ABOUTS = {
+    "a number of 5000 digits": f'{{"model_id": "fake", "config": {{"fps": {_LONG}}}}}',
+    "a number of 400 digits": f'{{"model_id": "fake", "config": {{"fps": 1{"0" * 400}}}}}',
+    "nesting": f'{{"model_id": "fake", "config": {_DEEP}',
+    "a list": '["fake"]',
+    "settings that are a list": '{"model_id": "fake", "config": [1]}',
+    "settings that are none": '{"model_id": "fake", "config": {"memory": {"budget": "NaN"}}}',
+    "no number": '{"model_id": "fake", "config": {"fps": NaN}}',
+    "a long model": f'{{"model_id": "{"x" * 100_000}"}}',
+    "files that are words": '{"model_id": "fake", "files": ["a.mp4"]}',
+    "files with endless times": (
+        '{"model_id": "fake", "files": [{"source": "a", "begin_s": Infinity, "first": 0, "live": '
+        "false}]}"
+    ),
+    "no files": '{"model_id": "fake", "files": []}',
+}
+_STATEMENTS = {
+    "a trigger": "CREATE TRIGGER t AFTER UPDATE ON rest BEGIN DELETE FROM grids; END",
+    "a computed column": "ALTER TABLE about ADD COLUMN big AS (hex(zeroblob(400000000)))",
+    "a virtual table": "CREATE VIRTUAL TABLE words USING fts5(text)",
+    "an older layout": "ALTER TABLE rest RENAME COLUMN content TO contents",
+    "numbers for contents": "UPDATE grids SET content = 7",
+    "a word for the state": "UPDATE rest SET content = 'state'",
+    "a version of 10 MB": "UPDATE about SET value = hex(zeroblob(5000000)) WHERE name = 'version'",
+    "no record": "DELETE FROM about WHERE name = 'about'",
+    "a record in bytes": "UPDATE about SET value = x'ff00' WHERE name = 'about'",
+}
+
+
+@pytest.fixture(name="whole", scope="module")
+def _whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from videoqa_streams import session, watch
+
+    one = session()
+    watch(one, range(9))
+    file = MemoryFile(
+        tmp_path_factory.mktemp("whole") / "m.vmem",
+        {"model_id": "fake", "config": asdict(one.config)},
+    )
+    file.save(one.state_dict(), {0: b"no picture"})
+    file.close()
+    return file.path
+
+
+def _refused(path: Path) -> None:
+    """It is told in one line of plain words, soon."""
+    from vision_mem.models.vlm.fake import FakeVideoModel
+    from vision_mem.videoqa.evidence import ThumbnailSession, open_session
+
+    begin = time.monotonic()
+    with pytest.raises((InputError, ModelError)) as caught:
+        file = MemoryFile(path)
+        try:
+            ThumbnailSession(open_session(FakeVideoModel(), None, [], file), file)
+        finally:
+            file.close()
+    said = str(caught.value)
+    assert "\n" not in said and len(said) < 500
+    assert not re.search(r"Error|None|NoneType|dict|float|int\b|str\b|object|argument", said), said
+    assert time.monotonic() - begin < 2
+
+
+def _changed(whole: Path, place: Path, *statements: tuple[str, tuple[Any, ...]]) -> Path:
+    shutil.copy(whole, place)
+    with sqlite3.connect(place) as database:
+        for statement, values in statements:
+            database.execute(statement, values)
+    database.close()
+    return place
+
+
+@pytest.mark.parametrize("how", _SPOILT)
+def test_states_of_strangers(whole: Path, tmp_path: Path, how: str) -> None:
+    file = MemoryFile(whole)
+    state = file.load()
+    file.close()
+    assert state is not None
+    _SPOILT[how](state)
+    entries = state["memory"].pop("entries")
+    changes = [("DROP TABLE sums", ()), ("UPDATE rest SET content = ?", (pack_state(state),))]
+    for number, entry in enumerate(entries):
+        changes.append(
+            ("UPDATE grids SET content = ? WHERE number = ?", (pack_state(entry), number))
+        )
+    _refused(_changed(whole, tmp_path / "m.vmem", *changes))
+
+
+@pytest.mark.parametrize("how", _ABOUTS)
+def test_records_of_strangers(whole: Path, tmp_path: Path, how: str) -> None:
+    change = "UPDATE about SET value = ? WHERE name = 'about'"
+    _refused(_changed(whole, tmp_path / "m.vmem", (change, (_ABOUTS[how],))))
+
+
+@pytest.mark.parametrize("how", _STATEMENTS)
+def test_tables_of_strangers(whole: Path, tmp_path: Path, how: str) -> None:
+    _refused(_changed(whole, tmp_path / "m.vmem", (_STATEMENTS[how], ())))
+
+
+@pytest.mark.parametrize("inner", [_LONG, _DEEP, "NaN", "{}", '"state"', '{"__tensor__": "t9"}'])
+def test_headers_of_strangers(whole: Path, tmp_path: Path, inner: str) -> None:
+    """The state's JSON lies in the head of a safetensors file."""
+    note = f'{{"format": "vision-mem-snapshot", "version": 1, "header": {{}}, "state": {inner}}}'
+    head = json.dumps({"__metadata__": {"vision-mem-snapshot": note}}).encode()
+    content = len(head).to_bytes(8, "little") + head
+    changes = [("DROP TABLE sums", ()), ("UPDATE rest SET content = ?", (content,))]
+    _refused(_changed(whole, tmp_path / "m.vmem", *changes))
+
+
+def test_a_statement_that_goes_on_and_on_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vision_mem.formats import sqlite
+
+    monkeypatch.setattr(sqlite, "_STEPS", 1000)
+    database = sqlite3.connect(":memory:")
+    sqlite.distrust(database, "m.vmem")
+    rows = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{}) SELECT count(*) FROM n"
+    )
+    for _ in range(3):  # what ends is not stopped, however often
+        assert database.execute(rows.format(" LIMIT 2000")).fetchone() == (2000,)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        database.execute(rows.format("")).fetchone()
+    database.close()
+
+
+def test_a_picture_of_a_stranger_is_looked_at_first() -> None:
+    from vision_mem.visualization.contact_sheet import from_jpeg, to_jpeg
+
+    small = to_jpeg(np.zeros((9, 16, 3), np.uint8))
+    assert from_jpeg(small).shape == (9, 16, 3)
+    at = small.index(b"\xff\xc0") + 5  # height and width in the head
+    for content in (small[:at] + b"\xff\xff\xff\xff" + small[at + 4 :], b"", b"\xff\xd8"):
+        with pytest.raises(ModelError, match="picture"):
+            from_jpeg(content)

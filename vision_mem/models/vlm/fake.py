@@ -112,16 +112,11 @@ class FakeVideoModel:
         row, col = (int(i) for i in context.positions[1:, best])
         places = context.positions.double().mul(torch.tensor([[1.0], [0.1], [0.01]])).sum(dim=0)
         digest = float((context.tokens.double().sum(dim=1) * (1.0 + places)).sum())
-        words = [
-            f"at {grid.start_s:g} s,",
-            f"row {row} column {col},",
-            f"{len(match)} tokens",
-            f"to {context.text_start}",
-            f"({digest:.6f})",
-        ]
+        said = f"at {grid.start_s:g} s, row {row} column {col}, {len(match)} tokens "
+        said += f"to {context.text_start} ({digest:.6f})"
         if history:
-            words.append(f"after {history[-1].question.text!r} and {history[-1].answer!r}")
-        return _spoken(" ".join(words).split(" "), max_tokens)
+            said += f" after {history[-1].question.text!r} and {history[-1].answer!r}"
+        return _spoken(said.split(" "), max_tokens)
 
 
 def _word(word: str) -> np.ndarray:

@@ -61,15 +61,10 @@ def speak(
     max_tokens: int,
     sampling: Sampling,
 ) -> Iterator[AnswerPiece]:
-    """Pieces of an answer, as they are made.
+    """Pieces of an answer of at most ``max_tokens``, as they are made.
 
-    Args:
-        network: a causal language model of the transformers library.
-        tokenizer: its tokenizer.
-        start: the prompt.
-        stops: tokens that end an answer; they are no part of it.
-        max_tokens: of the answer, at most.
-        sampling: how tokens are chosen.
+    ``network`` is a causal language model of the transformers library; tokens of ``stops`` end an
+    answer and are no part of it.
 
     Raises:
         ModelError: when the device has not enough memory for the prompt.
@@ -83,8 +78,8 @@ def speak(
     seen = positions.shape[-1]
     del start  # the prompt is not needed once it was looked at
     for count in range(1, max_tokens + 1):
-        logits = _looked(network, inputs, positions, seen, cache)
-        token = _chosen(logits, sampling, generator)
+        logits = next_logits(network, positions, seen, cache, **inputs, logits_to_keep=1)
+        token = _chosen(logits[0, -1], sampling, generator)
         if token in stops:
             yield AnswerPiece(text.rest(), "stop")
             return
@@ -100,27 +95,32 @@ def speak(
 
 
 @torch.inference_mode()
-def _looked(
-    network: Any, inputs: dict[str, Any], positions: torch.Tensor, seen: int, cache: Any
+def next_logits(
+    network: Any, positions: torch.Tensor, seen: int, cache: Any, **inputs: Any
 ) -> torch.Tensor:
-    """``(vocabulary,)`` float32 logits of the next token."""
+    """Float32 logits ``(rows, n, vocabulary)`` of what comes next; the cache takes the inputs in.
+
+    Args:
+        network: a causal language model of the transformers library.
+        positions: int64 ``(..., rows, L)`` position ids of the inputs.
+        seen: tokens of a row so far, the inputs included.
+        cache: of what was looked at before.
+        **inputs: for the network: tokens or embeddings ``(rows, L, ...)``, ``logits_to_keep``.
+
+    Raises:
+        ModelError: when the device has not enough memory.
+    """
     # Without a mask, the library takes a gap between position ids for the start of another text.
-    mask = torch.ones((1, seen), dtype=torch.long, device=network.device)
+    mask = torch.ones((positions.shape[-2], seen), dtype=torch.long, device=network.device)
+    about = {"position_ids": positions, "attention_mask": mask, "past_key_values": cache}
     try:
-        found = network(
-            **inputs,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        logits: torch.Tensor = network(**inputs, **about, use_cache=True).logits
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"there is not enough memory on {network.device} for a prompt of {seen} tokens; lower "
             "the memory's budget, or use a smaller model or precision"
         ) from error
-    return found.logits[0, -1].float()
+    return logits.float()
 
 
 def _chosen(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
@@ -158,8 +158,5 @@ class _Text:
         return piece
 
     def _read(self, count: int) -> str:
-        return str(
-            self._tokenizer.decode(
-                self._tokens[:count], skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+        plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return str(self._tokenizer.decode(self._tokens[:count], **plain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -66,14 +67,9 @@ class LlavaVideoModel(NetworkVideoModel):
         )
 
     def _traits(self, model_id: str) -> VideoModelTraits:
-        limit = self._positions_for_video()
-        return VideoModelTraits(
-            model_id,
-            int(self._network.config.get_text_config().hidden_size),
-            frames_per_grid=1,
-            tokens_per_second=None,
-            max_positions=None if limit is None else max(1, limit // self._side**2),
-        )
+        traits = super()._traits(model_id)
+        most = traits.max_positions and max(1, traits.max_positions // self._side**2)
+        return replace(traits, max_positions=most)
 
     @torch.no_grad()
     def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
@@ -92,12 +88,9 @@ class LlavaVideoModel(NetworkVideoModel):
         first = len(before)
         places, ends = self._video_places(context)
         last = first + ends + 1 + len(after)
+        words = torch.arange(last, device=self.device)
         positions = torch.cat(
-            [
-                torch.arange(first, device=self.device),
-                places.to(self.device) + first,
-                torch.arange(first + ends, last, device=self.device),
-            ]
+            [words[:first], places.to(self.device) + first, words[first + ends :]]
         )
         inputs = {"inputs_embeds": torch.cat([before, middle, after])[None]}
         return Start(inputs, positions[None], last)

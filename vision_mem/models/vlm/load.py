@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vision_mem.errors import InputError, ModelError, NotThere
+from vision_mem.errors import InputError, ModelError
 from vision_mem.models.checkpoint import fingerprint
 from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import (
@@ -21,6 +21,7 @@ from vision_mem.models.hub import (
     transformers_library,
     weight_files,
 )
+from vision_mem.models.vlm import KNOWN, check_video_model
 from vision_mem.models.vlm.network import NetworkVideoModel
 from vision_mem.models.vlm.option_scores import ByLikelihood
 from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
@@ -30,19 +31,6 @@ if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
 
 log = logging.getLogger(__name__)
-
-KNOWN = {
-    "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
-    "qwen2-vl-7b": "Qwen/Qwen2-VL-7B-Instruct",
-    "qwen2.5-vl-3b": "Qwen/Qwen2.5-VL-3B-Instruct",
-    "qwen2.5-vl-7b": "Qwen/Qwen2.5-VL-7B-Instruct",
-    "qwen3-vl-2b": "Qwen/Qwen3-VL-2B-Instruct",
-    "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
-    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
-    "llava-onevision-0.5b": "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
-    "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
-}
-"""Short names for repositories on Hugging Face."""
 
 _QWEN = "vision_mem.models.vlm.qwen"
 _LLAVA = "vision_mem.models.vlm.llava_onevision"
@@ -55,6 +43,7 @@ _FAMILIES = {
 }
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
+_WANTED_BY = ("video models", "vlm")
 _BLOCK, _BLOCKS = 4096, 256
 
 
@@ -73,8 +62,8 @@ def load_video_model(
               the package;
             * a short name in ``KNOWN``, or an id on Hugging Face;
             * a folder made by ``save_pretrained`` with its tokenizer;
-            * ``random:NAME`` or ``random:NAME@SEED`` with a name in ``videoqa_random.RANDOM``, for
-              tests and benchmarks.
+            * ``random:NAME`` or ``random:NAME@SEED`` with a name in ``random.RANDOM``, for tests
+              and benchmarks.
 
             Folders and ids of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and LLaVA-OneVision are told apart
             by their config.json.
@@ -92,6 +81,7 @@ def load_video_model(
         ModelError: for weights that are not here and cannot be fetched, damaged, or of another
             kind of network.
     """
+    check_video_model(model)
     if model == "fake":
         from vision_mem.models.vlm.fake import FakeVideoModel
 
@@ -104,27 +94,17 @@ def load_video_model(
     dtype = _PRECISIONS[choose_precision(precision, place)]
     if model.startswith("random:"):
         return _random(model, place, dtype, settings)
+    name = label = KNOWN.get(model, model)
+    folder = Path(name).expanduser()
     if model == "miniature":
         from vision_mem.models.vlm.miniature import shipped_miniature
 
-        shipped = shipped_miniature()
-        return _open(_library(), shipped, model, model, place, dtype, settings)
-    name = KNOWN.get(model, model)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _open(_library(), folder, str(folder), folder.resolve().name, place, dtype, settings)
-    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
-        raise NotThere(
-            f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, an id "
-            "on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
-            "safetensors, or random:qwen2.5-vl-tiny"
-        )
-    library = _library()  # before anything is downloaded for it
-    return _open(library, fetched(name, _WITHOUT_FILES), name, name, place, dtype, settings)
-
-
-def _library() -> Any:
-    return transformers_library("video models", "vlm")
+        folder = shipped_miniature()
+    elif folder.is_dir():
+        name, label = str(folder), folder.resolve().name
+    library = transformers_library(*_WANTED_BY)  # before anything is downloaded for it
+    place_of = folder if folder.is_dir() else fetched(name, _WITHOUT_FILES)
+    return _open(library, place_of, name, label, place, dtype, settings)
 
 
 def _random(
@@ -135,21 +115,16 @@ def _random(
         raise InputError(f"model {model!r}: {seed!r} is not a seed; expected a number after @")
     if name not in RANDOM:
         raise InputError(f"no random model {name!r}; expected one of {', '.join(sorted(RANDOM))}")
-    _library()
+    transformers_library(*_WANTED_BY)
     network = random_network(name, place, dtype, int(seed) if seed else None)
     label = f"{model}#{fingerprint(network)}" if RANDOM[name][2] else model
     return _adapted(network, byte_tokenizer(), label, settings)
 
 
 def _open(
-    library: Any,
-    folder: Path,
-    name: str,
-    label: str,
-    place: torch.device,
-    dtype: torch.dtype,
+    library: Any, folder: Path, name: str, label: str, place: torch.device, dtype: torch.dtype,
     settings: dict[str, Any],
-) -> VideoLanguageModel:
+) -> VideoLanguageModel:  # fmt: skip
     family = _family(folder, name)
     if not weight_files(folder):
         raise ModelError(
@@ -187,12 +162,11 @@ def _adapted(
     network: Any, tokenizer: Any, label: str, settings: dict[str, Any]
 ) -> NetworkVideoModel:
     _, module, name = _FAMILIES[network.config.model_type]
-    adapter = getattr(importlib.import_module(module), name)
+    adapter: type[NetworkVideoModel] = getattr(importlib.import_module(module), name)
     try:
-        made: NetworkVideoModel = adapter(network, tokenizer, model_id=label, **settings)
+        return adapter(network, tokenizer, model_id=label, **settings)
     except TypeError as error:
         raise InputError(f"{label} cannot take the settings {sorted(settings)}: {error}") from error
-    return made
 
 
 def _family(folder: Path, name: str) -> tuple[str, str, str]:

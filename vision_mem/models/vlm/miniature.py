@@ -14,7 +14,7 @@ import torch
 
 from vision_mem.errors import ModelError
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.vlm.random import MARKERS
+from vision_mem.models.vlm.random import byte_tokenizer
 
 NAME = "miniature"
 OPTIONS_BY = "likelihood"
@@ -60,25 +60,9 @@ def miniature_tokenizer() -> Any:
     file.
     """
     ensure_torchvision()
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     # "Ġ" is how a byte tokenizer writes a blank.
     words = [form for word in WORDS.split() for form in (word, f"Ġ{word}")]
-    words += [f"Ġ{digit}" for digit in range(10)]
-    entries = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *words]
-    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
-    # Without merges a word is one token when it is in the vocabulary, else bytes.
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in MARKERS])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        clean_up_tokenization_spaces=False,
-    )
+    return byte_tokenizer([*words, *(f"Ġ{digit}" for digit in range(10))])
 
 
 def miniature_config() -> Any:
@@ -88,30 +72,18 @@ def miniature_config() -> Any:
 
     ids = miniature_tokenizer().get_vocab()
     text = {
-        "vocab_size": len(ids),
-        "hidden_size": _HIDDEN,
-        "intermediate_size": 256,
-        "num_hidden_layers": 4,
-        "num_attention_heads": _HEADS,
-        "num_key_value_heads": _HEADS // 2,
-        "max_position_embeddings": _POSITIONS,
-        "rope_parameters": _turns(),
-        "initializer_range": _SPREAD,
-        "bos_token_id": ids["<|endoftext|>"],
-        "eos_token_id": ids["<|im_end|>"],
-        "pad_token_id": ids["<|endoftext|>"],
-    }
+        "vocab_size": len(ids), "hidden_size": _HIDDEN, "intermediate_size": 256,
+        "num_hidden_layers": 4, "num_attention_heads": _HEADS, "num_key_value_heads": _HEADS // 2,
+        "max_position_embeddings": _POSITIONS, "rope_parameters": _turns(),
+        "initializer_range": _SPREAD, "bos_token_id": ids["<|endoftext|>"],
+        "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"],
+    }  # fmt: skip
     vision = {
-        "depth": 4,
-        "hidden_size": 128,
-        "intermediate_size": 256,
-        "num_heads": 4,
-        "out_hidden_size": _HIDDEN,
+        "depth": 4, "hidden_size": 128, "intermediate_size": 256, "num_heads": 4,
+        "out_hidden_size": _HIDDEN, "tokens_per_second": 2, "initializer_range": _SPREAD,
         # Frames of generated streams are small: every layer looks at the whole frame.
         "fullatt_block_indexes": [0, 1, 2, 3],
-        "tokens_per_second": 2,
-        "initializer_range": _SPREAD,
-    }
+    }  # fmt: skip
     config = Qwen2_5_VLConfig(
         text_config=text,
         vision_config=vision,
@@ -131,23 +103,15 @@ def _turns() -> dict[str, Any]:
     base = 1e4
     factors = [1 / (turn * base ** (k / len(turns))) for k, turn in enumerate(turns)]
     return {
-        "rope_type": "longrope",
-        "rope_theta": base,
-        "short_factor": factors,
-        "long_factor": factors,
-        "factor": 1.0,
-        "attention_factor": 1.0,
+        "rope_type": "longrope", "rope_theta": base, "short_factor": factors,
+        "long_factor": factors, "factor": 1.0, "attention_factor": 1.0,
         "original_max_position_embeddings": _POSITIONS,
         "mrope_section": [len(_TIME), len(_ROW), len(_COLUMN)],
-    }
+    }  # fmt: skip
 
 
 def miniature_network(seed: int = 0) -> Any:
-    """An untaught one on the CPU, fp32: ``Qwen2_5_VLForConditionalGeneration``.
-
-    Args:
-        seed: of its weights.
-    """
+    """An untaught one on the CPU, fp32: ``Qwen2_5_VLForConditionalGeneration``."""
     config = miniature_config()
     from transformers import Qwen2_5_VLForConditionalGeneration
 

@@ -26,7 +26,7 @@ from vision_mem.types import Frame
 
 SYSTEM = "You watch a video and answer questions about it. Rely on what the video shows."
 _BEGIN, _END = "<|im_start|>", "<|im_end|>"
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ class Chat:
         marks = [any(a < last and b > first for first, last in spans) for a, b in offsets]
         if not any(marks):
             raise InputError(f"the model knows no word of the question {question.text!r}")
-        answer = self._turned("assistant\n", "")
-        padding = [False] * (len(before) + len(after))
-        of_question = (*padding, *marks, *(False for _ in answer))
+        answer, padding = self._turned("assistant\n", ""), [False] * (len(before) + len(after))
+        of_question = (*padding, *marks, *([False] * len(answer)))
         return ChatPrompt(tuple(before), (*after, *coded, *answer), of_question)
 
     def _turned(self, role: str, words: str) -> list[int]:
@@ -133,12 +132,12 @@ class Chat:
 
 def _written(question: Question) -> tuple[str, list[tuple[int, int]]]:
     """The user's part of a turn, and where its question and options lie in it."""
-    if len(question.options) > len(_LETTERS):
+    if len(question.options) > len(LETTERS):
         raise InputError(
-            f"a question has {len(question.options)} options; expected at most {len(_LETTERS)}"
+            f"a question has {len(question.options)} options; expected at most {len(LETTERS)}"
         )
     text, spans = question.text, [(0, len(question.text))]
-    for letter, option in zip(_LETTERS, question.options, strict=False):
+    for letter, option in zip(LETTERS, question.options, strict=False):
         text += f"\n{letter}. "
         spans.append((len(text), len(text) + len(option)))
         text += option
@@ -163,6 +162,9 @@ class NetworkVideoModel(ABC):
 
     traits: VideoModelTraits
     _video_ends = ""
+    _opening: tuple[int, ...] = ()
+    _closing: tuple[int, ...] = ()
+    """Markers in front of the video, and behind it."""
 
     def __init__(
         self,
@@ -181,9 +183,18 @@ class NetworkVideoModel(ABC):
         self.device = torch.device(network.device)
         self.traits = self._traits(model_id)
 
-    @abstractmethod
     def _traits(self, model_id: str) -> VideoModelTraits:
         """The numbers of this network."""
+        config = self._network.config
+        # Qwen2-VL's configuration has no such number: its grids are one apart.
+        pace = getattr(config.vision_config, "tokens_per_second", None)
+        return VideoModelTraits(
+            model_id,
+            int(config.get_text_config().hidden_size),
+            frames_per_grid=int(getattr(config.vision_config, "temporal_patch_size", 1)),
+            tokens_per_second=None if pace is None else float(pace),
+            max_positions=self._positions_for_video(),
+        )
 
     @abstractmethod
     def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid: ...
@@ -199,15 +210,12 @@ class NetworkVideoModel(ABC):
     @torch.no_grad()
     def embed_question(self, question: Question) -> PromptTokens:
         prompt = self._chat.prompt(question)
-        before = (*prompt.before, *self._opening())
-        after = (*self._closing(), *prompt.after)
-        marks = list(prompt.of_question)
-        cut = len(prompt.before)
+        before = (*prompt.before, *self._opening)
+        after = (*self._closing, *prompt.after)
+        cut, marks = len(prompt.before), prompt.of_question
         markers = [False] * (len(before) + len(after) - len(marks))
-        marks = marks[:cut] + markers + marks[cut:]
-        return PromptTokens(
-            self._embedded((*before, *after)), torch.tensor(marks, device=self.device)
-        )
+        every = torch.tensor([*marks[:cut], *markers, *marks[cut:]], device=self.device)
+        return PromptTokens(self._embedded((*before, *after)), every)
 
     def answer(
         self,
@@ -223,23 +231,11 @@ class NetworkVideoModel(ABC):
         with torch.no_grad():
             start = self._start(context, self._chat.prompt(question, history))
         return speak(
-            self._network,
-            self._tokenizer,
-            start,
-            stops=self._stops,
-            max_tokens=max_tokens,
+            self._network, self._tokenizer, start, stops=self._stops, max_tokens=max_tokens,
             sampling=self._sampling,
-        )
+        )  # fmt: skip
 
     # -- for the networks ----------------------------------------------------------------------
-
-    def _opening(self) -> tuple[int, ...]:
-        """Markers in front of the video."""
-        return ()
-
-    def _closing(self) -> tuple[int, ...]:
-        """Markers behind the video."""
-        return ()
 
     def _embedded(self, ids: Iterable[int]) -> torch.Tensor:
         """``(m, D)`` rows of the language model's table."""

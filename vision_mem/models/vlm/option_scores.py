@@ -16,19 +16,17 @@ from typing import Any
 
 import torch
 
-from vision_mem.models.vlm.network import NetworkVideoModel
+from vision_mem.models.vlm.generation import next_logits
+from vision_mem.models.vlm.network import LETTERS, NetworkVideoModel
 from vision_mem.models.vlm.protocol import (
     AnswerPiece,
-    EncodedGrid,
     PromptTokens,
     Question,
     Turn,
     VisualContext,
 )
-from vision_mem.types import Frame
 
 _POINTING = re.compile(r"\b(these|following|below|above)\b", re.IGNORECASE)
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class ByLikelihood:
@@ -43,12 +41,7 @@ class ByLikelihood:
     def __init__(self, model: NetworkVideoModel) -> None:
         self.model = model
         self.traits, self.device = model.traits, model.device
-
-    def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
-        return self.model.encode_grid(frames)
-
-    def embed_text(self, text: str) -> torch.Tensor:
-        return self.model.embed_text(text)
+        self.encode_grid, self.embed_text = model.encode_grid, model.embed_text
 
     def embed_question(self, question: Question) -> PromptTokens:
         return self.model.embed_question(in_words(question))
@@ -64,7 +57,7 @@ class ByLikelihood:
         if not question.options:
             return self.model.answer(context, question, history=history, max_tokens=max_tokens)
         likely = self.weigh(context, question, history)
-        return iter([AnswerPiece(_LETTERS[int(likely.argmax())], "stop")])
+        return iter([AnswerPiece(LETTERS[int(likely.argmax())], "stop")])
 
     @torch.inference_mode()
     def weigh(
@@ -106,7 +99,7 @@ def log_likelihoods(
     network: Any, inputs: torch.Tensor, positions: torch.Tensor, goes_on: int,
     answers: Sequence[Sequence[int]],
 ) -> torch.Tensor:  # fmt: skip
-    """Natural logarithms of the probabilities of some answers.
+    """Natural logarithms of the probabilities of some answers, float32 ``(n,)``.
 
     Args:
         network: a causal language model of the transformers library.
@@ -114,9 +107,6 @@ def log_likelihoods(
         positions: int64 ``(..., 1, L)`` its position ids.
         goes_on: position id of the first token of an answer.
         answers: token ids of each, the end marker with them; none empty.
-
-    Returns:
-        float32 ``(n,)``, each the sum over the tokens of an answer.
     """
     from transformers import DynamicCache
 
@@ -128,22 +118,15 @@ def log_likelihoods(
         padded[row, : len(ids)] = torch.tensor(ids, device=device)
         inside[row, : len(ids)] = 1
 
-    def look(start: int, places: torch.Tensor, **given: Any) -> torch.Tensor:
-        rows, new = places.shape[-2:]
-        # Without a mask, the library takes a gap between position ids for another text's start.
-        mask = torch.ones((rows, start + new), dtype=torch.long, device=device)
-        found = network(
-            position_ids=places, attention_mask=mask, past_key_values=cache, use_cache=True, **given
-        )
-        logits: torch.Tensor = found.logits.float()
-        return logits.log_softmax(-1)
-
     # The prompt is looked at once; the answers go on from there together.
     cache = DynamicCache(config=network.config)
-    logs = look(0, positions, inputs_embeds=inputs, logits_to_keep=1).expand(n, -1, -1)
+    first = next_logits(network, positions, length, cache, inputs_embeds=inputs, logits_to_keep=1)
+    logs = first.log_softmax(-1).expand(n, -1, -1)
     if longest > 1:
         cache.batch_repeat_interleave(n)
         later = torch.arange(goes_on, goes_on + longest - 1, device=device)
         later = later.expand(*positions.shape[:-2], n, -1)
-        logs = torch.cat([logs, look(length, later, input_ids=padded[:, :-1])], dim=1)
+        seen, more = length + longest - 1, padded[:, :-1]
+        rest = next_logits(network, later, seen, cache, input_ids=more).log_softmax(-1)
+        logs = torch.cat([logs, rest], dim=1)
     return (logs.gather(-1, padded[..., None])[..., 0] * inside).sum(-1)

@@ -87,13 +87,7 @@ class EncodedGrid:
         width: int,
         extras: Mapping[str, torch.Tensor] | None = None,
     ) -> EncodedGrid:
-        """A grid with a token at every place, row by row.
-
-        Args:
-            tokens: ``(height * width, D)``.
-            height: rows of the grid.
-            width: columns of the grid.
-            extras: see the class.
+        """A grid with a token at every place, row by row: ``(height * width, D)``.
 
         Raises:
             InputError: when the number of tokens is another one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -69,19 +70,8 @@ class QwenVideoModel(NetworkVideoModel):
             image_std=list(spread),
             cap_pixels_per_frame=False,  # with it a frame's size would depend on how many come
         )
-        self._markers = (self._chat.marker("<|vision_start|>"), self._chat.marker("<|vision_end|>"))
-
-    def _traits(self, model_id: str) -> VideoModelTraits:
-        config = self._network.config
-        # Qwen2-VL's configuration has no such number: its grids are one apart.
-        pace = getattr(config.vision_config, "tokens_per_second", None)
-        return VideoModelTraits(
-            model_id,
-            int(config.get_text_config().hidden_size),
-            frames_per_grid=int(config.vision_config.temporal_patch_size),
-            tokens_per_second=None if pace is None else float(pace),
-            max_positions=self._positions_for_video(),
-        )
+        self._opening = (self._chat.marker("<|vision_start|>"),)
+        self._closing = (self._chat.marker("<|vision_end|>"),)
 
     @torch.no_grad()
     def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
@@ -106,29 +96,20 @@ class QwenVideoModel(NetworkVideoModel):
     def _extras(self, seen: Any) -> dict[str, torch.Tensor]:
         return {}
 
-    def _opening(self) -> tuple[int, ...]:
-        return self._markers[:1]
-
-    def _closing(self) -> tuple[int, ...]:
-        return self._markers[1:]
-
     def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
-        before = self._embedded((*prompt.before, *self._opening()))
-        after = self._embedded((*self._closing(), *prompt.after))
+        before = self._embedded((*prompt.before, *self._opening))
+        after = self._embedded((*self._closing, *prompt.after))
         middle = context.tokens.to(before)
-        first = len(before)
-        last = first + context.text_start + len(after)
-        positions = torch.cat(
-            [
-                torch.arange(first, device=self.device).expand(3, -1),
-                context.positions.to(self.device) + first,
-                torch.arange(first + context.text_start, last, device=self.device).expand(3, -1),
-            ],
-            dim=1,
-        )
-        return Start(
-            {"inputs_embeds": torch.cat([before, middle, after])[None]}, positions[:, None], last
-        )
+        first, text = len(before), len(before) + context.text_start
+        last = text + len(after)
+        own = context.positions.to(self.device) + first
+        positions = torch.cat([self._row(0, first), own, self._row(text, last)], dim=1)
+        inputs = {"inputs_embeds": torch.cat([before, middle, after])[None]}
+        return Start(inputs, positions[:, None], last)
+
+    def _row(self, first: int, last: int) -> torch.Tensor:
+        """Position ids of words: the same on all three axes, ``(3, last - first)``."""
+        return torch.arange(first, last, device=self.device).expand(3, -1)
 
 
 _HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -157,14 +138,7 @@ class Qwen3VideoModel(QwenVideoModel):
     _normal = _HALVES
 
     def _traits(self, model_id: str) -> VideoModelTraits:
-        config = self._network.config
-        return VideoModelTraits(
-            model_id,
-            int(config.get_text_config().hidden_size),
-            frames_per_grid=int(config.vision_config.temporal_patch_size),
-            tokens_per_second=None,
-            max_positions=None,
-        )
+        return replace(super()._traits(model_id), tokens_per_second=None, max_positions=None)
 
     def _extras(self, seen: Any) -> dict[str, torch.Tensor]:
         layers = [grids[0] for grids in seen.deepstack_features]
@@ -173,31 +147,28 @@ class Qwen3VideoModel(QwenVideoModel):
     def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:
         video = int(self._network.config.video_token_id)
         ids: list[int] = list(prompt.before)
-        places = [torch.arange(len(ids)).expand(3, -1)]
         at = len(ids)
-        where = context.positions.cpu()
+        places = [self._row(0, at)]
         for grid in context.grids:
             if grid.count == 0:
                 continue
             middle = (grid.start_s + grid.end_s) / 2 - context.began_s
-            words = self._chat.ids(f"<{middle:.1f} seconds>")
-            words = [*words, *self._opening()]
-            ids += [*words, *[video] * grid.count, *self._closing()]
-            places.append(torch.arange(at, at + len(words)).expand(3, -1))
-            at += len(words)
-            own = where[:, grid.first : grid.first + grid.count].clone()
+            words = [*self._chat.ids(f"<{middle:.1f} seconds>"), *self._opening]
+            ids += [*words, *[video] * grid.count, *self._closing]
+            own = context.positions[:, grid.first : grid.first + grid.count].to(
+                self.device, copy=True
+            )
             own[0] = 0  # a grid is one moment
-            places.append(own + at)
-            at += max(grid.size)
-            places.append(torch.arange(at, at + 1).expand(3, -1))
-            at += 1
+            begin = at + len(words)
+            end = begin + max(grid.size)
+            places += [self._row(at, begin), own + begin, self._row(end, end + 1)]
+            at = end + 1
         ids += prompt.after
-        places.append(torch.arange(at, at + len(prompt.after)).expand(3, -1))
+        places.append(self._row(at, at + len(prompt.after)))
         inputs: dict[str, Any] = {"input_ids": torch.tensor([ids], device=self.device)}
         if len(context.tokens):
             inputs["mm_encoder_outputs"] = {"video": self._seen(context)}
-        positions = torch.cat(places, dim=1).to(self.device)
-        return Start(inputs, positions[:, None], at + len(prompt.after))
+        return Start(inputs, torch.cat(places, dim=1)[:, None], at + len(prompt.after))
 
     def _seen(self, context: VisualContext) -> Any:
         """The kept tokens in the shape in which the library's own vision tower gives them."""

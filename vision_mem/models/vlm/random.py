@@ -6,7 +6,7 @@ bytes, so that it needs no file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,26 +16,26 @@ from vision_mem.models.checkpoint import RANDOM_SEED, fill_random
 from vision_mem.models.torchvision_shim import ensure_torchvision
 
 MARKERS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+    "<|image_pad|>", "<|video_pad|>",
+)  # fmt: skip
 """Tokens of Qwen's that are no text."""
 _VOCABULARY = 256 + len(MARKERS)
 
 
-def byte_tokenizer() -> Any:
-    """A tokenizer of 256 bytes and Qwen's markers; a fast one of the transformers library."""
+def byte_tokenizer(words: Iterable[str] = ()) -> Any:
+    """A tokenizer of 256 bytes, some words and Qwen's markers; a fast one of the library.
+
+    Args:
+        words: with a token of their own, a leading blank written ``Ġ``.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: number for number, letter in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    entries = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *words])
+    vocabulary = {entry: number for number, entry in enumerate(entries)}
+    # Without merges a word is one token when it is in the vocabulary, else bytes.
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=bool(words)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in MARKERS])
@@ -48,16 +48,10 @@ def byte_tokenizer() -> Any:
 
 
 def random_network(name: str, device: torch.device, dtype: torch.dtype, seed: int | None) -> Any:
-    """A network of a real class with random weights.
-
-    Args:
-        name: one of ``RANDOM``.
-        device: where it is made.
-        dtype: of its weights.
-        seed: of its weights; None for a fixed one.
+    """A network of a real class with random weights; without a seed they are always the same.
 
     Raises:
-        InputError: for an unknown name.
+        InputError: for a name that ``RANDOM`` does not have.
     """
     if name not in RANDOM:
         raise InputError(f"no random model {name!r}; expected one of {', '.join(sorted(RANDOM))}")
@@ -76,79 +70,57 @@ def random_network(name: str, device: torch.device, dtype: torch.dtype, seed: in
     return network.to(device, dtype)
 
 
-def _tiny_text(**more: Any) -> dict[str, Any]:
+def _text(**more: Any) -> dict[str, Any]:
     return {
-        "vocab_size": _VOCABULARY,
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 32768,
-        "bos_token_id": 256,
-        "eos_token_id": 258,
-        "pad_token_id": 256,
-        **more,
-    }
+        "vocab_size": _VOCABULARY, "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 32768, "bos_token_id": 256, "eos_token_id": 258,
+        "pad_token_id": 256, **more,
+    }  # fmt: skip
 
 
-def _rope(sections: list[int]) -> dict[str, Any]:
-    return {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
-
-
-def _token_ids() -> dict[str, int]:
+def _qwen(
+    vision: dict[str, Any], sections: tuple[int, int, int], interleaved: bool = False, **text: Any
+) -> dict[str, Any]:
+    """Settings of a Qwen network; ``sections`` of a head turn by time, row and column."""
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 1e6}
+    rope |= {"mrope_section": [*sections], **({"mrope_interleaved": True} if interleaved else {})}
     names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
-    return {name: 259 + k for k, name in enumerate(names)}
+    return {
+        "text_config": _text(rope_parameters=rope, **text), "vision_config": vision,
+        **{name: 259 + number for number, name in enumerate(names)},
+    }  # fmt: skip
+
+
+_SMALL = {"depth": 4, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2}
 
 
 def _qwen25_tiny() -> dict[str, Any]:
-    vision = {
-        "depth": 4,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "fullatt_block_indexes": [1, 3],
-        "tokens_per_second": 2,
-    }
-    text = _tiny_text(rope_parameters=_rope([2, 3, 3]))
-    return {"text_config": text, "vision_config": vision, **_token_ids()}
+    more = {"out_hidden_size": 64, "fullatt_block_indexes": [1, 3], "tokens_per_second": 2}
+    return _qwen({**_SMALL, **more}, (2, 3, 3))
 
 
 def _qwen2_tiny() -> dict[str, Any]:
     vision = {"depth": 2, "embed_dim": 32, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 64}
-    text = _tiny_text(rope_parameters=_rope([2, 3, 3]))
-    return {"text_config": text, "vision_config": vision, **_token_ids()}
+    return _qwen(vision, (2, 3, 3))
 
 
 def _qwen3_tiny() -> dict[str, Any]:
-    vision = {
-        "depth": 3,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "num_position_embeddings": 64,
-        "deepstack_visual_indexes": [0, 1],
-    }
-    rope = {**_rope([4, 2, 2]), "mrope_interleaved": True}
-    text = _tiny_text(head_dim=16, num_hidden_layers=3, rope_parameters=rope)
-    del text["bos_token_id"], text["eos_token_id"]  # these configurations have none
-    return {"text_config": text, "vision_config": vision, **_token_ids()}
+    deep = {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+    vision = {**_SMALL, "depth": 3, "out_hidden_size": 64, **deep}
+    made = _qwen(vision, (4, 2, 2), True, head_dim=16, num_hidden_layers=3)
+    for name in ("bos_token_id", "eos_token_id"):  # these configurations have none
+        del made["text_config"][name]
+    return made
 
 
 def _llava_tiny() -> dict[str, Any]:
     vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 2,
-        "image_size": 98,
-        "patch_size": 14,
+        "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 64,
+        "num_hidden_layers": 3, "num_attention_heads": 2, "image_size": 98, "patch_size": 14,
         "vision_use_head": False,
-    }
-    text = {"model_type": "qwen2", **_tiny_text()}
+    }  # fmt: skip
+    text = {"model_type": "qwen2", **_text()}
     ids = {"image_token_index": 261, "video_token_index": 262}
     return {"text_config": text, "vision_config": vision, **ids}
 
@@ -156,25 +128,14 @@ def _llava_tiny() -> dict[str, Any]:
 def _qwen25_3b() -> dict[str, Any]:
     """The published shape of Qwen2.5-VL-3B."""
     vision = {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 2048,
-        "fullatt_block_indexes": [7, 15, 23, 31],
-        "tokens_per_second": 2,
-    }
-    text = {
-        **_tiny_text(rope_parameters=_rope([16, 24, 24])),
-        "vocab_size": 151936,
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "max_position_embeddings": 128000,
-    }
-    both = {"text_config": text, "vision_config": vision, **_token_ids()}
-    return {**both, "tie_word_embeddings": True}
+        "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16,
+        "out_hidden_size": 2048, "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2,
+    }  # fmt: skip
+    made = _qwen(
+        vision, (16, 24, 24), vocab_size=151936, hidden_size=2048, intermediate_size=11008,
+        num_hidden_layers=36, num_attention_heads=16, max_position_embeddings=128000,
+    )  # fmt: skip
+    return {**made, "tie_word_embeddings": True}
 
 
 RANDOM: dict[str, tuple[str, Callable[[], dict[str, Any]], bool]] = {

@@ -13,8 +13,9 @@ segmenter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,15 +30,7 @@ from vision_mem.models.efficientnet import BATCH_NORM_EPS, packaged_weights
 from vision_mem.models.embedder import WIDTH, SentenceVectors
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.vlm.protocol import (
-    AnswerPiece,
-    EncodedGrid,
-    PromptTokens,
-    Question,
-    Turn,
-    VideoModelTraits,
-    VisualContext,
-)
+from vision_mem.models.vlm.protocol import EncodedGrid, PromptTokens, Question, VideoModelTraits
 from vision_mem.types import Detections, Frame
 
 _CLASSES = 10
@@ -124,16 +117,8 @@ class WordSearch:
             )
         return PromptTokens(vectors, torch.ones(len(vectors), dtype=torch.bool))
 
-    def answer(
-        self,
-        context: VisualContext,
-        question: Question,
-        *,
-        history: Sequence[Turn] = (),
-        max_tokens: int = 128,
-    ) -> Iterator[AnswerPiece] | None:
+    def answer(self, *given: Any, **more: Any) -> None:
         """None: it finds moments and gives no words."""
-        return None
 
     def _embed(self, text: str) -> Tensor:
         phrases = phrases_of(text)
@@ -191,11 +176,7 @@ class WordEmbedder:
 
 
 def phrases_of(text: str) -> list[str]:
-    """What a text asks for: all its telling words together, then each of them.
-
-    Args:
-        text: a question in English.
-    """
+    """What a text in English asks for: all its telling words together, then each of them."""
     words = re.findall(r"\w[\w'-]*", text.lower())
     telling = [word for word in words if word not in _FILLERS]
     return list(dict.fromkeys([" ".join(telling), *telling])) if telling else []
@@ -234,24 +215,14 @@ class PatchClassifier(nn.Module):
     def _fill(self) -> None:
         with packaged_weights() as found:
             scale = found["_bn1.weight"] / (found["_bn1.running_var"] + BATCH_NORM_EPS).sqrt()
-            self.head.load_state_dict(
-                {
-                    "weight": found["_conv_head.weight"] * scale[:, None, None, None],
-                    "bias": found["_bn1.bias"] - found["_bn1.running_mean"] * scale,
-                }
-            )
+            weight = found["_conv_head.weight"] * scale[:, None, None, None]
+            bias = found["_bn1.bias"] - found["_bn1.running_mean"] * scale
+            self.head.load_state_dict({"weight": weight, "bias": bias})
             self.classes.load_state_dict({"weight": found["_fc.weight"], "bias": found["_fc.bias"]})
 
     @torch.inference_mode()
     def forward(self, image: NDArray[np.uint8]) -> Tensor:
-        """Look at one picture.
-
-        Args:
-            image: ``(H, W, 3)`` uint8 RGB.
-
-        Returns:
-            ``(h, w, 1000)`` logits; h and w are the sides, brought to size, over 32.
-        """
+        """Logits ``(h, w, 1000)`` of a picture ``(H, W, 3)`` uint8 RGB: its sides over 32."""
         height, width = image.shape[:2]
         scale = self.short_side / min(height, width)
         # A very long picture would take memory without end; 4 to 1 shows what films show.
