@@ -6,13 +6,14 @@ command line reads the annotations, and nothing here imports more than the stand
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from vision_mem.config import preset_names, read_preset
+from vision_mem.config import load_config, preset_names, read_preset
 from vision_mem.errors import InputError
-from vision_mem.evaluation.selection import Shard, parse_shard
+from vision_mem.evaluation.selection import Shard, Some, choose_sequences, parse_shard
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.scores import Rules
@@ -51,6 +52,12 @@ def preset_option(folder: str, usual: str = "") -> Option:
 
 Words = list[str] | None
 """Of an option that may be given several times."""
+
+CHANGES = Annotated[Words, Option("key=value: change a setting of the preset.", MODEL, "--set")]
+PRECISION = Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)]
+STRICT = Annotated[bool, Option("Without the official scorers' quirks.", ADVANCED)]
+PARTIAL = Annotated[bool, Option("Score what is there of incomplete results.", ADVANCED)]
+"""Options that several families have."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,12 @@ class RunOptions(SetOptions):
         """
         return None if self.shard is None else parse_shard(self.shard)
 
+    def choose(self, sequences: Iterable[Some]) -> list[Some]:
+        """Those of a set that are to run; see ``choose_sequences``."""
+        return choose_sequences(
+            sequences, names=self.sequences, limit=self.max_sequences, shard=self.share
+        )
+
     @property
     def workplace(self) -> Workplace:
         """Where to run.
@@ -168,13 +181,11 @@ class SegmenterOptions(RunOptions):
     model: Annotated[
         str, Option("embedded, facebook/sam2.1-hiera-tiny, ..., a checkpoint.", MODEL)
     ] = "embedded"
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
+    changes: CHANGES = None
     model_config: Annotated[
         str | None, Option("Configuration of a checkpoint file, when not guessed.", ADVANCED)
     ] = None
-    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+    precision: PRECISION = "auto"
     attention: Annotated[str, Option("SAM 2 in fp32: exact, or folded: fewer sums.", ADVANCED)] = (
         "exact"
     )
@@ -227,11 +238,6 @@ class ScoreOptions:
         return Rules(**{f.name: getattr(self, f.name) for f in fields(Rules) if f.name in known})
 
 
-STRICT = Annotated[bool, Option("Without the official scorers' quirks.", ADVANCED)]
-PARTIAL = Annotated[bool, Option("Score what is there of incomplete results.", ADVANCED)]
-"""Options of scoring that several families have."""
-
-
 def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:
     """The options of a class as they are typed."""
     hints = get_type_hints(kind, include_extras=True)
@@ -246,3 +252,33 @@ def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:
 def pairs_of(words: Words) -> list[str]:
     """``a=1`` and ``b=2`` of ``["a=1,b=2"]``."""
     return [pair.strip() for word in words or () for pair in word.split(",") if pair.strip()]
+
+
+Series = TypeVar("Series")
+
+
+def made_set(
+    root: Path,
+    kind: type[Series],
+    words: Words,
+    prepare: Callable[[Path, Series | None], dict[str, Any]],
+    say: Callable[[str], None],
+    what: Callable[[Series], str],
+) -> dict[str, Any]:
+    """A generated set on disk, written where there is none.
+
+    Args:
+        root: its folder.
+        kind: dataclass of what it is made of.
+        words: what was typed of that; none: whatever is there, or the defaults.
+        prepare: writes it, see ``synthetic.set_folder.prepare_set``.
+        say: told before it is written.
+        what: how it is called then.
+
+    Raises:
+        InputError: for sizes that cannot be, or another set in the folder.
+    """
+    series = load_config(kind, None, pairs_of(words), folder="generated")
+    if not root.is_dir():
+        say(f"writing {what(series)} to {root}")
+    return prepare(root, series if words else None)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from vision_mem.config import load_object, nearest
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.options import ScoreOptions, SetOptions
+from vision_mem.evaluation.selection import choose_sequences
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
 
 FAMILIES: dict[str, str] = {
     "sot": "vision_mem.evaluation.sot.family",
@@ -121,6 +126,38 @@ class Family(ABC):
     ) -> Any:
         """Their ``BenchmarkScore``; ``on_sequence`` is called with each name when it is done."""
         raise NotImplementedError
+
+    def sum_up(
+        self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str
+    ) -> list[str]:
+        """Score all results of a run that are there.
+
+        Args:
+            benchmark: the whole set.
+            options: of the class that ``scoring`` names.
+            folder: tables, JSON and plots go to its ``scores``.
+            tracker: its name in tables.
+
+        Returns:
+            What to tell the user, line by line.
+
+        Raises:
+            InputError: when there is no result, or the truth cannot be read.
+            SinkError: when something cannot be written.
+        """
+        from vision_mem.evaluation.engine.run import write_scores
+
+        with self.results(folder.results, benchmark, options, tracker) as results:
+            score = self.score(benchmark, results, options, lambda name: None)
+        return write_scores(folder, score, options.rules, benchmark.notes)
+
+
+def chosen_part(benchmark: Opened, names: str | None) -> Opened:
+    """A set with those of its sequences alone that names or patterns fit; None for all."""
+    found: Any = benchmark
+    sequences = tuple(choose_sequences(found.sequences, names=names))
+    part: Opened = replace(found, sequences=sequences)
+    return part
 
 
 def families() -> dict[str, Family]:

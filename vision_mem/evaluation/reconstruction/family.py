@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import (
     ADVANCED,
+    CHANGES,
     INPUT,
     MODEL,
     PARTIAL,
@@ -21,6 +22,7 @@ from vision_mem.evaluation.options import (
     RunOptions,
     ScoreOptions,
     Words,
+    made_set,
     pairs_of,
     place_of,
     preset_option,
@@ -35,17 +37,14 @@ from vision_mem.evaluation.reconstruction.datasets import (
     open_scene_set,
     split_key,
 )
-from vision_mem.evaluation.registry import Dataset, Family
-from vision_mem.evaluation.selection import choose_sequences
+from vision_mem.evaluation.registry import Dataset, Family, chosen_part
 from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
     from vision_mem.evaluation.engine.run import EvaluationPlan
     from vision_mem.evaluation.reconstruction.records import SceneSet
-    from vision_mem.evaluation.reconstruction.results import SceneResults
     from vision_mem.evaluation.reconstruction.scene_models import SceneModel, SceneWorker
-    from vision_mem.evaluation.reconstruction.scores import SceneScore
     from vision_mem.evaluation.reconstruction.sequence_scores import SceneRules
 
 GENERATED = Path("runs/rooms")
@@ -66,9 +65,7 @@ class SceneRunOptions(RunOptions):
         _GEOMETRIC
     )
     preset: Annotated[str | None, preset_option("reconstruction", "default")] = None
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
+    changes: CHANGES = None
     strict: Annotated[bool, Option("Scored without the field's quirks.", ADVANCED)] = False
 
 
@@ -230,19 +227,15 @@ class SceneFamily(Family):
 
         changes = options.changes or ()
         config = load_config(ReconstructionConfig, preset, changes, folder="reconstruction")
-        made = prepare(root, room, say) if of == ROOMS else {}
+        made = _rooms(root, room, say) if of == ROOMS else {}
         feed = settings.feed
         if feed == "auto":
             feed = "all" if word == _GEOMETRIC else "views"
         cut = Cut(settings.frames, settings.stride, 1 if task == POINTS and feed == "all" else 0)
         found = open_scene_set(f"{task}:{of}", root, cut)
         _check(found, word, settings)
-        chosen = choose_sequences(
-            found.sequences, names=options.sequences, limit=options.max_sequences,
-            shard=options.share,
-        )  # fmt: skip
         given = settings.poses == "given"
-        jobs = [SceneJob(sequence, task, given) for sequence in chosen]
+        jobs = [SceneJob(sequence, task, given) for sequence in options.choose(found.sequences)]
         identity = {  # rules of scoring are no part of the results
             "model_name": Path(word).name, "task": task, "poses": settings.poses,
             "feed": feed if task == POINTS else None, "frames": settings.frames,
@@ -263,13 +256,9 @@ class SceneFamily(Family):
         self, key: str, options: SceneScoreOptions, folder: EvaluationFolder, model: str
     ) -> list[str]:
         """Score all that is there, and say what was held."""
-        from vision_mem.evaluation.engine.run import write_scores
         from vision_mem.runs.progress import megabytes
 
-        found = self.open(key, options)
-        with self.results(folder.results, found, options, model) as results:
-            score = self.score(found, results, options)
-        lines = write_scores(folder, score, options.rules, found.notes)
+        lines = self.sum_up(self.open(key, options), options, folder, model)
         held = [_held(path) for path in sorted((folder.path / "logs").glob("*.json"))]
         if most := max(held, default=0):
             lines.append(f"memory held between frames: at most {megabytes(most)}")
@@ -291,12 +280,9 @@ class SceneFamily(Family):
         feed = 1 if task == POINTS and of == ROOMS else 0
         cut = Cut(settings.frames, settings.stride, feed)
         found = open_scene_set(f"{task}:{of}", options.root, cut, need_frames=False)
-        chosen = choose_sequences(found.sequences, names=options.sequences)
-        return replace(found, sequences=tuple(chosen))
+        return chosen_part(found, options.sequences)
 
-    def results(
-        self, path: Path, benchmark: SceneSet, options: SceneScoreOptions, name: str | None
-    ) -> SceneResults:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one model."""
         from vision_mem.evaluation.reconstruction.results import SceneResults
 
@@ -306,12 +292,8 @@ class SceneFamily(Family):
         )
 
     def score(
-        self,
-        benchmark: SceneSet,
-        results: SceneResults,
-        options: SceneScoreOptions,
-        on_sequence: Callable[[str], None] = lambda name: None,
-    ) -> SceneScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
         from vision_mem.evaluation.reconstruction.scores import score_scenes
 
@@ -323,21 +305,13 @@ def _settings(words: Words) -> SceneSettings:
     return load_config(SceneSettings, None, pairs_of(words), folder="scenes")
 
 
-def prepare(root: Path, room: Words, say: Callable[[str], None]) -> dict[str, object]:
-    """Generated rooms on disk, written where there are none.
-
-    Raises:
-        InputError: for sizes that cannot be, or other rooms in the folder.
-    """
+def _rooms(root: Path, room: Words, say: Callable[[str], None]) -> dict[str, Any]:
     from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
 
-    series = load_config(RoomSeries, None, pairs_of(room), folder="rooms")
-    if not root.is_dir():
-        say(
-            f"writing {count(series.rooms, 'generated room')} of {count(series.frames, 'frame')} "
-            f"to {root}"
-        )
-    return prepare_rooms(root, series if room else None)
+    return made_set(
+        root, RoomSeries, room, prepare_rooms, say,
+        lambda some: f"{count(some.rooms, 'generated room')} of {count(some.frames, 'frame')}",
+    )  # fmt: skip
 
 
 def _check(found: SceneSet, word: str, settings: SceneSettings) -> None:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from vision_mem.config import load_config, nearest
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import (
-    ADVANCED,
+    CHANGES,
     INPUT,
     MODEL,
+    PRECISION,
     STRICT,
     Option,
     RunOptions,
     ScoreOptions,
     Words,
+    made_set,
     pairs_of,
     place_of,
     preset_option,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
     from vision_mem.evaluation.videoqa.job import VideoQaWorker
     from vision_mem.evaluation.videoqa.records import VideoQaBenchmark
-    from vision_mem.evaluation.videoqa.results import VideoQaResults
-    from vision_mem.evaluation.videoqa.scores import VideoQaScore
     from vision_mem.videoqa import VideoQaConfig
 
 GENERATED = "streams"
@@ -55,10 +55,8 @@ class QuestionRunOptions(RunOptions):
         str | None, Option("qwen2.5-vl-7b, a folder, or another that ask takes.", MODEL)
     ] = None
     preset: Annotated[str, preset_option("videoqa")] = "default"
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
-    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+    changes: CHANGES = None
+    precision: PRECISION = "auto"
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class VideoQaFamily(Family):
         # How often it looks is the protocol's business here.
         usual = replace(usual_protocol(dataset), fps=config.fps or 1.0)
         protocol = changed(usual, pairs_of(options.ask))
-        series = prepare(root, options, say) if isinstance(options, StreamRunOptions) else {}
+        series = _streams(root, options, say) if isinstance(options, StreamRunOptions) else {}
         run = plan_questions(
             dataset, root, tasks=options.tasks, videos=options.sequences,
             limit=options.max_sequences, shard=options.share, protocol=protocol,
@@ -160,25 +158,15 @@ class VideoQaFamily(Family):
         """Questions."""
         return len(benchmark.queries)
 
-    def results(
-        self,
-        path: Path,
-        benchmark: VideoQaBenchmark,
-        options: QuestionScoreOptions,
-        name: str | None,
-    ) -> VideoQaResults:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one model."""
         from vision_mem.evaluation.videoqa.results import VideoQaResults
 
         return VideoQaResults(path, benchmark, name)
 
     def score(
-        self,
-        benchmark: VideoQaBenchmark,
-        results: VideoQaResults,
-        options: QuestionScoreOptions,
-        on_sequence: Callable[[str], None],
-    ) -> VideoQaScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
         from vision_mem.evaluation.videoqa.scores import score_answers
 
@@ -217,18 +205,13 @@ def _value(name: str, text: str, usual: object) -> object:
         raise InputError(f"--ask {name}={text}: expected a value like {usual}") from None
 
 
-def prepare(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
-    """Generated streams on disk, written where there are none.
-
-    Raises:
-        InputError: for sizes that cannot be, or other streams in the folder.
-    """
+def _streams(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
     from vision_mem.synthetic.qa_sets import StreamSeries, prepare_streams
 
-    series = load_config(StreamSeries, None, pairs_of(options.stream), folder="streams")
-    if not root.is_dir():
-        say(f"writing {count(series.videos, 'generated video')} of {series.seconds} s to {root}")
-    return prepare_streams(root, series if options.stream else None)
+    return made_set(
+        root, StreamSeries, options.stream, prepare_streams, say,
+        lambda some: f"{count(some.videos, 'generated video')} of {some.seconds} s",
+    )  # fmt: skip
 
 
 FAMILY = VideoQaFamily()
