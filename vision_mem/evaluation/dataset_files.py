@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import read_text
@@ -159,6 +160,52 @@ def missing_note(wanted: Sequence[str], found: Collection[str], what: str) -> li
     if not lost:
         return []
     return [f"{len(lost)} of {len(wanted)} {what} are not here: {said(lost)}"]
+
+
+def images_here(frames: Sequence[Path], place: Path, *, needed: bool) -> None:
+    """Refuse a sequence without images, where images are needed; ``place``: where they belong.
+
+    Raises:
+        InputError: when there are none.
+    """
+    if needed and not frames:
+        raise InputError(f"{place} holds no images; unpack the benchmark's images there")
+
+
+def listed_folders(
+    place: Path, lists: Sequence[Path], expected: str, notes: list[str]
+) -> dict[str, Path]:
+    """Folders with a ``groundtruth.txt`` that a list of the set names, in its order.
+
+    Args:
+        place: they lie in it.
+        lists: where the list may be; without one all folders are taken.
+        expected: the layout, for messages.
+        notes: takes a line for what is missing.
+
+    Raises:
+        InputError: when none is here.
+    """
+    has_truth = {n: p for n, p in folders_in(place).items() if (p / "groundtruth.txt").is_file()}
+    listed = first_list(*lists)
+    if listed is None:
+        notes.append(f"no list.txt in {place}: took all {len(has_truth)} sequences found")
+        return has_truth or _none_in(place, expected)
+    notes += missing_note(listed, has_truth, "listed sequences")
+    found = {name: has_truth[name] for name in listed if name in has_truth}
+    return found or _none_in(place, expected)
+
+
+def _none_in(place: Path, expected: str) -> NoReturn:
+    raise no_sequences(place, expected)
+
+
+def read_pairs(path: Path, sign: str) -> dict[str, str]:
+    """``key: value`` lines of a file, keys in small letters; none when there is no such file."""
+    if not path.is_file():
+        return {}
+    pairs = (line.partition(sign) for line in read_text(path).splitlines() if sign in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 def first_folder(*candidates: Path) -> Path | None:

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.formats.text import short
+from vision_mem.runs.tally import count
 
 _EMPTY_FIELD = re.compile(r"(?:^|[,;])[ \t]*[,;]", re.MULTILINE)
 _SEPARATORS = str.maketrans(",;\t", "   ")
@@ -78,7 +80,8 @@ def _careful_rows(text: str, where: str | Path, widths: Sequence[int]) -> NDArra
             continue
         if not widths and width and len(row) != width:
             raise InputError(
-                f"{where}, line {number}: {_count(len(row))}; expected {width} as in other lines"
+                f"{where}, line {number}: {count(len(row), 'number')}; expected {width} as in "
+                "other lines"
             )
         width = max(width, len(row))
     table = np.full((len(rows), width or max(widths, default=1)), np.nan)
@@ -98,7 +101,8 @@ def _row(line: str, where: str, widths: Sequence[int]) -> list[float] | None:
         if all(map(math.isnan, values)):
             return None
         raise InputError(
-            f"{where}: {_count(len(values))} in {_shown(line)}; expected {_wanted(widths)}"
+            f"{where}: {count(len(values), 'number')} in {short(line, _SHOWN)!r}; expected "
+            f"{_wanted(widths)}"
         )
     return values
 
@@ -123,12 +127,8 @@ def _number(field: str, where: str, line: str, widths: Sequence[int]) -> float:
     except ValueError:
         value = math.inf
     if math.isinf(value):
-        raise InputError(f"{where}: {_shown(line)} is not {_wanted(widths)}") from None
+        raise InputError(f"{where}: {short(line, _SHOWN)!r} is not {_wanted(widths)}") from None
     return value
-
-
-def _count(numbers: int) -> str:
-    return f"{numbers} number{'' if numbers == 1 else 's'}"
 
 
 def _wanted(widths: Sequence[int]) -> str:
@@ -137,7 +137,3 @@ def _wanted(widths: Sequence[int]) -> str:
     shown = [str(width) for width in widths if width > 1][:3]
     more = ", ..." if len(widths) > len(shown) + (1 in widths) else ""
     return f"a row of {' or '.join(shown) or '1'}{more} numbers"
-
-
-def _shown(line: str) -> str:
-    return repr(line if len(line) <= _SHOWN else line[: _SHOWN - 3] + "...")

@@ -19,7 +19,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job
-from vision_mem.formats.text import make_folder, sink_error, write_file
+from vision_mem.formats.text import make_folder, short, sink_error, write_file
 from vision_mem.sinks.masks import strict_json
 
 RECORD = "run.json"
@@ -39,6 +39,11 @@ class EvaluationFolder:
         overwrite: remove the results that lie there.
         resume: there must be results to go on with.
 
+    Attributes:
+        results: where the result files are.
+        scores: where tables and plots go.
+        submission: what is sent to the set's server.
+
     Raises:
         InputError: when it holds other things, or results made with another identity; when there
             is nothing to resume.
@@ -54,6 +59,8 @@ class EvaluationFolder:
         resume: bool = False,
     ) -> None:
         self.path = path
+        self.results, self.scores = path / RESULTS, path / SCORES
+        self.submission = path / SUBMISSION
         self._remarks = dict(remarks or {})
         self._identity = _flat(strict_json(identity))
         self._overwrite = overwrite
@@ -70,21 +77,6 @@ class EvaluationFolder:
             self._compare(recorded)
         if resume and (recorded is None or not self._has_results()):
             raise InputError(f"{path} holds no results to go on with; leave out --resume")
-
-    @property
-    def results(self) -> Path:
-        """Where the result files are."""
-        return self.path / RESULTS
-
-    @property
-    def scores(self) -> Path:
-        """Where tables and plots go."""
-        return self.path / SCORES
-
-    @property
-    def submission(self) -> Path:
-        """What is sent to the set's server."""
-        return self.path / SUBMISSION
 
     def begin(self) -> None:
         """Make the folder and its record; remove what is to be overwritten.
@@ -278,8 +270,7 @@ def _of_today(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return short(json.dumps(value), 60)
 
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same results give the same file

@@ -24,19 +24,19 @@ _READ_AHEAD = 4
 @contextmanager
 def images_of(paths: Sequence[Path]) -> Iterator[Iterator[Picture | SourceError]]:
     """Images in order, a few read ahead; one that cannot be read comes as its error."""
-    images = Prefetch(lambda: _read(paths), _READ_AHEAD)
+
+    def read() -> Iterator[Picture | SourceError]:
+        for path in paths:
+            try:
+                yield read_image(path)
+            except SourceError as error:
+                yield error
+
+    images = Prefetch(read, _READ_AHEAD)
     try:
         yield iter(images)
     finally:
         images.close()
-
-
-def _read(paths: Sequence[Path]) -> Iterator[Picture | SourceError]:
-    for path in paths:
-        try:
-            yield read_image(path)
-        except SourceError as error:
-            yield error
 
 
 def damage_note(paths: Sequence[Path], damaged: Sequence[int]) -> list[str]:

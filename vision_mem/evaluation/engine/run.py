@@ -13,6 +13,7 @@ from vision_mem.evaluation.engine.folder import EvaluationFolder, holds_results_
 from vision_mem.evaluation.engine.progress import EvaluationProgress
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job, MakeSession, Message, Ready
 from vision_mem.evaluation.options import Workplace
+from vision_mem.evaluation.registry import usual_folder
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 
@@ -55,7 +56,8 @@ class EvaluationPlan:
     def carry_out(self, out: Path | None, *, resume: bool, overwrite: bool, quiet: bool) -> int:
         """Run what is left, and sum up what is there; see ``registry.Plan``."""
         identity = {"benchmark": self.key, "version": __version__, **_USUAL, **self.identity}
-        out = out or _usual_folder(f"{self.key}-{Path(self.preset).stem}", identity, overwrite)
+        name = f"{self.key}-{Path(self.preset).stem}"
+        out = out or usual_folder(name, lambda old: holds_results_of(old, identity), overwrite)
         remarks = {"preset": self.preset, "changes": list(self.changes)}
         folder = EvaluationFolder(out, identity, remarks, overwrite=overwrite, resume=resume)
         if not quiet:
@@ -92,14 +94,6 @@ _USUAL: Mapping[str, object] = {
     "model_name": "", "precision": "auto", "attention": "exact", "resize": "pil_bicubic",
     "strict": False,
 }  # fmt: skip
-
-
-def _usual_folder(name: str, identity: Mapping[str, object], overwrite: bool) -> Path:
-    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, to go on with it."""
-    usual, before = Path("runs/eval") / name, Path("runs") / name
-    if not usual.exists() and not overwrite and holds_results_of(before, identity):
-        return before
-    return usual
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from vision_mem.formats.mots import (
     read_mots_pngs,
     read_mots_text,
 )
-from vision_mem.formats.track_rows import TrackRows
+from vision_mem.formats.track_rows import TrackRows, whole
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,23 @@ def parse_rows(
         return read_mots_text(text, where, rules.layout, frames=frames, size=size)
     assert rules.layout is not None, "lines of boxes have a layout"
     return read_mot_text(text, where, rules.layout, truth=truth, frames=frames)
+
+
+def last_frame(truth: Path, name: str, notes: list[str]) -> int:
+    """The number of the last frame with truth, where nothing says how many there are.
+
+    Args:
+        truth: a text file, or a folder of MOTS PNG images.
+        name: of the sequence.
+        notes: takes a line.
+    """
+    if truth.is_dir():
+        return max(number for number, _ in numbered_pngs(truth))
+    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
+    heads = (
+        re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in read_text(truth).splitlines()
+    )
+    return max((value for head in heads if (value := whole(head)) is not None), default=0)
 
 
 def numbered_pngs(folder: Path) -> list[tuple[int, Path]]:

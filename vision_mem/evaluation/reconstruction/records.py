@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,22 +171,3 @@ def safe_name(text: str) -> str:
 def known_pose(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """The pose, its rotation made exact; None when it is no rigid motion (a lost camera)."""
     return made_rigid(matrix) if is_rigid(matrix) else None
-
-
-def first_folder(root: Path, *inside: str) -> Path | None:
-    """The first of some folders that is there."""
-    return next((root / name for name in inside if (root / name).is_dir()), None)
-
-
-def pictures(folder: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg")) -> list[Path]:
-    """Pictures of a folder in the order of the numbers in their names."""
-    from natsort import natsorted
-
-    if not folder.is_dir():
-        return []
-    names = [
-        each.name
-        for each in folder.iterdir()
-        if each.suffix.lower() in suffixes and not each.name.startswith(".")
-    ]
-    return [folder / name for name in natsorted(names)]

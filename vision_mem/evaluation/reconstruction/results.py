@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.evaluation.dataset_files import images_in
 from vision_mem.evaluation.file_tree import tracker_name
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
     SceneSequence,
     SceneSet,
     SceneView,
-    pictures,
 )
 from vision_mem.formats.depth import read_depth
 from vision_mem.formats.ply import read_arrays, read_points
@@ -258,7 +258,7 @@ def _names(task: str, name: str) -> tuple[str, ...]:
 def _depth_maps(folder: Path) -> list[Path]:
     """Files of depth, of the richest kind that is there: pictures beside them are to look at."""
     for suffixes in _KINDS:
-        files = [each for each in pictures(folder, suffixes) if not each.name.endswith(_MASK)]
+        files = [each for each in images_in(folder, suffixes) if not each.name.endswith(_MASK)]
         if files:
             return files
     return []

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import said
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
 from vision_mem.evaluation.reconstruction.records import SceneSet
@@ -22,11 +23,10 @@ from vision_mem.evaluation.reconstruction.sequence_scores import (
     score_path,
     score_points,
 )
-from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore, sequences_here
 from vision_mem.runs.tally import count
 
 _NAN = float("nan")
-_NAMED = 5
 _NEAR_M, _WITHIN = 0.05, 1.25
 
 
@@ -174,19 +174,10 @@ def score_scenes(
         SourceError: when a file cannot be read.
     """
     rules = rules or SceneRules()
-    here = [each for each in found.sequences if results.holds(each)]
-    missing = [each.name for each in found.sequences if not results.holds(each)]
-    total = len(found.sequences)
-    if not here:
-        raise InputError(
-            f"{results.path} holds no result of {found.title}'s {count(total, 'sequence')}; "
-            f"expected {expected(found, found.sequences[0].name)} and so on"
-        )
-    if missing and not rules.partial:
-        raise InputError(
-            f"{results.path} lacks {len(missing)} of {found.title}'s {total} sequences: "
-            f"{_listed(missing)}; --partial scores those that are there"
-        )
+    here, missing = sequences_here(
+        found.sequences, results.holds, results.path, found.title,
+        lambda name: expected(found, name), partial=rules.partial,
+    )  # fmt: skip
     notes: list[str] = []
     scores = []
     for sequence in here:
@@ -209,7 +200,7 @@ def score_scenes(
     if found.task == DEPTH:
         notes.append(f"depth aligned over whole sequences: {', '.join(rules.align)}")
     return SceneScore(
-        found.key, found.title, found.task, results.name, tuple(scores), tuple(missing),
+        found.key, found.title, found.task, results.name, tuple(scores), missing,
         tuple(dict.fromkeys(notes)), rules,
     )  # fmt: skip
 
@@ -232,10 +223,5 @@ def _about_lines(scores: list[SequenceScore], rules: SceneRules) -> list[str]:
     how = "counted" if rules.strict else "left out of the means, as by the peers' code"
     return [
         f"in {len(names)} of {count(len(scores), 'sequence')} a camera stands still or goes along "
-        f"a line, which no alignment fixes: {_listed(names)}; {how}"
+        f"a line, which no alignment fixes: {said(names)}; {how}"
     ]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

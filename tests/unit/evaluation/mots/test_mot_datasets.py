@@ -11,7 +11,7 @@ from PIL import Image
 from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
 from vision_mem.evaluation.mots.records import read_truth
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import score_tracks
 from vision_mem.formats.rle import encode_mask
 
@@ -65,7 +65,7 @@ def write_challenge(folder, count, truth, *, info=True):
 
 def perfect(key, root, results, **options):
     benchmark = open_mot_benchmark(key, root, **options)
-    with read_mot_results(results, benchmark) as found:
+    with MotResults(results, benchmark) as found:
         score = score_tracks(benchmark, found)
     assert score.pooled()["HOTA"] == score.pooled()["IDF1"] == 1
     return benchmark
@@ -228,13 +228,13 @@ def test_results_in_archives_and_as_images(tmp_path):
             archive.writestr(f"trackers/{name}/data/yard.txt", text)
     ours = tmp_path / "many.zip" / "trackers" / "ours"
     for place in (tmp_path / "found.zip", tmp_path / "images", ours):
-        with read_mot_results(place, benchmark) as results:
+        with MotResults(place, benchmark) as results:
             assert results.name == place.stem
             assert results.holds(sequence)
             assert results.check(sequence) == []
             assert score_tracks(benchmark, results).pooled()["HOTA"] == 1
     (tmp_path / "images" / "yard" / "000007.png").write_bytes(b"no image")
-    with read_mot_results(tmp_path / "images", benchmark) as results:
+    with MotResults(tmp_path / "images", benchmark) as results:
         assert [p.kind for p in results.check(sequence)] == ["frame"]
         with pytest.raises(InputError, match=r"000007\.png: frame 7 is not in the sequence"):
             results.read(sequence)
@@ -246,10 +246,10 @@ def test_results_that_are_nowhere(tmp_path):
     benchmark = open_mot_benchmark("kitti-mots", tmp_path / "gt", need_frames=False)
     write(tmp_path / "one.txt", mots_text(2))
     with pytest.raises(InputError, match=r"one\.txt is one file, KITTI MOTS val has 2 sequences"):
-        read_mot_results(tmp_path / "one.txt", benchmark)
+        MotResults(tmp_path / "one.txt", benchmark)
     with pytest.raises(InputError, match="no such folder or ZIP archive"):
-        read_mot_results(tmp_path / "none", benchmark)
-    with read_mot_results(tmp_path, benchmark) as results:
+        MotResults(tmp_path / "none", benchmark)
+    with MotResults(tmp_path, benchmark) as results:
         assert not results.holds(benchmark.sequences[0])
         with pytest.raises(InputError, match=r"has no results of a; expected a\.txt or a/000000"):
             results.read(benchmark.sequences[0])

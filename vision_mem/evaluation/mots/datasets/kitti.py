@@ -21,10 +21,12 @@ from vision_mem.evaluation.dataset_files import (
     no_sequences,
 )
 from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
 from vision_mem.evaluation.mots.records import (
     RULES,
     MotBenchmark,
     MotSequence,
+    last_frame,
     numbered_pngs,
 )
 from vision_mem.formats.track_rows import whole
@@ -95,7 +97,7 @@ def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) ->
         answer = truth[name]
         known = length or len(frames)
         if not known and answer is not None:
-            known = _guessed(answer, name, notes)
+            known = 1 + last_frame(answer, name, notes)
         if frames and len(frames) != known:
             notes.append(f"{name}: {len(frames)} images, {known} frames in the list")
         size = image_size(frames[0]) if frames else None
@@ -103,8 +105,8 @@ def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) ->
     notes += missing_note(list(listed), list(truth), f"sequences of {split}")
     if not sequences:
         raise InputError(f"{root} holds none of the {len(listed)} sequences of {split}")
-    title = "KITTI MOTS" if key == "kitti-mots" else "KITTI tracking"
-    return MotBenchmark(key, f"{title} {split}", RULES[key], tuple(sequences), tuple(notes))
+    title = f"{MOT_BENCHMARKS[key].title} {split}"
+    return MotBenchmark(key, title, RULES[key], tuple(sequences), tuple(notes))
 
 
 def _truth(place: Path, key: str) -> dict[str, Path]:
@@ -161,16 +163,6 @@ def _read_seqmap(path: Path, extra: int) -> dict[str, int]:
     if not lengths:
         raise InputError(f"{path} lists no sequences")
     return lengths
-
-
-def _guessed(truth: Path, name: str, notes: list[str]) -> int:
-    """Frames up to the last with truth, where nothing says how many there are."""
-    if truth.is_dir():
-        return 1 + max(number for number, _ in numbered_pngs(truth))
-    heads = (line.split(maxsplit=1)[:1] for line in read_text(truth).splitlines())
-    numbers = [value for head in heads if head and (value := whole(head[0])) is not None]
-    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
-    return 1 + max(numbers, default=0)
 
 
 def open_crowds(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:

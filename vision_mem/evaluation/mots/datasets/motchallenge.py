@@ -14,16 +14,16 @@ from pathlib import Path
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import folders_in, image_size, images_in, no_sequences
 from vision_mem.evaluation.file_tree import read_text
-from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence, numbered_pngs
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
+from vision_mem.evaluation.mots.records import (
+    RULES,
+    MotBenchmark,
+    MotSequence,
+    last_frame,
+    numbered_pngs,
+)
 from vision_mem.formats.rle import MAX_SIDE
 from vision_mem.formats.track_rows import whole
-
-TITLES: Mapping[str, str] = {
-    "mots-challenge": "MOTS Challenge",
-    "mot15": "MOT15",
-    "mot17": "MOT17",
-    "mot20": "MOT20",
-}
 
 DETECTORS = ("FRCNN", "DPM", "SDP")
 """What the copies of a MOT17 sequence are called after; the first there is taken."""
@@ -39,7 +39,7 @@ def open_motchallenge(
     """A set of MOTChallenge.
 
     Args:
-        key: one of ``TITLES``.
+        key: its word.
         root: the copy's folder, a split in it, or a single sequence.
         split: the folder of the split, ``train`` when left out; ``all`` for every copy of MOT17.
         need_frames: images must be there.
@@ -61,7 +61,7 @@ def open_motchallenge(
     if not every:
         found = _one_copy(found, notes)
     sequences = [_sequence(name, path, key, need_frames, notes) for name, path in found.items()]
-    title = TITLES[key] if place == root else f"{TITLES[key]} {wanted}"
+    title = MOT_BENCHMARKS[key].title + ("" if place == root else f" {wanted}")
     return MotBenchmark(key, title, RULES[key], tuple(sequences), tuple(notes))
 
 
@@ -99,7 +99,7 @@ def _sequence(name: str, path: Path, key: str, need_frames: bool, notes: list[st
     truth = _truth(path)
     length = _count(info, "seqlength") or len(frames)
     if not length and truth is not None:
-        length = _last_frame(truth, name, notes)
+        length = last_frame(truth, name, notes)
     if frames and len(frames) != length:
         notes.append(f"{name}: {len(frames)} images, seqinfo.ini says {length}")
     height, width = _count(info, "imheight"), _count(info, "imwidth")
@@ -139,13 +139,3 @@ def _seqinfo(path: Path) -> dict[str, str]:
 def _count(info: Mapping[str, str], key: str) -> int:
     value = whole(info.get(key, "").strip())
     return value if value is not None and value > 0 else 0
-
-
-def _last_frame(truth: Path, name: str, notes: list[str]) -> int:
-    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
-    heads = (re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in _lines(truth))
-    return max((value for head in heads if (value := whole(head)) is not None), default=0)
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()

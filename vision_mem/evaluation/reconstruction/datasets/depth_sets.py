@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import first_folder, images_in
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
     SceneView,
-    first_folder,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.sintel import read_cam
@@ -36,12 +35,7 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``training/{final,depth,camdata_left}/SEQ``, and ``dynamic_label_perfect`` where it was made.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """``training/{final,depth,camdata_left,dynamic_label_perfect}/SEQ``; the last is optional."""
     inside = ("sintel/training", "training", ".")
     places = [root / each for each in inside]
     training = next((p for p in places if (p / "camdata_left").is_dir()
@@ -51,7 +45,7 @@ def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
             f"{root} has no Sintel; expected training/final, training/depth and "
             "training/camdata_left in it"
         )
-    images = first_folder(training, "final", "clean")
+    images = first_folder(training / "final", training / "clean")
     needed = {"depth": task != POSE, "camdata_left": task != DEPTH}
     for name, wanted in needed.items():
         if wanted and not (training / name).is_dir():
@@ -75,13 +69,13 @@ def _lacking(all_: tuple[str, ...], here: list[str]) -> str:
 def _sintel(
     training: Path, images: Path | None, name: str, task: str, cut: Cut, need_frames: bool
 ) -> SceneSequence:
-    shots = [] if images is None else pictures(images / name)
+    shots = [] if images is None else images_in(images / name)
     cameras = training / "camdata_left" / name
     depths = training / "depth" / name
     moving = training / "dynamic_label_perfect" / name
     sensors = training / "sensor" / name
     suffix = ".cam" if task != DEPTH else ".dpt"
-    stems = [each.stem for each in pictures(cameras if task != DEPTH else depths, (suffix,))]
+    stems = [each.stem for each in images_in(cameras if task != DEPTH else depths, (suffix,))]
     if not stems:
         raise InputError(f"{cameras if task != DEPTH else depths} has no {suffix} files")
     by_stem = {each.stem: each for each in shots}
@@ -121,11 +115,7 @@ def fed_frames(cut: Cut, chosen: list[int]) -> list[tuple[int, bool]]:
 
 
 def open_bonn(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``rgbd_bonn_dataset/rgbd_bonn_NAME/{rgb_110,depth_110}``, or the whole ``rgb`` and ``depth``.
-
-    Raises:
-        InputError: for a folder without them.
-    """
+    """``rgbd_bonn_dataset/rgbd_bonn_NAME/{rgb_110,depth_110}``, or ``rgb`` and ``depth``."""
     inside = ("bonn/rgbd_bonn_dataset", "rgbd_bonn_dataset", ".")
     place = next((root / p for p in inside if any((root / p).glob("rgbd_bonn_*"))), None)
     if place is None:
@@ -141,8 +131,8 @@ def open_bonn(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
 
 def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     prepared = cut.usual and (folder / "depth_110").is_dir()
-    depths = pictures(folder / ("depth_110" if prepared else "depth"))
-    images = pictures(folder / ("rgb_110" if prepared else "rgb"))
+    depths = images_in(folder / ("depth_110" if prepared else "depth"))
+    images = images_in(folder / ("rgb_110" if prepared else "rgb"))
     if not depths:
         raise InputError(f"{folder} has no depth maps; expected depth_110/ or depth/")
     if need_frames and not images:
@@ -164,11 +154,7 @@ def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
 
 
 def open_kitti(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``val_selection_cropped/{image_gathered,groundtruth_depth_gathered}/DRIVE_02``.
-
-    Raises:
-        InputError: for a folder without them.
-    """
+    """``val_selection_cropped/{image_gathered,groundtruth_depth_gathered}/DRIVE_02``."""
     inside = (
         "kitti/depth_selection/val_selection_cropped", "depth_selection/val_selection_cropped",
         "val_selection_cropped", ".",
@@ -188,8 +174,8 @@ def open_kitti(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
 
 
 def _kitti(place: Path, folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
-    depths = pictures(folder, (".png",))
-    images = pictures(place / "image_gathered" / folder.name)
+    depths = images_in(folder, (".png",))
+    images = images_in(place / "image_gathered" / folder.name)
     if not depths:
         raise InputError(f"{folder} has no depth maps (.png)")
     if need_frames and len(images) != len(depths):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import images_in
 from vision_mem.evaluation.reconstruction.datasets.depth_sets import fed_frames
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
@@ -19,7 +20,6 @@ from vision_mem.evaluation.reconstruction.records import (
     SceneSequence,
     SceneView,
     known_pose,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
@@ -39,12 +39,7 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_seven_scenes(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``SCENE/seq-XX/frame-000000.{color,depth.proj}.png`` and ``.pose.txt``; the test split.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """``SCENE/seq-XX/frame-000000.{color,depth.proj}.png`` and ``.pose.txt``; the test split."""
     notes: list[str] = []
     place = root / "7scenes" if (root / "7scenes").is_dir() else root
     folders: list[tuple[str, Path]] = []
@@ -114,12 +109,7 @@ def _seven(
 
 
 def open_nrgbd(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``SCENE/{images/img0.png,depth/depth0.png,poses.txt}``, poses with the axes of OpenGL.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """``SCENE/{images/img0.png,depth/depth0.png,poses.txt}``, poses with the axes of OpenGL."""
     inside = [root / "neural_rgbd", root / "neural_rgbd_data", root]
     place = next((p for p in inside if _nrgbd_scenes(p)), None)
     if place is None:
@@ -141,8 +131,8 @@ def _nrgbd_scenes(place: Path) -> list[Path]:
 
 def _nrgbd(scene: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     poses = read_gl_poses(scene / "poses.txt")
-    depths = pictures(scene / "depth", (".png",))
-    images = pictures(scene / "images")
+    depths = images_in(scene / "depth", (".png",))
+    images = images_in(scene / "images")
     if not depths:
         raise InputError(f"{scene} has no depth/ with depth0.png and so on")
     count = len(images) if need_frames else len(depths)

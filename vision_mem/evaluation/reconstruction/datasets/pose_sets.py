@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import images_in
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
     SceneView,
     known_pose,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
@@ -36,12 +36,7 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_tum(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """Folders of TUM RGB-D: ``rgb_90`` with ``groundtruth_90.txt``, or whole recordings.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """Folders of TUM RGB-D: ``rgb_90`` with ``groundtruth_90.txt``, or whole recordings."""
     place = next((p for p in (root / "tum", root) if _recordings(p)), None)
     if place is None:
         raise InputError(
@@ -80,7 +75,7 @@ def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
         )
     known = read_trajectory(folder / ("groundtruth_90.txt" if prepared else "groundtruth.txt"))
     if prepared:
-        images = pictures(folder / "rgb_90")
+        images = images_in(folder / "rgb_90")
         if need_frames and len(images) != len(known):
             raise InputError(
                 f"{folder} has {len(images)} images in rgb_90/ and {len(known)} poses in "
@@ -144,7 +139,7 @@ def _near(folder: Path, times: list[float]) -> list[Path | None]:
         rows = _listed(folder / "depth.txt")
     else:
         inside = next((n for n in ("depth_90", "depth") if (folder / n).is_dir()), "depth")
-        rows = [(_stamp(each, np.nan), each) for each in pictures(folder / inside, (".png",))]
+        rows = [(_stamp(each, np.nan), each) for each in images_in(folder / inside, (".png",))]
         rows = [row for row in rows if np.isfinite(row[0])]
     found: list[Path | None] = [None] * len(times)
     order = np.argsort(times, kind="stable")
@@ -154,12 +149,7 @@ def _near(folder: Path, times: list[float]) -> list[Path | None]:
 
 
 def open_scannet(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``scene0707_00/{color_90,pose_90.txt}``, or ``color``, ``depth`` and ``pose``.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """``scene0707_00/{color_90,pose_90.txt}``, or ``color``, ``depth`` and ``pose``."""
     place = next((p for p in (root / "scannetv2", root / "scannet", root) if _scans(p)), None)
     if place is None:
         raise InputError(
@@ -183,8 +173,8 @@ def _scans(place: Path) -> list[Path]:
 def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     prepared = cut.usual and (folder / "pose_90.txt").is_file()
     mark = "_90" if prepared else ""
-    images = pictures(folder / f"color{mark}")
-    depths = {each.stem: each for each in pictures(folder / f"depth{mark}", (".png",))}
+    images = images_in(folder / f"color{mark}")
+    depths = {each.stem: each for each in images_in(folder / f"depth{mark}", (".png",))}
     if prepared:
         rows = [np.array(row) for _, row in read_numbers(folder / "pose_90.txt", 16)]
         matrices = [row.reshape(4, 4) for row in rows]
@@ -195,7 +185,7 @@ def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
             )
         chosen = list(range(len(matrices)))
     else:
-        files = pictures(folder / "pose", (".txt",))
+        files = images_in(folder / "pose", (".txt",))
         if need_frames and not images:
             raise InputError(f"{folder} has no color/ or color_90/ with images")
         by_stem = {each.stem: each for each in images}

@@ -130,12 +130,7 @@ def _write_png(path: Path, picture: Any) -> None:
 
 
 def open_rooms(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """What ``prepare_rooms`` wrote.
-
-    Raises:
-        InputError: when there are no rooms.
-        SourceError: for a file that is damaged.
-    """
+    """What ``prepare_rooms`` wrote."""
     try:
         made = json.loads((root / RECORD).read_text(encoding="utf-8"))
         series = RoomSeries(**made)

@@ -121,15 +121,14 @@ def fit_depth(
         raise InputError("no pixel has both a depth and a truth; nothing can be compared")
     if align == "metric":
         return 1.0, 0.0
-    if align == "median":
-        middle = _median(p, strict)
-        if middle <= 0:
-            raise InputError(f"the median of the depth is {middle:g}; expected more than 0")
-        return _median(g, strict) / middle, 0.0
     if align == "scale":
         return (_exact_scale(p, g) if strict else _robust_scale(p, g)), 0.0
-    middle = _median(p, strict)
-    start = _median(g, strict) / middle if middle > 0 else 1.0
+    middle, true = (float(np.median(v)) if strict else lower_median(v) for v in (p, g))
+    if align == "median":
+        if middle <= 0:
+            raise InputError(f"the median of the depth is {middle:g}; expected more than 0")
+        return true / middle, 0.0
+    start = true / middle if middle > 0 else 1.0
     return _by_adam(p, g, start) if solver == "adam" else _least_absolute(p, g, start)
 
 
@@ -187,10 +186,8 @@ def _slices(p: Pixels, g: Pixels) -> Iterator[tuple[NDArray[np.float64], NDArray
         yield p[part].astype(np.float64), g[part].astype(np.float64)
 
 
-def _median(values: Pixels, strict: bool) -> float:
-    """The median; not strictly, the lower of two middle values, as torch has it."""
-    if strict:
-        return float(np.median(values))
+def lower_median(values: NDArray[np.floating]) -> float:
+    """The lower of two middle values, as torch has it."""
     middle = (len(values) - 1) // 2
     return float(np.partition(values, middle)[middle])
 

@@ -11,22 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import (
     first_folder,
-    first_list,
-    folders_in,
     image_size,
+    images_here,
     images_in,
-    missing_note,
+    listed_folders,
     no_sequences,
+    read_pairs,
 )
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.truth import (
-    check_first,
+    boxes_from,
     compare_counts,
     fit_flags,
-    read_boxes,
     read_flags,
 )
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
@@ -53,20 +51,8 @@ def _open(
     place = first_folder(root / split, root / "GOT-10k" / split, root / "full_data" / split) or root
     if not place.is_dir():
         raise no_sequences(root, _expected(split))
-    folders = {
-        name: folder
-        for name, folder in folders_in(place).items()
-        if (folder / "groundtruth.txt").is_file()
-    }
-    listed = first_list(place / "list.txt")
-    if listed is None:
-        notes.append(f"no list.txt in {place}: took all {len(folders)} sequences found")
-        listed = list(folders)
-    notes += missing_note(listed, folders, "listed sequences")
-    names = [name for name in listed if name in folders]
-    if not names:
-        raise no_sequences(place, _expected(split))
-    sequences = tuple(_sequence(name, folders[name], split, need_frames, notes) for name in names)
+    found = listed_folders(place, [place / "list.txt"], _expected(split), notes)
+    sequences = tuple(_sequence(*each, split, need_frames, notes) for each in found.items())
     return sequences, tuple(notes)
 
 
@@ -77,13 +63,10 @@ def _expected(split: str) -> str:
 def _sequence(
     name: str, folder: Path, split: str, need_frames: bool, notes: list[str]
 ) -> SotSequence:
-    truth = folder / "groundtruth.txt"
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
+    boxes = boxes_from(folder / "groundtruth.txt")
     frames = images_in(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder} holds no images; unpack the benchmark's images there")
-    described = _described(folder / "meta_info.ini")
+    images_here(frames, folder, needed=need_frames)
+    described = read_pairs(folder / "meta_info.ini", ":")
     size = _resolution(described.get("resolution", ""))
     if size is None and frames:
         size = image_size(frames[0])
@@ -101,14 +84,6 @@ def _sequence(
             notes.append(f"{name}: no cover.label; all its frames are scored")
     attributes = tuple(dict.fromkeys(described[c] for c in _CLASSES if described.get(c)))
     return SotSequence(name, frames, boxes, visible=visible, size=size, attributes=attributes)
-
-
-def _described(path: Path) -> dict[str, str]:
-    """``key: value`` lines of a ``meta_info.ini``; none when there is no such file."""
-    if not path.is_file():
-        return {}
-    pairs = (line.partition(":") for line in read_text(path).splitlines() if ":" in line)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 def _resolution(text: str) -> tuple[int, int] | None:

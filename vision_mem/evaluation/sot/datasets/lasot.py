@@ -16,6 +16,7 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import (
     first_list,
     folders_in,
+    images_here,
     images_in,
     missing_note,
     natural,
@@ -24,6 +25,7 @@ from vision_mem.evaluation.dataset_files import (
 )
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.sot.datasets.truth import (
+    boxes_from,
     check_first,
     compare_counts,
     fit_flags,
@@ -138,19 +140,14 @@ def _sequence_folders(root: Path) -> dict[str, Path]:
         elif name not in ("annos", "absent", "att"):
             for inner, path in folders_in(folder).items():
                 # Only CLASS/CLASS-N, so that other things kept beside do not get in.
-                if re.fullmatch(rf"{re.escape(name)}-\d+", inner) and _has_truth(path):
+                named = re.fullmatch(rf"{re.escape(name)}-\d+", inner)
+                if named and (path / "groundtruth.txt").is_file():
                     found[inner] = path
     return found
 
 
-def _has_truth(folder: Path) -> bool:
-    return (folder / "groundtruth.txt").is_file()
-
-
 def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -> SotSequence:
-    truth = folder / "groundtruth.txt"
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
+    boxes = boxes_from(folder / "groundtruth.txt")
     hidden: NDArray[np.bool_] | None = None
     for kind in ("full_occlusion", "out_of_view"):
         path = folder / f"{kind}.txt"
@@ -158,8 +155,7 @@ def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -
             flags = fit_flags(read_flags(read_text(path), path), len(boxes), name, kind, notes)
             hidden = flags if hidden is None else hidden | flags
     frames = images_in(folder / "img") or images_in(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder / 'img'} holds no images; unpack the benchmark's images there")
+    images_here(frames, folder / "img", needed=need_frames)
     compare_counts(name, len(frames), len(boxes), notes)
     visible = None if hidden is None else ~hidden
     return SotSequence(name, frames, boxes, origin=1, visible=visible)

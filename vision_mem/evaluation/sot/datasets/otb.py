@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import (
     folders_in,
     frames_of,
+    images_here,
     missing_note,
     no_sequences,
     numbered,
@@ -146,8 +146,7 @@ def _sequence(
 ) -> SotSequence:
     boxes, _ = read_boxes(read_text(truth), truth)
     frames = frames_of(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder / 'img'} holds no images; unpack the benchmark's images there")
+    images_here(frames, folder / "img", needed=need_frames)
     if name in FRAME_RANGES and len(frames) != len(boxes):
         # Copies that hold just the frames that count may number them anew.
         frames = numbered(frames, *FRAME_RANGES[name]) or frames
@@ -161,14 +160,9 @@ def _sequence(
     attributes = tuple(ATTRIBUTE_NAMES[each] for each in letters if each in ATTRIBUTE_NAMES)
     aliases = {name.replace("-", "_"), name.replace("-", ".")} - {name}
     return SotSequence(
-        name,
-        frames,
-        boxes,
-        origin=1,
-        attributes=attributes,
-        aliases=tuple(sorted(aliases)),
+        name, frames, boxes, origin=1, attributes=attributes, aliases=tuple(sorted(aliases)),
         omitted=omitted,
-    )
+    )  # fmt: skip
 
 
 def _letters(name: str, folder: Path) -> tuple[str, ...]:

@@ -12,17 +12,13 @@ from vision_mem.evaluation.dataset_files import (
     first_folder,
     folders_in,
     frames_of,
+    images_here,
     natural,
     no_sequences,
     numbered,
 )
 from vision_mem.evaluation.file_tree import FileTree, read_text
-from vision_mem.evaluation.sot.datasets.truth import (
-    check_first,
-    compare_counts,
-    flagged_names,
-    read_boxes,
-)
+from vision_mem.evaluation.sot.datasets.truth import boxes_from, compare_counts, flagged_names
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 ATTRIBUTE_ORDER = (
@@ -115,8 +111,7 @@ def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[SotSeq
         if truth is None:
             continue
         frames = frames_of(folder)
-        if need_frames and not frames:
-            raise InputError(f"{folder} holds no images; unpack the benchmark's images there")
+        images_here(frames, folder, needed=need_frames)
         sequences.append(_sequence(name, frames, truth, folder / "att.txt", notes))
     if not sequences:
         raise no_sequences(root, _EXPECTED)
@@ -126,8 +121,7 @@ def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[SotSeq
 def _sequence(
     name: str, frames: tuple[Path, ...], truth: Path, att: Path, notes: list[str]
 ) -> SotSequence:
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
+    boxes = boxes_from(truth)
     compare_counts(name, len(frames), len(boxes), notes)
     attributes: tuple[str, ...] = ()
     if att.is_file():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from vision_mem.errors import InputError
+from vision_mem.formats.text import short
 
 _SHOWN = 60  # characters of a wrong value in a message
 
@@ -170,8 +171,7 @@ def seconds_of(value: Any) -> float | None:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    return short(json.dumps(value, default=str), _SHOWN)
 
 
 def safe_path(name: str, where: str) -> str:
@@ -185,9 +185,3 @@ def safe_path(name: str, where: str) -> str:
     if clean.startswith("/") or ".." in parts or ":" in parts[0] or "\0" in clean:
         raise InputError(f"{where}: video {_shown(name)} leads out of the set's folder")
     return "/".join(part for part in parts if part not in ("", "."))
-
-
-def copy_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of JSON values."""
-    copied: dict[str, Any] = json.loads(json.dumps(values))
-    return copied

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
 from vision_mem.evaluation.videoqa.datasets.json_fields import (
     Fields,
-    copy_of,
     parse_rows,
     safe_path,
 )
@@ -115,10 +115,4 @@ def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> lis
         queries: those answered, of one video.
         said: answers by the names of questions; None where the model failed.
     """
-    return [{**copy_of(query.source), "response": said[query.name]} for query in queries]
-
-
-def clip_names(query: Query) -> list[str]:
-    """ODV-Bench has no ready-cut clips."""
-    del query
-    return []
+    return [{**deepcopy(query.source), "response": said[query.name]} for query in queries]

@@ -6,13 +6,13 @@ Source: specs/savemem.md 4.1; layout of ``JoeLeelyf/OVO-Bench`` at c34093f.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
 from vision_mem.evaluation.videoqa.datasets.json_fields import (
     Fields,
-    copy_of,
     parse_json,
     safe_path,
 )
@@ -182,7 +182,7 @@ def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> dic
             )  # fmt: skip
             continue
         if query.item not in items:
-            items[query.item] = copy_of(source)
+            items[query.item] = deepcopy(source)
             found["forward"].append(items[query.item])
         items[query.item]["test_info"][query.place]["response"] = said[query.name]
     return found

@@ -11,13 +11,13 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
 from vision_mem.evaluation.videoqa.datasets.json_fields import (
     Fields,
-    copy_of,
     parse_rows,
     safe_path,
 )
@@ -250,7 +250,7 @@ def result_file(queries: Sequence[Query], said: Mapping[str, Any]) -> list[Any]:
         said: answers by the names of questions; None where the model failed. Of outputs, the
             dialogue: objects with ``role``, ``content`` and ``time`` in seconds.
     """
-    rows = [{**copy_of(query.source), "response": _stored(said[query.name])} for query in queries]
+    rows = [{**deepcopy(query.source), "response": _stored(said[query.name])} for query in queries]
     if all("question_id" in row for row in rows):
         return rows
     # Two questions of one moment are told apart by their order in the set.
@@ -259,9 +259,3 @@ def result_file(queries: Sequence[Query], said: Mapping[str, Any]) -> list[Any]:
 
 def _stored(said: Any) -> Any:
     return {"dialog_history": said} if isinstance(said, list) else said
-
-
-def clip_names(query: Query) -> list[str]:
-    """StreamingBench has no ready-cut clips."""
-    del query
-    return []
