@@ -77,16 +77,7 @@ class ScoreOutput:
 
 
 def score(dataset: str, options: ScoreOptions, trackers: Trackers, output: ScoreOutput) -> int:
-    """Score result files and print them side by side.
-
-    Args:
-        dataset: the set's word.
-        options: of the class that its family names for scoring.
-        trackers: whose files.
-        output: where the numbers go.
-
-    Returns:
-        The exit code.
+    """Score result files, print them side by side, and say the exit code.
 
     Raises:
         InputError: for results that are missing or damaged.

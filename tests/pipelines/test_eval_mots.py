@@ -255,7 +255,7 @@ def test_crowds_are_generated_run_and_scored(
     ours = json.loads((out / "scores/scores.json").read_text())["trackers"][0]
     assert tracker["summary"] == ours["summary"]
     assert run("crowds", root, out, "--crowd", "frames=7") == 2
-    assert "are not made with sequences=4, frames=7" in capsys.readouterr().err
+    assert "--crowd asks for sequences=4, frames=7" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -149,13 +149,7 @@ def said(names: Sequence[str]) -> str:
 
 
 def missing_note(wanted: Sequence[str], found: Collection[str], what: str) -> list[str]:
-    """A note about names of a list that are not here; none when all are.
-
-    Args:
-        wanted: names in the list.
-        found: those that are here.
-        what: what is missing of them, for the sentence.
-    """
+    """A note about names of a list that are not here; none when all are. ``what`` is missing."""
     lost = [name for name in wanted if name not in found]
     if not lost:
         return []

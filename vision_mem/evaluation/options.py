@@ -87,14 +87,17 @@ class Workplace:
             )
 
 
-def place_of(root: Path | None, dataset: str) -> Path:
-    """The folder of a set.
+def place_of(root: Path | None, dataset: str, usual: Path | None = None) -> Path:
+    """The folder of a set; ``usual``: where it lies when it was not given.
 
     Raises:
         InputError: when it was not given, or is not there.
     """
+    if root is None and usual is not None and usual.exists():
+        return usual
     if root is None:
-        raise InputError(f"missing option --root: the folder of {dataset}")
+        hint = f"; vision-mem eval {dataset} writes one to {usual}" if usual else ""
+        raise InputError(f"missing option --root: the folder of {dataset}{hint}")
     if not root.expanduser().exists():
         raise InputError(f"--root {root} is not there; expected the folder of {dataset}")
     return root

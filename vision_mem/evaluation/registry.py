@@ -130,16 +130,13 @@ class Family(ABC):
     def sum_up(
         self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str
     ) -> list[str]:
-        """Score all results of a run that are there.
+        """Score all results of a run that are there, and say so, line by line.
 
         Args:
             benchmark: the whole set.
             options: of the class that ``scoring`` names.
             folder: tables, JSON and plots go to its ``scores``.
             tracker: its name in tables.
-
-        Returns:
-            What to tell the user, line by line.
 
         Raises:
             InputError: when there is no result, or the truth cannot be read.
@@ -189,13 +186,10 @@ def usual_folder(name: str, holds: Callable[[Path], bool], overwrite: bool) -> P
 
 
 def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that ``module:name`` names; modules are looked for in the working folder too.
-
-    Args:
-        named: its name; a function is returned as it is.
+    """The function that ``module:name`` names; a function is returned as it is.
 
     Raises:
-        InputError: when there is no such module or name.
+        InputError: when there is no such module or name, in the working folder or installed.
     """
     if not isinstance(named, str):
         return named
@@ -204,11 +198,7 @@ def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_copy(read: Callable[[Path], Opened], root: str | Path) -> Opened:
-    """Open a copy of a set.
-
-    Args:
-        read: takes the folder.
-        root: the copy's folder.
+    """Open a copy of a set with a function that takes its folder.
 
     Raises:
         InputError: also for a file that cannot be read.

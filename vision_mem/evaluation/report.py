@@ -156,11 +156,7 @@ def _rank(score: BenchmarkScore) -> float:
 
 
 def table(scores: Sequence[BenchmarkScore]) -> str:
-    """Trackers side by side, one a line, the best first.
-
-    Args:
-        scores: on one benchmark.
-    """
+    """Trackers side by side on one benchmark, one a line, the best first."""
     measures = _measures(scores)
     rows: list[list[Cell]] = [[scores[0].entrant, *measures, f"{scores[0].unit}s"]]
     for score in ranked(scores):
@@ -218,12 +214,7 @@ def _shown(cell: Cell) -> str:
 
 
 def notes(scores: Sequence[BenchmarkScore], of_benchmark: Sequence[str] = ()) -> list[str]:
-    """What the reader of the numbers should know, one line each.
-
-    Args:
-        scores: on one benchmark, at least one.
-        of_benchmark: what was odd in the copy of the set.
-    """
+    """What the reader of the numbers should know, one line each; see ``write_report``."""
     shared = [note for note in scores[0].notes if all(note in each.notes for each in scores)]
     lines = [*of_benchmark, *shared]
     for score in scores:
@@ -243,13 +234,7 @@ def notes(scores: Sequence[BenchmarkScore], of_benchmark: Sequence[str] = ()) ->
 def record(
     scores: Sequence[BenchmarkScore], rules: Rules, of_benchmark: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Everything as JSON-ready values; numbers that are not known are null.
-
-    Args:
-        scores: on one benchmark, at least one.
-        rules: they were scored by.
-        of_benchmark: what was odd in the copy of the set.
-    """
+    """Everything as JSON-ready values, see ``write_report``; unknown numbers are null."""
     first = scores[0]
     return {
         "benchmark": first.benchmark,

@@ -277,12 +277,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same results give the same file
 
 
 def write_zip(path: Path, results: Path, names: Iterable[str]) -> None:
-    """Pack result files; the same files give the same archive.
-
-    Args:
-        path: of the zip file; it appears whole or not at all.
-        results: the folder with the result files.
-        names: of the files, below it and in the archive.
+    """Pack result files; the same files give the same archive, which appears whole or not at all.
 
     Raises:
         SinkError: when it cannot be written.

@@ -53,14 +53,14 @@ def run_in_processes(
     stop: Callable[[], bool],
     workers: int,
 ) -> None:
-    """Run sequences on several processes.
+    """Run sequences on several processes; arguments as ``run_here``.
 
     Args:
-        jobs: what to run; handed out in this order.
-        make_session: called once in each process; must be found there by its name.
+        jobs: handed out in this order.
+        make_session: must be found in each process by its name.
         devices: given to the workers in turn.
         tell: hears what happens, in this process.
-        stop: asked several times a second; True ends the run and drops the sequences in hand.
+        stop: asked several times a second; True drops the sequences in hand.
         workers: processes, at least 1.
 
     Raises:

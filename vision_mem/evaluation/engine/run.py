@@ -114,11 +114,8 @@ def evaluate(
         make_session: loads the model; must be found by its name where work is done elsewhere.
         place: where to run.
         stop: asked often; True ends the run and drops the sequences in hand.
-        title: of the set, for the progress line.
-        show: progress on standard error.
-
-    Returns:
-        What was done: counts, frames, sequences that failed.
+        title: of the set, for the progress line on standard error.
+        show: whether there is one.
 
     Raises:
         VisionMemError: when a model cannot be loaded or is another one than the results were
@@ -157,16 +154,9 @@ def evaluate(
 def write_scores(
     folder: EvaluationFolder, score: BenchmarkScore, rules: Rules, of_benchmark: Sequence[str]
 ) -> list[str]:
-    """Write the tables, JSON and plots of a score.
+    """Write the tables, JSON and plots of a score, and say them, line by line.
 
-    Args:
-        folder: they go to its ``scores``.
-        score: of one tracker.
-        rules: it was scored by.
-        of_benchmark: what was odd in the copy of the set.
-
-    Returns:
-        What to tell the user, line by line.
+    Args as ``report.write_report``; they go to the folder's ``scores``.
 
     Raises:
         SinkError: when something cannot be written.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from vision_mem.config import load_config
+from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
 from vision_mem.evaluation.options import (
     INPUT,
@@ -47,6 +48,10 @@ SERVERS: Mapping[str, str] = {
 }
 """Where results on sequences without truth are sent in, by the word for a set."""
 
+SPLIT = Annotated[
+    str | None,
+    Option("val, train, training, testing, test; of MOT17 also DPM, FRCNN, SDP or all.", INPUT),
+]
 _OF_SEQUENCES = ("file", "public", "truth")
 """Detectors that are another one for each sequence."""
 
@@ -69,7 +74,7 @@ class MotsRunOptions(SegmenterOptions):
     classes: Annotated[
         Words, Option("DETECTOR'S WORD=CLASS of the set, ..., as truck=car.", MODEL)
     ] = None
-    split: Annotated[str | None, Option("val, train, training, testing, test, all.", INPUT)] = None
+    split: SPLIT = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class MotsScoreOptions(ScoreOptions):
     """How results on such a set are scored."""
 
     partial: PARTIAL = False
+    split: SPLIT = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class DetectorOpener:
             self._shared = self._open(word)
 
     def __call__(
-        self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
+        self, word: str, *, frame_count: int | None, size: tuple[int, int] | None, frames: FramesOf
     ) -> Detector:
         """The detector for a sequence, as before its first frame."""
         from vision_mem.models.detectors import learn_background
@@ -190,7 +196,8 @@ class MotsFamily(Family):
         return EvaluationPlan(
             benchmark.key, benchmark.title, benchmark.notes, preset, changes, identity, jobs,
             MakeMots(options, config),
-            partial(self.sum_up, benchmark, MotsScoreOptions(partial=True)), tracker,
+            partial(self.sum_up, benchmark, MotsScoreOptions(partial=True, split=options.split)),
+            tracker,
             options.workplace, "detecting and reading files",
         )  # fmt: skip
 
@@ -200,7 +207,8 @@ class MotsFamily(Family):
 
     def open(self, dataset: str, options: MotsScoreOptions) -> MotBenchmark:
         """The set, or the chosen part of it."""
-        many = open_mot_benchmark(dataset, place_of(options.root, dataset), need_frames=False)
+        root = place_of(options.root, dataset, CROWDS if dataset == GENERATED else None)
+        many = open_mot_benchmark(dataset, root, split=options.split, need_frames=False)
         return chosen_part(many, options.sequences)
 
     def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
@@ -213,9 +221,24 @@ class MotsFamily(Family):
         self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
     ) -> Any:
         """Their score."""
+        from vision_mem.evaluation.mots.datasets.motchallenge import other_copies
         from vision_mem.evaluation.mots.scores import score_tracks
 
-        return score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
+        if options.split == "all":  # copies that are neither in the set nor among the results
+            here = [
+                each for each in benchmark.sequences
+                if results.holds(each) or each.truth is None or each.name in each.truth.parts
+            ]  # fmt: skip
+            benchmark = replace(benchmark, sequences=tuple(here))
+        others = other_copies([each.name for each in benchmark.sequences], results.has_text)
+        if others and not any(map(results.holds, benchmark.sequences)):
+            raise InputError(
+                f"{results.path} has results for {', '.join(others)} of {benchmark.title}, and "
+                f"these are other copies; give --split {others[0] if len(others) == 1 else 'all'}"
+            )
+        score = score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
+        more = f"results for {', '.join(others)} are there too; --split all scores them"
+        return replace(score, notes=(*score.notes, more)) if others else score
 
     def sum_up(
         self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str

@@ -38,13 +38,13 @@ class OpenDetector(Protocol):
     """Opens a detector for one sequence, or takes one that is open already."""
 
     def __call__(
-        self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
+        self, word: str, *, frame_count: int | None, size: tuple[int, int] | None, frames: FramesOf
     ) -> Detector:
         """Open it.
 
         Args:
             word: for the detector.
-            frame_count: frames of the sequence.
+            frame_count: frames of the sequence; None where its images are a part of them.
             size: ``(height, width)`` of its images where known.
             frames: frames from one number to another (exclusive), to learn the background from.
 
@@ -209,8 +209,10 @@ class DetectedJob:
         if self.detect == TRUTH:
             return TruthDetections(self.sequence, self.rules)
         return worker.open_detector(
-            self.detect, frame_count=self.length, size=self.sequence.size, frames=self._frames
-        )
+            self.detect, size=self.sequence.size, frames=self._frames,
+            # Of a copy with fewer images files speak of all frames.
+            frame_count=self.length if self.length >= self.sequence.length else None,
+        )  # fmt: skip
 
     def _frames(self, start: int, stop: int) -> Iterator[Frame]:
         with images_of(self.sequence.frames[start : min(stop, self.length)]) as images:
@@ -245,12 +247,7 @@ class DetectedJob:
 
 
 def of_the_set(found: Detections, numbers: ClassNumbers) -> Detections:
-    """Detections of the set's classes, under its words; others are left out and counted.
-
-    Args:
-        found: of a detector.
-        numbers: from its words to the numbers in ``given.NUMBERS``.
-    """
+    """Detections of the set's classes, under its words; others are left out and counted."""
     given = [numbers.number(found.name_of(index)) for index in range(len(found))]
     kept = np.array([number is not None for number in given], bool)
     labels = np.array([number for number in given if number is not None], np.int64)

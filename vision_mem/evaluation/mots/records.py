@@ -179,15 +179,7 @@ def parse_rows(
     *,
     truth: bool = False,
 ) -> TrackRows:
-    """Rows of a text file in the format of a set.
-
-    Args:
-        text: what it holds.
-        where: the file, for messages.
-        rules: of the set.
-        frames: of the sequence.
-        size: ``(height, width)`` of its images where known.
-        truth: the file is the truth.
+    """Rows of a text file in the format of a set; ``where`` names it, ``size`` is (height, width).
 
     Raises:
         InputError: for what official scorers refuse, with the line.

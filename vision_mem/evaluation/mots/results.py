@@ -77,6 +77,10 @@ class MotResults(TrackerFiles):
         images = numbered_pngs(folder)
         return read_mots_pngs(images, folder, self.rules.layout, frames=sequence.length, size=size)
 
+    def has_text(self, stem: str) -> bool:
+        """Whether there is a text file of this stem."""
+        return any(self.files.has(f"{folder}/{stem}.txt".lstrip("/")) for folder in _INSIDE)
+
     def _text_name(self, sequence: MotSequence) -> str | None:
         if self._single:
             return self.path.name

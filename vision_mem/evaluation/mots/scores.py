@@ -197,18 +197,29 @@ def score_tracks(
         partial=partial,
     )  # fmt: skip
     rules = benchmark.rules
-    scores = []
+    scores: list[SequenceScore] = []
+    notes: list[str] = []
     for sequence in here:
         truth = read_truth(sequence, rules)
         size = truth.masks.size if truth.masks is not None and len(truth) else sequence.size
         rows = results.read(sequence, size)
+        length, there = sequence.length, len(sequence.frames)
+        if 0 < there < length and (not len(rows) or rows.frames.max() < there):
+            notes.append(f"{sequence.name}: scored on the {there} of {length} frames that are here")
+            length = there
+        if rules.files == "mot" and size is not None and len(rows):
+            beyond = (rows.boxes[:, 2:] > 1.1 * np.array(size[::-1])).any(axis=1).mean()
+            if beyond > 0.5:
+                notes.append(
+                    f"{sequence.name}: {beyond:.0%} of the boxes reach out of the image; expected "
+                    "left,top,width,height: are they x1,y1,x2,y2?"
+                )
         parts: Mapping[str, ClassCounts] = {
             name: count(comparison, masks=rules.masks, definition=definition)
-            for name, comparison in compare(rules, truth, rows, sequence.length).items()
+            for name, comparison in compare(rules, truth, rows, length).items()
         }
         scores.append(SequenceScore(sequence.name, averaged(parts.values()), (), 1, parts))
         on_sequence(sequence.name)
-    notes = []
     if len(rules.classes) > 1:
         notes.append("over several classes: the mean of each measure, the sum of each count")
     if definition != "trackeval":

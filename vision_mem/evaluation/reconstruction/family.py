@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,6 +95,22 @@ class SceneScoreOptions(ScoreOptions):
 
 
 @dataclass(frozen=True)
+class PathScoreOptions(SceneScoreOptions):
+    """The same for camera paths, which may also be two plain files."""
+
+    truth: Annotated[
+        Path | None,
+        Option(
+            "Instead of --root: a file with the true path, TUM or KITTI; so are results.", INPUT
+        ),
+    ] = None
+    over: Annotated[
+        float | None,
+        Option("RPE over so many metres of the true path too [1 with --truth].", ADVANCED),
+    ] = None
+
+
+@dataclass(frozen=True)
 class SceneSettings:
     """What ``--scene key=value`` sets.
 
@@ -109,6 +125,8 @@ class SceneSettings:
         unit: metres of one unit of depth maps of whole numbers, in results.
         cloud: axes of clouds without pixels, in results: of the first camera, or of the world.
         quaternion: of paths, in results: xyzw as TUM defines it, or wxyz as CUT3R writes it.
+        apart: of paths: seconds by which times in results may differ from those of the truth.
+        offset: of paths: seconds that are added to times in results.
     """
 
     align: str = "scale"
@@ -120,6 +138,8 @@ class SceneSettings:
     unit: float = 0.001
     cloud: str = "camera"
     quaternion: str = "xyzw"
+    apart: float = 0.02
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         for name, known in (("poses", ("found", "given")), ("feed", ("auto", "views", "all"))):
@@ -127,6 +147,8 @@ class SceneSettings:
                 raise InputError(
                     f"--scene {name}={getattr(self, name)}: expected one of {', '.join(known)}"
                 )
+        if not (0 <= self.apart < 1e6 and abs(self.offset) < 1e12):
+            raise InputError("--scene apart, offset: expected seconds, apart 0 or above")
         if not 0 < self.unit < 1e6:
             raise InputError(f"--scene unit={self.unit}: expected metres above 0")
 
@@ -266,20 +288,26 @@ class SceneFamily(Family):
 
     def scoring(self, dataset: str) -> type[SceneScoreOptions]:
         """How results may be scored."""
-        return SceneScoreOptions
+        return PathScoreOptions if dataset.partition(":")[0] == POSE else SceneScoreOptions
 
     def open(self, dataset: str, options: SceneScoreOptions) -> SceneSet:
         """The set, or the chosen part of it."""
         settings = _settings(options.scene)
-        if options.root is None:
-            raise InputError(f"missing option --root: the folder of {dataset}")
+        if isinstance(options, PathScoreOptions) and options.truth is not None:
+            from vision_mem.evaluation.reconstruction.results import path_set
+
+            if options.root is not None:
+                raise InputError("--truth and --root are two kinds of truth: give one of them")
+            return chosen_part(path_set(dataset, options.truth.expanduser()), options.sequences)
         from vision_mem.evaluation.reconstruction.records import Cut
 
-        task, of = split_key(dataset, options.root)
+        usual = GENERATED if dataset.partition(":")[2] in ("", ROOMS) else None
+        root = place_of(options.root, dataset, usual)
+        task, of = split_key(dataset, root)
         # Only rooms have what says whether a place was seen before: their other frames.
         feed = 1 if task == POINTS and of == ROOMS else 0
         cut = Cut(settings.frames, settings.stride, feed)
-        found = open_scene_set(f"{task}:{of}", options.root, cut, need_frames=False)
+        found = open_scene_set(f"{task}:{of}", root, cut, need_frames=False)
         return chosen_part(found, options.sequences)
 
     def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
@@ -288,8 +316,9 @@ class SceneFamily(Family):
 
         settings = _settings(options.scene)
         return SceneResults(
-            path, benchmark, name, unit=settings.unit, quaternion=settings.quaternion
-        )
+            path, benchmark, name, unit=settings.unit, quaternion=settings.quaternion,
+            apart=settings.apart, offset=settings.offset,
+        )  # fmt: skip
 
     def score(
         self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
@@ -298,6 +327,9 @@ class SceneFamily(Family):
         from vision_mem.evaluation.reconstruction.scores import score_scenes
 
         rules = _settings(options.scene).rules(strict=options.strict, partial=options.partial)
+        if isinstance(options, PathScoreOptions):
+            usual = 0.0 if options.truth is None else 1.0
+            rules = replace(rules, over=usual if options.over is None else options.over)
         return score_scenes(benchmark, results, rules, on_sequence=on_sequence)
 
 

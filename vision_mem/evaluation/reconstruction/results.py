@@ -61,6 +61,8 @@ class SceneResults:
         found: the set they belong to.
         name: of the model, for tables; that of the folder when left out.
         unit: metres of one unit of whole-numbered depth maps.
+        apart: seconds by which times of poses may differ from those of the truth.
+        offset: seconds that are added to times of poses.
         quaternion: order of TUM files, of ``QUATERNIONS``; CUT3R writes the real part first.
 
     Raises:
@@ -75,9 +77,14 @@ class SceneResults:
         *,
         unit: float = 0.001,
         quaternion: str = "xyzw",
+        apart: float = MOST_APART_S,
+        offset: float = 0.0,
     ) -> None:
         self.path = Path(path).expanduser()
-        if not self.path.is_dir():
+        self._apart, self._offset = apart, offset
+        # One file of poses is that of the only sequence.
+        self._single = self.path.is_file() and found.task == POSE and len(found.sequences) == 1
+        if not self.path.is_dir() and not self._single:
             raise InputError(
                 f"{self.path} is no folder; expected one with {expected(found, 'NAME')} for each "
                 "sequence (unpack archives)"
@@ -151,9 +158,12 @@ class SceneResults:
         return None if found is None or found.ndim != 2 else np.asarray(found > 0)
 
     def poses(
-        self, sequence: SceneSequence
+        self, sequence: SceneSequence, notes: list[str]
     ) -> tuple[list[NDArray[np.float64] | None], list[NDArray[np.float64] | None]]:
         """Found and true pose of each scored view; None where one is not there.
+
+        They belong together by their times; by their rows where the set or the file has no times,
+        or no time fits, which ``notes`` is told.
 
         Raises:
             SourceError: when the file cannot be read.
@@ -164,12 +174,21 @@ class SceneResults:
         views = sequence.scored
         found: list[NDArray[np.float64] | None] = [None] * len(views)
         times = [view.time_s for view in views]
-        pairs = associate(times, known.times, MOST_APART_S)
-        if not pairs or (len(known) == len(views) and len(pairs) < len(views)):
-            if len(known) != len(views):
-                raise InputError(
-                    f"{path} has {len(known)} poses for {len(views)} frames, and none at their "
-                    f"times (from {times[0]:g} s); expected one for each frame, or their times"
+        pairs = associate(times, known.times + self._offset, self._apart)
+        timed = any(view.time_s != view.number for view in views)
+        numbered = np.array_equal(known.times, np.arange(len(known)))
+        if not pairs and len(known) != len(views):
+            raise InputError(
+                f"{path} has {len(known)} poses for {len(views)} frames, and none at their times "
+                f"(from {times[0]:.9g} s, there from {known.times[0]:.9g}); expected one for each "
+                "frame, or their times in seconds: --scene offset=S shifts them, apart=S lets "
+                "them differ more"
+            )
+        if len(known) == len(views) and (not pairs or numbered or not timed):
+            if timed and not numbered:
+                notes.append(
+                    f"{sequence.name}: no time of {path.name} is one of the truth (from "
+                    f"{known.times[0]:.9g} s, there from {times[0]:.9g}); poses are taken by row"
                 )
             pairs = [(k, k) for k in range(len(views))]
         for k, m in pairs:
@@ -226,6 +245,8 @@ class SceneResults:
         return place
 
     def _place(self, sequence: SceneSequence) -> Path | None:
+        if self._single:
+            return self.path
         for inside in _INSIDE:
             for name in _all_names(self._set.task, sequence.name):
                 place = self.path / inside / name
@@ -281,6 +302,28 @@ def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(good):
         raise InputError(f"{path} holds no points")
     return good
+
+
+def path_set(key: str, truth: Path) -> SceneSet:
+    """A set of one path, from a file of poses.
+
+    Args:
+        key: word for it.
+        truth: TUM or KITTI.
+
+    Raises:
+        InputError: when there is no such file.
+        SourceError: when it cannot be read.
+    """
+    if not truth.is_file():
+        raise InputError(f"--truth {truth}: no such file; expected poses, TUM or KITTI")
+    known = read_trajectory(truth)
+    views = tuple(
+        SceneView(str(k), time, truth, pose=pose, number=k)
+        for k, (time, pose) in enumerate(zip(known.times.tolist(), known.poses, strict=True))
+    )
+    sequence = SceneSequence(truth.stem, views, 1.0)
+    return SceneSet(key, f"path {truth.name}", POSE, "", truth.parent, (sequence,))
 
 
 def true_moving(view: SceneView) -> NDArray[np.bool_] | None:

@@ -81,7 +81,7 @@ class SceneScore(BenchmarkScore):
         if self.protocol == DEPTH:
             return _depth_measures(parts, self.rules)
         if self.protocol == POSE:
-            return _path_measures(parts, [s.part for s in some if s.part is not None])
+            return _path_measures(parts, [s.part for s in some if s.part is not None], self.rules)
         return _points_measures(parts)
 
 
@@ -123,13 +123,19 @@ def _depth_measures(parts: list[DepthPart], rules: SceneRules) -> dict[str, floa
     return found
 
 
-def _path_measures(parts: list[PathPart], all_parts: list[PathPart]) -> dict[str, float]:
+def _path_measures(
+    parts: list[PathPart], all_parts: list[PathPart], rules: SceneRules
+) -> dict[str, float]:
     errors = [part.errors for part in parts if part.errors is not None]
     degenerate = sum(part.errors is not None and part.errors.degenerate for part in all_parts)
     return {
         "ate": _mean(each.ate for each in errors),
         "rpe_t": _mean(each.rpe_translation for each in errors),
         "rpe_r": _mean(each.rpe_rotation for each in errors),
+        **{
+            f"rpe_{kind}_{rules.over:g}m": _mean(part.over[k] for part in parts)
+            for k, kind in enumerate("tr" if rules.over else "")
+        },
         "scale": _mean(each.scale for each in errors),
         "posed": _mean(part.known for part in all_parts),
         "degenerate": float(degenerate),
@@ -209,7 +215,7 @@ def _alone(task: str, part: Any, rules: SceneRules) -> dict[str, float]:
     """The numbers of one sequence, those that go into no mean too."""
     if task == DEPTH:
         return _depth_measures([part], rules)
-    return _path_measures([part], [part]) if task == POSE else _points_measures([part])
+    return _path_measures([part], [part], rules) if task == POSE else _points_measures([part])
 
 
 def _about_lines(scores: list[SequenceScore], rules: SceneRules) -> list[str]:

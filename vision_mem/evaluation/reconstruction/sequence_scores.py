@@ -41,7 +41,11 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
 from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.evaluation.reconstruction.results import SceneResults, true_moving
 from vision_mem.geometry.poses import transform
-from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
+from vision_mem.geometry.trajectory_errors import (
+    PathErrors,
+    errors_over_distance,
+    path_errors,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class SceneRules:
         strict: without the quirks of the peers' code.
         partial: frames without a result are left out of the comparison.
         cloud: axes of clouds without pixels: of the first ``camera``, or of the set's ``world``.
+        over: metres of true path over which relative errors are taken too; 0: not.
     """
 
     align: tuple[str, ...] = ("scale",)
@@ -61,6 +66,7 @@ class SceneRules:
     strict: bool = False
     partial: bool = False
     cloud: str = "camera"
+    over: float = 0.0
 
     def __post_init__(self) -> None:
         wrong = [each for each in self.align if each not in ALIGNMENTS]
@@ -71,6 +77,8 @@ class SceneRules:
             )
         if self.compat not in SOLVERS:
             raise InputError(f"compat is {self.compat!r}; expected one of {', '.join(SOLVERS)}")
+        if not 0 <= self.over < 1e6:
+            raise InputError(f"--over is {self.over:g}; expected metres of path, above 0")
         if self.cloud not in ("camera", "world"):
             raise InputError(f"cloud is {self.cloud!r}; expected camera or world")
 
@@ -109,11 +117,13 @@ class PathPart:
         errors: None where fewer than three frames can be compared.
         known: share of the frames with a true pose that have one.
         line: share of the frames whose position is off by less than so many metres.
+        over: relative errors over ``SceneRules.over``, metres and degrees.
     """
 
     errors: PathErrors | None
     known: float
     line: Line | None
+    over: tuple[float, float] = (_NAN, _NAN)
 
 
 @dataclass(frozen=True)
@@ -136,14 +146,7 @@ def score_depth(
     found: SceneSet, sequence: SceneSequence, results: SceneResults, rules: SceneRules,
     notes: list[str],
 ) -> DepthPart:  # fmt: skip
-    """Compare the depth of a sequence.
-
-    Args:
-        found: the set.
-        sequence: of the set.
-        results: of the model.
-        rules: how.
-        notes: takes a line for what is odd.
+    """Compare the depth of a sequence; ``notes`` takes a line for what is odd.
 
     Raises:
         InputError: when frames have no result (without ``partial``), or nothing can be compared.
@@ -208,7 +211,7 @@ def score_path(
     sequence: SceneSequence, results: SceneResults, rules: SceneRules, notes: list[str]
 ) -> PathPart:
     """Compare the path of a sequence; arguments and errors as ``score_depth``."""
-    ours, truth = results.poses(sequence)
+    ours, truth = results.poses(sequence, notes)
     pairs = [(a, b) for a, b in zip(ours, truth, strict=True) if b is not None]
     if not pairs:
         raise InputError(f"{sequence.name} has no true pose in this copy; nothing to compare")
@@ -228,7 +231,12 @@ def score_path(
     errors = path_errors(found, true)
     within = np.linspace(0.0, 0.5, 101)
     near = np.searchsorted(np.sort(errors.distances), within) / len(both)
-    return PathPart(errors, known, (within, near))
+    over = (_NAN, _NAN)
+    if rules.over:
+        over = errors_over_distance(found, true, rules.over, scale=errors.scale)
+        if over[0] != over[0]:
+            notes.append(f"{sequence.name}: the true path is shorter than {rules.over:g} m")
+    return PathPart(errors, known, (within, near), over)
 
 
 def _filled(

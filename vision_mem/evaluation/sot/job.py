@@ -32,17 +32,11 @@ _FARTHEST = 1e5  # pixels; further out is no image's
 def first_prompts(
     sequence: SotSequence, size: tuple[int, int], init: str = "auto"
 ) -> tuple[list[Prompt], str]:
-    """Prompts for the first frame.
+    """Prompts for the first frame of ``size``, one an object, and what was shown.
 
-    Args:
-        sequence: its first truth is read here; masks from their file.
-        size: ``(height, width)`` of the first frame.
-        init: ``"auto"`` shows what the set gives: masks, polygons (as masks, or boxes where they
-            are upright rectangles), else boxes; ``"box"`` always shows the box around it.
-
-    Returns:
-        One prompt an object, with the object's value in the truth masks as id (1 for sets of
-        boxes); and what was shown: ``"mask"``, ``"polygon"`` or ``"box"``.
+    With ``init`` ``auto`` that is what the set gives: ``mask``, ``polygon`` (as a mask), else
+    ``box``; upright polygons are boxes. ``box`` always shows the box around it. Ids are the values
+    of the truth masks, 1 for sets of boxes.
 
     Raises:
         InputError: when the first truth shows no object, or its mask cannot be read.

@@ -191,18 +191,10 @@ SERVERS = {
 
 
 def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[str]:
-    """Pack all results of a set as its server takes them.
+    """Pack all results of a set as its server takes them, and say what to know before it is sent.
 
     GOT-10k: ``<sequence>/<sequence>_001.txt`` and ``<sequence>/<sequence>_time.txt``;
     TrackingNet: ``<sequence>.txt``. Nothing else, and no folder above.
-
-    Args:
-        benchmark: the set; all its sequences must have whole results.
-        results: the folder with the result files.
-        path: of the zip file.
-
-    Returns:
-        What the user should know before sending it in, one line each.
 
     Raises:
         InputError: for a set that no server scores, or when results are missing.

@@ -25,6 +25,7 @@ from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.evaluation.sot.results import ResultSet
 from vision_mem.runs.tally import count
 
+_FIRST = "the first row is not the given box"
 _EXPECTED = {
     "boxes": "{0}.txt or {0}/{0}_001.txt",
     "regions": "{0}/{0}_001.txt, {0}/{0}_001.bin or {0}.txt",
@@ -71,6 +72,8 @@ def checked_boxes(
         InputError: names the file, and the line.
     """
     wanted = len(sequence.boxes)
+    if len(boxes) and wanted and not any(_FIRST in note for note in notes):
+        notes += _about_first(boxes[0], sequence.boxes[0], where)
     if wanted == 1 < len(boxes):
         raise InputError(
             f"the truth of {sequence.name} is its first box alone; there is nothing to score "
@@ -104,6 +107,27 @@ def checked_boxes(
     if bad[0]:  # nothing came before: the box the tracker was given
         mended[rows == 0] = sequence.boxes[0]
     return mended
+
+
+def _about_first(row: NDArray[np.float64], given: NDArray[np.float64], where: str) -> list[str]:
+    """A hint when results do not begin with the given box: their columns may mean other things."""
+    if not np.isfinite(row).all() or (row[2:] < 0).any():
+        return []  # refused, or repaired, in words of their own
+    x, y, w, h = row
+    meanings = {
+        "x,y,width,height": row,
+        "x1,y1,x2,y2": np.array([x, y, w - x, h - y]),
+        "the centre, width and height": np.array([x - w / 2, y - h / 2, w, h]),
+        "y,x,height,width": np.array([y, x, h, w]),
+    }
+    near = [name for name, box in meanings.items() if np.abs(box - given).max() <= 2]
+    if near[:1] == ["x,y,width,height"] or (
+        not near and success.overlaps(row[None], given[None])[0] > 0.5
+    ):
+        return []
+    shown, wanted = (",".join(f"{value:g}" for value in each) for each in (row, given))
+    meant = f"; it is if its numbers are {near[0]}" if near else ""
+    return [f"{where}: {_FIRST} {wanted} but {shown}{meant}; expected x,y,width,height"]
 
 
 def _score_success(
@@ -316,16 +340,9 @@ def score_benchmark(
     repair: bool = False,
     on_sequence: Callable[[str], None] = lambda name: None,
 ) -> SotScore:
-    """Score the results of one tracker.
+    """Score the results of one tracker, as ``Rules`` say.
 
-    Args:
-        benchmark: with the truth of its sequences.
-        results: where the result files are.
-        strict: see ``Rules``.
-        absent: see ``Rules``.
-        partial: see ``Rules``.
-        repair: see ``Rules``.
-        on_sequence: called with each name when it is done.
+    ``on_sequence`` is called with each name when it is done.
 
     Raises:
         InputError: when the truth is not there, results are missing (without ``partial``), or a

@@ -314,19 +314,7 @@ class QuestionRun:
         return lines
 
     def sum_up(self, folder: EvaluationFolder, model: str) -> list[str]:
-        """Score all that is there; questions without an answer are said.
-
-        Args:
-            folder: tables, JSON and plots go to its ``scores``.
-            model: its name in tables.
-
-        Returns:
-            What to tell the user, line by line.
-
-        Raises:
-            InputError: when there is no result.
-            SinkError: when something cannot be written.
-        """
+        """Score all that is there, see ``Family.sum_up``; questions without an answer are said."""
         with VideoQaResults(folder.results, self.benchmark, model) as results:
             score = score_answers(self.benchmark, results)
         return write_scores(folder, score, Rules(), self.benchmark.notes)

@@ -70,11 +70,7 @@ class StreetOptions:
 
 @dataclass(frozen=True)
 class StreetPlan:
-    """Routes to walk, one after the other.
-
-    Attributes:
-        wanted: which, and by whom.
-    """
+    """Routes to walk, one after the other."""
 
     wanted: StreetRequest
 

@@ -237,7 +237,7 @@ def test_a_crowd_is_made_once(tmp_path: Path) -> None:
     assert prepare_crowd(root, TINY, on_frame=lambda *at: steps.append(at)) == made
     assert prepare_crowd(root) == made and len(steps) == 6
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
-    with pytest.raises(InputError, match=r"not made with frames=4; leave out --crowd"):
+    with pytest.raises(InputError, match=r"--crowd asks for frames=4, .*; leave out --crowd"):
         prepare_crowd(root, replace(TINY, frames=4))
     (root / RECORD).write_text("{")
     with pytest.raises(InputError, match="cannot be read"):

@@ -297,14 +297,14 @@ def test_masks_belong_to_the_frames_of_their_number(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [("RGB", "of kind RGB; expected an indexed or grey PNG"), ("I;16", "values above 255"),
-     ("L", "shows no object")],
+    [("RGB", "holds colours \\(RGB\\); expected an indexed or grey PNG"),
+     ("I;16", "values up to 300"), ("L", "shows no object")],
 )  # fmt: skip
 def test_masks_that_are_none(mode, message, tmp_path) -> None:
     from PIL import Image
 
     write_sample("davis2017", tmp_path)
-    image = Image.new(mode, (WIDTH, HEIGHT), 300 if mode == "I;16" else 0)
+    image = Image.new(mode, (WIDTH, HEIGHT), {"I;16": 300, "RGB": (9, 0, 0)}.get(mode, 0))
     image.save(tmp_path / "Annotations" / "480p" / "libby" / "00000.png")
     with pytest.raises(InputError, match=message):
         open_benchmark("davis2017", tmp_path)

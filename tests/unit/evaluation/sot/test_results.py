@@ -207,6 +207,25 @@ def test_lengths(tmp_path):
         score_benchmark(benchmark(sequence("a", rows=1)), long)
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("10,20,30,40", None),
+        ("11,21,30,40", None),  # counted from 1
+        ("14,22,28,40", None),  # what a tracker made of it
+        ("10,20,40,60", "if its numbers are x1,y1,x2,y2"),
+        ("25,40,30,40", "if its numbers are the centre, width and height"),
+        ("20,10,40,30", "if its numbers are y,x,height,width"),
+        ("0.1,0.2,0.3,0.4", "not the given box 10,20,30,40 but 0.1,0.2,0.3,0.4; expected"),
+    ],
+)
+def test_a_first_row_that_is_not_the_given_box_is_said(tmp_path, row, said):
+    results = ResultSet(write(tmp_path, {f"{n}.txt": f"{row}\n" * 4 for n in "ab"}))
+    notes = score_benchmark(benchmark(sequence("a"), sequence("b")), results).notes
+    assert sum("first row" in note for note in notes) == (said is not None)  # said once
+    assert said is None or said in notes[0]
+
+
 @pytest.mark.parametrize("bad", ["nan,nan,nan,nan", "10,20,-3,40", "10,20,30,nan"])
 @pytest.mark.parametrize("line", [1, 3])
 def test_boxes_that_are_none(tmp_path, bad, line):

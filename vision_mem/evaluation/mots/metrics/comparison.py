@@ -132,12 +132,7 @@ def overlaps(
 
 
 def share_ignored(truth: TrackRows, results: TrackRows, ignored: int) -> NDArray[np.float64]:
-    """How much of each result lies where nothing is counted.
-
-    Args:
-        truth: all rows of a sequence.
-        results: all rows of a sequence.
-        ignored: class of such regions in ``truth``; 0: there are none.
+    """How much of each result lies in regions of the class ``ignored``, where nothing is counted.
 
     Returns:
         ``(N,)`` float64, of masks the share in all regions together, of boxes the largest share in

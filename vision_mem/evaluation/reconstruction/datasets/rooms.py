@@ -66,13 +66,7 @@ def prepare_rooms(
 ) -> dict[str, Any]:
     """Write a set of rooms where there is none yet; see ``synthetic.set_folder.prepare_set``.
 
-    Args:
-        root: the set's folder.
-        series: what to make; None: whatever is there, or the defaults.
-        on_frame: called with sequence and frame when it is written.
-
-    Returns:
-        What the set is made of, JSON-ready.
+    ``on_frame`` is called with sequence and frame when it is written.
 
     Raises:
         InputError: when the folder holds other things, or rooms of another ``series``.

@@ -29,10 +29,13 @@ class VideoQaSet(NamedTuple):
         read: questions of one of them, from its text and name.
         replies: what is in a result file, from its text and name, and the name of the model.
         official: whether the set's own scorer takes a reply as right; None: it does not count.
-        result_file: what is written of the answers about one video.
+        result_file: what is written of the answers about one video: from its questions, and the
+            answers by their names, None where the model failed; ``replies`` reads it.
         groups: tasks by group in the set's order; empty where the files say it.
         pooled: numbers of several tasks are shares of all their questions; else means of tasks.
         clip_names: ready-cut clips of a question, where there are any.
+
+    Readers raise ``InputError`` for a file that is another one or damaged, with the entry.
     """
 
     dataset: Dataset
