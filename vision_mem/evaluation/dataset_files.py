@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -136,10 +136,8 @@ def read_names(text: str, where: str | Path) -> list[str]:
 
 def first_list(*candidates: Path) -> list[str] | None:
     """Names from the first of these files that is there; None when none is."""
-    for path in candidates:
-        if path.is_file():
-            return read_names(read_text(path), path)
-    return None
+    path = first_file(*candidates)
+    return None if path is None else read_names(read_text(path), path)
 
 
 def said(names: Sequence[str]) -> str:
@@ -205,6 +203,30 @@ def read_pairs(path: Path, sign: str) -> dict[str, str]:
 def first_folder(*candidates: Path) -> Path | None:
     """The first of these that is a folder."""
     return next((path for path in candidates if path.is_dir()), None)
+
+
+def first_file(*candidates: Path) -> Path | None:
+    """The first of these that is a file."""
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def place_in(root: Path, inside: Sequence[str], fits: Callable[[Path], object], lacks: str) -> Path:
+    """The first place inside a copy that holds the set.
+
+    Raises:
+        InputError: when none does: the copy ``lacks`` something, with what is expected.
+    """
+    place = next((root / name for name in inside if fits(root / name)), None)
+    if place is None:
+        raise InputError(f"{root} has no {lacks}")
+    return place
+
+
+def folders_that(place: Path, fits: Callable[[Path], bool]) -> list[Path]:
+    """The folder itself where it fits, else those in it that do, by name."""
+    if fits(place):
+        return [place]
+    return sorted(p for p in place.iterdir() if p.is_dir() and fits(p)) if place.is_dir() else []
 
 
 def no_sequences(root: Path, expected: str) -> InputError:

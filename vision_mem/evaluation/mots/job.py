@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -34,23 +34,11 @@ MOVING = "moving"
 FramesOf = Callable[[int, int], Iterable[Frame]]
 
 
-class OpenDetector(Protocol):
-    """Opens a detector for one sequence, or takes one that is open already."""
-
-    def __call__(
-        self, word: str, *, frame_count: int | None, size: tuple[int, int] | None, frames: FramesOf
-    ) -> Detector:
-        """Open it.
-
-        Args:
-            word: for the detector.
-            frame_count: frames of the sequence; None where its images are a part of them.
-            size: ``(height, width)`` of its images where known.
-            frames: frames from one number to another (exclusive), to learn the background from.
-
-        Returns:
-            The detector, as before its first frame. Whoever opened it closes it.
-        """
+OpenDetector = Callable[..., Detector]
+"""Opens a detector for one sequence, or takes one that is open already, as before its first frame:
+``(word, frame_count=..., size=..., frames=...)``, with the frames of the sequence (None where its
+images are a part of them), ``(height, width)`` where known, and frames from one number to another
+(exclusive) to learn the background from. Whoever opened it closes it."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import folders_in, image_size, images_in, no_sequences
+from vision_mem.evaluation.dataset_files import (
+    first_file,
+    folders_in,
+    image_size,
+    images_in,
+    no_sequences,
+)
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
 from vision_mem.evaluation.mots.records import (
@@ -74,7 +80,7 @@ def _is_sequence(path: Path) -> bool:
 
 
 def _truth(path: Path) -> Path | None:
-    return next((p for p in (path / "gt" / "gt.txt", path / "gt.txt") if p.is_file()), None)
+    return first_file(path / "gt" / "gt.txt", path / "gt.txt")
 
 
 def _copies(

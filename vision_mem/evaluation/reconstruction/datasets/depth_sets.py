@@ -8,7 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import first_folder, images_in
+from vision_mem.evaluation.dataset_files import (
+    first_folder,
+    images_in,
+    missing_note,
+    place_in,
+)
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
@@ -36,15 +41,12 @@ Read = tuple[list[SceneSequence], list[str]]
 
 def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     """``training/{final,depth,camdata_left,dynamic_label_perfect}/SEQ``; the last is optional."""
-    inside = ("sintel/training", "training", ".")
-    places = [root / each for each in inside]
-    training = next((p for p in places if (p / "camdata_left").is_dir()
-                     or (p / "depth").is_dir() or (p / "final").is_dir()), None)  # fmt: skip
-    if training is None:
-        raise InputError(
-            f"{root} has no Sintel; expected training/final, training/depth and "
-            "training/camdata_left in it"
-        )
+    parts = ("camdata_left", "depth", "final")
+    training = place_in(
+        root, ("sintel/training", "training", "."),
+        lambda place: first_folder(*(place / part for part in parts)),
+        "Sintel; expected training/final, training/depth and training/camdata_left in it",
+    )  # fmt: skip
     images = first_folder(training / "final", training / "clean")
     needed = {"depth": task != POSE, "camdata_left": task != DEPTH}
     for name, wanted in needed.items():
@@ -56,14 +58,9 @@ def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     names = sorted(each.name for each in truth.iterdir() if each.is_dir())
     known = [name for name in SINTEL if name in names]
     chosen = known or names
-    notes = [] if not known or len(known) == len(SINTEL) else [_lacking(SINTEL, known)]
+    notes = missing_note(SINTEL, known, "sequences") if known else []
     found = [_sintel(training, images, name, task, cut, need_frames) for name in chosen]
     return found, notes
-
-
-def _lacking(all_: tuple[str, ...], here: list[str]) -> str:
-    missing = [name for name in all_ if name not in here]
-    return f"{len(missing)} of {len(all_)} sequences are not here: {', '.join(missing)}"
 
 
 def _sintel(
@@ -116,16 +113,15 @@ def fed_frames(cut: Cut, chosen: list[int]) -> list[tuple[int, bool]]:
 
 def open_bonn(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     """``rgbd_bonn_dataset/rgbd_bonn_NAME/{rgb_110,depth_110}``, or ``rgb`` and ``depth``."""
-    inside = ("bonn/rgbd_bonn_dataset", "rgbd_bonn_dataset", ".")
-    place = next((root / p for p in inside if any((root / p).glob("rgbd_bonn_*"))), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no folders rgbd_bonn_*; expected rgbd_bonn_balloon2 and so on"
-        )
+    place = place_in(
+        root, ("bonn/rgbd_bonn_dataset", "rgbd_bonn_dataset", "."),
+        lambda place: any(place.glob("rgbd_bonn_*")),
+        "folders rgbd_bonn_*; expected rgbd_bonn_balloon2 and so on",
+    )  # fmt: skip
     there = {each.name: each for each in sorted(place.glob("rgbd_bonn_*")) if each.is_dir()}
     known = [name for name in BONN if f"rgbd_bonn_{name}" in there]
     folders = [there[f"rgbd_bonn_{name}"] for name in known] or list(there.values())
-    notes = [_lacking(BONN, known)] if known and len(known) < len(BONN) else []
+    notes = missing_note(BONN, known, "sequences") if known else []
     return [_bonn(folder, cut, need_frames) for folder in folders], notes
 
 
@@ -155,17 +151,14 @@ def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
 
 def open_kitti(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     """``val_selection_cropped/{image_gathered,groundtruth_depth_gathered}/DRIVE_02``."""
-    inside = (
-        "kitti/depth_selection/val_selection_cropped", "depth_selection/val_selection_cropped",
-        "val_selection_cropped", ".",
-    )  # fmt: skip
     truth = "groundtruth_depth_gathered"
-    place = next((root / p for p in inside if (root / p / truth).is_dir()), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no {truth}/; expected depth_selection/val_selection_cropped with "
-            "image_gathered/ and groundtruth_depth_gathered/, a folder a drive"
-        )
+    place = place_in(
+        root, ("kitti/depth_selection/val_selection_cropped",
+               "depth_selection/val_selection_cropped", "val_selection_cropped", "."),
+        lambda place: (place / truth).is_dir(),
+        f"{truth}/; expected depth_selection/val_selection_cropped with image_gathered/ and "
+        f"{truth}/, a folder a drive",
+    )  # fmt: skip
     folders = sorted(each for each in (place / truth).iterdir() if each.is_dir())
     if not folders:
         raise InputError(f"{place / truth} is empty; expected a folder for each drive")

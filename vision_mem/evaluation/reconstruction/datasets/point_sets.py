@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import images_in
+from vision_mem.evaluation.dataset_files import folders_that, images_in, place_in
 from vision_mem.evaluation.reconstruction.datasets.depth_sets import fed_frames
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
@@ -43,7 +43,7 @@ def open_seven_scenes(root: Path, task: str, cut: Cut, need_frames: bool) -> Rea
     notes: list[str] = []
     place = root / "7scenes" if (root / "7scenes").is_dir() else root
     folders: list[tuple[str, Path]] = []
-    for scene in sorted(p for p in [place, *_folders(place)] if any(p.glob("seq-*"))):
+    for scene in folders_that(place, lambda folder: any(folder.glob("seq-*"))):
         split = scene / "TestSplit.txt"
         if split.is_file():
             text = split.read_text(encoding="utf-8", errors="replace")
@@ -67,10 +67,6 @@ def open_seven_scenes(root: Path, task: str, cut: Cut, need_frames: bool) -> Rea
     if len(scenes) < len(SEVEN_SCENES):
         notes.append(f"{len(scenes)} of {len(SEVEN_SCENES)} scenes are here")
     return found, list(dict.fromkeys(notes))
-
-
-def _folders(place: Path) -> list[Path]:
-    return [each for each in place.iterdir() if each.is_dir()] if place.is_dir() else []
 
 
 def _seven(
@@ -110,12 +106,10 @@ def _seven(
 
 def open_nrgbd(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     """``SCENE/{images/img0.png,depth/depth0.png,poses.txt}``, poses with the axes of OpenGL."""
-    inside = [root / "neural_rgbd", root / "neural_rgbd_data", root]
-    place = next((p for p in inside if _nrgbd_scenes(p)), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no scene of NRGBD; expected SCENE with images/, depth/ and poses.txt"
-        )
+    place = place_in(
+        root, ("neural_rgbd", "neural_rgbd_data", "."), _nrgbd_scenes,
+        "scene of NRGBD; expected SCENE with images/, depth/ and poses.txt",
+    )  # fmt: skip
     scenes = _nrgbd_scenes(place)
     notes = []
     if len(scenes) < len(NRGBD):
@@ -124,9 +118,7 @@ def open_nrgbd(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
 
 
 def _nrgbd_scenes(place: Path) -> list[Path]:
-    if (place / "poses.txt").is_file():
-        return [place]
-    return sorted(each for each in _folders(place) if (each / "poses.txt").is_file())
+    return folders_that(place, lambda folder: (folder / "poses.txt").is_file())
 
 
 def _nrgbd(scene: Path, cut: Cut, need_frames: bool) -> SceneSequence:

@@ -145,13 +145,8 @@ def pixel_errors(
         cut: what lies beyond is taken to lie there.
     """
     sums = np.zeros(5)
-    for some, true in _slices(p, g):
-        found = scale * some + shift
-        if cut is not None:
-            np.minimum(found, cut, out=found)
+    for found, low, true in _aligned(p, g, scale, shift, cut):
         off = found - true
-        # Only ratios and logarithms mind depth that is not above 0.
-        low = np.maximum(found, _LEAST_DEPTH)
         ratio = np.maximum(low / true, true / low)
         sums += (
             (np.abs(off) / true).sum(), (off * off / true).sum(), (off * off).sum(),
@@ -170,14 +165,21 @@ def ratio_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of pixels whose depth is right up to a factor, for factors from 1 to 2."""
     counts = np.zeros(len(_RATIOS))
+    for _, low, true in _aligned(p, g, scale, shift, cut):
+        ratio = np.sort(np.maximum(low / true, true / low))
+        counts += np.searchsorted(ratio, _RATIOS, side="left")
+    return _RATIOS, counts / len(p)
+
+
+def _aligned(
+    p: Pixels, g: Pixels, scale: float, shift: float, cut: float | None
+) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """Aligned depth, the same above 0 for ratios and logarithms, and the truth."""
     for some, true in _slices(p, g):
         found = scale * some + shift
         if cut is not None:
             np.minimum(found, cut, out=found)
-        low = np.maximum(found, _LEAST_DEPTH)
-        ratio = np.sort(np.maximum(low / true, true / low))
-        counts += np.searchsorted(ratio, _RATIOS, side="left")
-    return _RATIOS, counts / len(p)
+        yield found, np.maximum(found, _LEAST_DEPTH), true
 
 
 def _slices(p: Pixels, g: Pixels) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:

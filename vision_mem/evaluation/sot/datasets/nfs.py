@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import (
+    first_file,
     folders_in,
     frames_of,
     images_in,
@@ -62,7 +63,7 @@ def open_nfs(root: Path, *, need_frames: bool) -> Benchmark:
 
 def _truth(folder: Path, name: str) -> Path | None:
     names = (f"{name}.txt", "groundtruth.txt", "groundtruth_rect.txt")
-    return next((folder / n for n in names if (folder / n).is_file()), None)
+    return first_file(*(folder / each for each in names))
 
 
 def _frames(folder: Path, name: str) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.evaluation.dataset_files import (
+    first_file,
     folders_in,
     frames_of,
     images_here,
@@ -137,8 +138,7 @@ def _place(name: str, folders: dict[str, Path]) -> tuple[Path, Path] | None:
 
 def _truth(folder: Path, number: int) -> Path | None:
     end = f".{number}.txt" if number else ".txt"
-    paths = (folder / (stem + end) for stem in _TRUTH)
-    return next((path for path in paths if path.is_file()), None)
+    return first_file(*(folder / (stem + end) for stem in _TRUTH))
 
 
 def _sequence(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import (
+    first_file,
     first_folder,
     folders_in,
     frames_of,
@@ -103,11 +104,8 @@ def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[SotSeq
         raise no_sequences(root, _EXPECTED)
     sequences = []
     for name, folder in folders_in(root).items():
-        truth = next(
-            (folder / n for n in ("groundtruth.txt", "groundtruth_rect.txt", f"{name}.txt")
-             if (folder / n).is_file()),
-            None,
-        )  # fmt: skip
+        names = ("groundtruth.txt", "groundtruth_rect.txt", f"{name}.txt")
+        truth = first_file(*(folder / each for each in names))
         if truth is None:
             continue
         frames = frames_of(folder)
