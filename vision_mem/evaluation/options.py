@@ -130,8 +130,7 @@ class RunOptions(SetOptions):
         int | None, Option("Processes, each with its own model [1 a device].", PLACE, least=1)
     ] = None
     threads: Annotated[
-        int,
-        Option("Of each worker on a CPU; another number may round sums so.", PLACE, least=1),
+        int, Option("Of each worker on a CPU; another number may round sums so.", PLACE, least=1)
     ] = 1
     ray: Annotated[
         str | None, Option("Run on a Ray cluster: its address, auto, or local.", PLACE)

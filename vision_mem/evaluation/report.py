@@ -261,10 +261,7 @@ def _tracker(score: BenchmarkScore) -> dict[str, Any]:
 
 
 def write_report(
-    folder: Path,
-    scores: Sequence[BenchmarkScore],
-    rules: Rules,
-    of_benchmark: Sequence[str] = (),
+    folder: Path, scores: Sequence[BenchmarkScore], rules: Rules, of_benchmark: Sequence[str] = ()
 ) -> list[Path]:
     """Write ``summary.csv``, ``sequences.csv``, ``attributes.csv``, ``scores.json`` and plots.
 

@@ -88,11 +88,7 @@ class _Crew:
     """The owner's side: who works on what, and what is left."""
 
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        make_session: MakeSession,
-        devices: Sequence[str],
-        tell: Tell,
+        self, jobs: Sequence[Job], make_session: MakeSession, devices: Sequence[str], tell: Tell
     ) -> None:
         # A fresh interpreter each: a copy of this one would share CUDA and threads in mid-work.
         self._context = multiprocessing.get_context("spawn")

@@ -16,12 +16,7 @@ from vision_mem.evaluation.mots.metrics.identity import IdentityCounts, count_id
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.records import MotBenchmark, read_truth
 from vision_mem.evaluation.mots.results import MotResults
-from vision_mem.evaluation.scores import (
-    BenchmarkScore,
-    Curve,
-    SequenceScore,
-    sequences_here,
-)
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore, sequences_here
 
 COUNTED = ("IDS", "FP", "FN", "GT", "MT", "PT", "ML", "Frag")
 """Measures that are numbers of things; all others lie in [0, 1], MOTA and its kin below too."""

@@ -58,8 +58,7 @@ class SceneRunOptions(RunOptions):
     """What a run on such a set may be told."""
 
     scene: Annotated[
-        Words,
-        Option("key=value, as align=scale+metric, poses=given, feed=all, frames=500.", INPUT),
+        Words, Option("key=value, as align=scale+metric, poses=given, feed=all, frames=500.", INPUT)
     ] = None
     model: Annotated[str, Option("geometric, a file of weights, or random:nano-48.", MODEL)] = (
         _GEOMETRIC

@@ -18,11 +18,7 @@ from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.dataset_files import images_in
 from vision_mem.evaluation.file_tree import tracker_name
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
-from vision_mem.evaluation.reconstruction.records import (
-    SceneSequence,
-    SceneSet,
-    SceneView,
-)
+from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.formats.depth import read_depth
 from vision_mem.formats.ply import read_arrays, read_points
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory

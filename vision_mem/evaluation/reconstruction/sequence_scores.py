@@ -41,11 +41,7 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
 from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.evaluation.reconstruction.results import SceneResults, true_moving
 from vision_mem.geometry.poses import transform
-from vision_mem.geometry.trajectory_errors import (
-    PathErrors,
-    errors_over_distance,
-    path_errors,
-)
+from vision_mem.geometry.trajectory_errors import PathErrors, errors_over_distance, path_errors
 
 
 @dataclass(frozen=True)
@@ -239,9 +235,7 @@ def score_path(
     return PathPart(errors, known, (within, near), over)
 
 
-def _filled(
-    pairs: list[tuple[Array | None, Array]],
-) -> list[tuple[Array | None, Array]]:
+def _filled(pairs: list[tuple[Array | None, Array]]) -> list[tuple[Array | None, Array]]:
     """Each frame without a pose takes the one before; the first ones take the first there is."""
     last = next(a for a, _ in pairs if a is not None)
     filled: list[tuple[Array | None, Array]] = []

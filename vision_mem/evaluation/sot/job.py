@@ -138,10 +138,7 @@ class PromptedJob:
         return is_whole(results, self.sequence, self.layout)
 
     def run(
-        self,
-        session: TrackingSession,
-        tell: Callable[[Advanced], None],
-        log: dict[str, Any],
+        self, session: TrackingSession, tell: Callable[[Advanced], None], log: dict[str, Any]
     ) -> dict[str, bytes]:
         """Go through the sequence, see ``runner.Job``."""
         sequence = self.sequence

@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import image_size, said
-from vision_mem.evaluation.scores import (
-    BenchmarkScore,
-    Curve,
-    Rules,
-    SequenceScore,
-    sequences_here,
-)
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, Rules, SequenceScore, sequences_here
 from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.metrics import davis, got10k, success, vot
 from vision_mem.evaluation.sot.metrics.success import ABSENT, SUCCESS_THRESHOLDS

@@ -48,8 +48,7 @@ class QuestionRunOptions(RunOptions):
         None
     )
     ask: Annotated[
-        Words,
-        Option("key=value, as mode=stream, window_s=256, fps=1, scope=auto.", INPUT),
+        Words, Option("key=value, as mode=stream, window_s=256, fps=1, scope=auto.", INPUT)
     ] = None
     model: Annotated[
         str | None, Option("qwen2.5-vl-7b, a folder, or another that ask takes.", MODEL)

@@ -12,14 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    folders_in,
-    image_size,
-    images_in,
-    missing_note,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
 from vision_mem.evaluation.mots.records import (
@@ -78,20 +71,20 @@ def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) ->
     """
     split = split or _DEFAULT_SPLIT[key]
     secret = split == "testing"
-    place = first_folder(root / ("testing" if secret else "training")) or root
+    place = dataset_files.first_folder(root / ("testing" if secret else "training")) or root
     notes: list[str] = []
     images = place / "image_02"
     truth: Mapping[str, Path | None] = _truth(place, key)
     if secret and images.is_dir():
-        truth = dict.fromkeys(folders_in(images))
+        truth = dict.fromkeys(dataset_files.folders_in(images))
     if not truth:
-        raise no_sequences(root, _EXPECTED[key])
+        raise dataset_files.no_sequences(root, _EXPECTED[key])
     listed = _listed(root, place, key, split, list(truth), notes)
     sequences = []
     for name, length in listed.items():
         if name not in truth:
             continue
-        frames = images_in(images / name)
+        frames = dataset_files.images_in(images / name)
         if need_frames and not frames:
             raise InputError(f"{images / name} holds no images; unpack KITTI's left images there")
         answer = truth[name]
@@ -100,9 +93,9 @@ def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) ->
             known = 1 + last_frame(answer, name, notes)
         if frames and len(frames) != known:
             notes.append(f"{name}: {len(frames)} images, {known} frames in the list")
-        size = image_size(frames[0]) if frames else None
+        size = dataset_files.image_size(frames[0]) if frames else None
         sequences.append(MotSequence(name, known, frames, answer, size, FPS))
-    notes += missing_note(list(listed), list(truth), f"sequences of {split}")
+    notes += dataset_files.missing_note(list(listed), list(truth), f"sequences of {split}")
     if not sequences:
         raise InputError(f"{root} holds none of the {len(listed)} sequences of {split}")
     title = f"{MOT_BENCHMARKS[key].title} {split}"
@@ -116,7 +109,11 @@ def _truth(place: Path, key: str) -> dict[str, Path]:
         if not folder.is_dir():
             continue
         if name == "instances":
-            found = {key: path for key, path in folders_in(folder).items() if numbered_pngs(path)}
+            found = {
+                key: path
+                for key, path in dataset_files.folders_in(folder).items()
+                if numbered_pngs(path)
+            }
         else:
             found = {path.stem: path for path in sorted(folder.glob("*.txt"))}
         if found:

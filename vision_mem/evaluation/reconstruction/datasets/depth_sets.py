@@ -8,12 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    images_in,
-    missing_note,
-    place_in,
-)
+from vision_mem.evaluation.dataset_files import first_folder, images_in, missing_note, place_in
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
     Cut,

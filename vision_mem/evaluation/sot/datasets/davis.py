@@ -10,15 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    first_list,
-    folders_in,
-    has_images,
-    images_in,
-    missing_note,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.sot.datasets.truth import mask_sequence
 from vision_mem.evaluation.sot.records import Benchmark
 
@@ -55,17 +47,17 @@ def open_davis2017(root: Path, *, need_frames: bool) -> Benchmark:
 
 def _open(root: Path, year: str, need_frames: bool) -> Benchmark:
     notes: list[str] = []
-    place = first_folder(root / "DAVIS") or root
+    place = dataset_files.first_folder(root / "DAVIS") or root
     if not place.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     found = paired_folders(place)
     if not found:
-        raise no_sequences(place, _EXPECTED)
+        raise dataset_files.no_sequences(place, _EXPECTED)
     names = _chosen(list(found), place, year, notes)
     sequences = []
     for name in names:
         images, truth = found[name]
-        frames, masks = images_in(images), images_in(truth, {".png"})
+        frames, masks = dataset_files.images_in(images), dataset_files.images_in(truth, {".png"})
         if need_frames and not frames:
             raise InputError(f"{images} holds no images; unpack DAVIS's images there")
         sequence = mask_sequence(name, frames, masks, merge=year == "2016", notes=notes)
@@ -86,21 +78,21 @@ def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:
         if inside.is_dir():
             found = {
                 name: (place / "JPEGImages" / size / name, folder)
-                for name, folder in folders_in(inside).items()
-                if has_images(folder, {".png"})
+                for name, folder in dataset_files.folders_in(inside).items()
+                if dataset_files.has_images(folder, {".png"})
             }
             if found:
                 return found
     return {
         name: (folder / "JPEGImages", folder / "Annotations")
-        for name, folder in folders_in(place).items()
-        if has_images(folder / "Annotations", {".png"})
+        for name, folder in dataset_files.folders_in(place).items()
+        if dataset_files.has_images(folder / "Annotations", {".png"})
     }
 
 
 def _chosen(found: list[str], place: Path, year: str, notes: list[str]) -> list[str]:
     """Which sequences are evaluated, in the order of the list."""
-    listed = first_list(place / "ImageSets" / year / "val.txt")
+    listed = dataset_files.first_list(place / "ImageSets" / year / "val.txt")
     if listed is None:
         official = _VALIDATION[year].split()
         if not set(official) & set(found):
@@ -108,7 +100,7 @@ def _chosen(found: list[str], place: Path, year: str, notes: list[str]) -> list[
             return found
         notes.append(f"no ImageSets/{year}/val.txt: took the official list of {len(official)}")
         listed = official
-    notes += missing_note(listed, found, "validation sequences")
+    notes += dataset_files.missing_note(listed, found, "validation sequences")
     names = [name for name in listed if name in set(found)]
     if not names:
         raise InputError(

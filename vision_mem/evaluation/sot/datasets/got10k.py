@@ -11,15 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    image_size,
-    images_here,
-    images_in,
-    listed_folders,
-    no_sequences,
-    read_pairs,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.truth import (
     boxes_from,
@@ -48,10 +40,15 @@ def _open(
     root: Path, split: str, need_frames: bool
 ) -> tuple[tuple[SotSequence, ...], tuple[str, ...]]:
     notes: list[str] = []
-    place = first_folder(root / split, root / "GOT-10k" / split, root / "full_data" / split) or root
+    place = (
+        dataset_files.first_folder(
+            root / split, root / "GOT-10k" / split, root / "full_data" / split
+        )
+        or root
+    )
     if not place.is_dir():
-        raise no_sequences(root, _expected(split))
-    found = listed_folders(place, [place / "list.txt"], _expected(split), notes)
+        raise dataset_files.no_sequences(root, _expected(split))
+    found = dataset_files.listed_folders(place, [place / "list.txt"], _expected(split), notes)
     sequences = tuple(_sequence(*each, split, need_frames, notes) for each in found.items())
     return sequences, tuple(notes)
 
@@ -64,12 +61,12 @@ def _sequence(
     name: str, folder: Path, split: str, need_frames: bool, notes: list[str]
 ) -> SotSequence:
     boxes = boxes_from(folder / "groundtruth.txt")
-    frames = images_in(folder)
-    images_here(frames, folder, needed=need_frames)
-    described = read_pairs(folder / "meta_info.ini", ":")
+    frames = dataset_files.images_in(folder)
+    dataset_files.images_here(frames, folder, needed=need_frames)
+    described = dataset_files.read_pairs(folder / "meta_info.ini", ":")
     size = _resolution(described.get("resolution", ""))
     if size is None and frames:
-        size = image_size(frames[0])
+        size = dataset_files.image_size(frames[0])
     visible: NDArray[np.bool_] | None = None
     if split == "test":
         boxes = boxes[:1]

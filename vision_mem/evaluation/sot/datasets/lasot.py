@@ -13,16 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_list,
-    folders_in,
-    images_here,
-    images_in,
-    missing_note,
-    natural,
-    no_sequences,
-    read_names,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.sot.datasets.truth import (
     boxes_from,
@@ -87,11 +78,11 @@ def open_lasot_ext(root: Path, *, need_frames: bool) -> Benchmark:
 def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benchmark:
     notes: list[str] = []
     if root.is_file():
-        files, listed = FileTree(root), first_list(root.parent / _LIST)
+        files, listed = FileTree(root), dataset_files.first_list(root.parent / _LIST)
     elif (root / TRUTH_ARCHIVE).is_file():
-        files, listed = FileTree(root / TRUTH_ARCHIVE), first_list(root / _LIST)
+        files, listed = FileTree(root / TRUTH_ARCHIVE), dataset_files.first_list(root / _LIST)
     else:
-        files, listed = None, first_list(*(root / name for name in _LISTS))
+        files, listed = None, dataset_files.first_list(*(root / name for name in _LISTS))
         if root.is_dir() and not _sequence_folders(root):
             files = FileTree(root)
     if files is None:
@@ -109,7 +100,7 @@ def _chosen(
 ) -> list[str]:
     """Which of the sequences found are evaluated, in the order of the list."""
     if not found:
-        raise no_sequences(root, EXPECTED)
+        raise dataset_files.no_sequences(root, EXPECTED)
     if listed is None and key == "lasot":
         official = test_names()
         if set(official) & set(found):
@@ -120,7 +111,7 @@ def _chosen(
     if listed is None:
         return found
     here = set(found)
-    notes += missing_note(listed, here, "test sequences")
+    notes += dataset_files.missing_note(listed, here, "test sequences")
     names = [name for name in listed if name in here]
     if not names:
         raise InputError(
@@ -132,13 +123,13 @@ def _chosen(
 def _sequence_folders(root: Path) -> dict[str, Path]:
     """Folders with a ``groundtruth.txt``, directly in ``root`` or one class below."""
     if not root.is_dir():
-        raise no_sequences(root, EXPECTED)
+        raise dataset_files.no_sequences(root, EXPECTED)
     found = {}
-    for name, folder in folders_in(root).items():
+    for name, folder in dataset_files.folders_in(root).items():
         if (folder / "groundtruth.txt").is_file():
             found[name] = folder
         elif name not in ("annos", "absent", "att"):
-            for inner, path in folders_in(folder).items():
+            for inner, path in dataset_files.folders_in(folder).items():
                 # Only CLASS/CLASS-N, so that other things kept beside do not get in.
                 named = re.fullmatch(rf"{re.escape(name)}-\d+", inner)
                 if named and (path / "groundtruth.txt").is_file():
@@ -154,8 +145,8 @@ def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -
         if path.is_file():
             flags = fit_flags(read_flags(read_text(path), path), len(boxes), name, kind, notes)
             hidden = flags if hidden is None else hidden | flags
-    frames = images_in(folder / "img") or images_in(folder)
-    images_here(frames, folder / "img", needed=need_frames)
+    frames = dataset_files.images_in(folder / "img") or dataset_files.images_in(folder)
+    dataset_files.images_here(frames, folder / "img", needed=need_frames)
     compare_counts(name, len(frames), len(boxes), notes)
     visible = None if hidden is None else ~hidden
     return SotSequence(name, frames, boxes, origin=1, visible=visible)
@@ -166,11 +157,13 @@ def _from_toolkit(
 ) -> list[SotSequence]:
     """Truth only: ``annos/NAME.txt``, ``absent/NAME.txt``, ``att/NAME.txt``."""
     for folder in ("annos", "anno", ""):
-        found = natural(n for n in files.names(folder) if re.fullmatch(r".+-\d+\.txt", n))
+        found = dataset_files.natural(
+            n for n in files.names(folder) if re.fullmatch(r".+-\d+\.txt", n)
+        )
         if found:
             break
     else:
-        raise no_sequences(files.root, EXPECTED)
+        raise dataset_files.no_sequences(files.root, EXPECTED)
     if need_frames:
         raise InputError(
             f"{files.root} holds the truth of {len(found)} sequences but no images; tracking "
@@ -178,7 +171,7 @@ def _from_toolkit(
         )
     for name in _LISTS:
         if listed is None and files.has(name):
-            listed = read_names(files.text(name), files.where(name))
+            listed = dataset_files.read_names(files.text(name), files.where(name))
     prefix = f"{folder}/" if folder else ""
     stems = [name.removesuffix(".txt") for name in found]
     sequences = []

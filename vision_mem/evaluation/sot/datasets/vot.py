@@ -11,13 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    frames_of,
-    listed_folders,
-    natural,
-    no_sequences,
-    read_pairs,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.number_rows import read_rows
 from vision_mem.evaluation.sot.datasets.truth import (
@@ -40,9 +34,11 @@ def open_vot(root: Path, *, need_frames: bool) -> Benchmark:
     """The sequences of ``list.txt``, in a workspace or in its ``sequences`` folder."""
     place = root / "sequences" if (root / "sequences").is_dir() else root
     if not place.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     notes: list[str] = []
-    found = listed_folders(place, [place / "list.txt", root / "list.txt"], _EXPECTED, notes)
+    found = dataset_files.listed_folders(
+        place, [place / "list.txt", root / "list.txt"], _EXPECTED, notes
+    )
     sequences = tuple(_sequence(*each, need_frames, notes) for each in found.items())
     return Benchmark("vot", "VOT", "vot", "vot", sequences, tuple(notes))
 
@@ -53,7 +49,7 @@ def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> S
     check_first(boxes, truth)
     if masks:
         notes.append(f"{name}: {masks} masks in the truth; the boxes around them are taken")
-    frames = frames_of(folder)
+    frames = dataset_files.frames_of(folder)
     if need_frames and not frames:
         raise InputError(f"{folder / 'color'} holds no images; expected {_EXPECTED}")
     compare_counts(name, len(frames), len(boxes), notes)
@@ -66,12 +62,12 @@ def _attributes(folder: Path) -> tuple[str, ...]:
     files = FileTree(folder)
     names = [n for suffix in (".tag", ".label") for n in files.names(suffix=suffix)]
     found = [n for n in names if read_flags(files.text(n), files.where(n)).any()]
-    return tuple(natural(dict.fromkeys(name.rpartition(".")[0] for name in found)))
+    return tuple(dataset_files.natural(dict.fromkeys(name.rpartition(".")[0] for name in found)))
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     """``(height, width)`` from the ``key=value`` lines of a ``sequence`` file."""
-    pairs = read_pairs(path, "=")
+    pairs = dataset_files.read_pairs(path, "=")
     height, width = pairs.get("height", ""), pairs.get("width", "")
     return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
 

@@ -11,11 +11,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
-from vision_mem.evaluation.videoqa.datasets.json_fields import (
-    Fields,
-    parse_json,
-    safe_path,
-)
+from vision_mem.evaluation.videoqa.datasets.json_fields import Fields, parse_json, safe_path
 from vision_mem.evaluation.videoqa.records import CHOICE, COUNT, YES_NO, Query, Reply, distinct
 from vision_mem.models.vlm.protocol import Question
 

@@ -16,11 +16,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
-from vision_mem.evaluation.videoqa.datasets.json_fields import (
-    Fields,
-    parse_rows,
-    safe_path,
-)
+from vision_mem.evaluation.videoqa.datasets.json_fields import Fields, parse_rows, safe_path
 from vision_mem.evaluation.videoqa.records import CHOICE, OUTPUT, Poll, Query, Reply, distinct
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
