@@ -119,14 +119,33 @@ def load_config(
             merged = OmegaConf.merge(merged, OmegaConf.create(change))
             OmegaConf.resolve(merged)
         except OmegaConfBaseException as error:
-            # Only the first line is meant for people; the rest describes OmegaConf's tree.
-            raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
+            raise InputError(_plain(error, where)) from error
     try:
         return _build(schema, OmegaConf.to_container(merged, throw_on_missing=True), kinds)
     except (OmegaConfBaseException, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"settings: {str(error).splitlines()[0]}") from error
+
+
+_KINDS = {
+    "Integer": "a whole number", "int": "a whole number", "Float": "a number", "float": "a number",
+    "Boolean": "true or false", "bool": "true or false", "str": "text",
+}  # fmt: skip
+
+
+def _plain(error: Exception, where: str) -> str:
+    """What OmegaConf says of a wrong value, without its words for types."""
+    # Only the first line is meant for people; the rest describes OmegaConf's tree.
+    said = str(error).splitlines()[0]
+    found = re.search(r"alue '(.*?)' (?:of type|for field|is not).*?(?:to|type|valid) '?(\w+)", said)
+    listed = re.search(r"Cannot convert '\w+' to (str)ing: '(.*)'", said)
+    given, kind = found.groups() if found else listed.groups()[::-1] if listed else ("", "")
+    if kind not in _KINDS:
+        return f"{where}: {said}"
+    key = getattr(error, "full_key", None)
+    place = where if not key or where.endswith(f" {key}") else f"{where}: {key}"
+    return f"{place} is {'nothing' if given == 'None' else given}; expected {_KINDS[kind]}"
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

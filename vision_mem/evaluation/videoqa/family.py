@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vision_mem.config import load_config, nearest
+from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import (
     CHANGES,
@@ -30,7 +31,6 @@ from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.run import EvaluationPlan
-    from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
     from vision_mem.evaluation.videoqa.job import VideoQaWorker
     from vision_mem.evaluation.videoqa.records import VideoQaBenchmark
     from vision_mem.videoqa import VideoQaConfig
@@ -118,14 +118,19 @@ class VideoQaFamily(Family):
         root = options.root or STREAMS if streams else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
         from vision_mem.evaluation.engine.run import EvaluationPlan
+        from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
         from vision_mem.evaluation.videoqa.job import plan_questions, usual_protocol
         from vision_mem.videoqa import VideoQaConfig
 
         changes = options.changes or ()
         config = load_config(VideoQaConfig, options.preset, changes, folder="videoqa")
         # How often it looks is the protocol's business here.
-        usual = replace(usual_protocol(dataset), fps=config.fps or 1.0)
-        protocol = changed(usual, pairs_of(options.ask))
+        usual = asdict(replace(usual_protocol(dataset), fps=config.fps or 1.0))
+        asked = [
+            re.sub("^window_s=(none|all)$", "window_s=null", pair) for pair in pairs_of(options.ask)
+        ]
+        words = [f"{key}={'null' if value is None else value}" for key, value in usual.items()]
+        protocol = load_config(FrameProtocol, None, [*words, *asked], folder="protocols")
         series = _streams(root, options, say) if isinstance(options, StreamRunOptions) else {}
         run = plan_questions(
             dataset, root, tasks=options.tasks, videos=options.sequences,
@@ -170,38 +175,6 @@ class VideoQaFamily(Family):
         from vision_mem.evaluation.videoqa.scores import score_answers
 
         return score_answers(benchmark, results, strict=options.strict, on_sequence=on_sequence)
-
-
-def changed(protocol: FrameProtocol, pairs: list[str]) -> FrameProtocol:
-    """The protocol with what ``--ask`` says.
-
-    Raises:
-        InputError: for a key that there is not, or a value of another kind.
-    """
-    known = {each.name: getattr(protocol, each.name) for each in fields(protocol)}
-    changes: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = (piece.strip() for piece in pair.partition("="))
-        if not equals or name not in known:
-            raise InputError(
-                f"--ask {pair!r}: expected KEY=VALUE with a key of {', '.join(known)}"
-                f"{nearest(name, list(known))}"
-            )
-        changes[name] = _value(name, text, known[name])
-    return replace(protocol, **changes)
-
-
-def _value(name: str, text: str, usual: object) -> object:
-    if name == "window_s" and text.lower() in ("none", "all"):
-        return None
-    try:
-        if isinstance(usual, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(usual, str):
-            return text
-        return int(text) if isinstance(usual, int) else float(text)
-    except (ValueError, KeyError):
-        raise InputError(f"--ask {name}={text}: expected a value like {usual}") from None
 
 
 def _streams(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
