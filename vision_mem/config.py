@@ -138,7 +138,9 @@ def _plain(error: Exception, where: str) -> str:
     """What OmegaConf says of a wrong value, without its words for types."""
     # Only the first line is meant for people; the rest describes OmegaConf's tree.
     said = str(error).splitlines()[0]
-    found = re.search(r"alue '(.*?)' (?:of type|for field|is not).*?(?:to|type|valid) '?(\w+)", said)
+    found = re.search(
+        r"alue '(.*?)' (?:of type|for field|is not).*?(?:to|type|valid) '?(\w+)", said
+    )
     listed = re.search(r"Cannot convert '\w+' to (str)ing: '(.*)'", said)
     given, kind = found.groups() if found else listed.groups()[::-1] if listed else ("", "")
     if kind not in _KINDS:

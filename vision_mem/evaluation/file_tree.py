@@ -181,6 +181,17 @@ class TrackerFiles:
         self.files.close()
 
 
+def check_file_name(sequence: str) -> None:
+    """Refuse a sequence whose name would lead out of the results folder.
+
+    Raises:
+        InputError: when it cannot be the name of a file.
+    """
+    bad = any(sign in sequence for sign in '/\\\0:*?"<>|\n')
+    if bad or sequence.startswith(".") or not sequence:
+        raise InputError(f"a sequence is called {sequence!r}, which cannot be the name of a file")
+
+
 def tracker_name(path: Path) -> str:
     """Name of a folder or file; ``vision-mem eval`` has its results in ``NAME/results``."""
     generic = path.name in _GENERIC and bool(path.parent.name)

@@ -180,13 +180,11 @@ def attribute_table(scores: Sequence[BenchmarkScore]) -> str:
     head = f"{first.main} by {first.trait}"
     rows: list[list[Cell]] = [[head, *(score.tracker for score in ordered), f"{first.unit}s"]]
     for name in names:
-        values = [_main(each[name][1]) if name in each else float("nan") for each in grouped]
+        values = [
+            next(iter(each[name][1].values())) if name in each else float("nan") for each in grouped
+        ]
         rows.append([name, *values, max(each[name][0] for each in grouped if name in each)])
     return _aligned(rows)
-
-
-def _main(measures: Mapping[str, float]) -> float:
-    return next(iter(measures.values()))
 
 
 def _measures(scores: Sequence[BenchmarkScore]) -> list[str]:

@@ -154,9 +154,7 @@ def evaluate(
 def write_scores(
     folder: EvaluationFolder, score: BenchmarkScore, rules: Rules, of_benchmark: Sequence[str]
 ) -> list[str]:
-    """Write the tables, JSON and plots of a score, and say them, line by line.
-
-    Args as ``report.write_report``; they go to the folder's ``scores``.
+    """Write the report of a score to the folder's ``scores``, and say it, line by line.
 
     Raises:
         SinkError: when something cannot be written.

@@ -97,10 +97,6 @@ class TruthDetections:
 
     It is an oracle: what is tracked with it says how good tracking is, not detection.
 
-    Args:
-        sequence: with its truth.
-        rules: of the set.
-
     Raises:
         InputError: when the truth is not there or damaged.
     """

@@ -17,6 +17,7 @@ import numpy as np
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
 from vision_mem.evaluation.engine.runner import Advanced
+from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetections
 from vision_mem.evaluation.mots.records import MotRules, MotSequence
 from vision_mem.formats.class_names import ClassNumbers
@@ -80,11 +81,7 @@ class DetectedJob:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        bad = any(sign in self.sequence.name for sign in '/\\\0:*?"<>|\n')
-        if bad or self.sequence.name.startswith(".") or not self.sequence.name:
-            raise InputError(
-                f"a sequence is called {self.sequence.name!r}, which cannot be the name of a file"
-            )
+        check_file_name(self.sequence.name)
         moving = self.detect.partition(":")[0] == "motion"
         if moving and len(self.rules.classes) > 1 and MOVING not in dict(self.classes):
             several = " or ".join(self.rules.classes)

@@ -71,13 +71,7 @@ _ORDER = (
 def count(
     comparison: Comparison, *, masks: bool = False, definition: str = "trackeval"
 ) -> ClassCounts:
-    """All counts of one class in one sequence.
-
-    Args:
-        comparison: truth and results.
-        masks: the overlaps are those of masks.
-        definition: of the CLEAR measures, see ``clear.DEFINITIONS``.
-    """
+    """All counts of one class in one sequence; ``masks``: the overlaps are those of masks."""
     return ClassCounts(
         count_hota(comparison),
         count_clear(comparison, definition),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.folder import write_zip
+from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.geometry.boxes import box_to_xywh
 from vision_mem.sinks.masks import label_image
@@ -43,21 +44,14 @@ def result_path(sequence: SotSequence, layout: str) -> Path:
         InputError: for a name that would lead out of the folder.
     """
     name = sequence.name
-    if not name or name.startswith(".") or any(bad in name for bad in '/\\\0:*?"<>|\n'):
-        raise InputError(f"a sequence is called {name!r}, which cannot be the name of a file")
+    check_file_name(name)
     if layout == "boxes":
         return Path(f"{name}.txt")
     return Path(name, f"{name}_001.txt") if layout == "got10k" else Path(name)
 
 
 def is_whole(folder: Path, sequence: SotSequence, layout: str) -> bool:
-    """Say whether a sequence's results are there with one entry a frame.
-
-    Args:
-        folder: the results folder.
-        sequence: its frames are counted.
-        layout: one of ``LAYOUTS``.
-    """
+    """Whether a sequence's results are there with one entry a frame."""
     path = folder / result_path(sequence, layout)
     if layout == "masks":
         return all(_has_content(path / name) for name in _mask_names(sequence))
@@ -117,12 +111,7 @@ class ResultRows:
         self._size: tuple[int, int] = (0, 0)
 
     def add(self, result: TrackingResult, seconds: float) -> None:
-        """Add a frame.
-
-        Args:
-            result: of the tracker.
-            seconds: it took the tracker.
-        """
+        """Add a frame, and the seconds it took the tracker."""
         if self._layout == "masks":
             self._size = result.size
             # Where objects overlap, the one the model is surer of is on top.

@@ -59,12 +59,7 @@ class Comparison:
 def make_comparison(
     truth_ids: list[Ids], result_ids: list[Ids], similarity: list[Similarity]
 ) -> Comparison:
-    """Number identities from 0.
-
-    Args:
-        truth_ids: for each frame ``(g,)`` any whole numbers.
-        result_ids: for each frame ``(r,)``.
-        similarity: for each frame ``(g, r)``.
+    """Number identities, any whole numbers ``(g,)`` and ``(r,)`` of each frame, from 0.
 
     Raises:
         InputError: for more identities than can be counted.

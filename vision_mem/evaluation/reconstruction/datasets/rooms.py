@@ -7,7 +7,6 @@ and ``dynamic_label_perfect`` (what moves), as the scripts of MonST3R name it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from vision_mem.synthetic.set_folder import prepare_set
 RECORD = "rooms.json"
 POINTS_STRIDE = 8
 """Frames between those whose points are compared."""
-
-_OnFrame = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,26 +58,19 @@ class RoomSeries:
             )
 
 
-def prepare_rooms(
-    root: str | Path, series: RoomSeries | None = None, *, on_frame: _OnFrame = lambda n, k: None
-) -> dict[str, Any]:
+def prepare_rooms(root: str | Path, series: RoomSeries | None = None) -> dict[str, Any]:
     """Write a set of rooms where there is none yet; see ``synthetic.set_folder.prepare_set``.
-
-    ``on_frame`` is called with sequence and frame when it is written.
 
     Raises:
         InputError: when the folder holds other things, or rooms of another ``series``.
         SinkError: when it cannot be written.
     """
     return prepare_set(
-        root, series, RoomSeries(), lambda place, some: write_rooms(place, some, on_frame=on_frame),
-        what="rooms", record=RECORD, option="--room",
-    )  # fmt: skip
+        root, series, RoomSeries(), write_rooms, what="rooms", record=RECORD, option="--room"
+    )
 
 
-def write_rooms(
-    root: str | Path, series: RoomSeries, *, on_frame: _OnFrame = lambda n, k: None
-) -> list[str]:
+def write_rooms(root: str | Path, series: RoomSeries) -> list[str]:
     """Render rooms and write images and truth below ``root/training``; returns their names.
 
     Raises:
@@ -110,7 +100,6 @@ def write_rooms(
                 training / "dynamic_label_perfect" / name / f"{stem}.png",
                 true.dynamic.astype(np.uint8) * 255,
             )
-            on_frame(name, true.frame.index)
     return names
 
 

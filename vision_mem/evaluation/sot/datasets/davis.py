@@ -7,6 +7,7 @@ there is one object, marked by whatever is not 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from vision_mem.errors import InputError
@@ -35,17 +36,7 @@ _VALIDATION: Mapping[str, str] = {
 }
 
 
-def open_davis2016(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 20 validation sequences, one object each."""
-    return _open(root, "2016", need_frames)
-
-
-def open_davis2017(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 30 validation sequences, one object or more each."""
-    return _open(root, "2017", need_frames)
-
-
-def _open(root: Path, year: str, need_frames: bool) -> Benchmark:
+def _open(year: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
     place = dataset_files.first_folder(root / "DAVIS") or root
     if not place.is_dir():
@@ -64,6 +55,10 @@ def _open(root: Path, year: str, need_frames: bool) -> Benchmark:
         sequences.append(sequence)
     title = f"DAVIS {year}"
     return Benchmark(f"davis{year}", title, "davis", f"davis{year}", tuple(sequences), tuple(notes))
+
+
+open_davis2016, open_davis2017 = (partial(_open, year) for year in ("2016", "2017"))
+"""The 20 validation sequences, one object each; the 30 with one object or more."""
 
 
 def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:

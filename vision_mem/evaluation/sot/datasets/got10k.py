@@ -6,6 +6,7 @@ Pixels count from 0 as far as is known: the toolkit takes boxes as they stand.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +25,7 @@ from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 _CLASSES = ("object_class", "motion_class")
 
 
-def open_validation(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 180 sequences of the validation split, scored here."""
-    sequences, notes = _open(root, "val", need_frames)
-    return Benchmark("got10k-val", "GOT-10k val", "got10k", "got10k", sequences, notes)
-
-
-def open_test(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 180 sequences of the test split: first boxes only, scored by the server."""
-    sequences, notes = _open(root, "test", need_frames)
-    return Benchmark("got10k-test", "GOT-10k test", "server", "got10k", sequences, notes)
-
-
-def _open(
-    root: Path, split: str, need_frames: bool
-) -> tuple[tuple[SotSequence, ...], tuple[str, ...]]:
+def _open(split: str, protocol: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
     place = (
         dataset_files.first_folder(
@@ -50,7 +37,14 @@ def _open(
         raise dataset_files.no_sequences(root, _expected(split))
     found = dataset_files.listed_folders(place, [place / "list.txt"], _expected(split), notes)
     sequences = tuple(_sequence(*each, split, need_frames, notes) for each in found.items())
-    return sequences, tuple(notes)
+    key, title = f"got10k-{split}", f"GOT-10k {split}"
+    return Benchmark(key, title, protocol, "got10k", sequences, tuple(notes))
+
+
+open_validation = partial(_open, "val", "got10k")
+"""The 180 sequences of the validation split, scored here."""
+open_test = partial(_open, "test", "server")
+"""The 180 sequences of the test split: first boxes only, scored by the server."""
 
 
 def _expected(split: str) -> str:

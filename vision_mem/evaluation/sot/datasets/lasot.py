@@ -7,6 +7,7 @@ Pixels count from 1: the sets were made with MATLAB (H. Fan et al., LaSOT, CVPR 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,17 +66,7 @@ def test_names() -> list[str]:
     return [f"{kind}-{number}" for kind, *numbers in classes for number in numbers]
 
 
-def open_lasot(root: Path, *, need_frames: bool) -> Benchmark:
-    """LaSOT's test set: the sequences of ``testing_set.txt``, else those of the official list."""
-    return _open(root, need_frames, "lasot", "LaSOT", tag="lasot")
-
-
-def open_lasot_ext(root: Path, *, need_frames: bool) -> Benchmark:
-    """LaSOT_ext: all its sequences (150 in a full copy)."""
-    return _open(root, need_frames, "lasot-ext", "LaSOT_ext", tag="lasot_extension_subset")
-
-
-def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benchmark:
+def _open(key: str, title: str, tag: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
     if root.is_file():
         files, listed = FileTree(root), dataset_files.first_list(root.parent / _LIST)
@@ -93,6 +84,12 @@ def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benc
         with files:
             sequences = _from_toolkit(files, listed, key, need_frames, notes)
     return Benchmark(key, title, "success", tag, tuple(sequences), tuple(notes))
+
+
+open_lasot = partial(_open, "lasot", "LaSOT", "lasot")
+"""LaSOT's test set: the sequences of ``testing_set.txt``, else those of the official list."""
+open_lasot_ext = partial(_open, "lasot-ext", "LaSOT_ext", "lasot_extension_subset")
+"""LaSOT_ext: all its sequences (150 in a full copy)."""
 
 
 def _chosen(

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError
-
 SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 """IoU thresholds of the success plot (Wu et al., Online Object Tracking, CVPR 2013)."""
 PRECISION_THRESHOLDS = np.arange(51.0)
@@ -163,21 +161,11 @@ def _length(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def success_curves(errors: FrameErrors, *, absent: str = "miss") -> SuccessCurves | None:
-    """Shares of frames within each threshold.
+    """Shares of frames of one sequence within each threshold; None when no frame is left.
 
-    Args:
-        errors: of one sequence.
-        absent: ``skip`` leaves out frames without target; otherwise the shares are of all frames,
-            so that those without target lower the success.
-
-    Returns:
-        The curves; None when no frame is left to be counted.
-
-    Raises:
-        InputError: when ``absent`` is none of ``ABSENT``.
+    With ``absent`` ``skip`` frames without target are left out; otherwise the shares are of all
+    frames, so that those without target lower the success.
     """
-    if absent not in ABSENT:
-        raise InputError(f"absent is {absent!r}; expected one of {', '.join(ABSENT)}")
     counted = errors.valid if absent == "skip" else np.ones_like(errors.valid)
     if not counted.any():
         return None

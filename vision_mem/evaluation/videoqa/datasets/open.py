@@ -145,17 +145,7 @@ def _only(benchmark: VideoQaBenchmark, kind: VideoQaSet, tasks: str) -> VideoQaB
 
 
 def video_of(root: Path, query: Query, key: str, *, cut: bool) -> Path | None:
-    """The video file of a question.
-
-    Args:
-        root: the set's folder.
-        query: the question.
-        key: word of the set.
-        cut: look for its ready-cut clip instead of the whole video.
-
-    Returns:
-        None when it is not there.
-    """
+    """The video file of a question; ``cut``: its ready-cut clip. None when it is not there."""
     names = set_of(key).clip_names(query) if cut else [query.video, *_shorter(query.video)]
     folders = _CHUNKS if cut else _VIDEOS
     places = (root / folder / name for folder in folders for name in names)
