@@ -192,6 +192,36 @@ def _none_in(place: Path, expected: str) -> NoReturn:
     raise no_sequences(place, expected)
 
 
+def chosen_names(
+    found: Sequence[str], listed: Sequence[str] | None, official: Sequence[str], file: str,
+    where: Path, notes: list[str],
+) -> list[str]:  # fmt: skip
+    """Which of the sequences found are evaluated, in the order of the list.
+
+    Args:
+        found: their names.
+        listed: what the copy's list says; None without one.
+        official: the list of the set, taken then where it fits.
+        file: name of the list, for messages.
+        where: the copy, for messages.
+        notes: takes a line for what is missing.
+
+    Raises:
+        InputError: when none of the list is here.
+    """
+    if listed is None and not set(official) & set(found):
+        notes.append(f"no {file}: took all {len(found)} sequences found")
+        return list(found)
+    if listed is None:
+        notes.append(f"no {file}: took the official list of {len(official)} sequences")
+    names = official if listed is None else listed
+    notes += missing_note(names, found, "sequences")
+    chosen = [name for name in names if name in set(found)]
+    if not chosen:
+        raise InputError(f"{where} holds none of the {len(names)} sequences of {file}")
+    return chosen
+
+
 def read_pairs(path: Path, sign: str) -> dict[str, str]:
     """``key: value`` lines of a file, keys in small letters; none when there is no such file."""
     if not path.is_file():

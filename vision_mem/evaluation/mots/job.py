@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
+from vision_mem.evaluation.engine.frames import Clock, frames_of, images_of
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetections
@@ -154,38 +154,28 @@ class DetectedJob:
         clock = Clock(session.segmenter.device)
         counts, events = Counter[str](), Counter[str]()
         seen: set[int] = set()
-        damaged: list[int] = []
         detecting = 0.0
-        log |= {"frames": 0, "damaged_frames": damaged}
-        with images_of(paths) as images:
-            for index, image in enumerate(images):
-                if isinstance(image, SourceError):
-                    if self.strict or index == 0:
-                        raise image
-                    damaged.append(index)
-                else:
-                    frame = Frame(index, index / self.sequence.fps, image)
-                    if index == 0:
-                        height, width = frame.size
-                        log["size"] = [height, width]
-                        sink.open(SourceInfo(self.name, width, height, self.sequence.fps))
-                    started = time.perf_counter()
-                    found = detector.detect(frame)
-                    detecting += time.perf_counter() - started
-                    # Asked after the answer: it may hold for this one only.
-                    absence = detector.reports_absence
-                    counts["frames_without_answer"] += found is None
-                    found = None if found is None else of_the_set(found, numbers)
-                    counts["detections"] += 0 if found is None else len(found)
-                    with clock:
-                        result = session.step(frame, found, reports_absence=absence)
-                    records = self._records(result)
-                    sink.write(index, records)
-                    seen.update(each.object_id for each in records)
-                    events.update(event.kind for event in result.events)
-                log["frames"] = index + 1
-                tell(Advanced(self.name, index + 1))
-        log["warnings"] += damage_note(paths, damaged)
+        for index, frame in frames_of(self, paths, self.sequence.fps, self.strict, tell, log):
+            if frame is None:
+                continue
+            if index == 0:
+                height, width = frame.size
+                log["size"] = [height, width]
+                sink.open(SourceInfo(self.name, width, height, self.sequence.fps))
+            started = time.perf_counter()
+            found = detector.detect(frame)
+            detecting += time.perf_counter() - started
+            # Asked after the answer: it may hold for this one only.
+            absence = detector.reports_absence
+            counts["frames_without_answer"] += found is None
+            found = None if found is None else of_the_set(found, numbers)
+            counts["detections"] += 0 if found is None else len(found)
+            with clock:
+                result = session.step(frame, found, reports_absence=absence)
+            records = self._records(result)
+            sink.write(index, records)
+            seen.update(each.object_id for each in records)
+            events.update(event.kind for event in result.events)
         log |= {"tracks": len(seen), "events": dict(events), **counts}
         log["classes_left_out"] = dict(numbers.left_out)
         log |= clock.report(len(paths)) | {"detecting_seconds": round(detecting, 3)}

@@ -185,21 +185,11 @@ def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[st
     GOT-10k: ``<sequence>/<sequence>_001.txt`` and ``<sequence>/<sequence>_time.txt``;
     TrackingNet: ``<sequence>.txt``. Nothing else, and no folder above.
 
+    The set must be one of ``SERVERS``, and no results ``missing_results``.
+
     Raises:
-        InputError: for a set that no server scores, or when results are missing.
         SinkError: when it cannot be written.
     """
-    if benchmark.key not in SERVERS:
-        raise InputError(
-            f"no server scores {benchmark.key}; submissions are for {' and '.join(SERVERS)}"
-        )
-    missing = missing_results(benchmark, results)
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(benchmark.sequences)} sequences have no results yet, the "
-            f"first is {missing[0]}; the server wants all of them: run again without --limit, "
-            "--sequences and --shard"
-        )
     write_zip(path, results, _names(benchmark))
     server, expected = SERVERS[benchmark.key]
     notes = [f"send it in at {server}"]

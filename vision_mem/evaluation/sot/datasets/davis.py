@@ -44,7 +44,11 @@ def _open(year: str, root: Path, *, need_frames: bool) -> Benchmark:
     found = paired_folders(place)
     if not found:
         raise dataset_files.no_sequences(place, _EXPECTED)
-    names = _chosen(list(found), place, year, notes)
+    file = f"ImageSets/{year}/val.txt"
+    names = dataset_files.chosen_names(
+        list(found), dataset_files.first_list(place / file), _VALIDATION[year].split(), file,
+        place, notes,
+    )  # fmt: skip
     sequences = []
     for name in names:
         images, truth = found[name]
@@ -83,22 +87,3 @@ def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:
         for name, folder in dataset_files.folders_in(place).items()
         if dataset_files.has_images(folder / "Annotations", {".png"})
     }
-
-
-def _chosen(found: list[str], place: Path, year: str, notes: list[str]) -> list[str]:
-    """Which sequences are evaluated, in the order of the list."""
-    listed = dataset_files.first_list(place / "ImageSets" / year / "val.txt")
-    if listed is None:
-        official = _VALIDATION[year].split()
-        if not set(official) & set(found):
-            notes.append(f"no ImageSets/{year}/val.txt: took all {len(found)} sequences found")
-            return found
-        notes.append(f"no ImageSets/{year}/val.txt: took the official list of {len(official)}")
-        listed = official
-    notes += dataset_files.missing_note(listed, found, "validation sequences")
-    names = [name for name in listed if name in set(found)]
-    if not names:
-        raise InputError(
-            f"{place} holds none of the {len(listed)} sequences of ImageSets/{year}/val.txt"
-        )
-    return names

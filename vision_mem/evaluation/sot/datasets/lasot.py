@@ -98,23 +98,9 @@ def _chosen(
     """Which of the sequences found are evaluated, in the order of the list."""
     if not found:
         raise dataset_files.no_sequences(root, EXPECTED)
-    if listed is None and key == "lasot":
-        official = test_names()
-        if set(official) & set(found):
-            notes.append(f"no {_LIST} in {root}: took the official test set of 280 sequences")
-            listed = official
-        else:
-            notes.append(f"no {_LIST} in {root}: took all {len(found)} sequences found")
-    if listed is None:
+    if listed is None and key != "lasot":
         return found
-    here = set(found)
-    notes += dataset_files.missing_note(listed, here, "test sequences")
-    names = [name for name in listed if name in here]
-    if not names:
-        raise InputError(
-            f"{root} holds none of the {len(listed)} sequences of {_LIST}; expected {EXPECTED}"
-        )
-    return names
+    return dataset_files.chosen_names(found, listed, test_names(), _LIST, root, notes)
 
 
 def _sequence_folders(root: Path) -> dict[str, Path]:
