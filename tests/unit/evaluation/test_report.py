@@ -145,8 +145,8 @@ def test_every_name_of_a_measure_is_explained(root: Path) -> None:
     names = {
         *success.success_measures(zeros), *got10k.got10k_measures(np.empty(0)),
         *davis.davis_measures([]), *vot.run_measures([]), "EAO", *mots._ORDER,
-        *scenes._depth_measures([], rules), *scenes._path_measures([], [], rules),
-        *scenes._points_measures([]), *MaskCounts().measures, "rpe_t_5m", "rpe_r_5m",
+        *(n for of in scenes._MEASURES.values() for n in of([], [], rules)),
+        *MaskCounts().measures, "rpe_t_5m", "rpe_r_5m",
         *(name for family in FAMILIES.values() for name in family),
         "overall", "rt+bt", "all questions", "strict", "official", "per item", "correct", "nulls",
     }  # fmt: skip

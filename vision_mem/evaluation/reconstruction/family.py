@@ -347,7 +347,7 @@ def _rooms(root: Path, room: Words, say: Callable[[str], None]) -> dict[str, Any
 
 def _check(found: SceneSet, word: str, settings: SceneSettings) -> None:
     """Refuse what would measure nothing."""
-    if found.task == DEPTH and word == _GEOMETRIC and found.oracle:
+    if found.task == DEPTH and word == _GEOMETRIC and found.kind and found.kind.oracle:
         raise InputError(
             f"the geometric mode is shown depth and finds none, and the only depth of {found.word} "
             "is the truth; score results of a program that finds depth, or run video-depth:rooms"
@@ -361,7 +361,7 @@ def _about(found: SceneSet, given: bool) -> str:
     if found.task == DEPTH:
         return "geometric: its depth is that of the sensor; what it finds itself is what moves"
     path = "the poses are given" if given else "its path"
-    if found.oracle:
+    if found.kind is not None and found.kind.oracle:
         return f"geometric sees the true depth (an oracle): what is compared is {path}"
     return f"geometric sees the depth of the sensor: what is compared is that and {path}"
 

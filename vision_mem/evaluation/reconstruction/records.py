@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.formats.sintel import read_dpt
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid, made_rigid
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.reconstruction.datasets import SceneKind
 
 Numbers = tuple[float, float, float, float]
 
@@ -110,12 +114,9 @@ class SceneSet:
         task: one of ``TASKS``.
         word: of the set alone, ``sintel``.
         sequences: in the order of the set.
-        clip: whether aligned depth is cut off at ``farthest`` before it is compared.
-        grid: ``(width, height)`` at which points are compared; None for the depth map's own.
-        crop: share of the width and height around the middle that is compared.
-        oracle: the depth of ``View.sensor`` is the truth itself.
-        notes: what is odd in this copy, or to be known about the set.
         root: folder of the copy.
+        kind: what the set is like; None of plain files.
+        notes: what is odd in this copy, or to be known about the set.
     """
 
     key: str
@@ -124,10 +125,7 @@ class SceneSet:
     word: str
     root: Path
     sequences: tuple[SceneSequence, ...]
-    clip: bool = False
-    grid: tuple[int, int] | None = None
-    crop: tuple[float, float] = (1.0, 1.0)
-    oracle: bool = True
+    kind: SceneKind | None = None
     notes: tuple[str, ...] = ()
 
 

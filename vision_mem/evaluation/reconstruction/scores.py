@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import said
-from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POINTS, POSE
 from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
 from vision_mem.evaluation.reconstruction.records import SceneSet
 from vision_mem.evaluation.reconstruction.results import SceneResults, expected
@@ -77,12 +77,8 @@ class SceneScore(BenchmarkScore):
 
     def _measures(self, sequences: Iterable[SequenceScore]) -> dict[str, float]:
         some = list(sequences)
-        parts = self._counted(some)
-        if self.protocol == DEPTH:
-            return _depth_measures(parts, self.rules)
-        if self.protocol == POSE:
-            return _path_measures(parts, [s.part for s in some if s.part is not None], self.rules)
-        return _points_measures(parts)
+        every = [each.part for each in some if each.part is not None]
+        return _MEASURES[self.protocol](self._counted(some), every, self.rules)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -97,7 +93,9 @@ def _weighed(pairs: Iterable[tuple[float, int]]) -> float:
     return float(np.average([value for value, _ in known], weights=[n for _, n in known]))
 
 
-def _depth_measures(parts: list[DepthPart], rules: SceneRules) -> dict[str, float]:
+def _depth_measures(
+    parts: list[DepthPart], every: list[DepthPart], rules: SceneRules
+) -> dict[str, float]:
     """Means weighted by pixels. RMSE: of the sequences' own, or strictly over all pixels."""
     found: dict[str, float] = {}
     names = ("abs_rel", "delta", "sq_rel", "rmse", "log_rmse")
@@ -124,10 +122,10 @@ def _depth_measures(parts: list[DepthPart], rules: SceneRules) -> dict[str, floa
 
 
 def _path_measures(
-    parts: list[PathPart], all_parts: list[PathPart], rules: SceneRules
+    parts: list[PathPart], every: list[PathPart], rules: SceneRules
 ) -> dict[str, float]:
     errors = [part.errors for part in parts if part.errors is not None]
-    degenerate = sum(part.errors is not None and part.errors.degenerate for part in all_parts)
+    degenerate = sum(part.errors is not None and part.errors.degenerate for part in every)
     return {
         "ate": _mean(each.ate for each in errors),
         "rpe_t": _mean(each.rpe_translation for each in errors),
@@ -137,12 +135,14 @@ def _path_measures(
             for k, kind in enumerate("tr" if rules.over else "")
         },
         "scale": _mean(each.scale for each in errors),
-        "posed": _mean(part.known for part in all_parts),
+        "posed": _mean(part.known for part in every),
         "degenerate": float(degenerate),
     }
 
 
-def _points_measures(parts: list[PointsPart]) -> dict[str, float]:
+def _points_measures(
+    parts: list[PointsPart], every: list[PointsPart], rules: SceneRules
+) -> dict[str, float]:
     errors = [part.errors for part in parts]
     found = {
         "acc": _mean(each.accuracy for each in errors),
@@ -158,6 +158,15 @@ def _points_measures(parts: list[PointsPart]) -> dict[str, float]:
     if any(part.ghosts == part.ghosts for part in parts):
         found["ghosts"] = _mean(part.ghosts for part in parts)
     return found
+
+
+# By task: one sequence to its part; the parts that count and all of them to the set's numbers.
+_SCORERS: Mapping[str, Callable[..., Any]] = {
+    DEPTH: score_depth, POSE: score_path, POINTS: score_points,
+}  # fmt: skip
+_MEASURES: Mapping[str, Callable[..., dict[str, float]]] = {
+    DEPTH: _depth_measures, POSE: _path_measures, POINTS: _points_measures,
+}  # fmt: skip
 
 
 def score_scenes(
@@ -187,19 +196,15 @@ def score_scenes(
     notes: list[str] = []
     scores = []
     for sequence in here:
-        part: Any
         try:
-            if found.task == DEPTH:
-                part = score_depth(found, sequence, results, rules, notes)
-            elif found.task == POSE:
-                part = score_path(sequence, results, rules, notes)
-            else:
-                part = score_points(found, sequence, results, rules, notes)
+            part = _SCORERS[found.task](found, sequence, results, rules, notes)
         except InputError as error:
             if sequence.name in str(error):
                 raise
             raise InputError(f"{sequence.name}: {error}") from None
-        scores.append(SequenceScore(sequence.name, _alone(found.task, part, rules), (), 1, part))
+        scores.append(
+            SequenceScore(sequence.name, _MEASURES[found.task]([part], [part], rules), (), 1, part)
+        )
         on_sequence(sequence.name)
     if found.task == POSE:
         notes += _about_lines(scores, rules)
@@ -209,13 +214,6 @@ def score_scenes(
         found.key, found.title, found.task, results.name, tuple(scores), missing,
         tuple(dict.fromkeys(notes)), rules,
     )  # fmt: skip
-
-
-def _alone(task: str, part: Any, rules: SceneRules) -> dict[str, float]:
-    """The numbers of one sequence, those that go into no mean too."""
-    if task == DEPTH:
-        return _depth_measures([part], rules)
-    return _path_measures([part], [part], rules) if task == POSE else _points_measures([part])
 
 
 def _about_lines(scores: list[SequenceScore], rules: SceneRules) -> list[str]:

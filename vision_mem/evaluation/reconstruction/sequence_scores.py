@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets import CROP
 from vision_mem.evaluation.reconstruction.datasets.rooms import still_distance
 from vision_mem.evaluation.reconstruction.grids import (
     cropped,
@@ -170,7 +171,8 @@ def score_depth(
             counts = MaskCounts.of(mask_at(said, true.shape), moving, true > 0)
             masks = (masks or MaskCounts()) + counts
     p, g = np.concatenate(ours), np.concatenate(truth)
-    cut = sequence.farthest if found.clip and not rules.strict else None
+    clip = found.kind is not None and found.kind.clip and not rules.strict
+    cut = sequence.farthest if clip else None
     errors = {}
     for align in rules.align:
         scale, shift = fit_depth(p, g, align, solver=rules.compat, strict=rules.strict)
@@ -204,9 +206,11 @@ def _present(
 
 
 def score_path(
-    sequence: SceneSequence, results: SceneResults, rules: SceneRules, notes: list[str]
-) -> PathPart:
+    found: SceneSet, sequence: SceneSequence, results: SceneResults, rules: SceneRules,
+    notes: list[str],
+) -> PathPart:  # fmt: skip
     """Compare the path of a sequence; arguments and errors as ``score_depth``."""
+    del found
     ours, truth = results.poses(sequence, notes)
     pairs = [(a, b) for a, b in zip(ours, truth, strict=True) if b is not None]
     if not pairs:
@@ -223,13 +227,13 @@ def score_path(
     if len(both) < 3:
         notes.append(f"{sequence.name}: {len(both)} poses; too few to compare, in no mean")
         return PathPart(None, known, None)
-    found, true = (np.stack(each) for each in zip(*both, strict=True))
-    errors = path_errors(found, true)
+    path, true = (np.stack(each) for each in zip(*both, strict=True))
+    errors = path_errors(path, true)
     within = np.linspace(0.0, 0.5, 101)
     near = np.searchsorted(np.sort(errors.distances), within) / len(both)
     over = (_NAN, _NAN)
     if rules.over:
-        over = errors_over_distance(found, true, rules.over, scale=errors.scale)
+        over = errors_over_distance(path, true, rules.over, scale=errors.scale)
         if over[0] != over[0]:
             notes.append(f"{sequence.name}: the true path is shorter than {rules.over:g} m")
     return PathPart(errors, known, (within, near), over)
@@ -263,7 +267,7 @@ def score_points(
     truth, known = np.stack([g for g, _ in grids]), np.stack([k for _, k in grids])
     if not known.any():
         raise InputError(f"{sequence.name} has no true depth in the frames that are compared")
-    crop = np.ones_like(known) if rules.strict else cropped(found.crop, known)
+    crop = np.ones_like(known) if rules.strict else cropped(CROP, known)
     if got.maps is None:
         assert got.cloud is not None, "points are one or the other"
         notes.append(
@@ -301,8 +305,8 @@ def _compared(cloud: Array, true: Array, rules: SceneRules) -> CloudErrors:
 
 def _grid(found: SceneSet, sequence: SceneSequence, own: tuple[int, ...] | None) -> tuple[int, int]:
     """``(height, width)`` at which points are compared: a model's own, and at most the set's."""
-    if found.grid is not None:
-        most = found.grid[::-1]
+    if found.kind is not None and found.kind.grid is not None:
+        most = found.kind.grid[::-1]
     else:
         path = sequence.scored[0].depth
         assert path is not None, "readers see to it"

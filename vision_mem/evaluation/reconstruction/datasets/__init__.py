@@ -29,9 +29,9 @@ class SceneKind:
         read: finds its sequences: a function, or its ``module:name``, called as ``read(root,
             task, cut, need_frames)``; returns them (``SceneSequence``) and notes, or raises
             ``InputError`` for a folder without them, ``SourceError`` for a damaged file.
-        clip: see ``SceneSet``; of depth.
-        grid, crop: see ``SceneSet``; of points.
-        oracle: see ``SceneSet``.
+        clip: whether aligned depth is cut off at ``farthest`` before it is compared.
+        grid: ``(width, height)`` at which points are compared; None for the depth map's own.
+        oracle: the depth of ``SceneView.sensor`` is the truth itself.
     """
 
     title: str
@@ -42,7 +42,8 @@ class SceneKind:
     oracle: bool = True
 
 
-_CROP = (224 / 512, 224 / 384)
+CROP = (224 / 512, 224 / 384)
+"""Share of the width and height around the middle whose points are compared."""
 
 ROOMS = "rooms"
 SCENE_SETS: dict[str, SceneKind] = {
@@ -133,8 +134,7 @@ def open_scene_set(
     titles = {DEPTH: "video depth", POSE: "camera pose", POINTS: "reconstruction"}
     return SceneSet(
         f"{task}:{word}", f"{kind.title} {titles[task]}", task, word, place, tuple(sequences),
-        clip=kind.clip, grid=kind.grid if task == POINTS else None,
-        crop=_CROP if task == POINTS else (1.0, 1.0), oracle=kind.oracle, notes=tuple(notes),
+        kind, tuple(notes),
     )  # fmt: skip
 
 
