@@ -167,16 +167,10 @@ def images_here(frames: Sequence[Path], place: Path, *, needed: bool) -> None:
 def listed_folders(
     place: Path, lists: Sequence[Path], expected: str, notes: list[str]
 ) -> dict[str, Path]:
-    """Folders with a ``groundtruth.txt`` that a list of the set names, in its order.
-
-    Args:
-        place: they lie in it.
-        lists: where the list may be; without one all folders are taken.
-        expected: the layout, for messages.
-        notes: takes a line for what is missing.
+    """Folders with a ``groundtruth.txt`` that one of ``lists`` names, in its order; else all.
 
     Raises:
-        InputError: when none is here.
+        InputError: when none is here, with the layout that is ``expected``.
     """
     has_truth = {n: p for n, p in folders_in(place).items() if (p / "groundtruth.txt").is_file()}
     listed = first_list(*lists)
@@ -198,13 +192,7 @@ def chosen_names(
 ) -> list[str]:  # fmt: skip
     """Which of the sequences found are evaluated, in the order of the list.
 
-    Args:
-        found: their names.
-        listed: what the copy's list says; None without one.
-        official: the list of the set, taken then where it fits.
-        file: name of the list, for messages.
-        where: the copy, for messages.
-        notes: takes a line for what is missing.
+    That is what the copy's ``file`` lists; without one ``official``, where any of it is here.
 
     Raises:
         InputError: when none of the list is here.

@@ -164,12 +164,8 @@ class RunOptions(SetOptions):
     def check(self, preset: str, folder: str) -> None:
         """Say what typing alone shows to be wrong, before anything heavy is imported.
 
-        Args:
-            preset: a name or the path of a file.
-            folder: of ``configs``, where names are looked up.
-
         Raises:
-            InputError: for a share, a place or a preset that cannot be.
+            InputError: for a share, a place, or a preset of the ``folder`` that cannot be.
         """
         _ = self.share, self.workplace
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
@@ -267,15 +263,9 @@ def made_set(
     say: Callable[[str], None],
     what: Callable[[Series], str],
 ) -> dict[str, Any]:
-    """A generated set on disk, written where there is none.
+    """A generated set on disk, written where there is none; ``say`` is told what.
 
-    Args:
-        root: its folder.
-        kind: dataclass of what it is made of.
-        words: what was typed of that; none: whatever is there, or the defaults.
-        prepare: writes it, see ``synthetic.set_folder.prepare_set``.
-        say: told before it is written.
-        what: how it is called then.
+    Without ``words`` it is made of what is there, or of the defaults of ``kind``.
 
     Raises:
         InputError: for sizes that cannot be, or another set in the folder.

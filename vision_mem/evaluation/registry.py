@@ -132,11 +132,7 @@ class Family(ABC):
     ) -> list[str]:
         """Score all results of a run that are there, and say so, line by line.
 
-        Args:
-            benchmark: the whole set.
-            options: of the class that ``scoring`` names.
-            folder: tables, JSON and plots go to its ``scores``.
-            tracker: its name in tables.
+        Tables, JSON and plots go to the folder's ``scores``; ``options`` are those of ``scoring``.
 
         Raises:
             InputError: when there is no result, or the truth cannot be read.

@@ -46,13 +46,7 @@ def sequences_here(
 ) -> tuple[list[Some], tuple[str, ...]]:
     """Sequences of a set that have results, and the names of those that have none.
 
-    Args:
-        sequences: all that are wanted.
-        holds: whether there are results of one.
-        where: the results, for messages.
-        title: of the set.
-        expected: what the results of a name are looked for under.
-        partial: some may be missing.
+    ``where``, ``title`` and ``expected`` (what results of a name are called) are for messages.
 
     Raises:
         InputError: when there is none, or some are missing without ``partial``.

@@ -53,15 +53,10 @@ def run_in_processes(
     stop: Callable[[], bool],
     workers: int,
 ) -> None:
-    """Run sequences on several processes; arguments as ``run_here``.
+    """Run sequences on several processes, as ``run_here``; devices go to the workers in turn.
 
-    Args:
-        jobs: handed out in this order.
-        make_session: must be found in each process by its name.
-        devices: given to the workers in turn.
-        tell: hears what happens, in this process.
-        stop: asked several times a second; True drops the sequences in hand.
-        workers: processes, at least 1.
+    ``make_session`` must be found in each process by its name; ``tell`` hears what happens in this
+    one; ``stop`` is asked several times a second, and drops the sequences in hand.
 
     Raises:
         VisionMemError: when a worker cannot load the model.

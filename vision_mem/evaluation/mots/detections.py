@@ -31,9 +31,6 @@ def detector_word(word: str, benchmark: MotBenchmark, sequence: MotSequence) -> 
         benchmark: the set.
         sequence: one of it, with its images.
 
-    Returns:
-        A word for a detector; ``truth`` stays ``truth``.
-
     Raises:
         InputError: when the detections of the sequence are not there; one line.
     """

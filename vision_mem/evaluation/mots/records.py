@@ -193,13 +193,7 @@ def parse_rows(
 
 
 def last_frame(truth: Path, name: str, notes: list[str]) -> int:
-    """The number of the last frame with truth, where nothing says how many there are.
-
-    Args:
-        truth: a text file, or a folder of MOTS PNG images.
-        name: of the sequence.
-        notes: takes a line.
-    """
+    """The number of the last frame with truth, a text file or a folder of MOTS PNG images."""
     if truth.is_dir():
         return max(number for number, _ in numbered_pngs(truth))
     notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")

@@ -301,11 +301,7 @@ def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def path_set(key: str, truth: Path) -> SceneSet:
-    """A set of one path, from a file of poses.
-
-    Args:
-        key: word for it.
-        truth: TUM or KITTI.
+    """A set of one path, from a file of poses, TUM or KITTI.
 
     Raises:
         InputError: when there is no such file.
@@ -344,18 +340,11 @@ def score_path_files(
     delta: int = 1,
     most_apart: float = MOST_APART_S,
 ) -> PathErrors:
-    """Compare two files of poses.
-
-    Args:
-        found: TUM (matched by time) or KITTI (matched by row).
-        true: the same of the truth.
-        align: as ``path_errors``.
-        delta: as ``path_errors``.
-        most_apart: seconds by which matched poses may differ.
+    """Compare two files of poses, TUM (matched by time) or KITTI (by row); see ``path_errors``.
 
     Raises:
         SourceError: for a file that cannot be read.
-        InputError: for files that share fewer than 3 moments.
+        InputError: for files that share fewer than 3 moments, ``most_apart`` seconds apart.
     """
     ours, truth = read_trajectory(found), read_trajectory(true)
     pairs = associate(ours.times, truth.times, most_apart)

@@ -147,11 +147,7 @@ def flagged_names(
 ) -> tuple[str, ...]:
     """Attributes of a sequence from a row of 0 and 1, one for each of ``codes``.
 
-    Args:
-        text: what the attribute file holds.
-        codes: letters as in ``ATTRIBUTES``, in the order of the flags.
-        where: the file, for messages.
-        notes: gets a line when the row has another length; no attributes then.
+    Rows of another length have none, which ``notes`` is told.
     """
     flags = read_flags(text, where)
     if len(flags) != len(codes):
