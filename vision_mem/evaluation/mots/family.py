@@ -233,11 +233,11 @@ class MotsFamily(Family):
         others = other_copies([each.name for each in benchmark.sequences], results.has_text)
         if others and not any(map(results.holds, benchmark.sequences)):
             raise InputError(
-                f"{results.path} has results for {', '.join(others)} of {benchmark.title}, and "
-                f"these are other copies; give --split {others[0] if len(others) == 1 else 'all'}"
+                f"{results.path} has results for {', '.join(others)} alone, and other copies are "
+                f"taken; give --split {' or --split '.join(others)}"
             )
         score = score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
-        more = f"results for {', '.join(others)} are there too; --split all scores them"
+        more = f"results for {', '.join(others)} are there too, and are scored with --split"
         return replace(score, notes=(*score.notes, more)) if others else score
 
     def sum_up(

@@ -80,6 +80,8 @@ class SceneResults:
         self._apart, self._offset = apart, offset
         # One file of poses is that of the only sequence.
         self._single = self.path.is_file() and found.task == POSE and len(found.sequences) == 1
+        if found.kind is None and not self.path.exists():
+            raise InputError(f"{self.path}: no such file; expected poses, TUM or KITTI")
         if not self.path.is_dir() and not self._single:
             raise InputError(
                 f"{self.path} is no folder; expected one with {expected(found, 'NAME')} for each "

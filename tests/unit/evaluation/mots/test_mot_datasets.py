@@ -179,7 +179,7 @@ def test_copies_of_mot17_are_taken_once(tmp_path):
          ["MOT17-02-FRCNN", "MOT17-02-DPM", "MOT17-02-SDP"]),
         (["DPM", "FRCNN"], "all", ["DPM", "FRCNN"], ["MOT17-02-FRCNN", "MOT17-02-DPM"]),
         (["FRCNN"], None, ["DPM"], "--split DPM"),
-        (["FRCNN"], None, ["DPM", "SDP"], "--split all"),
+        (["FRCNN"], None, ["DPM", "SDP"], "--split DPM or --split SDP"),
         (["DPM", "FRCNN"], None, ["DPM", "FRCNN"], ["MOT17-02-FRCNN"]),
         (["FRCNN"], "val", ["FRCNN"], "has no folder val"),
     ],
@@ -198,7 +198,7 @@ def test_results_for_the_detectors_of_mot17(there, split, results, scored, tmp_p
     found = json.loads(said.out)
     assert list(found["trackers"][0]["sequences"]) == scored
     assert found["trackers"][0]["summary"]["HOTA"] == 1
-    more = [note for note in found["notes"] if "--split all scores them" in note]
+    more = [note for note in found["notes"] if "scored with --split" in note]
     assert len(more) == (split is None)
 
 
