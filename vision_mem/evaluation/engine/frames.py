@@ -41,7 +41,7 @@ def images_of(paths: Sequence[Path]) -> Iterator[Iterator[Picture | SourceError]
         images.close()
 
 
-def frames_of(
+def sequence_frames(
     job: Job, paths: Sequence[Path], fps: float, strict: bool,
     tell: Callable[[Advanced], None], log: dict[str, Any],
 ) -> Iterator[tuple[int, Frame | None]]:  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.evaluation.engine.frames import Clock, frames_of, images_of
+from vision_mem.evaluation.engine.frames import Clock, images_of, sequence_frames
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetections
@@ -155,7 +155,7 @@ class DetectedJob:
         counts, events = Counter[str](), Counter[str]()
         seen: set[int] = set()
         detecting = 0.0
-        for index, frame in frames_of(self, paths, self.sequence.fps, self.strict, tell, log):
+        for index, frame in sequence_frames(self, paths, self.sequence.fps, self.strict, tell, log):
             if frame is None:
                 continue
             if index == 0:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.engine.frames import Clock, frames_of
+from vision_mem.evaluation.engine.frames import Clock, sequence_frames
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.records import SotSequence
@@ -149,7 +149,7 @@ class PromptedJob:
         clock = Clock(session.segmenter.device)
         events: list[dict[str, Any]] = []
         log["events"] = events
-        for index, frame in frames_of(self, sequence.frames, _FPS, self.strict, tell, log):
+        for index, frame in sequence_frames(self, sequence.frames, _FPS, self.strict, tell, log):
             if frame is None:
                 rows.add_absent()
                 continue
