@@ -87,6 +87,21 @@ class Workplace:
             )
 
 
+_WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt")
+
+
+def check_model(model: str) -> None:
+    """Refuse the path of a model that is not there, before anything is loaded or made.
+
+    Raises:
+        InputError: for what looks like a path, and is none.
+    """
+    path = Path(model).expanduser()
+    named = model.startswith(("/", "./", "../", "~")) or path.suffix in _WEIGHTS
+    if named and not path.exists():
+        raise InputError(f"--model {model}: no such file or folder; check the path")
+
+
 def place_of(root: Path | None, dataset: str, usual: Path | None = None) -> Path:
     """The folder of a set; ``usual``: where it lies when it was not given.
 
@@ -161,13 +176,14 @@ class RunOptions(SetOptions):
         devices = tuple(name.strip() for name in self.devices.split(","))
         return Workplace(devices, self.workers, self.ray)
 
-    def check(self, preset: str, folder: str) -> None:
+    def check(self, preset: str, folder: str, model: str) -> None:
         """Say what typing alone shows to be wrong, before anything heavy is imported.
 
         Raises:
-            InputError: for a share, a place, or a preset of the ``folder`` that cannot be.
+            InputError: for a share, a place, a model, or a preset of the ``folder`` that cannot be.
         """
         _ = self.share, self.workplace
+        check_model(model)
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
             read_preset(preset, folder)
 
@@ -234,6 +250,12 @@ class ScoreOptions:
 
         known = {each.name for each in fields(self)}
         return Rules(**{f.name: getattr(self, f.name) for f in fields(Rules) if f.name in known})
+
+
+def usual_folder(name: str, holds: Callable[[Path], bool], overwrite: bool) -> Path:
+    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, where ``holds`` knows it."""
+    usual, before = Path("runs/eval") / name, Path("runs") / name
+    return before if not usual.exists() and not overwrite and holds(before) else usual
 
 
 def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:

@@ -175,12 +175,6 @@ def family_of(dataset: str) -> Family:
     )
 
 
-def usual_folder(name: str, holds: Callable[[Path], bool], overwrite: bool) -> Path:
-    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, where ``holds`` knows it."""
-    usual, before = Path("runs/eval") / name, Path("runs") / name
-    return before if not usual.exists() and not overwrite and holds(before) else usual
-
-
 def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
     """The function that ``module:name`` names; a function is returned as it is.
 

@@ -12,8 +12,7 @@ from vision_mem._version import __version__
 from vision_mem.evaluation.engine.folder import EvaluationFolder, holds_results_of
 from vision_mem.evaluation.engine.progress import EvaluationProgress
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job, MakeSession, Message, Ready
-from vision_mem.evaluation.options import Workplace
-from vision_mem.evaluation.registry import usual_folder
+from vision_mem.evaluation.options import Workplace, usual_folder
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 

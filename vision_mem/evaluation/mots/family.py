@@ -160,7 +160,7 @@ class MotsFamily(Family):
         self, dataset: str, options: MotsRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset or "default", "mots")
+        options.check(options.preset or "default", "mots", options.model)
         crowds = isinstance(options, CrowdRunOptions)
         root = options.root or CROWDS if crowds else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.

@@ -235,7 +235,7 @@ class SceneFamily(Family):
         if word != _GEOMETRIC and (options.preset or options.changes):
             raise InputError(f"{word} is a network and has no preset; leave out --preset, --set")
         preset = options.preset or "default"
-        options.check(preset, "reconstruction")
+        options.check(preset, "reconstruction", word)
         room = options.room if isinstance(options, RoomRunOptions) else None
         of_rooms = bool(room) and ":" not in dataset
         task, of = split_key(f"{dataset}:{ROOMS}" if of_rooms else dataset, options.root)

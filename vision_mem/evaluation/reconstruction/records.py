@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,6 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.formats.sintel import read_dpt
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid, made_rigid
-
-if TYPE_CHECKING:
-    from vision_mem.evaluation.reconstruction.datasets import SceneKind
 
 Numbers = tuple[float, float, float, float]
 
@@ -115,7 +112,7 @@ class SceneSet:
         word: of the set alone, ``sintel``.
         sequences: in the order of the set.
         root: folder of the copy.
-        kind: what the set is like; None of plain files.
+        kind: what the set is like, a ``SceneKind``; None of plain files.
         notes: what is odd in this copy, or to be known about the set.
     """
 
@@ -125,7 +122,7 @@ class SceneSet:
     word: str
     root: Path
     sequences: tuple[SceneSequence, ...]
-    kind: SceneKind | None = None
+    kind: Any = None
     notes: tuple[str, ...] = ()
 
 

@@ -92,7 +92,7 @@ class SotFamily(Family):
         self, dataset: str, options: SotRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset, "tracking")
+        options.check(options.preset, "tracking", options.model)
         root = place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
         from vision_mem.evaluation.engine.run import EvaluationPlan

@@ -113,7 +113,7 @@ class VideoQaFamily(Family):
                 f"{dataset} needs a model that talks; give --model qwen2.5-vl-7b, a folder, or "
                 "another that vision-mem ask takes"
             )
-        options.check(options.preset, "videoqa")
+        options.check(options.preset, "videoqa", str(options.model))
         streams = isinstance(options, StreamRunOptions)
         root = options.root or STREAMS if streams else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.

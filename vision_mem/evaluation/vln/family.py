@@ -18,8 +18,9 @@ from vision_mem.evaluation.options import (
     Words,
     pairs_of,
     place_of,
+    usual_folder,
 )
-from vision_mem.evaluation.registry import Dataset, Family, usual_folder
+from vision_mem.evaluation.registry import Dataset, Family
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.vln.job import StreetRequest
@@ -124,6 +125,10 @@ class VlnFamily(Family):
                 "agent 'model' needs a function that completes prompts; from Python, call "
                 "evaluate_street(..., complete=...)"
             )
+        for name in ("sights", "landmarks", "map"):
+            given = getattr(asked, name)
+            if given and not Path(given).expanduser().is_file():
+                raise InputError(f"--street {name}={given}: no such file")
         root = place_of(options.root, dataset)
         from vision_mem.evaluation.vln.job import StreetRequest
 

@@ -59,7 +59,7 @@ def test_lasot_without_classes_and_list(tmp_path) -> None:
     (tmp_path / "bird-2").rename(tmp_path / "bird-4")  # of the training set
     found = open_benchmark("lasot", tmp_path)
     assert [s.name for s in found.sequences] == ["airplane-1", "airplane-9"]
-    assert "official test set" in found.notes[0]
+    assert "official list" in found.notes[0]
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -340,7 +340,7 @@ def test_boxes_around_run_length_masks(seed, tmp_path) -> None:
 def test_bad_run_length_masks_name_their_line(line, tmp_path) -> None:
     write_sample("vot", tmp_path)
     write(tmp_path / VOT_TRUTH, ["1,2,3,4", line])
-    with pytest.raises(InputError, match=r"line 2: .*expected a mask"):
+    with pytest.raises(InputError, match=r"line 2: .*mask"):
         open_benchmark("vot", tmp_path)
 
 
