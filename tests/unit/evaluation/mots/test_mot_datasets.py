@@ -294,9 +294,12 @@ def test_results_in_archives_and_as_images(tmp_path):
             assert results.holds(sequence)
             assert score_tracks(benchmark, results).pooled()["HOTA"] == 1
     (tmp_path / "images" / "yard" / "000007.png").write_bytes(b"no image")
-    with MotResults(tmp_path / "images", benchmark) as results:
-        with pytest.raises(InputError, match=r"000007\.png: frame 7 is not in the sequence"):
-            results.read(sequence)
+    frame = r"000007\.png: frame 7 is not in the sequence"
+    with (
+        MotResults(tmp_path / "images", benchmark) as results,
+        pytest.raises(InputError, match=frame),
+    ):
+        results.read(sequence)
 
 
 def test_results_that_are_nowhere(tmp_path):
