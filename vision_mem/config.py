@@ -143,6 +143,8 @@ def _plain(error: Exception, where: str) -> str:
     )
     listed = re.search(r"Cannot convert '\w+' to (str)ing: '(.*)'", said)
     given, kind = found.groups() if found else listed.groups()[::-1] if listed else ("", "")
+    if "is not a subclass of" in said:
+        return f"{where} is a group of settings; expected one of them, as group.name=value"
     if kind not in _KINDS:
         return f"{where}: {said}"
     key = getattr(error, "full_key", None)

@@ -80,7 +80,7 @@ def test_changes_as_a_mapping() -> None:
         ("slots=many", "setting slots is many; expected a whole number"),
         ("slots=1.5", "setting slots is 1.5; expected a whole number"),
         ("motion.enabled=perhaps", "motion.enabled is perhaps; expected true or false"),
-        ("motion=3", "setting motion"),
+        ("motion=3", "setting motion is a group of settings"),
         ("slots", "expected key=value"),
         ("=3", "expected key=value"),
         ("slots=[1", "cannot be read as YAML"),
