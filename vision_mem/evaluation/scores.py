@@ -74,8 +74,10 @@ class Counts:
     """Counts, a dataclass of numbers or arrays: those of several sequences or classes add up."""
 
     def __add__(self: SomeCounts, other: SomeCounts) -> SomeCounts:
+        made: Any = type(self)
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return type(self)(*(mine + yours for mine, yours in pairs))
+        summed: SomeCounts = made(*(mine + yours for mine, yours in pairs))
+        return summed
 
 
 SomeCounts = TypeVar("SomeCounts", bound=Counts)
