@@ -53,16 +53,13 @@ class Plan(Protocol):
     """What there is to run."""
 
     def carry_out(self, out: Path | None, *, resume: bool, overwrite: bool, quiet: bool) -> int:
-        """Run what is left, and sum up what is there.
+        """Run what is left, sum up what is there, and say the exit code.
 
         Args:
             out: results folder; None for ``runs/eval/NAME``, the name being the plan's.
             resume: it is an error when there is nothing to go on with.
             overwrite: remove the results that lie there.
             quiet: say nothing but errors.
-
-        Returns:
-            The exit code.
         """
 
 

@@ -49,16 +49,13 @@ _BESIDE = 3.2  # inches across for a legend beside the plots
 def draw_plot(
     title: str, rows: Sequence[Sequence[str]], trackers: Sequence[tuple[str, Mapping[str, Curve]]]
 ) -> bytes:
-    """Draw curves as a PNG picture.
+    """Draw curves as a PNG picture, and give its content.
 
     Args:
         title: above the plot, or above all of them.
         rows: names of curves as ``BenchmarkScore.pictures`` has them, one plot each; all rows of
             one length.
         trackers: their names and curves, at least one; who lacks a curve is left out of its plot.
-
-    Returns:
-        The file's content.
     """
     # Figure by itself: pyplot would keep state, and choose a backend for the whole program.
     from matplotlib.figure import Figure

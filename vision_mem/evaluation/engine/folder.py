@@ -123,11 +123,9 @@ class EvaluationFolder:
         return [job for job in jobs if not job.is_whole(self.results, self._log(job.name))]
 
     def speed(self, jobs: Iterable[Job]) -> tuple[float, float] | None:
-        """Frames a second over all sequences that are done, from their logs.
+        """Frames a second over all sequences that are done, from their logs; None without any.
 
-        Returns:
-            Without reading files, as the field counts it, and end to end in one worker; None
-            when there is no log.
+        Without reading files, as the field counts it, and end to end in one worker.
         """
         frames, tracking, whole = 0, 0.0, 0.0
         for job in jobs:

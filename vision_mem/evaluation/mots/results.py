@@ -55,11 +55,9 @@ class MotResults(TrackerFiles):
         return f"{name}.txt{images}"
 
     def read(self, sequence: MotSequence, size: tuple[int, int] | None = None) -> TrackRows:
-        """The rows of a sequence.
+        """The rows of a sequence that ``holds`` says is there.
 
-        Args:
-            sequence: one that ``holds`` says is there.
-            size: ``(height, width)`` its masks must have, where known.
+        ``size``: ``(height, width)`` its masks must have, where known.
 
         Raises:
             InputError: when the file is not there, or is one that official scorers refuse.

@@ -57,14 +57,10 @@ _DEFAULT_SPLIT = {"kitti-mots": "val", "kitti-mot": "training"}
 
 
 def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:
-    """KITTI MOTS or KITTI tracking.
+    """KITTI MOTS or KITTI tracking, in the copy's folder or its ``training``.
 
-    Args:
-        key: ``kitti-mots`` or ``kitti-mot``.
-        root: the copy's folder, or ``training`` in it.
-        split: ``val``, ``train``, ``training`` (all with truth), ``testing`` (no truth) or
-            another that a seqmap of the copy names; None: ``val`` of masks, ``training`` of boxes.
-        need_frames: images must be there.
+    Splits are ``val``, ``train``, ``training`` (all with truth), ``testing`` (no truth) and others
+    that a seqmap of the copy names; None: ``val`` of masks, ``training`` of boxes.
 
     Raises:
         InputError: when nothing like it is there.
