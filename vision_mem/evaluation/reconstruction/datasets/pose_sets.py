@@ -68,7 +68,7 @@ def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
         )
     known = read_trajectory(folder / ("groundtruth_90.txt" if prepared else "groundtruth.txt"))
     if prepared:
-        images = images_in(folder / "rgb_90")
+        images = list(images_in(folder / "rgb_90"))
         if need_frames and len(images) != len(known):
             raise InputError(
                 f"{folder} has {len(images)} images in rgb_90/ and {len(known)} poses in "
@@ -158,7 +158,7 @@ def _is_scan(folder: Path) -> bool:
 def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     prepared = cut.usual and (folder / "pose_90.txt").is_file()
     mark = "_90" if prepared else ""
-    images = images_in(folder / f"color{mark}")
+    images = list(images_in(folder / f"color{mark}"))
     depths = {each.stem: each for each in images_in(folder / f"depth{mark}", (".png",))}
     if prepared:
         rows = [np.array(row) for _, row in read_numbers(folder / "pose_90.txt", 16)]
@@ -170,7 +170,7 @@ def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
             )
         chosen = list(range(len(matrices)))
     else:
-        files = images_in(folder / "pose", (".txt",))
+        files = list(images_in(folder / "pose", (".txt",)))
         if need_frames and not images:
             raise InputError(f"{folder} has no color/ or color_90/ with images")
         by_stem = {each.stem: each for each in images}
