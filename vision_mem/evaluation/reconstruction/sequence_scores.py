@@ -305,6 +305,7 @@ def _compared(cloud: Array, true: Array, rules: SceneRules) -> CloudErrors:
 
 def _grid(found: SceneSet, sequence: SceneSequence, own: tuple[int, ...] | None) -> tuple[int, int]:
     """``(height, width)`` at which points are compared: a model's own, and at most the set's."""
+    most: tuple[int, int]
     if found.kind is not None and found.kind.grid is not None:
         most = found.kind.grid[::-1]
     else:
