@@ -224,12 +224,12 @@ def test_detections_of_another_video_fail_their_sequence(
     for name in ("0002", "0006"):
         shutil.copy(kitti / f"training/det_02/{name}.txt", tmp_path / f"{name}.txt")
     with (tmp_path / "0002.txt").open("a") as file:
-        file.write("99 -1 Car -1 -1 -10 1 1 30 12 -1 -1 -1 -1000 -1000 -1000 -10 0.5\n")
+        file.write("8 -1 Car -1 -1 -10 1 1 30 12 -1 -1 -1 -1000 -1000 -1000 -10 0.5\n")
     words = ("--detect", f"file:{tmp_path}/{{sequence}}.txt:label")
     assert run("kitti-mots", kitti, tmp_path / "out", *words) == 1
     shown = capsys.readouterr()
     assert "1 of 2 sequences done" in shown.out
-    assert "error: 0002: " in shown.err and "99" in shown.err and "8 frames" in shown.err
+    assert "error: 0002: " in shown.err and "frame 8, " in shown.err and "8 frames" in shown.err
     assert "Traceback" not in shown.err
 
 
