@@ -169,15 +169,7 @@ class EvalOutput:
 
 
 def evaluate(dataset: str, options: SetOptions, output: EvalOutput) -> int:
-    """Run on a set and score it; see ``registry.Plan``.
-
-    Args:
-        dataset: its word.
-        options: of the class that its family names.
-        output: where results go.
-
-    Returns:
-        The exit code.
+    """Run on a set and score it, see ``registry.Plan``; says the exit code.
 
     Raises:
         VisionMemError: for what cannot be run.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +78,7 @@ class ScoreOutput:
 
 
 def score(dataset: str, options: ScoreOptions, trackers: Trackers, output: ScoreOutput) -> int:
-    """Score result files and print them side by side.
-
-    Args:
-        dataset: the set's word.
-        options: of the class that its family names for scoring.
-        trackers: whose files.
-        output: where the numbers go.
-
-    Returns:
-        The exit code.
+    """Score result files, print them side by side, and say the exit code.
 
     Raises:
         InputError: for results that are missing or damaged.
@@ -117,7 +108,9 @@ def score(dataset: str, options: ScoreOptions, trackers: Trackers, output: Score
         return 0
     known = known or max(len(each.sequences) for each in scores)
     print(f"{benchmark.title}: {count(known, scores[0].unit)}{_how(rules)}\n")
-    print("\n".join([*_tables(scores), *(f"note: {n}" for n in report.notes(scores, notes))]))
+    attributes = report.attribute_table(scores)
+    lines = [report.table(scores), *([f"\n{attributes}"] if attributes else [])]
+    print("\n".join([*lines, *(f"note: {each}" for each in report.notes(scores, notes))]))
     if files:
         print(f"written to {out}: {', '.join(path.name for path in files)}")
     return 0
@@ -129,13 +122,6 @@ app = benchmark_app(
     "wherever they lie below. What the numbers mean is said in docs/scoring.md.",
     lambda family, dataset: family.scoring(dataset), score, trackers=Trackers, output=ScoreOutput,
 )  # fmt: skip
-
-
-def _tables(scores: Sequence[BenchmarkScore]) -> list[str]:
-    from vision_mem.evaluation import report
-
-    attributes = report.attribute_table(scores)
-    return [report.table(scores), *([f"\n{attributes}"] if attributes else [])]
 
 
 def _unique(results: Any, taken: list[str]) -> str:

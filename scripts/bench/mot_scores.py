@@ -76,11 +76,11 @@ def write(root, sequences, frames, objects, seed=0):
 def ours(root):
     """HOTA of cars."""
     from vision_mem.evaluation.mots.datasets import open_mot_benchmark
-    from vision_mem.evaluation.mots.results import read_mot_results
+    from vision_mem.evaluation.mots.results import MotResults
     from vision_mem.evaluation.mots.scores import score_tracks
 
     benchmark = open_mot_benchmark("kitti-mots", root / "gt", need_frames=False)
-    with read_mot_results(root / "trackers" / "ours", benchmark) as results:
+    with MotResults(root / "trackers" / "ours", benchmark) as results:
         return score_tracks(benchmark, results).by_class()["car"]["HOTA"]
 
 

@@ -25,7 +25,8 @@ import cv2
 import numpy as np
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
+from vision_mem.evaluation.sot.metrics.success import SUCCESS_THRESHOLDS
+from vision_mem.geometry.boxes import box_iou
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.models import load_segmenter
 from vision_mem.synthetic.clips import ClipScene, SyntheticClip
@@ -44,6 +45,41 @@ class Clip:
     images: list[np.ndarray]
     boxes: np.ndarray
     masks: list[np.ndarray] | None = None
+
+
+def sequence_iou(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """IoU frame by frame.
+
+    Args:
+        predicted: ``(T, 4)`` xyxy boxes, zeros where the tracker says absent.
+        truth: ``(T, 4)`` xyxy boxes.
+
+    Returns:
+        ``(T,)`` IoU in [0, 1]; NaN where the truth has no area.
+    """
+    scores = np.array([float(box_iou(p, t)) for p, t in zip(predicted, truth, strict=True)])
+    empty = (truth[:, 2] <= truth[:, 0]) | (truth[:, 3] <= truth[:, 1])
+    scores[empty] = np.nan
+    return scores
+
+
+def success_auc(iou: np.ndarray) -> float:
+    """Area under the success plot: mean over thresholds of the share of frames above (strictly).
+
+    Args:
+        iou: ``(T,)``; NaN frames are left out.
+    """
+    known = iou[~np.isnan(iou)]
+    return float(np.mean([(known > threshold).mean() for threshold in SUCCESS_THRESHOLDS]))
+
+
+def mean_jaccard(predicted: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> float:
+    """Mean IoU of masks, first and last frame left out (DAVIS 2016); 1 where both are empty."""
+    scores = []
+    for mask, wanted in list(zip(predicted, truth, strict=True))[1:-1]:
+        union = np.count_nonzero(mask | wanted)
+        scores.append(np.count_nonzero(mask & wanted) / union if union else 1.0)
+    return float(np.mean(scores))
 
 
 def read_clips(root: Path) -> list[Clip]:

@@ -27,11 +27,18 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import torch
-from quality import Clip, clip_of, follow, generated_clips  # and the way to tests/fixtures
+from quality import (  # and the way to tests/fixtures
+    Clip,
+    clip_of,
+    follow,
+    generated_clips,
+    mean_jaccard,
+    sequence_iou,
+    success_auc,
+)
 from random_scenes import Difficulty, random_scene
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.geometry.masks import ellipse_in
 from vision_mem.models.segmenters.embedded.candidates import candidate_evidence
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig

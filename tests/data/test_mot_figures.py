@@ -6,7 +6,7 @@ import pytest
 
 from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.records import read_truth
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import score_tracks
 
 pytestmark = pytest.mark.data
@@ -33,7 +33,7 @@ def test_published_figures(name, definition, data):
     benchmark = open_mot_benchmark("mot15", folder, need_frames=False)
     frames, *wanted = PUBLISHED[name]
     assert benchmark.sequences[0].length == frames
-    with read_mot_results(folder / "test.txt", benchmark) as results:
+    with MotResults(folder / "test.txt", benchmark) as results:
         found = score_tracks(benchmark, results, definition=definition).averaged()
     shown = [v if isinstance(v, int) else round(100 * v, 1) for v in (found[n] for n in NAMES)]
     assert dict(zip(NAMES, shown, strict=True)) == dict(zip(NAMES, wanted, strict=True))
@@ -50,5 +50,5 @@ def test_pets(data):
     rows = read_truth(sequence, benchmark.rules)
     assert len(rows) == 283
     assert set(rows.ids.tolist()) == {9, 11, 12, 13, 15, 19}
-    with read_mot_results(folder / "gt" / "gt.txt", benchmark) as results:
+    with MotResults(folder / "gt" / "gt.txt", benchmark) as results:
         assert score_tracks(benchmark, results).pooled()["HOTA"] == 1

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from vision_mem.config import load_config
-from vision_mem.evaluation.sot.metrics.success import mean_jaccard, sequence_iou, success_auc
 from vision_mem.models import load_segmenter
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Prompt
@@ -54,7 +53,9 @@ def test_follows_a_box(clip, bench, session):
     session.reset()
     boxes, _ = bench.follow(clip, session, Prompt(box=clip.boxes[0]))
     still = np.repeat(clip.boxes[:1], len(boxes), axis=0)
-    auc, baseline = (success_auc(sequence_iou(some, clip.boxes)) for some in (boxes, still))
+    auc, baseline = (
+        bench.success_auc(bench.sequence_iou(some, clip.boxes)) for some in (boxes, still)
+    )
     print(f"{clip.name}: AUC {auc:.3f}, nothing moves {baseline:.3f}")
     assert auc > AUC_FLOOR
     assert auc > baseline
@@ -65,7 +66,7 @@ def test_follows_a_mask(clip, bench, session):
     session.reset()
     _, masks = bench.follow(clip, session, Prompt(mask=clip.masks[0]))
     still = [clip.masks[0]] * len(masks)
-    jaccard, baseline = (mean_jaccard(some, clip.masks) for some in (masks, still))
+    jaccard, baseline = (bench.mean_jaccard(some, clip.masks) for some in (masks, still))
     print(f"{clip.name}: J {jaccard:.3f}, nothing moves {baseline:.3f}")
     assert jaccard > JACCARD_FLOOR
     assert jaccard > baseline

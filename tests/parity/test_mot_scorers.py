@@ -12,7 +12,7 @@ import pytest
 
 from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.metrics.comparison import make_comparison
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import count, score_tracks
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "mots"
@@ -44,7 +44,7 @@ def scored(request, trackeval, tmp_path_factory):
     if recorded["inputs"] != inputs.fingerprint(folder):
         pytest.fail("the inputs are not those the numbers were recorded with")
     benchmark = open_mot_benchmark(request.param, folder / truth, need_frames=False)
-    with read_mot_results(folder / results, benchmark) as found:
+    with MotResults(folder / results, benchmark) as found:
         return recorded["scores"], score_tracks(benchmark, found)
 
 
@@ -57,7 +57,7 @@ def test_every_sequence_and_class(scored):
     recorded, score = scored
     assert {s.name for s in score.sequences} == set(recorded) - {ALL}
     for sequence in score.sequences:
-        found = score.by_sequence(sequence.name)
+        found = {kind: counts.measures() for kind, counts in sequence.part.items()}
         assert list(found) == list(recorded[sequence.name])
         for kind, measures in found.items():
             same(measures, recorded[sequence.name][kind])
@@ -138,7 +138,7 @@ def test_each_rule_shows_in_the_numbers(trackeval, tmp_path, key, change):
     write(tmp_path)
     benchmark = open_mot_benchmark(key, tmp_path / truth, need_frames=False)
     other = replace(benchmark, rules=replace(benchmark.rules, **change))
-    with read_mot_results(tmp_path / results, other) as found:
+    with MotResults(tmp_path / results, other) as found:
         ours = score_tracks(other, found).pooled()
     recorded = trackeval["sets"][key]["scores"][ALL]["pooled"]
     assert abs(ours["HOTA"] - recorded["HOTA"]) > 1e-4

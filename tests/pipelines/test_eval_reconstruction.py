@@ -238,6 +238,49 @@ def test_lost_frames_and_lines_are_counted(sintel, tmp_path, capsys) -> None:
     assert strict["sequences"]["temple_3"]["ate"] > 0.01 and strict["degenerate"] == 1
 
 
+@pytest.mark.parametrize(
+    ("truth", "form", "shift", "words", "says"),
+    [
+        ("tum", "tum", 0.0, (), None),
+        ("tum", "tum", 0.015, (), None),
+        ("tum", "kitti", 0.0, (), None),
+        ("kitti", "kitti", 0.0, (), None),
+        ("tum", "tum", 500.0, (), "poses are taken by row"),
+        ("tum", "tum", 500.0, ("--scene", "offset=-500"), None),
+        ("tum", "tum", 0.3, ("--scene", "apart=0.4"), None),
+    ],
+)
+def test_two_plain_files(truth, form, shift, words, says, tmp_path, capsys) -> None:
+    path = np.stack(samples.poses(12))
+    times = 1e9 + np.arange(12.0)
+    write_trajectory(tmp_path / "true.txt", path, times, form=truth)
+    moved = exponential((0.4, 1, -0.3, 5, 1, 2)) @ path
+    moved[:, :3, 3] *= 0.5
+    write_trajectory(tmp_path / "ours.txt", moved, times + shift, form=form)
+    files = ["--truth", str(tmp_path / "true.txt"), "--results", str(tmp_path / "ours.txt")]
+    assert main(["score", "pose", *files, "--json", "--over", "0.1", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ((summary),) = [each["summary"] for each in found["trackers"]]
+    assert summary["ate"] < 1e-5 and summary["posed"] == 1
+    assert summary["rpe_t_0.1m"] < 1e-5 and summary["rpe_r_0.1m"] < 1e-3
+    assert summary["scale"] == pytest.approx(2, rel=1e-5)
+    said = [note for note in found["notes"] if "by row" in note]
+    assert (says in said[0]) if says else not said
+
+
+def test_plain_files_by_time_though_as_many(tmp_path, capsys) -> None:
+    path = np.stack(samples.poses(12))
+    write_trajectory(tmp_path / "true.txt", path[:10], 100.0 + np.arange(10))
+    write_trajectory(tmp_path / "ours.txt", path[2:], 102.0 + np.arange(10))
+    files = ["--truth", str(tmp_path / "true.txt"), str(tmp_path / "ours.txt")]
+    assert main(["score", "pose:tum", *files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["trackers"][0]["summary"]["ate"] < 1e-6
+    assert found["trackers"][0]["summary"]["posed"] == pytest.approx(0.8)
+    assert main(["score", "pose", *files, "--root", str(tmp_path)]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("seven")
@@ -324,6 +367,12 @@ def test_the_geometric_mode_on_copies_of_real_layouts(tmp_path, capsys) -> None:
         (["eval", "video-depth", "--root", "{sintel}"], "is the truth"),
         (["eval", "otb100", "--root", "{sintel}", "--scene", "align=scale"], "no such option"),
         (["score", "pose", "--results", "{tmp}"], "missing option --root"),
+        (["score", "pose:rooms", "--results", "{tmp}"], "eval pose:rooms writes one to runs/rooms"),
+        (["score", "pose", "--truth", "{tmp}/no.txt", "--results", "{tmp}"], "no such file"),
+        (["score", "pose", "--truth", "{tmp}", "--results", "{tmp}"], "no such file"),
+        (["score", "video-depth", "--truth", "{tmp}", "--results", "{tmp}"], "no such option"),
+        (["score", "pose:sintel", "--root", "{sintel}", "--results", "{tmp}", "--over", "-1"],
+         "expected metres"),
         (["score", "pose", "--root", "{sintel}", "--results", "{tmp}"], "holds no result"),
         (["score", "pose", "--root", "{sintel}", "--results", "{tmp}/no"], "is no folder"),
         (["score", "pose", "--root", "{sintel}", "--results", "{tmp}", "--repair"], "--repair"),

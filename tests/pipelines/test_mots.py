@@ -232,13 +232,21 @@ def test_slips_get_one_clear_line(
 @pytest.mark.parametrize(
     ("line", "code", "says"),
     [
-        ("400 10 10 30 30 0.9 1", 2, "the video has 48 frames"),
+        ("48 10 10 30 30 0.9 1", 2, "the video has 48 frames"),
+        ("400 10 10 30 30 0.9 1", 0, "goes on to frame 400, the video ends with 47"),
         ("20 30 10 10 30 0.9 1", 2, "line 2"),
         ("20 -10 -10 -30 -30 0.9 1", 2, "line 2"),
         ("20 nan 10 30 30 0.9 1", 0, "1 box left out: 1 not finite"),
         ("20 30 10 30 30 0.9 1", 2, "line 2"),
     ],
-    ids=["of another video", "corners swapped", "negative size", "NaN", "no size"],
+    ids=[
+        "of another video",
+        "of a longer one",
+        "corners swapped",
+        "negative size",
+        "NaN",
+        "no size",
+    ],
 )
 def test_bad_boxes_in_files_get_one_clear_line(
     blocks: Path, tmp_path: Path, line: str, code: int, says: str,

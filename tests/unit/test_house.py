@@ -105,9 +105,11 @@ def _unused(modules: Modules, scripts: Modules = ()) -> list[str]:
         used |= names
     for module in modules:
         used |= {
-            node.value.partition(":")[0]  # a function is named as module:function
+            # A function is named as module:function, also from the table's own package.
+            f"{package}{node.value.partition(':')[0]}"
             for node in ast.walk(module.tree)
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            for package in ("", f"{module.name}.")
         }
     return sorted(
         module.name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import read_text
@@ -135,10 +136,8 @@ def read_names(text: str, where: str | Path) -> list[str]:
 
 def first_list(*candidates: Path) -> list[str] | None:
     """Names from the first of these files that is there; None when none is."""
-    for path in candidates:
-        if path.is_file():
-            return read_names(read_text(path), path)
-    return None
+    path = first_file(*candidates)
+    return None if path is None else read_names(read_text(path), path)
 
 
 def said(names: Sequence[str]) -> str:
@@ -148,22 +147,104 @@ def said(names: Sequence[str]) -> str:
 
 
 def missing_note(wanted: Sequence[str], found: Collection[str], what: str) -> list[str]:
-    """A note about names of a list that are not here; none when all are.
-
-    Args:
-        wanted: names in the list.
-        found: those that are here.
-        what: what is missing of them, for the sentence.
-    """
+    """A note about names of a list that are not here; none when all are. ``what`` is missing."""
     lost = [name for name in wanted if name not in found]
     if not lost:
         return []
     return [f"{len(lost)} of {len(wanted)} {what} are not here: {said(lost)}"]
 
 
+def images_here(frames: Sequence[Path], place: Path, *, needed: bool) -> None:
+    """Refuse a sequence without images, where images are needed; ``place``: where they belong.
+
+    Raises:
+        InputError: when there are none.
+    """
+    if needed and not frames:
+        raise InputError(f"{place} holds no images; unpack the benchmark's images there")
+
+
+def listed_folders(
+    place: Path, lists: Sequence[Path], expected: str, notes: list[str]
+) -> dict[str, Path]:
+    """Folders with a ``groundtruth.txt`` that one of ``lists`` names, in its order; else all.
+
+    Raises:
+        InputError: when none is here, with the layout that is ``expected``.
+    """
+    has_truth = {n: p for n, p in folders_in(place).items() if (p / "groundtruth.txt").is_file()}
+    listed = first_list(*lists)
+    if listed is None:
+        notes.append(f"no list.txt in {place}: took all {len(has_truth)} sequences found")
+        return has_truth or _none_in(place, expected)
+    notes += missing_note(listed, has_truth, "listed sequences")
+    found = {name: has_truth[name] for name in listed if name in has_truth}
+    return found or _none_in(place, expected)
+
+
+def _none_in(place: Path, expected: str) -> NoReturn:
+    raise no_sequences(place, expected)
+
+
+def chosen_names(
+    found: Sequence[str], listed: Sequence[str] | None, official: Sequence[str], file: str,
+    where: Path, notes: list[str],
+) -> list[str]:  # fmt: skip
+    """Which of the sequences found are evaluated, in the order of the list.
+
+    That is what the copy's ``file`` lists; without one ``official``, where any of it is here.
+
+    Raises:
+        InputError: when none of the list is here.
+    """
+    if listed is None and not set(official) & set(found):
+        notes.append(f"no {file}: took all {len(found)} sequences found")
+        return list(found)
+    if listed is None:
+        notes.append(f"no {file}: took the official list of {len(official)} sequences")
+    names = official if listed is None else listed
+    notes += missing_note(names, found, "sequences")
+    chosen = [name for name in names if name in set(found)]
+    if not chosen:
+        raise InputError(f"{where} holds none of the {len(names)} sequences of {file}")
+    return chosen
+
+
+def read_pairs(path: Path, sign: str) -> dict[str, str]:
+    """``key: value`` lines of a file, keys in small letters; none when there is no such file."""
+    if not path.is_file():
+        return {}
+    pairs = (line.partition(sign) for line in read_text(path).splitlines() if sign in line)
+    return {key.strip().lower(): value.strip() for key, _, value in pairs}
+
+
 def first_folder(*candidates: Path) -> Path | None:
     """The first of these that is a folder."""
     return next((path for path in candidates if path.is_dir()), None)
+
+
+def first_file(*candidates: Path) -> Path | None:
+    """The first of these that is a file."""
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def place_in(root: Path, inside: Sequence[str], fits: Callable[[Path], object], lacks: str) -> Path:
+    """The first place inside a copy that holds the set.
+
+    Raises:
+        InputError: when none does: the copy ``lacks`` something, with what is expected.
+    """
+    place = next((root / name for name in inside if fits(root / name)), None)
+    if place is None:
+        raise InputError(f"{root} has no {lacks}")
+    return place
+
+
+def folders_that(place: Path, fits: Callable[[Path], bool]) -> list[Path]:
+    """The folder itself where it fits, else those in it that do, by name."""
+    if fits(place):
+        return [place]
+    return sorted(p for p in place.iterdir() if p.is_dir() and fits(p)) if place.is_dir() else []
 
 
 def no_sequences(root: Path, expected: str) -> InputError:

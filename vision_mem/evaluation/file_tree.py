@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import TypeVar
 
 from vision_mem.errors import InputError
@@ -174,17 +173,23 @@ class TrackerFiles:
     def __enter__(self: _Tracker) -> _Tracker:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the archive, if it is one."""
         self.files.close()
+
+
+def check_file_name(sequence: str) -> None:
+    """Refuse a sequence whose name would lead out of the results folder.
+
+    Raises:
+        InputError: when it cannot be the name of a file.
+    """
+    bad = any(sign in sequence for sign in '/\\\0:*?"<>|\n')
+    if bad or sequence.startswith(".") or not sequence:
+        raise InputError(f"a sequence is called {sequence!r}, which cannot be the name of a file")
 
 
 def tracker_name(path: Path) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.runs.tally import count
 from vision_mem.text import shown
 
 _EMPTY_FIELD = re.compile(r"(?:^|[,;])[ \t]*[,;]", re.MULTILINE)
@@ -78,7 +79,8 @@ def _careful_rows(text: str, where: str | Path, widths: Sequence[int]) -> NDArra
             continue
         if not widths and width and len(row) != width:
             raise InputError(
-                f"{where}, line {number}: {_count(len(row))}; expected {width} as in other lines"
+                f"{where}, line {number}: {count(len(row), 'number')}; expected {width} as in "
+                "other lines"
             )
         width = max(width, len(row))
     table = np.full((len(rows), width or max(widths, default=1)), np.nan)
@@ -98,7 +100,7 @@ def _row(line: str, where: str, widths: Sequence[int]) -> list[float] | None:
         if all(map(math.isnan, values)):
             return None
         raise InputError(
-            f"{where}: {_count(len(values))} in {shown(line)}; expected {_wanted(widths)}"
+            f"{where}: {count(len(values), 'number')} in {shown(line)}; expected {_wanted(widths)}"
         )
     return values
 
@@ -125,10 +127,6 @@ def _number(field: str, where: str, line: str, widths: Sequence[int]) -> float:
     if math.isinf(value):
         raise InputError(f"{where}: {shown(line)} is not {_wanted(widths)}") from None
     return value
-
-
-def _count(numbers: int) -> str:
-    return f"{numbers} number{'' if numbers == 1 else 's'}"
 
 
 def _wanted(widths: Sequence[int]) -> str:

@@ -6,13 +6,14 @@ command line reads the annotations, and nothing here imports more than the stand
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
-from vision_mem.config import preset_names, read_preset
+from vision_mem.config import load_config, preset_names, read_preset
 from vision_mem.errors import InputError
-from vision_mem.evaluation.selection import Shard, parse_shard
+from vision_mem.evaluation.selection import Shard, Some, choose_sequences, parse_shard
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.scores import Rules
@@ -52,6 +53,12 @@ def preset_option(folder: str, usual: str = "") -> Option:
 Words = list[str] | None
 """Of an option that may be given several times."""
 
+CHANGES = Annotated[Words, Option("key=value: change a setting of the preset.", MODEL, "--set")]
+PRECISION = Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)]
+STRICT = Annotated[bool, Option("Without the official scorers' quirks.", ADVANCED)]
+PARTIAL = Annotated[bool, Option("Score what is there of incomplete results.", ADVANCED)]
+"""Options that several families have."""
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -80,14 +87,32 @@ class Workplace:
             )
 
 
-def place_of(root: Path | None, dataset: str) -> Path:
-    """The folder of a set.
+_WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt")
+
+
+def check_model(model: str) -> None:
+    """Refuse the path of a model that is not there, before anything is loaded or made.
+
+    Raises:
+        InputError: for what looks like a path, and is none.
+    """
+    path = Path(model).expanduser()
+    named = model.startswith(("/", "./", "../", "~")) or path.suffix in _WEIGHTS
+    if named and not path.exists():
+        raise InputError(f"--model {model}: no such file or folder; check the path")
+
+
+def place_of(root: Path | None, dataset: str, usual: Path | None = None) -> Path:
+    """The folder of a set; ``usual``: where it lies when it was not given.
 
     Raises:
         InputError: when it was not given, or is not there.
     """
+    if root is None and usual is not None and usual.exists():
+        return usual
     if root is None:
-        raise InputError(f"missing option --root: the folder of {dataset}")
+        hint = f"; vision-mem eval {dataset} writes one to {usual}" if usual else ""
+        raise InputError(f"missing option --root: the folder of {dataset}{hint}")
     if not root.expanduser().exists():
         raise InputError(f"--root {root} is not there; expected the folder of {dataset}")
     return root
@@ -120,8 +145,7 @@ class RunOptions(SetOptions):
         int | None, Option("Processes, each with its own model [1 a device].", PLACE, least=1)
     ] = None
     threads: Annotated[
-        int,
-        Option("Of each worker on a CPU; another number may round sums so.", PLACE, least=1),
+        int, Option("Of each worker on a CPU; another number may round sums so.", PLACE, least=1)
     ] = 1
     ray: Annotated[
         str | None, Option("Run on a Ray cluster: its address, auto, or local.", PLACE)
@@ -136,6 +160,12 @@ class RunOptions(SetOptions):
         """
         return None if self.shard is None else parse_shard(self.shard)
 
+    def choose(self, sequences: Iterable[Some]) -> list[Some]:
+        """Those of a set that are to run; see ``choose_sequences``."""
+        return choose_sequences(
+            sequences, names=self.sequences, limit=self.max_sequences, shard=self.share
+        )
+
     @property
     def workplace(self) -> Workplace:
         """Where to run.
@@ -146,17 +176,14 @@ class RunOptions(SetOptions):
         devices = tuple(name.strip() for name in self.devices.split(","))
         return Workplace(devices, self.workers, self.ray)
 
-    def check(self, preset: str, folder: str) -> None:
+    def check(self, preset: str, folder: str, model: str) -> None:
         """Say what typing alone shows to be wrong, before anything heavy is imported.
 
-        Args:
-            preset: a name or the path of a file.
-            folder: of ``configs``, where names are looked up.
-
         Raises:
-            InputError: for a share, a place or a preset that cannot be.
+            InputError: for a share, a place, a model, or a preset of the ``folder`` that cannot be.
         """
         _ = self.share, self.workplace
+        check_model(model)
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
             read_preset(preset, folder)
 
@@ -168,13 +195,11 @@ class SegmenterOptions(RunOptions):
     model: Annotated[
         str, Option("embedded, facebook/sam2.1-hiera-tiny, ..., a checkpoint.", MODEL)
     ] = "embedded"
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
+    changes: CHANGES = None
     model_config: Annotated[
         str | None, Option("Configuration of a checkpoint file, when not guessed.", ADVANCED)
     ] = None
-    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+    precision: PRECISION = "auto"
     attention: Annotated[str, Option("SAM 2 in fp32: exact, or folded: fewer sums.", ADVANCED)] = (
         "exact"
     )
@@ -227,9 +252,10 @@ class ScoreOptions:
         return Rules(**{f.name: getattr(self, f.name) for f in fields(Rules) if f.name in known})
 
 
-STRICT = Annotated[bool, Option("Without the official scorers' quirks.", ADVANCED)]
-PARTIAL = Annotated[bool, Option("Score what is there of incomplete results.", ADVANCED)]
-"""Options of scoring that several families have."""
+def usual_folder(name: str, holds: Callable[[Path], bool], overwrite: bool) -> Path:
+    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, where ``holds`` knows it."""
+    usual, before = Path("runs/eval") / name, Path("runs") / name
+    return before if not usual.exists() and not overwrite and holds(before) else usual
 
 
 def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:
@@ -246,3 +272,27 @@ def words_of(kind: type[SetOptions] | type[ScoreOptions]) -> list[str]:
 def pairs_of(words: Words) -> list[str]:
     """``a=1`` and ``b=2`` of ``["a=1,b=2"]``."""
     return [pair.strip() for word in words or () for pair in word.split(",") if pair.strip()]
+
+
+Series = TypeVar("Series")
+
+
+def made_set(
+    root: Path,
+    kind: type[Series],
+    words: Words,
+    prepare: Callable[[Path, Series | None], dict[str, Any]],
+    say: Callable[[str], None],
+    what: Callable[[Series], str],
+) -> dict[str, Any]:
+    """A generated set on disk, written where there is none; ``say`` is told what.
+
+    Without ``words`` it is made of what is there, or of the defaults of ``kind``.
+
+    Raises:
+        InputError: for sizes that cannot be, or another set in the folder.
+    """
+    series = load_config(kind, None, pairs_of(words), folder="generated")
+    if not root.is_dir():
+        say(f"writing {what(series)} to {root}")
+    return prepare(root, series if words else None)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from vision_mem.config import load_object, nearest
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.options import ScoreOptions, SetOptions
+from vision_mem.evaluation.selection import choose_sequences
+
+if TYPE_CHECKING:
+    from vision_mem.evaluation.engine.folder import EvaluationFolder
 
 FAMILIES: dict[str, str] = {
     "sot": "vision_mem.evaluation.sot.family",
@@ -48,16 +53,13 @@ class Plan(Protocol):
     """What there is to run."""
 
     def carry_out(self, out: Path | None, *, resume: bool, overwrite: bool, quiet: bool) -> int:
-        """Run what is left, and sum up what is there.
+        """Run what is left, sum up what is there, and say the exit code.
 
         Args:
             out: results folder; None for ``runs/eval/NAME``, the name being the plan's.
             resume: it is an error when there is nothing to go on with.
             overwrite: remove the results that lie there.
             quiet: say nothing but errors.
-
-        Returns:
-            The exit code.
         """
 
 
@@ -122,6 +124,31 @@ class Family(ABC):
         """Their ``BenchmarkScore``; ``on_sequence`` is called with each name when it is done."""
         raise NotImplementedError
 
+    def sum_up(
+        self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str
+    ) -> list[str]:
+        """Score all results of a run that are there, and say so, line by line.
+
+        Tables, JSON and plots go to the folder's ``scores``; ``options`` are those of ``scoring``.
+
+        Raises:
+            InputError: when there is no result, or the truth cannot be read.
+            SinkError: when something cannot be written.
+        """
+        from vision_mem.evaluation.engine.run import write_scores
+
+        with self.results(folder.results, benchmark, options, tracker) as results:
+            score = self.score(benchmark, results, options, lambda name: None)
+        return write_scores(folder, score, options.rules, benchmark.notes)
+
+
+def chosen_part(benchmark: Opened, names: str | None) -> Opened:
+    """A set with those of its sequences alone that names or patterns fit; None for all."""
+    found: Any = benchmark
+    sequences = tuple(choose_sequences(found.sequences, names=names))
+    part: Opened = replace(found, sequences=sequences)
+    return part
+
 
 def families() -> dict[str, Family]:
     """All families by their names, in the order of the table."""
@@ -146,13 +173,10 @@ def family_of(dataset: str) -> Family:
 
 
 def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that ``module:name`` names; modules are looked for in the working folder too.
-
-    Args:
-        named: its name; a function is returned as it is.
+    """The function that ``module:name`` names; a function is returned as it is.
 
     Raises:
-        InputError: when there is no such module or name.
+        InputError: when there is no such module or name, in the working folder or installed.
     """
     if not isinstance(named, str):
         return named
@@ -161,11 +185,7 @@ def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_copy(read: Callable[[Path], Opened], root: str | Path) -> Opened:
-    """Open a copy of a set.
-
-    Args:
-        read: takes the folder.
-        root: the copy's folder.
+    """Open a copy of a set with a function that takes its folder.
 
     Raises:
         InputError: also for a file that cannot be read.

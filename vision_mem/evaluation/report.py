@@ -49,16 +49,13 @@ _BESIDE = 3.2  # inches across for a legend beside the plots
 def draw_plot(
     title: str, rows: Sequence[Sequence[str]], trackers: Sequence[tuple[str, Mapping[str, Curve]]]
 ) -> bytes:
-    """Draw curves as a PNG picture.
+    """Draw curves as a PNG picture, and give its content.
 
     Args:
         title: above the plot, or above all of them.
         rows: names of curves as ``BenchmarkScore.pictures`` has them, one plot each; all rows of
             one length.
         trackers: their names and curves, at least one; who lacks a curve is left out of its plot.
-
-    Returns:
-        The file's content.
     """
     # Figure by itself: pyplot would keep state, and choose a backend for the whole program.
     from matplotlib.figure import Figure
@@ -156,11 +153,7 @@ def _rank(score: BenchmarkScore) -> float:
 
 
 def table(scores: Sequence[BenchmarkScore]) -> str:
-    """Trackers side by side, one a line, the best first.
-
-    Args:
-        scores: on one benchmark.
-    """
+    """Trackers side by side on one benchmark, one a line, the best first."""
     measures = _measures(scores)
     rows: list[list[Cell]] = [[scores[0].entrant, *measures, f"{scores[0].unit}s"]]
     for score in ranked(scores):
@@ -184,13 +177,11 @@ def attribute_table(scores: Sequence[BenchmarkScore]) -> str:
     head = f"{first.main} by {first.trait}"
     rows: list[list[Cell]] = [[head, *(score.tracker for score in ordered), f"{first.unit}s"]]
     for name in names:
-        values = [_main(each[name][1]) if name in each else float("nan") for each in grouped]
+        values = [
+            next(iter(each[name][1].values())) if name in each else float("nan") for each in grouped
+        ]
         rows.append([name, *values, max(each[name][0] for each in grouped if name in each)])
     return _aligned(rows)
-
-
-def _main(measures: Mapping[str, float]) -> float:
-    return next(iter(measures.values()))
 
 
 def _measures(scores: Sequence[BenchmarkScore]) -> list[str]:
@@ -218,12 +209,7 @@ def _shown(cell: Cell) -> str:
 
 
 def notes(scores: Sequence[BenchmarkScore], of_benchmark: Sequence[str] = ()) -> list[str]:
-    """What the reader of the numbers should know, one line each.
-
-    Args:
-        scores: on one benchmark, at least one.
-        of_benchmark: what was odd in the copy of the set.
-    """
+    """What the reader of the numbers should know, one line each; see ``write_report``."""
     shared = [note for note in scores[0].notes if all(note in each.notes for each in scores)]
     lines = [*of_benchmark, *shared]
     for score in scores:
@@ -243,13 +229,7 @@ def notes(scores: Sequence[BenchmarkScore], of_benchmark: Sequence[str] = ()) ->
 def record(
     scores: Sequence[BenchmarkScore], rules: Rules, of_benchmark: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Everything as JSON-ready values; numbers that are not known are null.
-
-    Args:
-        scores: on one benchmark, at least one.
-        rules: they were scored by.
-        of_benchmark: what was odd in the copy of the set.
-    """
+    """Everything as JSON-ready values, see ``write_report``; unknown numbers are null."""
     first = scores[0]
     return {
         "benchmark": first.benchmark,
@@ -276,10 +256,7 @@ def _tracker(score: BenchmarkScore) -> dict[str, Any]:
 
 
 def write_report(
-    folder: Path,
-    scores: Sequence[BenchmarkScore],
-    rules: Rules,
-    of_benchmark: Sequence[str] = (),
+    folder: Path, scores: Sequence[BenchmarkScore], rules: Rules, of_benchmark: Sequence[str] = ()
 ) -> list[Path]:
     """Write ``summary.csv``, ``sequences.csv``, ``attributes.csv``, ``scores.json`` and plots.
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import said
+from vision_mem.evaluation.selection import Some
+from vision_mem.runs.tally import count
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,54 @@ class Rules:
     absent: str = "miss"
     partial: bool = False
     repair: bool = False
+
+
+def sequences_here(
+    sequences: Sequence[Some],
+    holds: Callable[[Some], bool],
+    where: Path,
+    title: str,
+    expected: Callable[[str], str],
+    *,
+    partial: bool,
+) -> tuple[list[Some], tuple[str, ...]]:
+    """Sequences of a set that have results, and the names of those that have none.
+
+    ``where``, ``title`` and ``expected`` (what results of a name are called) are for messages.
+
+    Raises:
+        InputError: when there is none, or some are missing without ``partial``.
+    """
+    if not sequences:
+        raise InputError(f"{title} has no sequences to be scored")
+    here = [each for each in sequences if holds(each)]
+    there = {each.name for each in here}
+    missing = tuple(name for each in sequences if (name := each.name) not in there)
+    if not here:
+        raise InputError(
+            f"{where} holds no result of {title}'s {count(len(sequences), 'sequence')}; expected "
+            f"{expected(sequences[0].name)} and so on"
+        )
+    if missing and not partial:
+        raise InputError(
+            f"{where} lacks {len(missing)} of {title}'s {len(sequences)} sequences: "
+            f"{said(missing)}; expected {expected(missing[0])}; --partial scores those that are "
+            "there"
+        )
+    return here, missing
+
+
+class Counts:
+    """Counts, a dataclass of numbers or arrays: those of several sequences or classes add up."""
+
+    def __add__(self: SomeCounts, other: SomeCounts) -> SomeCounts:
+        made: Any = type(self)
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        summed: SomeCounts = made(*(mine + yours for mine, yours in pairs))
+        return summed
+
+
+SomeCounts = TypeVar("SomeCounts", bound=Counts)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def choose_sequences(
     if twice:
         raise InputError(f"several sequences are called {min(twice)!r}; their results would mix")
     if names is not None:
-        wanted = _matching(known, names)
+        wanted = matching(known, names)
         chosen = [sequence for sequence in chosen if sequence.name in wanted]
     chosen = chosen[:limit]
     if shard is not None:
@@ -80,7 +80,12 @@ def parse_shard(text: str) -> Shard:
     return int(match[1]), int(match[2])
 
 
-def _matching(known: list[str], names: str) -> set[str]:
+def matching(known: list[str], names: str) -> set[str]:
+    """Those that a list of names or patterns, commas between, means.
+
+    Raises:
+        InputError: when one of them fits none.
+    """
     wanted: set[str] = set()
     for pattern in (part.strip() for part in names.split(",")):
         if not pattern:

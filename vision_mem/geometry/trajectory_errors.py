@@ -85,7 +85,7 @@ def path_errors(
     moved[:, :3, 3] *= scale
     moved = motion @ moved
     distance = np.linalg.norm(moved[:, :3, 3] - truth[:, :3, 3], axis=1)
-    shift, turn = _relative(moved, truth, delta)
+    shift, turn = _relative(moved, truth, [(k, k + delta) for k in range(len(ours) - delta)])
     return PathErrors(
         ate=_rms(distance),
         ate_mean=float(distance.mean()),
@@ -100,14 +100,41 @@ def path_errors(
     )
 
 
+def errors_over_distance(
+    found: ArrayLike, true: ArrayLike, metres: float, *, scale: float = 1.0
+) -> tuple[float, float]:
+    """Relative errors over pieces of the true path, from each pose to the first so far along it.
+
+    Args:
+        found: ``(N, 4, 4)`` camera-to-world.
+        true: ``(N, 4, 4)`` of the same moments.
+        metres: length of a piece, above 0.
+        scale: that the path found is multiplied by, as ``PathErrors`` says it.
+
+    Returns:
+        Root mean squares in metres and degrees; NaN where the true path is shorter.
+    """
+    ours, truth = np.array(found, np.float64), np.asarray(true, np.float64)
+    ours[:, :3, 3] *= scale
+    steps = np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    # A margin for sums of steps that rounding leaves just below.
+    ends = np.searchsorted(along, along + metres * (1 - 1e-9))
+    pairs = [(k, m) for k, m in enumerate(ends.tolist()) if m < len(ours)]
+    if not pairs:
+        return float("nan"), float("nan")
+    shift, turn = _relative(ours, truth, pairs)
+    return _rms(shift), _rms(np.degrees(turn))
+
+
 def _relative(
-    ours: NDArray[np.float64], truth: NDArray[np.float64], delta: int
+    ours: NDArray[np.float64], truth: NDArray[np.float64], pairs: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Metres and radians by which motions over ``delta`` frames are off."""
+    """Metres and radians by which motions between pairs of poses are off."""
     shift, turn = [], []
-    for k in range(len(ours) - delta):
-        step = inverse(ours[k]) @ ours[k + delta]
-        off = inverse(inverse(truth[k]) @ truth[k + delta]) @ step
+    for k, m in pairs:
+        step = inverse(ours[k]) @ ours[m]
+        off = inverse(inverse(truth[k]) @ truth[m]) @ step
         shift.append(np.linalg.norm(off[:3, 3]))
         turn.append(rotation_angle(off[:3, :3]))
     return np.array(shift), np.array(turn)

@@ -54,11 +54,13 @@ def prepare_set(
         _write_whole(root, default if series is None else series, write, record)
     made = _recorded(root, what, record, foreign)
     asked = {} if series is None else asdict(series)
-    other = [f"{key}={value}" for key, value in asked.items() if made.get(key) != value]
+    other = [key for key, value in asked.items() if made.get(key) != value]
     if other:
+        wanted = ", ".join(f"{key}={asked[key]}" for key in other)
+        there = ", ".join(f"{key}={made[key]}" for key in other if key in made) or "others"
         raise InputError(
-            f"the {what} in {root} are not made with {', '.join(other)}; leave out {option} to use "
-            "them as they are, or give another --root"
+            f"{option} asks for {wanted}, and the {what} in {root} are made with {there}; leave "
+            f"out {option} to use them as they are, or give another --root to have new ones written"
         )
     return made
 

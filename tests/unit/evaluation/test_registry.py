@@ -106,6 +106,8 @@ def test_folders_are_gone_on_with_wherever_they_were(
         (["lasot", "--root", "nowhere"], "is not there"),
         (["kitti-mots", "--root", ".", "--preset", "samurai"], "there are default"),
         (["lasot", "--root", ".", "--shard", "3/2"], "i/n"),
+        (["lasot", "--root", ".", "--model", "no.pt"], "--model no.pt: no such file"),
+        (["streams", "--model", "./no"], "--model ./no: no such file"),
         (["lasot", "--root", ".", "--devices", ","], "--devices"),
         (["lasot", "--root", ".", "--detect", "x"], "no such option"),
     ],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +131,25 @@ def test_plots_do_without_pyplot():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.split() == ["False"]
+
+
+def test_every_name_of_a_measure_is_explained(root: Path) -> None:
+    from vision_mem.evaluation.mots import scores as mots
+    from vision_mem.evaluation.reconstruction import scores as scenes
+    from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
+    from vision_mem.evaluation.sot.metrics import davis, got10k, success, vot
+    from vision_mem.evaluation.vln.metrics import FAMILIES
+
+    zeros = success.SuccessCurves(*(np.zeros(n) for n in (21, 51, 51)))
+    rules = scenes.SceneRules()
+    names = {
+        *success.success_measures(zeros), *got10k.got10k_measures(np.empty(0)),
+        *davis.davis_measures([]), *vot.run_measures([]), "EAO", *mots._ORDER,
+        *(n for of in scenes._MEASURES.values() for n in of([], [], rules)),
+        *MaskCounts().measures, "rpe_t_5m", "rpe_r_5m",
+        *(name for family in FAMILIES.values() for name in family),
+        "overall", "rt+bt", "all questions", "strict", "official", "per item", "correct", "nulls",
+    }  # fmt: skip
+    text = (root / "docs" / "scoring.md").read_text(encoding="utf-8")
+    lacking = [n for n in sorted(names) if not re.search(rf"(?<!\w){re.escape(n)}(?!\w)", text)]
+    assert len(names) > 70 and lacking == []

@@ -10,7 +10,7 @@ import pytest
 from vision_mem.errors import InputError, SinkError
 from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.records import read_truth
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import score_tracks
 from vision_mem.formats.mot import check_kitti_labels
 from vision_mem.formats.mots import check_mots_text
@@ -131,7 +131,7 @@ def test_what_is_written_is_a_benchmark_of_masks(written):
     text = written / "training" / "instances_txt" / "0000.txt"
     assert check_mots_text(text.read_text(), text, frames=25, size=(96, 160)) == []
     for truth in ("instances_txt", "instances"):
-        with read_mot_results(written / "training" / truth, benchmark) as results:
+        with MotResults(written / "training" / truth, benchmark) as results:
             score = score_tracks(benchmark, results)
         assert score.pooled()["HOTA"] == score.pooled()["sMOTSA"] == 1
         assert score.pooled()["GT"] >= 6
@@ -143,7 +143,7 @@ def test_what_is_written_is_a_benchmark_of_boxes(written):
     path = written / "training" / "label_02" / "0000.txt"
     assert check_kitti_labels(path.read_text(), path, frames=25) == []
     assert "DontCare" in path.read_text()
-    with read_mot_results(path.parent, benchmark) as results:
+    with MotResults(path.parent, benchmark) as results:
         assert score_tracks(benchmark, results).pooled()["IDF1"] == 1
 
 

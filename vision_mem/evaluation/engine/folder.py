@@ -40,6 +40,11 @@ class EvaluationFolder:
         overwrite: remove the results that lie there.
         resume: there must be results to go on with.
 
+    Attributes:
+        results: where the result files are.
+        scores: where tables and plots go.
+        submission: what is sent to the set's server.
+
     Raises:
         InputError: when it holds other things, or results made with another identity; when there
             is nothing to resume.
@@ -55,6 +60,8 @@ class EvaluationFolder:
         resume: bool = False,
     ) -> None:
         self.path = path
+        self.results, self.scores = path / RESULTS, path / SCORES
+        self.submission = path / SUBMISSION
         self._remarks = dict(remarks or {})
         self._identity = _flat(strict_json(identity))
         self._overwrite = overwrite
@@ -71,21 +78,6 @@ class EvaluationFolder:
             self._compare(recorded)
         if resume and (recorded is None or not self._has_results()):
             raise InputError(f"{path} holds no results to go on with; leave out --resume")
-
-    @property
-    def results(self) -> Path:
-        """Where the result files are."""
-        return self.path / RESULTS
-
-    @property
-    def scores(self) -> Path:
-        """Where tables and plots go."""
-        return self.path / SCORES
-
-    @property
-    def submission(self) -> Path:
-        """What is sent to the set's server."""
-        return self.path / SUBMISSION
 
     def begin(self) -> None:
         """Make the folder and its record; remove what is to be overwritten.
@@ -132,11 +124,9 @@ class EvaluationFolder:
         return [job for job in jobs if not job.is_whole(self.results, self._log(job.name))]
 
     def speed(self, jobs: Iterable[Job]) -> tuple[float, float] | None:
-        """Frames a second over all sequences that are done, from their logs.
+        """Frames a second over all sequences that are done, from their logs; None without any.
 
-        Returns:
-            Without reading files, as the field counts it, and end to end in one worker; None
-            when there is no log.
+        Without reading files, as the field counts it, and end to end in one worker.
         """
         frames, tracking, whole = 0, 0.0, 0.0
         for job in jobs:
@@ -282,12 +272,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same results give the same file
 
 
 def write_zip(path: Path, results: Path, names: Iterable[str]) -> None:
-    """Pack result files; the same files give the same archive.
-
-    Args:
-        path: of the zip file; it appears whole or not at all.
-        results: the folder with the result files.
-        names: of the files, below it and in the archive.
+    """Pack result files; the same files give the same archive, which appears whole or not at all.
 
     Raises:
         SinkError: when it cannot be written.

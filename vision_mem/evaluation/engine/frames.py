@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.errors import SourceError
+from vision_mem.evaluation.engine.runner import Advanced, Job
 from vision_mem.sources.images import read_image
 from vision_mem.sources.prefetch import Prefetch
+from vision_mem.types import Frame
 
 Picture = NDArray[np.uint8]
 
@@ -24,29 +26,50 @@ _READ_AHEAD = 4
 @contextmanager
 def images_of(paths: Sequence[Path]) -> Iterator[Iterator[Picture | SourceError]]:
     """Images in order, a few read ahead; one that cannot be read comes as its error."""
-    images = Prefetch(lambda: _read(paths), _READ_AHEAD)
+
+    def read() -> Iterator[Picture | SourceError]:
+        for path in paths:
+            try:
+                yield read_image(path)
+            except SourceError as error:
+                yield error
+
+    images = Prefetch(read, _READ_AHEAD)
     try:
         yield iter(images)
     finally:
         images.close()
 
 
-def _read(paths: Sequence[Path]) -> Iterator[Picture | SourceError]:
-    for path in paths:
-        try:
-            yield read_image(path)
-        except SourceError as error:
-            yield error
+def sequence_frames(
+    job: Job, paths: Sequence[Path], fps: float, strict: bool,
+    tell: Callable[[Advanced], None], log: dict[str, Any],
+) -> Iterator[tuple[int, Frame | None]]:  # fmt: skip
+    """Frames of a sequence with their numbers; None for images that cannot be read.
 
+    The log and whoever listens hear of each when it is done.
 
-def damage_note(paths: Sequence[Path], damaged: Sequence[int]) -> list[str]:
-    """What to say of images that could not be read, if there are any."""
-    if not damaged:
-        return []
-    return [
-        f"{len(damaged)} of {len(paths)} images cannot be read and count as absent, "
-        f"the first is {paths[damaged[0]]}"
-    ]
+    Raises:
+        SourceError: for such an image when it is the first one, or ``strict``.
+    """
+    damaged: list[int] = []
+    log |= {"frames": 0, "damaged_frames": damaged}
+    with images_of(paths) as images:
+        for index, image in enumerate(images):
+            if isinstance(image, SourceError):
+                if strict or index == 0:
+                    raise image
+                damaged.append(index)
+                yield index, None
+            else:
+                yield index, Frame(index, index / fps, image)
+            log["frames"] = index + 1
+            tell(Advanced(job.name, index + 1))
+    if damaged:
+        log["warnings"].append(
+            f"{len(damaged)} of {len(paths)} images cannot be read and count as absent, "
+            f"the first is {paths[damaged[0]]}"
+        )
 
 
 class Clock:

@@ -53,15 +53,10 @@ def run_in_processes(
     stop: Callable[[], bool],
     workers: int,
 ) -> None:
-    """Run sequences on several processes.
+    """Run sequences on several processes, as ``run_here``; devices go to the workers in turn.
 
-    Args:
-        jobs: what to run; handed out in this order.
-        make_session: called once in each process; must be found there by its name.
-        devices: given to the workers in turn.
-        tell: hears what happens, in this process.
-        stop: asked several times a second; True ends the run and drops the sequences in hand.
-        workers: processes, at least 1.
+    ``make_session`` must be found in each process by its name; ``tell`` hears what happens in this
+    one; ``stop`` is asked several times a second, and drops the sequences in hand.
 
     Raises:
         VisionMemError: when a worker cannot load the model.
@@ -88,11 +83,7 @@ class _Crew:
     """The owner's side: who works on what, and what is left."""
 
     def __init__(
-        self,
-        jobs: Sequence[Job],
-        make_session: MakeSession,
-        devices: Sequence[str],
-        tell: Tell,
+        self, jobs: Sequence[Job], make_session: MakeSession, devices: Sequence[str], tell: Tell
     ) -> None:
         # A fresh interpreter each: a copy of this one would share CUDA and threads in mid-work.
         self._context = multiprocessing.get_context("spawn")

@@ -42,20 +42,12 @@ def run_on_ray(
     address: str,
     workers: int | None = None,
 ) -> None:
-    """Run sequences on the machines of a Ray cluster.
+    """Run sequences on the machines of a Ray cluster; arguments as ``run_in_processes``.
 
     The package must be installed on each of them in this version, and the images be found under
-    the same path.
-
-    Args:
-        jobs: what to run, handed out in this order.
-        make_session: called once an actor; must be found on each machine by its name.
-        device: passed to it. With ``auto`` and GPUs in the cluster, each actor gets one.
-        tell: hears what happens, in this process.
-        stop: asked several times a second; True ends the run and drops the sequences in hand.
-        address: of the cluster, ``auto`` for the one this machine belongs to, or ``local`` to
-            start one here for the time of the run.
-        workers: actors; None for one a GPU, or one a CPU where there are none.
+    the same path. With the device ``auto`` and GPUs in the cluster, each actor gets one. The
+    address is that of the cluster, ``auto`` for the one this machine belongs to, or ``local`` to
+    start one here for the time of the run. Without a number of workers there is one a GPU or CPU.
 
     Raises:
         MissingExtra: when Ray is not installed.

@@ -12,7 +12,7 @@ from vision_mem._version import __version__
 from vision_mem.evaluation.engine.folder import EvaluationFolder, holds_results_of
 from vision_mem.evaluation.engine.progress import EvaluationProgress
 from vision_mem.evaluation.engine.runner import Failed, Finished, Job, MakeSession, Message, Ready
-from vision_mem.evaluation.options import Workplace
+from vision_mem.evaluation.options import Workplace, usual_folder
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 
@@ -55,7 +55,8 @@ class EvaluationPlan:
     def carry_out(self, out: Path | None, *, resume: bool, overwrite: bool, quiet: bool) -> int:
         """Run what is left, and sum up what is there; see ``registry.Plan``."""
         identity = {"benchmark": self.key, "version": __version__, **_USUAL, **self.identity}
-        out = out or _usual_folder(f"{self.key}-{Path(self.preset).stem}", identity, overwrite)
+        name = f"{self.key}-{Path(self.preset).stem}"
+        out = out or usual_folder(name, lambda old: holds_results_of(old, identity), overwrite)
         remarks = {"preset": self.preset, "changes": list(self.changes)}
         folder = EvaluationFolder(out, identity, remarks, overwrite=overwrite, resume=resume)
         if not quiet:
@@ -94,14 +95,6 @@ _USUAL: Mapping[str, object] = {
 }  # fmt: skip
 
 
-def _usual_folder(name: str, identity: Mapping[str, object], overwrite: bool) -> Path:
-    """``runs/eval/NAME``; or ``runs/NAME``, as it was called once, to go on with it."""
-    usual, before = Path("runs/eval") / name, Path("runs") / name
-    if not usual.exists() and not overwrite and holds_results_of(before, identity):
-        return before
-    return usual
-
-
 def evaluate(
     jobs: Sequence[Job],
     folder: EvaluationFolder,
@@ -120,11 +113,8 @@ def evaluate(
         make_session: loads the model; must be found by its name where work is done elsewhere.
         place: where to run.
         stop: asked often; True ends the run and drops the sequences in hand.
-        title: of the set, for the progress line.
-        show: progress on standard error.
-
-    Returns:
-        What was done: counts, frames, sequences that failed.
+        title: of the set, for the progress line on standard error.
+        show: whether there is one.
 
     Raises:
         VisionMemError: when a model cannot be loaded or is another one than the results were
@@ -163,16 +153,7 @@ def evaluate(
 def write_scores(
     folder: EvaluationFolder, score: BenchmarkScore, rules: Rules, of_benchmark: Sequence[str]
 ) -> list[str]:
-    """Write the tables, JSON and plots of a score.
-
-    Args:
-        folder: they go to its ``scores``.
-        score: of one tracker.
-        rules: it was scored by.
-        of_benchmark: what was odd in the copy of the set.
-
-    Returns:
-        What to tell the user, line by line.
+    """Write the report of a score to the folder's ``scores``, and say it, line by line.
 
     Raises:
         SinkError: when something cannot be written.

@@ -155,8 +155,8 @@ def run_here(
 
     Args:
         jobs: what to run, in this order.
-        make_session: called once.
-        device: passed to it.
+        make_session: called once, with the device.
+        device: to run on.
         tell: hears what happens.
         stop: asked after each frame; True ends the run.
     """
@@ -187,13 +187,7 @@ def introduce(session: Loaded) -> Ready:
 
 
 def run_job(job: Job, session: Loaded, tell: Callable[[Advanced], None]) -> Finished | Failed:
-    """Run one sequence; what goes wrong with it becomes ``Failed``.
-
-    Args:
-        job: the sequence.
-        session: what the job runs on.
-        tell: hears of each frame; what it raises goes through.
-    """
+    """Run one sequence; what goes wrong becomes ``Failed``, but for what ``tell`` raises."""
     ready = introduce(session)
     log: dict[str, Any] = {
         "sequence": job.name,

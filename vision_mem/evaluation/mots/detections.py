@@ -31,9 +31,6 @@ def detector_word(word: str, benchmark: MotBenchmark, sequence: MotSequence) -> 
         benchmark: the set.
         sequence: one of it, with its images.
 
-    Returns:
-        A word for a detector; ``truth`` stays ``truth``.
-
     Raises:
         InputError: when the detections of the sequence are not there; one line.
     """
@@ -96,10 +93,6 @@ class TruthDetections:
     """A detector that knows the truth: the boxes of all objects that are counted, scores 1.
 
     It is an oracle: what is tracked with it says how good tracking is, not detection.
-
-    Args:
-        sequence: with its truth.
-        rules: of the set.
 
     Raises:
         InputError: when the truth is not there or damaged.

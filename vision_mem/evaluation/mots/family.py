@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vision_mem.config import load_config
+from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
 from vision_mem.evaluation.options import (
     INPUT,
@@ -18,12 +19,11 @@ from vision_mem.evaluation.options import (
     ScoreOptions,
     SegmenterOptions,
     Words,
-    pairs_of,
+    made_set,
     place_of,
     preset_option,
 )
-from vision_mem.evaluation.registry import Family
-from vision_mem.evaluation.selection import choose_sequences
+from vision_mem.evaluation.registry import Family, chosen_part
 from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from vision_mem.evaluation.engine.run import EvaluationPlan
     from vision_mem.evaluation.mots.job import FramesOf, MotsWorker
     from vision_mem.evaluation.mots.records import MotBenchmark
-    from vision_mem.evaluation.mots.results import MotResults
-    from vision_mem.evaluation.mots.scores import MotScore
     from vision_mem.models.detectors.protocol import Detector
     from vision_mem.mots import MotsConfig
 
@@ -50,6 +48,10 @@ SERVERS: Mapping[str, str] = {
 }
 """Where results on sequences without truth are sent in, by the word for a set."""
 
+SPLIT = Annotated[
+    str | None,
+    Option("val, train, training, testing, test; of MOT17 also DPM, FRCNN, SDP or all.", INPUT),
+]
 _OF_SEQUENCES = ("file", "public", "truth")
 """Detectors that are another one for each sequence."""
 
@@ -72,7 +74,7 @@ class MotsRunOptions(SegmenterOptions):
     classes: Annotated[
         Words, Option("DETECTOR'S WORD=CLASS of the set, ..., as truck=car.", MODEL)
     ] = None
-    split: Annotated[str | None, Option("val, train, training, testing, test, all.", INPUT)] = None
+    split: SPLIT = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class MotsScoreOptions(ScoreOptions):
     """How results on such a set are scored."""
 
     partial: PARTIAL = False
+    split: SPLIT = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class DetectorOpener:
             self._shared = self._open(word)
 
     def __call__(
-        self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
+        self, word: str, *, frame_count: int | None, size: tuple[int, int] | None, frames: FramesOf
     ) -> Detector:
         """The detector for a sequence, as before its first frame."""
         from vision_mem.models.detectors import learn_background
@@ -157,7 +160,7 @@ class MotsFamily(Family):
         self, dataset: str, options: MotsRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset or "default", "mots")
+        options.check(options.preset or "default", "mots", options.model)
         crowds = isinstance(options, CrowdRunOptions)
         root = options.root or CROWDS if crowds else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
@@ -171,21 +174,17 @@ class MotsFamily(Family):
         preset = options.preset or usual_preset([detect])
         config = load_config(MotsConfig, preset, changes, folder="mots")
         classes = tuple(sorted(parse_classes(options.classes or ()).items()))
-        made = prepare(root, options, say) if isinstance(options, CrowdRunOptions) else {}
+        made = _crowds(root, options, say) if isinstance(options, CrowdRunOptions) else {}
         benchmark = open_mot_benchmark(dataset, root, split=options.split)
         if detect == TRUTH:
             title = f"{benchmark.title}, its truth boxes as detections (an oracle)"
             benchmark = replace(benchmark, title=title)
-        chosen = choose_sequences(
-            benchmark.sequences, names=options.sequences, limit=options.max_sequences,
-            shard=options.share,
-        )  # fmt: skip
         jobs = [
             DetectedJob(
                 each, benchmark.rules, benchmark.title, detector_word(detect, benchmark, each),
                 classes, options.strict,
             )
-            for each in chosen
+            for each in options.choose(benchmark.sequences)
         ]  # fmt: skip
         identity = {
             **options.model_identity, "split": options.split, "detect": detect,
@@ -196,7 +195,9 @@ class MotsFamily(Family):
         tracker = f"{Path(preset).stem} {Path(options.model).name} {shown}"
         return EvaluationPlan(
             benchmark.key, benchmark.title, benchmark.notes, preset, changes, identity, jobs,
-            MakeMots(options, config), partial(sum_up_tracks, benchmark), tracker,
+            MakeMots(options, config),
+            partial(self.sum_up, benchmark, MotsScoreOptions(partial=True, split=options.split)),
+            tracker,
             options.workplace, "detecting and reading files",
         )  # fmt: skip
 
@@ -206,78 +207,61 @@ class MotsFamily(Family):
 
     def open(self, dataset: str, options: MotsScoreOptions) -> MotBenchmark:
         """The set, or the chosen part of it."""
-        many = open_mot_benchmark(dataset, place_of(options.root, dataset), need_frames=False)
-        chosen = choose_sequences(many.sequences, names=options.sequences)
-        return replace(many, sequences=tuple(chosen))
+        root = place_of(options.root, dataset, CROWDS if dataset == GENERATED else None)
+        many = open_mot_benchmark(dataset, root, split=options.split, need_frames=False)
+        return chosen_part(many, options.sequences)
 
-    def results(
-        self, path: Path, benchmark: MotBenchmark, options: MotsScoreOptions, name: str | None
-    ) -> MotResults:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one tracker."""
         from vision_mem.evaluation.mots.results import MotResults
 
         return MotResults(path, benchmark, name)
 
     def score(
-        self,
-        benchmark: MotBenchmark,
-        results: MotResults,
-        options: MotsScoreOptions,
-        on_sequence: Callable[[str], None],
-    ) -> MotScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
+        from vision_mem.evaluation.mots.datasets.motchallenge import other_copies
         from vision_mem.evaluation.mots.scores import score_tracks
 
-        return score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
+        if options.split == "all":  # copies that are neither in the set nor among the results
+            here = [
+                each for each in benchmark.sequences
+                if results.holds(each) or each.truth is None or each.name in each.truth.parts
+            ]  # fmt: skip
+            benchmark = replace(benchmark, sequences=tuple(here))
+        others = other_copies([each.name for each in benchmark.sequences], results.has_text)
+        if others and not any(map(results.holds, benchmark.sequences)):
+            raise InputError(
+                f"{results.path} has results for {', '.join(others)} alone, and other copies are "
+                f"taken; give --split {' or --split '.join(others)}"
+            )
+        score = score_tracks(benchmark, results, partial=options.partial, on_sequence=on_sequence)
+        more = f"results for {', '.join(others)} are there too, and are scored with --split"
+        return replace(score, notes=(*score.notes, more)) if others else score
+
+    def sum_up(
+        self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str
+    ) -> list[str]:
+        """Score what is there, see ``Family``; or pack it for the server that keeps the truth."""
+        known = tuple(each for each in benchmark.sequences if each.truth is not None)
+        if not known:
+            return _pack(benchmark, folder)
+        scored = replace(benchmark, sequences=known)
+        with self.results(folder.results, scored, options, tracker) as results:
+            if not any(results.holds(each) for each in known):
+                return ["nothing to score: no sequence with results has its truth here"]
+        return super().sum_up(scored, options, folder, tracker)
 
 
-def prepare(root: Path, options: CrowdRunOptions, say: Callable[[str], None]) -> dict[str, object]:
-    """Generated crowds on disk, written where there are none.
-
-    Raises:
-        InputError: for sizes that cannot be, or other crowds in the folder.
-    """
+def _crowds(root: Path, options: CrowdRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
     from vision_mem.synthetic.crowd_sets import CrowdSeries, prepare_crowd
 
-    series = load_config(CrowdSeries, None, pairs_of(options.crowd), folder="crowds")
-    if not root.is_dir():
-        say(
-            f"writing {count(series.sequences, 'generated sequence')} of "
-            f"{count(series.frames, 'frame')} to {root}"
-        )
-    return prepare_crowd(root, series if options.crowd else None)
-
-
-def sum_up_tracks(benchmark: MotBenchmark, folder: EvaluationFolder, tracker: str) -> list[str]:
-    """Score all that is there, or pack it for the server that keeps the truth.
-
-    Args:
-        benchmark: the whole set.
-        folder: tables, JSON and plots go to its ``scores``, a submission to ``submission``.
-        tracker: its name in tables.
-
-    Returns:
-        What to tell the user, line by line.
-
-    Raises:
-        InputError: when there is no result, or the truth cannot be read.
-        SinkError: when something cannot be written.
-    """
-    from vision_mem.evaluation.engine.run import write_scores
-    from vision_mem.evaluation.mots.results import MotResults
-    from vision_mem.evaluation.mots.scores import score_tracks
-    from vision_mem.evaluation.scores import Rules
-
-    known = tuple(each for each in benchmark.sequences if each.truth is not None)
-    if not known:
-        return _pack(benchmark, folder)
-    rules = Rules(partial=True)
-    scored = replace(benchmark, sequences=known)
-    with MotResults(folder.results, scored, tracker) as results:
-        if not any(results.holds(each) for each in known):
-            return ["nothing to score: no sequence with results has its truth here"]
-        score = score_tracks(scored, results, partial=True)
-    return write_scores(folder, score, rules, benchmark.notes)
+    return made_set(
+        root, CrowdSeries, options.crowd, prepare_crowd, say,
+        lambda some: f"{count(some.sequences, 'generated sequence')} of "
+        f"{count(some.frames, 'frame')}",
+    )  # fmt: skip
 
 
 def _pack(benchmark: MotBenchmark, folder: EvaluationFolder) -> list[str]:

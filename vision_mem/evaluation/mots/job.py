@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
+from vision_mem.evaluation.engine.frames import Clock, images_of, sequence_frames
 from vision_mem.evaluation.engine.runner import Advanced
+from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetections
 from vision_mem.evaluation.mots.records import MotRules, MotSequence
 from vision_mem.formats.class_names import ClassNumbers
@@ -34,23 +35,11 @@ MOVING = "moving"
 FramesOf = Callable[[int, int], Iterable[Frame]]
 
 
-class OpenDetector(Protocol):
-    """Opens a detector for one sequence, or takes one that is open already."""
-
-    def __call__(
-        self, word: str, *, frame_count: int, size: tuple[int, int] | None, frames: FramesOf
-    ) -> Detector:
-        """Open it.
-
-        Args:
-            word: for the detector.
-            frame_count: frames of the sequence.
-            size: ``(height, width)`` of its images where known.
-            frames: frames from one number to another (exclusive), to learn the background from.
-
-        Returns:
-            The detector, as before its first frame. Whoever opened it closes it.
-        """
+OpenDetector = Callable[..., Detector]
+"""Opens a detector for one sequence, or takes one that is open already, as before its first frame:
+``(word, frame_count=..., size=..., frames=...)``, with the frames of the sequence (None where its
+images are a part of them), ``(height, width)`` where known, and frames from one number to another
+(exclusive) to learn the background from. Whoever opened it closes it."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +81,7 @@ class DetectedJob:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        bad = any(sign in self.sequence.name for sign in '/\\\0:*?"<>|\n')
-        if bad or self.sequence.name.startswith(".") or not self.sequence.name:
-            raise InputError(
-                f"a sequence is called {self.sequence.name!r}, which cannot be the name of a file"
-            )
+        check_file_name(self.sequence.name)
         moving = self.detect.partition(":")[0] == "motion"
         if moving and len(self.rules.classes) > 1 and MOVING not in dict(self.classes):
             several = " or ".join(self.rules.classes)
@@ -169,38 +154,28 @@ class DetectedJob:
         clock = Clock(session.segmenter.device)
         counts, events = Counter[str](), Counter[str]()
         seen: set[int] = set()
-        damaged: list[int] = []
         detecting = 0.0
-        log |= {"frames": 0, "damaged_frames": damaged}
-        with images_of(paths) as images:
-            for index, image in enumerate(images):
-                if isinstance(image, SourceError):
-                    if self.strict or index == 0:
-                        raise image
-                    damaged.append(index)
-                else:
-                    frame = Frame(index, index / self.sequence.fps, image)
-                    if index == 0:
-                        height, width = frame.size
-                        log["size"] = [height, width]
-                        sink.open(SourceInfo(self.name, width, height, self.sequence.fps))
-                    started = time.perf_counter()
-                    found = detector.detect(frame)
-                    detecting += time.perf_counter() - started
-                    # Asked after the answer: it may hold for this one only.
-                    absence = detector.reports_absence
-                    counts["frames_without_answer"] += found is None
-                    found = None if found is None else of_the_set(found, numbers)
-                    counts["detections"] += 0 if found is None else len(found)
-                    with clock:
-                        result = session.step(frame, found, reports_absence=absence)
-                    records = self._records(result)
-                    sink.write(index, records)
-                    seen.update(each.object_id for each in records)
-                    events.update(event.kind for event in result.events)
-                log["frames"] = index + 1
-                tell(Advanced(self.name, index + 1))
-        log["warnings"] += damage_note(paths, damaged)
+        for index, frame in sequence_frames(self, paths, self.sequence.fps, self.strict, tell, log):
+            if frame is None:
+                continue
+            if index == 0:
+                height, width = frame.size
+                log["size"] = [height, width]
+                sink.open(SourceInfo(self.name, width, height, self.sequence.fps))
+            started = time.perf_counter()
+            found = detector.detect(frame)
+            detecting += time.perf_counter() - started
+            # Asked after the answer: it may hold for this one only.
+            absence = detector.reports_absence
+            counts["frames_without_answer"] += found is None
+            found = None if found is None else of_the_set(found, numbers)
+            counts["detections"] += 0 if found is None else len(found)
+            with clock:
+                result = session.step(frame, found, reports_absence=absence)
+            records = self._records(result)
+            sink.write(index, records)
+            seen.update(each.object_id for each in records)
+            events.update(event.kind for event in result.events)
         log |= {"tracks": len(seen), "events": dict(events), **counts}
         log["classes_left_out"] = dict(numbers.left_out)
         log |= clock.report(len(paths)) | {"detecting_seconds": round(detecting, 3)}
@@ -209,8 +184,10 @@ class DetectedJob:
         if self.detect == TRUTH:
             return TruthDetections(self.sequence, self.rules)
         return worker.open_detector(
-            self.detect, frame_count=self.length, size=self.sequence.size, frames=self._frames
-        )
+            self.detect, size=self.sequence.size, frames=self._frames,
+            # Of a copy with fewer images files speak of all frames.
+            frame_count=self.length if self.length >= self.sequence.length else None,
+        )  # fmt: skip
 
     def _frames(self, start: int, stop: int) -> Iterator[Frame]:
         with images_of(self.sequence.frames[start : min(stop, self.length)]) as images:
@@ -245,12 +222,7 @@ class DetectedJob:
 
 
 def of_the_set(found: Detections, numbers: ClassNumbers) -> Detections:
-    """Detections of the set's classes, under its words; others are left out and counted.
-
-    Args:
-        found: of a detector.
-        numbers: from its words to the numbers in ``given.NUMBERS``.
-    """
+    """Detections of the set's classes, under its words; others are left out and counted."""
     given = [numbers.number(found.name_of(index)) for index in range(len(found))]
     kept = np.array([number is not None for number in given], bool)
     labels = np.array([number for number in given if number is not None], np.int64)

@@ -34,16 +34,7 @@ Flags = NDArray[np.bool_]
 def compare(
     rules: MotRules, truth: TrackRows, results: TrackRows, length: int
 ) -> dict[str, Comparison]:
-    """Truth and results of a sequence, class by class, ready to be counted.
-
-    Args:
-        rules: of the set.
-        truth: all rows.
-        results: all rows.
-        length: frames.
-
-    Returns:
-        One comparison for each class of the rules.
+    """Truth and results of a sequence, class by class of the rules, ready to be counted.
 
     Raises:
         InputError: when masks of one side have another size than those of the other.
@@ -112,13 +103,10 @@ def _roles(rules: MotRules, name: str, truth: TrackRows) -> tuple[Flags, Flags, 
 
 
 def _kept(table: Similarity, takes_out: Flags, away: Flags, *, full: bool) -> Flags:
-    """Which results of a frame stay.
+    """Which results of a frame stay, from ``(g, r)`` overlaps with the truth matched beforehand.
 
-    Args:
-        table: ``(g, r)`` overlaps with the truth that is matched beforehand.
-        takes_out: ``(g,)`` whose match is taken out.
-        away: ``(r,)`` taken out when unmatched.
-        full: as many matches as can be had, rather than the most overlap; the scorers differ.
+    Who matches ``takes_out`` goes, and who is ``away`` and matches nothing. ``full``: as many
+    matches as can be had, rather than the most overlap; the scorers differ.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from vision_mem.formats.mots import (
     read_mots_pngs,
     read_mots_text,
 )
-from vision_mem.formats.track_rows import TrackRows
+from vision_mem.formats.track_rows import TrackRows, whole
 
 
 @dataclass(frozen=True)
@@ -178,15 +179,7 @@ def parse_rows(
     *,
     truth: bool = False,
 ) -> TrackRows:
-    """Rows of a text file in the format of a set.
-
-    Args:
-        text: what it holds.
-        where: the file, for messages.
-        rules: of the set.
-        frames: of the sequence.
-        size: ``(height, width)`` of its images where known.
-        truth: the file is the truth.
+    """Rows of a text file in the format of a set; ``where`` names it, ``size`` is (height, width).
 
     Raises:
         InputError: for what official scorers refuse, with the line.
@@ -197,6 +190,17 @@ def parse_rows(
         return read_mots_text(text, where, rules.layout, frames=frames, size=size)
     assert rules.layout is not None, "lines of boxes have a layout"
     return read_mot_text(text, where, rules.layout, truth=truth, frames=frames)
+
+
+def last_frame(truth: Path, name: str, notes: list[str]) -> int:
+    """The number of the last frame with truth, a text file or a folder of MOTS PNG images."""
+    if truth.is_dir():
+        return max(number for number, _ in numbered_pngs(truth))
+    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
+    heads = (
+        re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in read_text(truth).splitlines()
+    )
+    return max((value for head in heads if (value := whole(head)) is not None), default=0)
 
 
 def numbered_pngs(folder: Path) -> list[tuple[int, Path]]:

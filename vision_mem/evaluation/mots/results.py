@@ -13,9 +13,8 @@ from vision_mem.evaluation.mots.records import (
     numbered_pngs,
     parse_rows,
 )
-from vision_mem.formats.mot import MotLayout, check_kitti_labels, check_mot_text
-from vision_mem.formats.mots import MotsLayout, check_mots_pngs, check_mots_text, read_mots_pngs
-from vision_mem.formats.track_rows import Problem, TrackRows
+from vision_mem.formats.mots import MotsLayout, read_mots_pngs
+from vision_mem.formats.track_rows import TrackRows
 
 _INSIDE = ("", "data", "results")
 """Where text files lie below the folder given: ``data`` as TrackEval has it, ``results`` as
@@ -56,19 +55,16 @@ class MotResults(TrackerFiles):
         return f"{name}.txt{images}"
 
     def read(self, sequence: MotSequence, size: tuple[int, int] | None = None) -> TrackRows:
-        """The rows of a sequence.
+        """The rows of a sequence that ``holds`` says is there.
 
-        Args:
-            sequence: one that ``holds`` says is there.
-            size: ``(height, width)`` its masks must have, where known.
+        ``size``: ``(height, width)`` its masks must have, where known.
 
         Raises:
             InputError: when the file is not there, or is one that official scorers refuse.
         """
-        text = self._text(sequence)
-        if text is not None:
-            content, where = text
-            return parse_rows(content, where, self.rules, sequence.length, size)
+        if (name := self._text_name(sequence)) is not None:
+            text, where = self.files.text(name), self.files.where(name)
+            return parse_rows(text, where, self.rules, sequence.length, size)
         folder = self._png_folder(sequence)
         if folder is None:
             raise InputError(
@@ -79,36 +75,9 @@ class MotResults(TrackerFiles):
         images = numbered_pngs(folder)
         return read_mots_pngs(images, folder, self.rules.layout, frames=sequence.length, size=size)
 
-    def check(
-        self, sequence: MotSequence, size: tuple[int, int] | None = None, *, most: int = 100
-    ) -> list[Problem]:
-        """Everything that is wrong with the results of a sequence; arguments as ``read``.
-
-        Raises:
-            InputError: when the file cannot be opened.
-        """
-        text = self._text(sequence)
-        layout, frames = self.rules.layout, sequence.length
-        if text is None:
-            folder = self._png_folder(sequence)
-            if folder is None:
-                return [Problem(str(self.path), 0, "format", f"no results of {sequence.name}")]
-            assert isinstance(layout, MotsLayout), "only sets of masks have images"
-            return check_mots_pngs(
-                numbered_pngs(folder), folder, layout, frames=frames, size=size, most=most
-            )
-        content, where = text
-        if isinstance(layout, MotsLayout):
-            return check_mots_text(content, where, layout, frames=frames, size=size, most=most)
-        if isinstance(layout, MotLayout):
-            return check_mot_text(content, where, layout, frames=frames, most=most)
-        return check_kitti_labels(content, where, frames=frames, most=most)
-
-    def _text(self, sequence: MotSequence) -> tuple[str, str] | None:
-        name = self._text_name(sequence)
-        if name is None:
-            return None
-        return self.files.text(name), self.files.where(name)
+    def has_text(self, stem: str) -> bool:
+        """Whether there is a text file of this stem."""
+        return any(self.files.has(f"{folder}/{stem}.txt".lstrip("/")) for folder in _INSIDE)
 
     def _text_name(self, sequence: MotSequence) -> str | None:
         if self._single:
@@ -129,10 +98,3 @@ class MotResults(TrackerFiles):
                 if place.is_dir() and numbered_pngs(place):
                     return place
         return None
-
-
-def read_mot_results(
-    path: str | Path, benchmark: MotBenchmark, name: str | None = None
-) -> MotResults:
-    """The result files of one tracker; see ``MotResults``."""
-    return MotResults(path, benchmark, name)

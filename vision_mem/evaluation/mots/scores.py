@@ -9,7 +9,6 @@ from operator import add
 
 import numpy as np
 
-from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.metrics.clear import ClearCounts, count_clear
 from vision_mem.evaluation.mots.metrics.comparison import Comparison
 from vision_mem.evaluation.mots.metrics.hota import ALPHAS, HotaCounts, count_hota
@@ -17,12 +16,11 @@ from vision_mem.evaluation.mots.metrics.identity import IdentityCounts, count_id
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.records import MotBenchmark, read_truth
 from vision_mem.evaluation.mots.results import MotResults
-from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore, sequences_here
 
 COUNTED = ("IDS", "FP", "FN", "GT", "MT", "PT", "ML", "Frag")
 """Measures that are numbers of things; all others lie in [0, 1], MOTA and its kin below too."""
 
-_NAMED = 5
 _PLOTTED = ("HOTA", "DetA", "AssA")
 _MEAN = "mean of classes"
 
@@ -73,13 +71,7 @@ _ORDER = (
 def count(
     comparison: Comparison, *, masks: bool = False, definition: str = "trackeval"
 ) -> ClassCounts:
-    """All counts of one class in one sequence.
-
-    Args:
-        comparison: truth and results.
-        masks: the overlaps are those of masks.
-        definition: of the CLEAR measures, see ``clear.DEFINITIONS``.
-    """
+    """All counts of one class in one sequence; ``masks``: the overlaps are those of masks."""
     return ClassCounts(
         count_hota(comparison),
         count_clear(comparison, definition),
@@ -111,17 +103,6 @@ class MotScore(BenchmarkScore):
     def by_class(self) -> dict[str, dict[str, float]]:
         """Measures of each class over all sequences."""
         return {name: counts.measures() for name, counts in self._totals().items()}
-
-    def by_sequence(self, name: str) -> dict[str, dict[str, float]]:
-        """Measures of each class in one sequence.
-
-        Raises:
-            InputError: when there is no such sequence.
-        """
-        for sequence in self.sequences:
-            if sequence.name == name:
-                return {key: counts.measures() for key, counts in sequence.part.items()}
-        raise InputError(f"no sequence {name!r} was scored")
 
     def summary(self) -> dict[str, float]:
         """What papers print of ``averaged``, HOTA first: fits a terminal."""
@@ -190,7 +171,7 @@ def score_tracks(
 
     Args:
         benchmark: with the truth of its sequences.
-        results: see ``read_mot_results``.
+        results: of that tracker.
         partial: score what is there of incomplete results.
         definition: of the CLEAR measures, see ``clear.DEFINITIONS``; ``trackeval`` is what the
             benchmarks' servers use today.
@@ -200,54 +181,39 @@ def score_tracks(
         InputError: when the truth is not there, results are missing (without ``partial``), or a
             file is one that official scorers refuse, with the line.
     """
-    here = [each for each in benchmark.sequences if results.holds(each)]
-    missing = tuple(each.name for each in benchmark.sequences if not results.holds(each))
-    _check_presence(benchmark, results, len(here), missing, partial)
+    here, missing = sequences_here(
+        benchmark.sequences, results.holds, results.path, benchmark.title, results.expected,
+        partial=partial,
+    )  # fmt: skip
     rules = benchmark.rules
-    scores = []
+    scores: list[SequenceScore] = []
+    notes: list[str] = []
     for sequence in here:
         truth = read_truth(sequence, rules)
         size = truth.masks.size if truth.masks is not None and len(truth) else sequence.size
         rows = results.read(sequence, size)
+        length, there = sequence.length, len(sequence.frames)
+        if 0 < there < length and (not len(rows) or rows.frames.max() < there):
+            notes.append(f"{sequence.name}: scored on the {there} of {length} frames that are here")
+            length = there
+        if rules.files == "mot" and size is not None and len(rows):
+            beyond = (rows.boxes[:, 2:] > 1.1 * np.array(size[::-1])).any(axis=1).mean()
+            if beyond > 0.5:
+                notes.append(
+                    f"{sequence.name}: {beyond:.0%} of the boxes reach out of the image; expected "
+                    "left,top,width,height: are they x1,y1,x2,y2?"
+                )
         parts: Mapping[str, ClassCounts] = {
             name: count(comparison, masks=rules.masks, definition=definition)
-            for name, comparison in compare(rules, truth, rows, sequence.length).items()
+            for name, comparison in compare(rules, truth, rows, length).items()
         }
         scores.append(SequenceScore(sequence.name, averaged(parts.values()), (), 1, parts))
         on_sequence(sequence.name)
-    return MotScore(
-        benchmark.key, benchmark.title, "tracks", results.name, tuple(scores), missing,
-        tuple(_notes(len(rules.classes), definition)), tuple(rules.classes),
-    )  # fmt: skip
-
-
-def _check_presence(
-    benchmark: MotBenchmark,
-    results: MotResults,
-    present: int,
-    missing: tuple[str, ...],
-    partial: bool,
-) -> None:
-    if not benchmark.sequences:
-        raise InputError(f"{benchmark.title} has no sequences to be scored")
-    if present and (partial or not missing):
-        return
-    named = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
-    expected = f"expected {results.expected(missing[0])}"
-    if not present:
-        raise InputError(
-            f"{results.path} has results of no sequence of {benchmark.title}; {expected}"
-        )
-    raise InputError(
-        f"{results.path} lacks results of {len(missing)} of {len(benchmark.sequences)} sequences "
-        f"of {benchmark.title}: {named}; {expected}, or give --partial"
-    )
-
-
-def _notes(classes: int, definition: str) -> list[str]:
-    notes = []
-    if classes > 1:
+    if len(rules.classes) > 1:
         notes.append("over several classes: the mean of each measure, the sum of each count")
     if definition != "trackeval":
         notes.append(f"MOTA and its kin as {definition} counts them")
-    return notes
+    return MotScore(
+        benchmark.key, benchmark.title, "tracks", results.name, tuple(scores), missing,
+        tuple(notes), tuple(rules.classes),
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import (
     ADVANCED,
+    CHANGES,
     INPUT,
     MODEL,
     PARTIAL,
@@ -20,6 +21,7 @@ from vision_mem.evaluation.options import (
     RunOptions,
     ScoreOptions,
     Words,
+    made_set,
     pairs_of,
     place_of,
     preset_option,
@@ -34,8 +36,7 @@ from vision_mem.evaluation.reconstruction.datasets import (
     open_scene_set,
     split_key,
 )
-from vision_mem.evaluation.registry import Dataset, Family
-from vision_mem.evaluation.selection import choose_sequences
+from vision_mem.evaluation.registry import Dataset, Family, chosen_part
 from vision_mem.runs.tally import count
 from vision_mem.text import read_json
 
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
     from vision_mem.evaluation.engine.run import EvaluationPlan
     from vision_mem.evaluation.reconstruction.records import SceneSet
-    from vision_mem.evaluation.reconstruction.results import SceneResults
     from vision_mem.evaluation.reconstruction.scene_models import SceneModel, SceneWorker
-    from vision_mem.evaluation.reconstruction.scores import SceneScore
     from vision_mem.evaluation.reconstruction.sequence_scores import SceneRules
 
 GENERATED = Path("runs/rooms")
@@ -59,16 +58,13 @@ class SceneRunOptions(RunOptions):
     """What a run on such a set may be told."""
 
     scene: Annotated[
-        Words,
-        Option("key=value, as align=scale+metric, poses=given, feed=all, frames=500.", INPUT),
+        Words, Option("key=value, as align=scale+metric, poses=given, feed=all, frames=500.", INPUT)
     ] = None
     model: Annotated[str, Option("geometric, a file of weights, or random:nano-48.", MODEL)] = (
         _GEOMETRIC
     )
     preset: Annotated[str | None, preset_option("reconstruction", "default")] = None
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
+    changes: CHANGES = None
     strict: Annotated[bool, Option("Scored without the field's quirks.", ADVANCED)] = False
 
 
@@ -98,6 +94,22 @@ class SceneScoreOptions(ScoreOptions):
 
 
 @dataclass(frozen=True)
+class PathScoreOptions(SceneScoreOptions):
+    """The same for camera paths, which may also be two plain files."""
+
+    truth: Annotated[
+        Path | None,
+        Option(
+            "Instead of --root: a file with the true path, TUM or KITTI; so are results.", INPUT
+        ),
+    ] = None
+    over: Annotated[
+        float | None,
+        Option("RPE over so many metres of the true path too [1 with --truth].", ADVANCED),
+    ] = None
+
+
+@dataclass(frozen=True)
 class SceneSettings:
     """What ``--scene key=value`` sets.
 
@@ -112,6 +124,8 @@ class SceneSettings:
         unit: metres of one unit of depth maps of whole numbers, in results.
         cloud: axes of clouds without pixels, in results: of the first camera, or of the world.
         quaternion: of paths, in results: xyzw as TUM defines it, or wxyz as CUT3R writes it.
+        apart: of paths: seconds by which times in results may differ from those of the truth.
+        offset: of paths: seconds that are added to times in results.
     """
 
     align: str = "scale"
@@ -123,6 +137,8 @@ class SceneSettings:
     unit: float = 0.001
     cloud: str = "camera"
     quaternion: str = "xyzw"
+    apart: float = 0.02
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         for name, known in (("poses", ("found", "given")), ("feed", ("auto", "views", "all"))):
@@ -130,6 +146,8 @@ class SceneSettings:
                 raise InputError(
                     f"--scene {name}={getattr(self, name)}: expected one of {', '.join(known)}"
                 )
+        if not (0 <= self.apart < 1e6 and abs(self.offset) < 1e12):
+            raise InputError("--scene apart, offset: expected seconds, apart 0 or above")
         if not 0 < self.unit < 1e6:
             raise InputError(f"--scene unit={self.unit}: expected metres above 0")
 
@@ -217,7 +235,7 @@ class SceneFamily(Family):
         if word != _GEOMETRIC and (options.preset or options.changes):
             raise InputError(f"{word} is a network and has no preset; leave out --preset, --set")
         preset = options.preset or "default"
-        options.check(preset, "reconstruction")
+        options.check(preset, "reconstruction", word)
         room = options.room if isinstance(options, RoomRunOptions) else None
         of_rooms = bool(room) and ":" not in dataset
         task, of = split_key(f"{dataset}:{ROOMS}" if of_rooms else dataset, options.root)
@@ -230,19 +248,15 @@ class SceneFamily(Family):
 
         changes = options.changes or ()
         config = load_config(ReconstructionConfig, preset, changes, folder="reconstruction")
-        made = prepare(root, room, say) if of == ROOMS else {}
+        made = _rooms(root, room, say) if of == ROOMS else {}
         feed = settings.feed
         if feed == "auto":
             feed = "all" if word == _GEOMETRIC else "views"
         cut = Cut(settings.frames, settings.stride, 1 if task == POINTS and feed == "all" else 0)
         found = open_scene_set(f"{task}:{of}", root, cut)
         _check(found, word, settings)
-        chosen = choose_sequences(
-            found.sequences, names=options.sequences, limit=options.max_sequences,
-            shard=options.share,
-        )  # fmt: skip
         given = settings.poses == "given"
-        jobs = [SceneJob(sequence, task, given) for sequence in chosen]
+        jobs = [SceneJob(sequence, task, given) for sequence in options.choose(found.sequences)]
         identity = {  # rules of scoring are no part of the results
             "model_name": Path(word).name, "task": task, "poses": settings.poses,
             "feed": feed if task == POINTS else None, "frames": settings.frames,
@@ -263,13 +277,9 @@ class SceneFamily(Family):
         self, key: str, options: SceneScoreOptions, folder: EvaluationFolder, model: str
     ) -> list[str]:
         """Score all that is there, and say what was held."""
-        from vision_mem.evaluation.engine.run import write_scores
         from vision_mem.runs.progress import megabytes
 
-        found = self.open(key, options)
-        with self.results(folder.results, found, options, model) as results:
-            score = self.score(found, results, options)
-        lines = write_scores(folder, score, options.rules, found.notes)
+        lines = self.sum_up(self.open(key, options), options, folder, model)
         held = [_held(path) for path in sorted((folder.path / "logs").glob("*.json"))]
         if most := max(held, default=0):
             lines.append(f"memory held between frames: at most {megabytes(most)}")
@@ -277,45 +287,48 @@ class SceneFamily(Family):
 
     def scoring(self, dataset: str) -> type[SceneScoreOptions]:
         """How results may be scored."""
-        return SceneScoreOptions
+        return PathScoreOptions if dataset.partition(":")[0] == POSE else SceneScoreOptions
 
     def open(self, dataset: str, options: SceneScoreOptions) -> SceneSet:
         """The set, or the chosen part of it."""
         settings = _settings(options.scene)
-        if options.root is None:
-            raise InputError(f"missing option --root: the folder of {dataset}")
+        if isinstance(options, PathScoreOptions) and options.truth is not None:
+            from vision_mem.evaluation.reconstruction.results import path_set
+
+            if options.root is not None:
+                raise InputError("--truth and --root are two kinds of truth: give one of them")
+            return chosen_part(path_set(dataset, options.truth.expanduser()), options.sequences)
         from vision_mem.evaluation.reconstruction.records import Cut
 
-        task, of = split_key(dataset, options.root)
+        usual = GENERATED if dataset.partition(":")[2] in ("", ROOMS) else None
+        root = place_of(options.root, dataset, usual)
+        task, of = split_key(dataset, root)
         # Only rooms have what says whether a place was seen before: their other frames.
         feed = 1 if task == POINTS and of == ROOMS else 0
         cut = Cut(settings.frames, settings.stride, feed)
-        found = open_scene_set(f"{task}:{of}", options.root, cut, need_frames=False)
-        chosen = choose_sequences(found.sequences, names=options.sequences)
-        return replace(found, sequences=tuple(chosen))
+        found = open_scene_set(f"{task}:{of}", root, cut, need_frames=False)
+        return chosen_part(found, options.sequences)
 
-    def results(
-        self, path: Path, benchmark: SceneSet, options: SceneScoreOptions, name: str | None
-    ) -> SceneResults:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one model."""
         from vision_mem.evaluation.reconstruction.results import SceneResults
 
         settings = _settings(options.scene)
         return SceneResults(
-            path, benchmark, name, unit=settings.unit, quaternion=settings.quaternion
-        )
+            path, benchmark, name, unit=settings.unit, quaternion=settings.quaternion,
+            apart=settings.apart, offset=settings.offset,
+        )  # fmt: skip
 
     def score(
-        self,
-        benchmark: SceneSet,
-        results: SceneResults,
-        options: SceneScoreOptions,
-        on_sequence: Callable[[str], None] = lambda name: None,
-    ) -> SceneScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
         from vision_mem.evaluation.reconstruction.scores import score_scenes
 
         rules = _settings(options.scene).rules(strict=options.strict, partial=options.partial)
+        if isinstance(options, PathScoreOptions):
+            usual = 0.0 if options.truth is None else 1.0
+            rules = replace(rules, over=usual if options.over is None else options.over)
         return score_scenes(benchmark, results, rules, on_sequence=on_sequence)
 
 
@@ -323,26 +336,18 @@ def _settings(words: Words) -> SceneSettings:
     return load_config(SceneSettings, None, pairs_of(words), folder="scenes")
 
 
-def prepare(root: Path, room: Words, say: Callable[[str], None]) -> dict[str, object]:
-    """Generated rooms on disk, written where there are none.
-
-    Raises:
-        InputError: for sizes that cannot be, or other rooms in the folder.
-    """
+def _rooms(root: Path, room: Words, say: Callable[[str], None]) -> dict[str, Any]:
     from vision_mem.evaluation.reconstruction.datasets.rooms import RoomSeries, prepare_rooms
 
-    series = load_config(RoomSeries, None, pairs_of(room), folder="rooms")
-    if not root.is_dir():
-        say(
-            f"writing {count(series.rooms, 'generated room')} of {count(series.frames, 'frame')} "
-            f"to {root}"
-        )
-    return prepare_rooms(root, series if room else None)
+    return made_set(
+        root, RoomSeries, room, prepare_rooms, say,
+        lambda some: f"{count(some.rooms, 'generated room')} of {count(some.frames, 'frame')}",
+    )  # fmt: skip
 
 
 def _check(found: SceneSet, word: str, settings: SceneSettings) -> None:
     """Refuse what would measure nothing."""
-    if found.task == DEPTH and word == _GEOMETRIC and found.oracle:
+    if found.task == DEPTH and word == _GEOMETRIC and found.kind and found.kind.oracle:
         raise InputError(
             f"the geometric mode is shown depth and finds none, and the only depth of {found.word} "
             "is the truth; score results of a program that finds depth, or run video-depth:rooms"
@@ -356,7 +361,7 @@ def _about(found: SceneSet, given: bool) -> str:
     if found.task == DEPTH:
         return "geometric: its depth is that of the sensor; what it finds itself is what moves"
     path = "the poses are given" if given else "its path"
-    if found.oracle:
+    if found.kind is not None and found.kind.oracle:
         return f"geometric sees the true depth (an oracle): what is compared is {path}"
     return f"geometric sees the depth of the sensor: what is compared is that and {path}"
 

@@ -100,7 +100,7 @@ def mask_at(mask: NDArray[np.bool_], size: tuple[int, ...]) -> NDArray[np.bool_]
 
 
 def to_first_camera(view: SceneView) -> NDArray[np.float64]:
-    """From the set's world to the axes of a view's camera, ``(4, 4)``.
+    """``(4, 4)`` from the set's world to the axes of a view's camera.
 
     Raises:
         InputError: when its pose is not known.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,12 +111,9 @@ class SceneSet:
         task: one of ``TASKS``.
         word: of the set alone, ``sintel``.
         sequences: in the order of the set.
-        clip: whether aligned depth is cut off at ``farthest`` before it is compared.
-        grid: ``(width, height)`` at which points are compared; None for the depth map's own.
-        crop: share of the width and height around the middle that is compared.
-        oracle: the depth of ``View.sensor`` is the truth itself.
-        notes: what is odd in this copy, or to be known about the set.
         root: folder of the copy.
+        kind: what the set is like, a ``SceneKind``; None of plain files.
+        notes: what is odd in this copy, or to be known about the set.
     """
 
     key: str
@@ -125,10 +122,7 @@ class SceneSet:
     word: str
     root: Path
     sequences: tuple[SceneSequence, ...]
-    clip: bool = False
-    grid: tuple[int, int] | None = None
-    crop: tuple[float, float] = (1.0, 1.0)
-    oracle: bool = True
+    kind: Any = None
     notes: tuple[str, ...] = ()
 
 
@@ -172,22 +166,3 @@ def safe_name(text: str) -> str:
 def known_pose(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """The pose, its rotation made exact; None when it is no rigid motion (a lost camera)."""
     return made_rigid(matrix) if is_rigid(matrix) else None
-
-
-def first_folder(root: Path, *inside: str) -> Path | None:
-    """The first of some folders that is there."""
-    return next((root / name for name in inside if (root / name).is_dir()), None)
-
-
-def pictures(folder: Path, suffixes: Sequence[str] = (".png", ".jpg", ".jpeg")) -> list[Path]:
-    """Pictures of a folder in the order of the numbers in their names."""
-    from natsort import natsorted
-
-    if not folder.is_dir():
-        return []
-    names = [
-        each.name
-        for each in folder.iterdir()
-        if each.suffix.lower() in suffixes and not each.name.startswith(".")
-    ]
-    return [folder / name for name in natsorted(names)]

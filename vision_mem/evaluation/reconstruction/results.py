@@ -15,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.evaluation.dataset_files import images_in
 from vision_mem.evaluation.file_tree import tracker_name
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
-from vision_mem.evaluation.reconstruction.records import (
-    SceneSequence,
-    SceneSet,
-    SceneView,
-    pictures,
-)
+from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.formats.depth import read_depth
 from vision_mem.formats.ply import read_arrays, read_points
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
@@ -61,6 +57,8 @@ class SceneResults:
         found: the set they belong to.
         name: of the model, for tables; that of the folder when left out.
         unit: metres of one unit of whole-numbered depth maps.
+        apart: seconds by which times of poses may differ from those of the truth.
+        offset: seconds that are added to times of poses.
         quaternion: order of TUM files, of ``QUATERNIONS``; CUT3R writes the real part first.
 
     Raises:
@@ -75,9 +73,16 @@ class SceneResults:
         *,
         unit: float = 0.001,
         quaternion: str = "xyzw",
+        apart: float = MOST_APART_S,
+        offset: float = 0.0,
     ) -> None:
         self.path = Path(path).expanduser()
-        if not self.path.is_dir():
+        self._apart, self._offset = apart, offset
+        # One file of poses is that of the only sequence.
+        self._single = self.path.is_file() and found.task == POSE and len(found.sequences) == 1
+        if found.kind is None and not self.path.exists():
+            raise InputError(f"{self.path}: no such file; expected poses, TUM or KITTI")
+        if not self.path.is_dir() and not self._single:
             raise InputError(
                 f"{self.path} is no folder; expected one with {expected(found, 'NAME')} for each "
                 "sequence (unpack archives)"
@@ -151,9 +156,12 @@ class SceneResults:
         return None if found is None or found.ndim != 2 else np.asarray(found > 0)
 
     def poses(
-        self, sequence: SceneSequence
+        self, sequence: SceneSequence, notes: list[str]
     ) -> tuple[list[NDArray[np.float64] | None], list[NDArray[np.float64] | None]]:
         """Found and true pose of each scored view; None where one is not there.
+
+        They belong together by their times; by their rows where the set or the file has no times,
+        or no time fits, which ``notes`` is told.
 
         Raises:
             SourceError: when the file cannot be read.
@@ -164,12 +172,21 @@ class SceneResults:
         views = sequence.scored
         found: list[NDArray[np.float64] | None] = [None] * len(views)
         times = [view.time_s for view in views]
-        pairs = associate(times, known.times, MOST_APART_S)
-        if not pairs or (len(known) == len(views) and len(pairs) < len(views)):
-            if len(known) != len(views):
-                raise InputError(
-                    f"{path} has {len(known)} poses for {len(views)} frames, and none at their "
-                    f"times (from {times[0]:g} s); expected one for each frame, or their times"
+        pairs = associate(times, known.times + self._offset, self._apart)
+        timed = any(view.time_s != view.number for view in views)
+        numbered = np.array_equal(known.times, np.arange(len(known)))
+        if not pairs and len(known) != len(views):
+            raise InputError(
+                f"{path} has {len(known)} poses for {len(views)} frames, and none at their times "
+                f"(from {times[0]:.9g} s, there from {known.times[0]:.9g}); expected one for each "
+                "frame, or their times in seconds: --scene offset=S shifts them, apart=S lets "
+                "them differ more"
+            )
+        if len(known) == len(views) and (not pairs or numbered or not timed):
+            if timed and not numbered:
+                notes.append(
+                    f"{sequence.name}: no time of {path.name} is one of the truth (from "
+                    f"{known.times[0]:.9g} s, there from {times[0]:.9g}); poses are taken by row"
                 )
             pairs = [(k, k) for k in range(len(views))]
         for k, m in pairs:
@@ -226,6 +243,8 @@ class SceneResults:
         return place
 
     def _place(self, sequence: SceneSequence) -> Path | None:
+        if self._single:
+            return self.path
         for inside in _INSIDE:
             for name in _all_names(self._set.task, sequence.name):
                 place = self.path / inside / name
@@ -258,7 +277,7 @@ def _names(task: str, name: str) -> tuple[str, ...]:
 def _depth_maps(folder: Path) -> list[Path]:
     """Files of depth, of the richest kind that is there: pictures beside them are to look at."""
     for suffixes in _KINDS:
-        files = [each for each in pictures(folder, suffixes) if not each.name.endswith(_MASK)]
+        files = [each for each in images_in(folder, suffixes) if not each.name.endswith(_MASK)]
         if files:
             return files
     return []
@@ -283,6 +302,24 @@ def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
     return good
 
 
+def path_set(key: str, truth: Path) -> SceneSet:
+    """A set of one path, from a file of poses, TUM or KITTI.
+
+    Raises:
+        InputError: when there is no such file.
+        SourceError: when it cannot be read.
+    """
+    if not truth.is_file():
+        raise InputError(f"--truth {truth}: no such file; expected poses, TUM or KITTI")
+    known = read_trajectory(truth)
+    views = tuple(
+        SceneView(str(k), time, truth, pose=pose, number=k)
+        for k, (time, pose) in enumerate(zip(known.times.tolist(), known.poses, strict=True))
+    )
+    sequence = SceneSequence(truth.stem, views, 1.0)
+    return SceneSet(key, f"path {truth.name}", POSE, "", truth.parent, (sequence,))
+
+
 def true_moving(view: SceneView) -> NDArray[np.bool_] | None:
     """What really moves on a frame; None where the set does not say.
 
@@ -305,18 +342,11 @@ def score_path_files(
     delta: int = 1,
     most_apart: float = MOST_APART_S,
 ) -> PathErrors:
-    """Compare two files of poses.
-
-    Args:
-        found: TUM (matched by time) or KITTI (matched by row).
-        true: the same of the truth.
-        align: as ``path_errors``.
-        delta: as ``path_errors``.
-        most_apart: seconds by which matched poses may differ.
+    """Compare two files of poses, TUM (matched by time) or KITTI (by row); see ``path_errors``.
 
     Raises:
         SourceError: for a file that cannot be read.
-        InputError: for files that share fewer than 3 moments.
+        InputError: for files that share fewer than 3 moments, ``most_apart`` seconds apart.
     """
     ours, truth = read_trajectory(found), read_trajectory(true)
     pairs = associate(ours.times, truth.times, most_apart)

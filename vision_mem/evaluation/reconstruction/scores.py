@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
+from vision_mem.evaluation.dataset_files import said
+from vision_mem.evaluation.reconstruction.datasets import DEPTH, POINTS, POSE
 from vision_mem.evaluation.reconstruction.metrics.dynamic import MaskCounts
 from vision_mem.evaluation.reconstruction.records import SceneSet
 from vision_mem.evaluation.reconstruction.results import SceneResults, expected
@@ -22,11 +23,10 @@ from vision_mem.evaluation.reconstruction.sequence_scores import (
     score_path,
     score_points,
 )
-from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, SequenceScore, sequences_here
 from vision_mem.runs.tally import count
 
 _NAN = float("nan")
-_NAMED = 5
 _NEAR_M, _WITHIN = 0.05, 1.25
 
 
@@ -77,12 +77,8 @@ class SceneScore(BenchmarkScore):
 
     def _measures(self, sequences: Iterable[SequenceScore]) -> dict[str, float]:
         some = list(sequences)
-        parts = self._counted(some)
-        if self.protocol == DEPTH:
-            return _depth_measures(parts, self.rules)
-        if self.protocol == POSE:
-            return _path_measures(parts, [s.part for s in some if s.part is not None])
-        return _points_measures(parts)
+        every = [each.part for each in some if each.part is not None]
+        return _MEASURES[self.protocol](self._counted(some), every, self.rules)
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -97,7 +93,9 @@ def _weighed(pairs: Iterable[tuple[float, int]]) -> float:
     return float(np.average([value for value, _ in known], weights=[n for _, n in known]))
 
 
-def _depth_measures(parts: list[DepthPart], rules: SceneRules) -> dict[str, float]:
+def _depth_measures(
+    parts: list[DepthPart], every: list[DepthPart], rules: SceneRules
+) -> dict[str, float]:
     """Means weighted by pixels. RMSE: of the sequences' own, or strictly over all pixels."""
     found: dict[str, float] = {}
     names = ("abs_rel", "delta", "sq_rel", "rmse", "log_rmse")
@@ -123,20 +121,28 @@ def _depth_measures(parts: list[DepthPart], rules: SceneRules) -> dict[str, floa
     return found
 
 
-def _path_measures(parts: list[PathPart], all_parts: list[PathPart]) -> dict[str, float]:
+def _path_measures(
+    parts: list[PathPart], every: list[PathPart], rules: SceneRules
+) -> dict[str, float]:
     errors = [part.errors for part in parts if part.errors is not None]
-    degenerate = sum(part.errors is not None and part.errors.degenerate for part in all_parts)
+    degenerate = sum(part.errors is not None and part.errors.degenerate for part in every)
     return {
         "ate": _mean(each.ate for each in errors),
         "rpe_t": _mean(each.rpe_translation for each in errors),
         "rpe_r": _mean(each.rpe_rotation for each in errors),
+        **{
+            f"rpe_{kind}_{rules.over:g}m": _mean(part.over[k] for part in parts)
+            for k, kind in enumerate("tr" if rules.over else "")
+        },
         "scale": _mean(each.scale for each in errors),
-        "posed": _mean(part.known for part in all_parts),
+        "posed": _mean(part.known for part in every),
         "degenerate": float(degenerate),
     }
 
 
-def _points_measures(parts: list[PointsPart]) -> dict[str, float]:
+def _points_measures(
+    parts: list[PointsPart], every: list[PointsPart], rules: SceneRules
+) -> dict[str, float]:
     errors = [part.errors for part in parts]
     found = {
         "acc": _mean(each.accuracy for each in errors),
@@ -152,6 +158,15 @@ def _points_measures(parts: list[PointsPart]) -> dict[str, float]:
     if any(part.ghosts == part.ghosts for part in parts):
         found["ghosts"] = _mean(part.ghosts for part in parts)
     return found
+
+
+# By task: one sequence to its part; the parts that count and all of them to the set's numbers.
+_SCORERS: Mapping[str, Callable[..., Any]] = {
+    DEPTH: score_depth, POSE: score_path, POINTS: score_points,
+}  # fmt: skip
+_MEASURES: Mapping[str, Callable[..., dict[str, float]]] = {
+    DEPTH: _depth_measures, POSE: _path_measures, POINTS: _points_measures,
+}  # fmt: skip
 
 
 def score_scenes(
@@ -174,51 +189,31 @@ def score_scenes(
         SourceError: when a file cannot be read.
     """
     rules = rules or SceneRules()
-    here = [each for each in found.sequences if results.holds(each)]
-    missing = [each.name for each in found.sequences if not results.holds(each)]
-    total = len(found.sequences)
-    if not here:
-        raise InputError(
-            f"{results.path} holds no result of {found.title}'s {count(total, 'sequence')}; "
-            f"expected {expected(found, found.sequences[0].name)} and so on"
-        )
-    if missing and not rules.partial:
-        raise InputError(
-            f"{results.path} lacks {len(missing)} of {found.title}'s {total} sequences: "
-            f"{_listed(missing)}; --partial scores those that are there"
-        )
+    here, missing = sequences_here(
+        found.sequences, results.holds, results.path, found.title,
+        lambda name: expected(found, name), partial=rules.partial,
+    )  # fmt: skip
     notes: list[str] = []
     scores = []
     for sequence in here:
-        part: Any
         try:
-            if found.task == DEPTH:
-                part = score_depth(found, sequence, results, rules, notes)
-            elif found.task == POSE:
-                part = score_path(sequence, results, rules, notes)
-            else:
-                part = score_points(found, sequence, results, rules, notes)
+            part = _SCORERS[found.task](found, sequence, results, rules, notes)
         except InputError as error:
             if sequence.name in str(error):
                 raise
             raise InputError(f"{sequence.name}: {error}") from None
-        scores.append(SequenceScore(sequence.name, _alone(found.task, part, rules), (), 1, part))
+        scores.append(
+            SequenceScore(sequence.name, _MEASURES[found.task]([part], [part], rules), (), 1, part)
+        )
         on_sequence(sequence.name)
     if found.task == POSE:
         notes += _about_lines(scores, rules)
     if found.task == DEPTH:
         notes.append(f"depth aligned over whole sequences: {', '.join(rules.align)}")
     return SceneScore(
-        found.key, found.title, found.task, results.name, tuple(scores), tuple(missing),
+        found.key, found.title, found.task, results.name, tuple(scores), missing,
         tuple(dict.fromkeys(notes)), rules,
     )  # fmt: skip
-
-
-def _alone(task: str, part: Any, rules: SceneRules) -> dict[str, float]:
-    """The numbers of one sequence, those that go into no mean too."""
-    if task == DEPTH:
-        return _depth_measures([part], rules)
-    return _path_measures([part], [part]) if task == POSE else _points_measures([part])
 
 
 def _about_lines(scores: list[SequenceScore], rules: SceneRules) -> list[str]:
@@ -232,10 +227,5 @@ def _about_lines(scores: list[SequenceScore], rules: SceneRules) -> list[str]:
     how = "counted" if rules.strict else "left out of the means, as by the peers' code"
     return [
         f"in {len(names)} of {count(len(scores), 'sequence')} a camera stands still or goes along "
-        f"a line, which no alignment fixes: {_listed(names)}; {how}"
+        f"a line, which no alignment fixes: {said(names)}; {how}"
     ]
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

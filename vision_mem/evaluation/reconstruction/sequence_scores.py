@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.datasets import CROP
 from vision_mem.evaluation.reconstruction.datasets.rooms import still_distance
 from vision_mem.evaluation.reconstruction.grids import (
     cropped,
@@ -41,7 +42,7 @@ from vision_mem.evaluation.reconstruction.metrics.points import (
 from vision_mem.evaluation.reconstruction.records import SceneSequence, SceneSet, SceneView
 from vision_mem.evaluation.reconstruction.results import SceneResults, true_moving
 from vision_mem.geometry.poses import transform
-from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
+from vision_mem.geometry.trajectory_errors import PathErrors, errors_over_distance, path_errors
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class SceneRules:
         strict: without the quirks of the peers' code.
         partial: frames without a result are left out of the comparison.
         cloud: axes of clouds without pixels: of the first ``camera``, or of the set's ``world``.
+        over: metres of true path over which relative errors are taken too; 0: not.
     """
 
     align: tuple[str, ...] = ("scale",)
@@ -61,6 +63,7 @@ class SceneRules:
     strict: bool = False
     partial: bool = False
     cloud: str = "camera"
+    over: float = 0.0
 
     def __post_init__(self) -> None:
         wrong = [each for each in self.align if each not in ALIGNMENTS]
@@ -71,6 +74,8 @@ class SceneRules:
             )
         if self.compat not in SOLVERS:
             raise InputError(f"compat is {self.compat!r}; expected one of {', '.join(SOLVERS)}")
+        if not 0 <= self.over < 1e6:
+            raise InputError(f"--over is {self.over:g}; expected metres of path, above 0")
         if self.cloud not in ("camera", "world"):
             raise InputError(f"cloud is {self.cloud!r}; expected camera or world")
 
@@ -109,11 +114,13 @@ class PathPart:
         errors: None where fewer than three frames can be compared.
         known: share of the frames with a true pose that have one.
         line: share of the frames whose position is off by less than so many metres.
+        over: relative errors over ``SceneRules.over``, metres and degrees.
     """
 
     errors: PathErrors | None
     known: float
     line: Line | None
+    over: tuple[float, float] = (_NAN, _NAN)
 
 
 @dataclass(frozen=True)
@@ -136,14 +143,7 @@ def score_depth(
     found: SceneSet, sequence: SceneSequence, results: SceneResults, rules: SceneRules,
     notes: list[str],
 ) -> DepthPart:  # fmt: skip
-    """Compare the depth of a sequence.
-
-    Args:
-        found: the set.
-        sequence: of the set.
-        results: of the model.
-        rules: how.
-        notes: takes a line for what is odd.
+    """Compare the depth of a sequence; ``notes`` takes a line for what is odd.
 
     Raises:
         InputError: when frames have no result (without ``partial``), or nothing can be compared.
@@ -171,7 +171,8 @@ def score_depth(
             counts = MaskCounts.of(mask_at(said, true.shape), moving, true > 0)
             masks = (masks or MaskCounts()) + counts
     p, g = np.concatenate(ours), np.concatenate(truth)
-    cut = sequence.farthest if found.clip and not rules.strict else None
+    clip = found.kind is not None and found.kind.clip and not rules.strict
+    cut = sequence.farthest if clip else None
     errors = {}
     for align in rules.align:
         scale, shift = fit_depth(p, g, align, solver=rules.compat, strict=rules.strict)
@@ -205,10 +206,12 @@ def _present(
 
 
 def score_path(
-    sequence: SceneSequence, results: SceneResults, rules: SceneRules, notes: list[str]
-) -> PathPart:
+    found: SceneSet, sequence: SceneSequence, results: SceneResults, rules: SceneRules,
+    notes: list[str],
+) -> PathPart:  # fmt: skip
     """Compare the path of a sequence; arguments and errors as ``score_depth``."""
-    ours, truth = results.poses(sequence)
+    del found
+    ours, truth = results.poses(sequence, notes)
     pairs = [(a, b) for a, b in zip(ours, truth, strict=True) if b is not None]
     if not pairs:
         raise InputError(f"{sequence.name} has no true pose in this copy; nothing to compare")
@@ -224,16 +227,19 @@ def score_path(
     if len(both) < 3:
         notes.append(f"{sequence.name}: {len(both)} poses; too few to compare, in no mean")
         return PathPart(None, known, None)
-    found, true = (np.stack(each) for each in zip(*both, strict=True))
-    errors = path_errors(found, true)
+    path, true = (np.stack(each) for each in zip(*both, strict=True))
+    errors = path_errors(path, true)
     within = np.linspace(0.0, 0.5, 101)
     near = np.searchsorted(np.sort(errors.distances), within) / len(both)
-    return PathPart(errors, known, (within, near))
+    over = (_NAN, _NAN)
+    if rules.over:
+        over = errors_over_distance(path, true, rules.over, scale=errors.scale)
+        if over[0] != over[0]:
+            notes.append(f"{sequence.name}: the true path is shorter than {rules.over:g} m")
+    return PathPart(errors, known, (within, near), over)
 
 
-def _filled(
-    pairs: list[tuple[Array | None, Array]],
-) -> list[tuple[Array | None, Array]]:
+def _filled(pairs: list[tuple[Array | None, Array]]) -> list[tuple[Array | None, Array]]:
     """Each frame without a pose takes the one before; the first ones take the first there is."""
     last = next(a for a, _ in pairs if a is not None)
     filled: list[tuple[Array | None, Array]] = []
@@ -261,7 +267,7 @@ def score_points(
     truth, known = np.stack([g for g, _ in grids]), np.stack([k for _, k in grids])
     if not known.any():
         raise InputError(f"{sequence.name} has no true depth in the frames that are compared")
-    crop = np.ones_like(known) if rules.strict else cropped(found.crop, known)
+    crop = np.ones_like(known) if rules.strict else cropped(CROP, known)
     if got.maps is None:
         assert got.cloud is not None, "points are one or the other"
         notes.append(
@@ -299,8 +305,9 @@ def _compared(cloud: Array, true: Array, rules: SceneRules) -> CloudErrors:
 
 def _grid(found: SceneSet, sequence: SceneSequence, own: tuple[int, ...] | None) -> tuple[int, int]:
     """``(height, width)`` at which points are compared: a model's own, and at most the set's."""
-    if found.grid is not None:
-        most = found.grid[::-1]
+    most: tuple[int, int]
+    if found.kind is not None and found.kind.grid is not None:
+        most = found.kind.grid[::-1]
     else:
         path = sequence.scored[0].depth
         assert path is not None, "readers see to it"

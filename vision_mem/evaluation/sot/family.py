@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vision_mem.config import load_config
 from vision_mem.evaluation.options import (
@@ -20,16 +20,13 @@ from vision_mem.evaluation.options import (
     place_of,
     preset_option,
 )
-from vision_mem.evaluation.registry import Family
-from vision_mem.evaluation.selection import choose_sequences
+from vision_mem.evaluation.registry import Family, chosen_part
 from vision_mem.evaluation.sot.datasets import BENCHMARKS, open_benchmark
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
     from vision_mem.evaluation.engine.run import EvaluationPlan
     from vision_mem.evaluation.sot.records import Benchmark
-    from vision_mem.evaluation.sot.results import ResultSet
-    from vision_mem.evaluation.sot.scores import SotScore
     from vision_mem.tracking import TrackingConfig, TrackingSession
 
 
@@ -95,7 +92,7 @@ class SotFamily(Family):
         self, dataset: str, options: SotRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset, "tracking")
+        options.check(options.preset, "tracking", options.model)
         root = place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
         from vision_mem.evaluation.engine.run import EvaluationPlan
@@ -106,18 +103,15 @@ class SotFamily(Family):
         changes = options.changes or ()
         config = load_config(TrackingConfig, options.preset, changes, folder="tracking")
         benchmark = open_benchmark(dataset, root)
-        chosen = choose_sequences(
-            benchmark.sequences, names=options.sequences, limit=options.max_sequences,
-            shard=options.share,
-        )  # fmt: skip
         jobs = [
             PromptedJob(sequence, layout_of(benchmark, sequence), options.init, options.strict)
-            for sequence in chosen
+            for sequence in options.choose(benchmark.sequences)
         ]
         return EvaluationPlan(
             benchmark.key, benchmark.title, benchmark.notes, options.preset, changes,
             {**options.model_identity, "init": options.init, **asdict(config)}, jobs,
-            MakeTracker(options, config), partial(sum_up, benchmark),
+            MakeTracker(options, config),
+            partial(self.sum_up, benchmark, SotScoreOptions(partial=True)),
             f"{Path(options.preset).stem} {Path(options.model).name}", options.workplace,
         )  # fmt: skip
 
@@ -128,60 +122,38 @@ class SotFamily(Family):
     def open(self, dataset: str, options: SotScoreOptions) -> Benchmark:
         """The set, or the chosen part of it."""
         one = open_benchmark(dataset, place_of(options.root, dataset), need_frames=False)
-        chosen = choose_sequences(one.sequences, names=options.sequences)
-        return replace(one, sequences=tuple(chosen))
+        return chosen_part(one, options.sequences)
 
-    def results(
-        self, path: Path, benchmark: Benchmark, options: SotScoreOptions, name: str | None
-    ) -> ResultSet:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one tracker."""
         from vision_mem.evaluation.sot.results import ResultSet
 
         return ResultSet(path, name)
 
     def score(
-        self,
-        benchmark: Benchmark,
-        results: ResultSet,
-        options: SotScoreOptions,
-        on_sequence: Callable[[str], None],
-    ) -> SotScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
         from vision_mem.evaluation.sot.scores import score_benchmark
 
         return score_benchmark(benchmark, results, **vars(options.rules), on_sequence=on_sequence)
 
+    def sum_up(
+        self, benchmark: Any, options: Any, folder: EvaluationFolder, tracker: str
+    ) -> list[str]:
+        """Score what is there, see ``Family``; or pack it for the server that keeps the truth."""
+        from vision_mem.evaluation.sot.result_files import (
+            SERVERS,
+            missing_results,
+            write_submission,
+        )
 
-def sum_up(benchmark: Benchmark, folder: EvaluationFolder, tracker: str) -> list[str]:
-    """Score all that is there, or pack it for the server that keeps the truth.
-
-    Args:
-        benchmark: the whole set.
-        folder: tables, JSON and plots go to its ``scores``, a submission to ``submission``.
-        tracker: its name in tables.
-
-    Returns:
-        What to tell the user, line by line.
-
-    Raises:
-        InputError: when there is no result, or the truth cannot be read.
-        SinkError: when something cannot be written.
-    """
-    from vision_mem.evaluation.engine.run import write_scores
-    from vision_mem.evaluation.scores import Rules
-    from vision_mem.evaluation.sot.result_files import SERVERS, missing_results, write_submission
-    from vision_mem.evaluation.sot.results import ResultSet
-    from vision_mem.evaluation.sot.scores import score_benchmark
-
-    if benchmark.key in SERVERS:
+        if benchmark.key not in SERVERS:
+            return super().sum_up(benchmark, options, folder, tracker)
         if missing := missing_results(benchmark, folder.results):
             return [f"no submission yet: {len(missing)} sequences to go, the first is {missing[0]}"]
         notes = write_submission(benchmark, folder.results, folder.submission)
         return [f"submission: {folder.submission}", *notes]
-    rules = Rules(partial=True)
-    with ResultSet(folder.results, tracker) as results:
-        score = score_benchmark(benchmark, results, **vars(rules))
-    return write_scores(folder, score, rules, benchmark.notes)
 
 
 FAMILY = SotFamily()

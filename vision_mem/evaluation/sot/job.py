@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, SourceError
-from vision_mem.evaluation.engine.frames import Clock, damage_note, images_of
+from vision_mem.errors import InputError
+from vision_mem.evaluation.engine.frames import Clock, sequence_frames
 from vision_mem.evaluation.engine.runner import Advanced
 from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.records import SotSequence
 from vision_mem.evaluation.sot.result_files import ResultRows, is_whole
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.tracking import TrackingSession
-from vision_mem.types import Frame, Prompt, TrackingResult
+from vision_mem.types import Prompt, TrackingResult
 
 INITS = ("auto", "box")
 """What a tracker may be started from, see ``first_prompts``."""
@@ -32,17 +32,11 @@ _FARTHEST = 1e5  # pixels; further out is no image's
 def first_prompts(
     sequence: SotSequence, size: tuple[int, int], init: str = "auto"
 ) -> tuple[list[Prompt], str]:
-    """Prompts for the first frame.
+    """Prompts for the first frame of ``size``, one an object, and what was shown.
 
-    Args:
-        sequence: its first truth is read here; masks from their file.
-        size: ``(height, width)`` of the first frame.
-        init: ``"auto"`` shows what the set gives: masks, polygons (as masks, or boxes where they
-            are upright rectangles), else boxes; ``"box"`` always shows the box around it.
-
-    Returns:
-        One prompt an object, with the object's value in the truth masks as id (1 for sets of
-        boxes); and what was shown: ``"mask"``, ``"polygon"`` or ``"box"``.
+    With ``init`` ``auto`` that is what the set gives: ``mask``, ``polygon`` (as a mask), else
+    ``box``; upright polygons are boxes. ``box`` always shows the box around it. Ids are the values
+    of the truth masks, 1 for sets of boxes.
 
     Raises:
         InputError: when the first truth shows no object, or its mask cannot be read.
@@ -144,10 +138,7 @@ class PromptedJob:
         return is_whole(results, self.sequence, self.layout)
 
     def run(
-        self,
-        session: TrackingSession,
-        tell: Callable[[Advanced], None],
-        log: dict[str, Any],
+        self, session: TrackingSession, tell: Callable[[Advanced], None], log: dict[str, Any]
     ) -> dict[str, bytes]:
         """Go through the sequence, see ``runner.Job``."""
         sequence = self.sequence
@@ -157,28 +148,19 @@ class PromptedJob:
         rows = ResultRows(sequence, self.layout, inclusive=session.config.inclusive_box)
         clock = Clock(session.segmenter.device)
         events: list[dict[str, Any]] = []
-        damaged: list[int] = []
-        log |= {"frames": 0, "events": events, "damaged_frames": damaged}
-        with images_of(sequence.frames) as images:
-            for index, image in enumerate(images):
-                if isinstance(image, SourceError):
-                    if self.strict or index == 0:
-                        raise image
-                    damaged.append(index)
-                    rows.add_absent()
-                else:
-                    frame = Frame(index, index / _FPS, image)
-                    prompts: list[Prompt] = []
-                    if index == 0:
-                        prompts, log["init"] = first_prompts(sequence, frame.size, self.init)
-                        log["size"] = list(frame.size)
-                    with clock:
-                        result = session.step(frame, prompts)
-                    rows.add(result, clock.latest)
-                    events += _events(result)
-                log["frames"] = index + 1
-                tell(Advanced(sequence.name, index + 1))
-        log["warnings"] += damage_note(sequence.frames, damaged)
+        log["events"] = events
+        for index, frame in sequence_frames(self, sequence.frames, _FPS, self.strict, tell, log):
+            if frame is None:
+                rows.add_absent()
+                continue
+            prompts: list[Prompt] = []
+            if index == 0:
+                prompts, log["init"] = first_prompts(sequence, frame.size, self.init)
+                log["size"] = list(frame.size)
+            with clock:
+                result = session.step(frame, prompts)
+            rows.add(result, clock.latest)
+            events += _events(result)
         log |= clock.report(len(sequence.frames))
         return rows.files()
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.engine.folder import write_zip
+from vision_mem.evaluation.file_tree import check_file_name
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 from vision_mem.geometry.boxes import box_to_xywh
 from vision_mem.sinks.masks import label_image
@@ -44,21 +45,14 @@ def result_path(sequence: SotSequence, layout: str) -> Path:
         InputError: for a name that would lead out of the folder.
     """
     name = sequence.name
-    if not name or name.startswith(".") or any(bad in name for bad in '/\\\0:*?"<>|\n'):
-        raise InputError(f"a sequence is called {name!r}, which cannot be the name of a file")
+    check_file_name(name)
     if layout == "boxes":
         return Path(f"{name}.txt")
     return Path(name, f"{name}_001.txt") if layout == "got10k" else Path(name)
 
 
 def is_whole(folder: Path, sequence: SotSequence, layout: str) -> bool:
-    """Say whether a sequence's results are there with one entry a frame.
-
-    Args:
-        folder: the results folder.
-        sequence: its frames are counted.
-        layout: one of ``LAYOUTS``.
-    """
+    """Whether a sequence's results are there with one entry a frame."""
     path = folder / result_path(sequence, layout)
     if layout == "masks":
         return all(_has_content(path / name) for name in _mask_names(sequence))
@@ -118,12 +112,7 @@ class ResultRows:
         self._size: tuple[int, int] = (0, 0)
 
     def add(self, result: TrackingResult, seconds: float) -> None:
-        """Add a frame.
-
-        Args:
-            result: of the tracker.
-            seconds: it took the tracker.
-        """
+        """Add a frame, and the seconds it took the tracker."""
         if self._layout == "masks":
             self._size = result.size
             # Where objects overlap, the one the model is surer of is on top.
@@ -192,34 +181,16 @@ SERVERS = {
 
 
 def write_submission(benchmark: Benchmark, results: Path, path: Path) -> list[str]:
-    """Pack all results of a set as its server takes them.
+    """Pack all results of a set as its server takes them, and say what to know before it is sent.
 
     GOT-10k: ``<sequence>/<sequence>_001.txt`` and ``<sequence>/<sequence>_time.txt``;
     TrackingNet: ``<sequence>.txt``. Nothing else, and no folder above.
 
-    Args:
-        benchmark: the set; all its sequences must have whole results.
-        results: the folder with the result files.
-        path: of the zip file.
-
-    Returns:
-        What the user should know before sending it in, one line each.
+    The set must be one of ``SERVERS``, and no results ``missing_results``.
 
     Raises:
-        InputError: for a set that no server scores, or when results are missing.
         SinkError: when it cannot be written.
     """
-    if benchmark.key not in SERVERS:
-        raise InputError(
-            f"no server scores {benchmark.key}; submissions are for {' and '.join(SERVERS)}"
-        )
-    missing = missing_results(benchmark, results)
-    if missing:
-        raise InputError(
-            f"{len(missing)} of {len(benchmark.sequences)} sequences have no results yet, the "
-            f"first is {missing[0]}; the server wants all of them: run again without --limit, "
-            "--sequences and --shard"
-        )
     write_zip(path, results, _names(benchmark))
     server, expected = SERVERS[benchmark.key]
     notes = [f"send it in at {server}"]

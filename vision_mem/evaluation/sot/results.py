@@ -7,11 +7,9 @@ TrackingNet, NFS, UAV, pytracking), ``<sequence>/<sequence>_001.txt`` and furthe
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import FileTree, TrackerFiles
 from vision_mem.evaluation.number_rows import read_rows
+from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.vot_regions import VotRegion, parse_regions
 
 _BOXES, _REGIONS, _IMAGE = (".txt",), (".bin", ".txt"), ".png"
@@ -97,7 +96,7 @@ class ResultSet(TrackerFiles):
 
     def labels(self, member: str) -> NDArray[np.uint8]:
         """One mask image as ``(H, W)`` label image."""
-        return read_labels(self.files.data(member), self.files.where(member))
+        return read_labels(self.files.where(member), self.files.data(member))
 
     def holds(self, sequence: str, kind: str) -> bool:
         """Whether there are results of a sequence: ``boxes``, ``regions`` or ``images``."""
@@ -172,40 +171,3 @@ def _several(sequence: str, roots: Iterable[str], files: FileTree) -> str:
         f"{files.root} has results of {sequence} in {len(named)} folders ({', '.join(named[:4])}"
         f"{', ...' if len(named) > 4 else ''}); give one of them: --results {files.place(named[0])}"
     )
-
-
-def read_labels(data: bytes, where: str | Path) -> NDArray[np.uint8]:
-    """A mask image as a label image: its values as stored, not its colours.
-
-    Args:
-        data: PNG with a palette, or grey.
-        where: the file, for messages.
-
-    Returns:
-        ``(H, W)`` uint8.
-
-    Raises:
-        InputError: for anything else.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            mode = picture.mode
-            values: NDArray[Any] = np.asarray(picture)
-    except UnidentifiedImageError:
-        raise InputError(f"{where} is no image; expected an indexed PNG") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{where} cannot be read as an image: {reason}") from None
-    if values.ndim != 2:
-        colours = values[..., :3]
-        if (colours != colours[..., :1]).any() or mode in ("LA", "PA"):
-            raise InputError(
-                f"{where} holds colours ({mode}); expected an indexed or grey PNG with the number "
-                "of an object in each pixel"
-            )
-        values = colours[..., 0]
-    if values.size and int(values.max()) > 255:
-        raise InputError(f"{where} has values up to {values.max()}; expected at most 255")
-    return values.astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.scores import BenchmarkScore, Curve, Rules, SequenceScore
+from vision_mem.evaluation.dataset_files import image_size, said
+from vision_mem.evaluation.scores import BenchmarkScore, Curve, Rules, SequenceScore, sequences_here
+from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.metrics import davis, got10k, success, vot
 from vision_mem.evaluation.sot.metrics.success import ABSENT, SUCCESS_THRESHOLDS
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
-from vision_mem.evaluation.sot.results import ResultSet, read_labels
+from vision_mem.evaluation.sot.results import ResultSet
 from vision_mem.runs.tally import count
 
-_NAMED = 5  # missing sequences in a message
+_FIRST = "the first row is not the given box"
 _EXPECTED = {
     "boxes": "{0}.txt or {0}/{0}_001.txt",
     "regions": "{0}/{0}_001.txt, {0}/{0}_001.bin or {0}.txt",
@@ -64,6 +66,8 @@ def checked_boxes(
         InputError: names the file, and the line.
     """
     wanted = len(sequence.boxes)
+    if len(boxes) and wanted and not any(_FIRST in note for note in notes):
+        notes += _about_first(boxes[0], sequence.boxes[0], where)
     if wanted == 1 < len(boxes):
         raise InputError(
             f"the truth of {sequence.name} is its first box alone; there is nothing to score "
@@ -97,6 +101,27 @@ def checked_boxes(
     if bad[0]:  # nothing came before: the box the tracker was given
         mended[rows == 0] = sequence.boxes[0]
     return mended
+
+
+def _about_first(row: NDArray[np.float64], given: NDArray[np.float64], where: str) -> list[str]:
+    """A hint when results do not begin with the given box: their columns may mean other things."""
+    if not np.isfinite(row).all() or (row[2:] < 0).any():
+        return []  # refused, or repaired, in words of their own
+    x, y, w, h = row
+    meanings = {
+        "x,y,width,height": row,
+        "x1,y1,x2,y2": np.array([x, y, w - x, h - y]),
+        "the centre, width and height": np.array([x - w / 2, y - h / 2, w, h]),
+        "y,x,height,width": np.array([y, x, h, w]),
+    }
+    near = [name for name, box in meanings.items() if np.abs(box - given).max() <= 2]
+    if near[:1] == ["x,y,width,height"] or (
+        not near and success.overlaps(row[None], given[None])[0] > 0.5
+    ):
+        return []
+    shown, wanted = (",".join(f"{value:g}" for value in each) for each in (row, given))
+    meant = f"; it is if its numbers are {near[0]}" if near else ""
+    return [f"{where}: {_FIRST} {wanted} but {shown}{meant}; expected x,y,width,height"]
 
 
 def _score_success(
@@ -133,7 +158,7 @@ def _score_got10k(
     sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[NDArray[np.float64]]:
     del tag
-    size = image_size(sequence)
+    size = _size_of(sequence)
     if size is None:
         raise InputError(
             f"{sequence.name}: neither meta_info.ini nor an image says how large its images are; "
@@ -154,21 +179,10 @@ def _got10k_curves(parts: list[NDArray[np.float64]]) -> dict[str, Curve]:
     return {"Success": Curve(got10k.SUCCESS_THRESHOLDS, curve, float(iou.mean()))}
 
 
-def image_size(sequence: SotSequence) -> tuple[int, int] | None:
-    """``(height, width)``: what the set says, else of the first image; None when neither is there.
-
-    Raises:
-        InputError: when the image cannot be read.
-    """
-    if sequence.size is not None or not sequence.frames:
-        return sequence.size
-    from PIL import Image
-
-    try:
-        with Image.open(sequence.frames[0]) as image:
-            return image.height, image.width
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{sequence.frames[0]} cannot be read as an image: {error}") from None
+def _size_of(sequence: SotSequence) -> tuple[int, int] | None:
+    """``(height, width)``: what the set says, else of the first image."""
+    frames = sequence.frames[:1]
+    return sequence.size or next(map(image_size, frames), None)
 
 
 def _score_davis(
@@ -178,11 +192,16 @@ def _score_davis(
     truth = [path for path in sequence.masks if path is not None]
     images = results.images(sequence.name)
     # The first mask is given, and the last is left out by the official scorer.
-    counted = [(path, _image_of(images, path.stem, sequence, results)) for path in truth[1:-1]]
+    counted = truth[1:-1]
     if not counted:
         return []
+    if bare := [path.stem for path in counted if path.stem not in images]:
+        raise InputError(
+            f"{results.path} has no mask of frame {bare[0]} of {sequence.name}; expected "
+            f"{sequence.name}/{bare[0]}.png"
+        )
     merge = sequence.merge_objects
-    first = davis.true_labels(read_labels(truth[0].read_bytes(), truth[0]), merge=merge)
+    first = davis.true_labels(read_labels(truth[0]), merge=merge)
     objects = int(first.max(initial=0))
     if not objects:
         raise InputError(
@@ -191,8 +210,9 @@ def _score_davis(
         )
     j = np.zeros((len(counted), objects))
     f = np.zeros((len(counted), objects))
-    for frame, (path, member) in enumerate(counted):
-        wanted = davis.true_labels(read_labels(path.read_bytes(), path), merge=merge)
+    for frame, path in enumerate(counted):
+        member = images[path.stem]
+        wanted = davis.true_labels(read_labels(path), merge=merge)
         found = results.labels(member)
         found = (found > 0).astype(np.uint8) if merge else found
         _check_labels(found, wanted, objects, results.files.where(member))
@@ -200,18 +220,6 @@ def _score_davis(
         for number in range(1, objects + 1):
             f[frame, number - 1] = davis.boundary_f(found == number, wanted == number)
     return [[davis.ObjectScore(n + 1, j[:, n], f[:, n]) for n in range(objects)]]
-
-
-def _image_of(
-    images: Mapping[str, str], frame: str, sequence: SotSequence, results: ResultSet
-) -> str:
-    member = images.get(frame)
-    if member is None:
-        raise InputError(
-            f"{results.path} has no mask of frame {frame} of {sequence.name}; expected "
-            f"{sequence.name}/{frame}.png"
-        )
-    return member
 
 
 def _check_labels(
@@ -238,7 +246,7 @@ def _score_vot(
     sequence: SotSequence, results: ResultSet, tag: str, rules: Rules, notes: list[str]
 ) -> list[vot.RunScore | vot.AnchorScore]:
     del tag, rules
-    truth, size = vot.true_regions(sequence), image_size(sequence)
+    truth, size = vot.true_regions(sequence), _size_of(sequence)
     anchored = results.anchored(sequence.name)
     if anchored:
         low, high = vot.EAO_INTERVAL
@@ -275,11 +283,6 @@ def _vot_curves(parts: list[Any]) -> dict[str, Curve]:
     return {"Expected average overlap": Curve(np.arange(float(len(curve))), curve, scores["EAO"])}
 
 
-def _no_curves(parts: list[Any]) -> dict[str, Curve]:
-    del parts
-    return {}
-
-
 PROTOCOLS = {
     "success": ScoringProtocol(
         "boxes", _score_success, success.mean_curves, _success_measures, _success_curves
@@ -292,7 +295,7 @@ PROTOCOLS = {
         _got10k_curves,
     ),
     "davis": ScoringProtocol(
-        "images", _score_davis, lambda runs: runs[0], _davis_measures, _no_curves
+        "images", _score_davis, lambda runs: runs[0], _davis_measures, lambda parts: {}
     ),
     "vot": ScoringProtocol(
         "regions",
@@ -331,16 +334,9 @@ def score_benchmark(
     repair: bool = False,
     on_sequence: Callable[[str], None] = lambda name: None,
 ) -> SotScore:
-    """Score the results of one tracker.
+    """Score the results of one tracker, as ``Rules`` say.
 
-    Args:
-        benchmark: with the truth of its sequences.
-        results: where the result files are.
-        strict: see ``Rules``.
-        absent: see ``Rules``.
-        partial: see ``Rules``.
-        repair: see ``Rules``.
-        on_sequence: called with each name when it is done.
+    ``on_sequence`` is called with each name when it is done.
 
     Raises:
         InputError: when the truth is not there, results are missing (without ``partial``), or a
@@ -360,7 +356,10 @@ def score_benchmark(
     if absent not in ABSENT:
         raise InputError(f"--absent is {absent!r}; expected one of {', '.join(ABSENT)}")
     rules = Rules(strict, absent, partial, repair)
-    here, missing = _present(benchmark, results, partial)
+    here, missing = sequences_here(
+        benchmark.sequences, lambda each: results.holds(each.name, protocol.kind), results.path,
+        benchmark.title, _EXPECTED[protocol.kind].format, partial=partial,
+    )  # fmt: skip
     notes = _about_flags(here) if benchmark.tag == "lasot" and absent == "miss" else []
     scores = []
     for sequence in here:
@@ -371,12 +370,12 @@ def score_benchmark(
         on_sequence(sequence.name)
     left_out = [each.name for each in scores if each.part is None]
     if left_out:
-        notes.append(f"no frame counts in {_listed(left_out)}: left out of the means")
+        notes.append(f"no frame counts in {said(left_out)}: left out of the means")
     if len(left_out) == len(scores):
         raise InputError(f"{benchmark.title}: in no sequence is there a frame that counts")
     return SotScore(
         benchmark.key, benchmark.title, benchmark.protocol, results.name, tuple(scores),
-        tuple(missing), tuple(dict.fromkeys(notes)),
+        missing, tuple(dict.fromkeys(notes)),
     )  # fmt: skip
 
 
@@ -393,31 +392,3 @@ def _about_flags(sequences: list[SotSequence]) -> list[str]:
         f"{flagged} frames flagged as absent have a truth box, and their overlap counts; "
         "with --absent pytracking they are missed, with --absent skip left out"
     ]
-
-
-def _present(
-    benchmark: Benchmark, results: ResultSet, partial: bool
-) -> tuple[list[SotSequence], list[str]]:
-    kind = PROTOCOLS[benchmark.protocol].kind
-    here = [each for each in benchmark.sequences if results.holds(each.name, kind)]
-    present = {each.name for each in here}
-    missing = [each.name for each in benchmark.sequences if each.name not in present]
-    count = len(benchmark.sequences)
-    if not count:
-        raise InputError(f"{benchmark.title} has no sequences to be scored")
-    if not here:
-        raise InputError(
-            f"{results.path} holds no result of {benchmark.title}'s {count} sequences; expected "
-            f"{_EXPECTED[kind].format(benchmark.sequences[0].name)} and so on"
-        )
-    if missing and not partial:
-        raise InputError(
-            f"{results.path} lacks {len(missing)} of {benchmark.title}'s {count} sequences: "
-            f"{_listed(missing)}; --partial scores those that are there"
-        )
-    return here, missing
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

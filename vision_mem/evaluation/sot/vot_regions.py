@@ -70,7 +70,7 @@ class VotRegion(NamedTuple):
             return not bool(self.data[2] > 0 and self.data[3] > 0)
         if self.kind is Kind.POLYGON:
             return bool((np.ptp(self.data, axis=0) == 0).any())
-        *_, right, bottom = _mask_bounds(self.pixels)
+        *_, right, bottom = mask_bounds(self.pixels)
         return right == 0 or bottom == 0
 
     def is_code(self, code: int) -> bool:
@@ -112,7 +112,7 @@ def mask(image: NDArray[Any], offset: tuple[int, int] = (0, 0)) -> VotRegion:
         offset: x and y of the image's top left pixel.
     """
     on = np.asarray(image != 0)
-    left, top, right, bottom = _mask_bounds(on)
+    left, top, right, bottom = mask_bounds(on)
     if right == 0:  # the toolkit's test for "nothing there"
         return _whole_mask(on[:0, :0], (0, 0))
     cut = on[top : bottom + 1, left : right + 1]
@@ -161,12 +161,19 @@ def _parse_mask(text: str, where: str) -> VotRegion:
         x, y, width, height, *runs = numbers
     except ValueError:
         raise InputError(f"{where}: no mask; expected mX,Y,WIDTH,HEIGHT,RUN,RUN,...") from None
-    return mask(_unroll(runs, width, height, where), (x, y))
+    return mask(unroll(runs, width, height, where), (x, y))
 
 
-def _unroll(runs: list[int], width: int, height: int, where: str) -> NDArray[np.bool_]:
+def unroll(runs: list[int], width: int, height: int, where: str) -> NDArray[np.bool_]:
+    """``(height, width)`` bool of run lengths row by row, those outside the object first.
+
+    Raises:
+        InputError: for sizes of no image, or runs that do not fit.
+    """
     if width < 0 or height < 0 or width * height > _MOST_PIXELS:
         raise InputError(f"{where}: a mask of {width}x{height}; expected the size of an image")
+    if max(runs, default=0) > _MOST_PIXELS:
+        raise InputError(f"{where}: the runs of its mask do not fit {width}x{height} pixels")
     lengths = np.array(runs, dtype=np.int64)
     if (lengths < 0).any() or int(lengths.sum()) > width * height:
         raise InputError(f"{where}: the runs of its mask do not fit {width}x{height} pixels")
@@ -228,7 +235,7 @@ def _parse_binary(data: bytes, where: str) -> list[VotRegion]:
         elif kind == 3:
             x, y, width, height, count = (int(value) for value in take("<hhHHH"))
             runs = [int(value) for value in take(f"<{count}H")]
-            _keep(regions, _whole_mask(_unroll(runs, width, height, where), (x, y)), where)
+            _keep(regions, _whole_mask(unroll(runs, width, height, where), (x, y)), where)
         else:
             raise InputError(f"{where} holds regions of kind {kind}; expected 0 to 3")
     return regions
@@ -286,13 +293,14 @@ def _bounds(region: VotRegion) -> Bounds:
         low, high = data.min(axis=0), data.max(axis=0)
         return int(low[0]), int(low[1]), int(high[0]), int(high[1])
     if region.kind is Kind.MASK:
-        left, top, right, bottom = _mask_bounds(region.pixels)
+        left, top, right, bottom = mask_bounds(region.pixels)
         x, y = region.offset
         return left + x, top + y, right + x, bottom + y
     return 0, 0, 0, 0
 
 
-def _mask_bounds(image: NDArray[Any]) -> Bounds:
+def mask_bounds(image: NDArray[Any]) -> Bounds:
+    """First and last column and row of what is not 0, inclusive; zeros where all is."""
     on = image != 0
     rows = np.flatnonzero(on.any(axis=1)) if on.size else np.zeros(0, int)
     if not rows.size:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from vision_mem.config import load_config, nearest
+from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import (
-    ADVANCED,
+    CHANGES,
     INPUT,
     MODEL,
+    PRECISION,
     STRICT,
     Option,
     RunOptions,
     ScoreOptions,
     Words,
+    made_set,
     pairs_of,
     place_of,
     preset_option,
@@ -28,11 +31,8 @@ from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.run import EvaluationPlan
-    from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
     from vision_mem.evaluation.videoqa.job import VideoQaWorker
     from vision_mem.evaluation.videoqa.records import VideoQaBenchmark
-    from vision_mem.evaluation.videoqa.results import VideoQaResults
-    from vision_mem.evaluation.videoqa.scores import VideoQaScore
     from vision_mem.videoqa import VideoQaConfig
 
 GENERATED = "streams"
@@ -48,17 +48,14 @@ class QuestionRunOptions(RunOptions):
         None
     )
     ask: Annotated[
-        Words,
-        Option("key=value, as mode=stream, window_s=256, fps=1, scope=auto.", INPUT),
+        Words, Option("key=value, as mode=stream, window_s=256, fps=1, scope=auto.", INPUT)
     ] = None
     model: Annotated[
         str | None, Option("qwen2.5-vl-7b, a folder, or another that ask takes.", MODEL)
     ] = None
     preset: Annotated[str, preset_option("videoqa")] = "default"
-    changes: Annotated[
-        Words, Option("key=value: change a setting of the preset.", MODEL, "--set")
-    ] = None
-    precision: Annotated[str, Option("auto, fp32, bf16, fp16.", ADVANCED)] = "auto"
+    changes: CHANGES = None
+    precision: PRECISION = "auto"
 
 
 @dataclass(frozen=True)
@@ -116,20 +113,25 @@ class VideoQaFamily(Family):
                 f"{dataset} needs a model that talks; give --model qwen2.5-vl-7b, a folder, or "
                 "another that vision-mem ask takes"
             )
-        options.check(options.preset, "videoqa")
+        options.check(options.preset, "videoqa", str(options.model))
         streams = isinstance(options, StreamRunOptions)
         root = options.root or STREAMS if streams else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
         from vision_mem.evaluation.engine.run import EvaluationPlan
+        from vision_mem.evaluation.videoqa.frame_protocol import FrameProtocol
         from vision_mem.evaluation.videoqa.job import plan_questions, usual_protocol
         from vision_mem.videoqa import VideoQaConfig
 
         changes = options.changes or ()
         config = load_config(VideoQaConfig, options.preset, changes, folder="videoqa")
         # How often it looks is the protocol's business here.
-        usual = replace(usual_protocol(dataset), fps=config.fps or 1.0)
-        protocol = changed(usual, pairs_of(options.ask))
-        series = prepare(root, options, say) if isinstance(options, StreamRunOptions) else {}
+        usual = asdict(replace(usual_protocol(dataset), fps=config.fps or 1.0))
+        asked = [
+            re.sub("^window_s=(none|all)$", "window_s=null", pair) for pair in pairs_of(options.ask)
+        ]
+        words = [f"{key}={'null' if value is None else value}" for key, value in usual.items()]
+        protocol = load_config(FrameProtocol, None, [*words, *asked], folder="protocols")
+        series = _streams(root, options, say) if isinstance(options, StreamRunOptions) else {}
         run = plan_questions(
             dataset, root, tasks=options.tasks, videos=options.sequences,
             limit=options.max_sequences, shard=options.share, protocol=protocol,
@@ -160,75 +162,28 @@ class VideoQaFamily(Family):
         """Questions."""
         return len(benchmark.queries)
 
-    def results(
-        self,
-        path: Path,
-        benchmark: VideoQaBenchmark,
-        options: QuestionScoreOptions,
-        name: str | None,
-    ) -> VideoQaResults:
+    def results(self, path: Path, benchmark: Any, options: Any, name: str | None) -> Any:
         """The files of one model."""
         from vision_mem.evaluation.videoqa.results import VideoQaResults
 
         return VideoQaResults(path, benchmark, name)
 
     def score(
-        self,
-        benchmark: VideoQaBenchmark,
-        results: VideoQaResults,
-        options: QuestionScoreOptions,
-        on_sequence: Callable[[str], None],
-    ) -> VideoQaScore:
+        self, benchmark: Any, results: Any, options: Any, on_sequence: Callable[[str], None]
+    ) -> Any:
         """Their score."""
         from vision_mem.evaluation.videoqa.scores import score_answers
 
         return score_answers(benchmark, results, strict=options.strict, on_sequence=on_sequence)
 
 
-def changed(protocol: FrameProtocol, pairs: list[str]) -> FrameProtocol:
-    """The protocol with what ``--ask`` says.
-
-    Raises:
-        InputError: for a key that there is not, or a value of another kind.
-    """
-    known = {each.name: getattr(protocol, each.name) for each in fields(protocol)}
-    changes: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = (piece.strip() for piece in pair.partition("="))
-        if not equals or name not in known:
-            raise InputError(
-                f"--ask {pair!r}: expected KEY=VALUE with a key of {', '.join(known)}"
-                f"{nearest(name, list(known))}"
-            )
-        changes[name] = _value(name, text, known[name])
-    return replace(protocol, **changes)
-
-
-def _value(name: str, text: str, usual: object) -> object:
-    if name == "window_s" and text.lower() in ("none", "all"):
-        return None
-    try:
-        if isinstance(usual, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(usual, str):
-            return text
-        return int(text) if isinstance(usual, int) else float(text)
-    except (ValueError, KeyError):
-        raise InputError(f"--ask {name}={text}: expected a value like {usual}") from None
-
-
-def prepare(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
-    """Generated streams on disk, written where there are none.
-
-    Raises:
-        InputError: for sizes that cannot be, or other streams in the folder.
-    """
+def _streams(root: Path, options: StreamRunOptions, say: Callable[[str], None]) -> dict[str, Any]:
     from vision_mem.synthetic.qa_sets import StreamSeries, prepare_streams
 
-    series = load_config(StreamSeries, None, pairs_of(options.stream), folder="streams")
-    if not root.is_dir():
-        say(f"writing {count(series.videos, 'generated video')} of {series.seconds} s to {root}")
-    return prepare_streams(root, series if options.stream else None)
+    return made_set(
+        root, StreamSeries, options.stream, prepare_streams, say,
+        lambda some: f"{count(some.videos, 'generated video')} of {some.seconds} s",
+    )  # fmt: skip
 
 
 FAMILY = VideoQaFamily()

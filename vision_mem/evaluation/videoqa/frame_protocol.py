@@ -120,16 +120,8 @@ def chosen_frames(
     return sorted({max(last - round(step * k), first) for k in range(number)})
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How much there is of a video: frames, and frames a second."""
-
-    total: int
-    fps: float
-
-
-def extent_of(path: Path) -> Extent:
-    """How much there is of a video file.
+def extent_of(path: Path) -> tuple[int, float]:
+    """How much there is of a video file: frames, and frames a second.
 
     Raises:
         SourceError: when it cannot be read.
@@ -138,15 +130,11 @@ def extent_of(path: Path) -> Extent:
         total = source.info.frame_count
         if total is None:
             total = sum(1 for _ in source)
-        return Extent(max(1, total), source.info.fps)
+        return max(1, total), source.info.fps
 
 
 def read_frames(path: Path, wanted: list[int]) -> Iterator[Frame]:
-    """Some frames of a video file, in order; those that are damaged are left out.
-
-    Args:
-        path: the file.
-        wanted: indices in order, at least one.
+    """Some frames of a video file, indices in order; those that are damaged are left out.
 
     Raises:
         SourceError: when none of them can be read.
@@ -162,12 +150,9 @@ def read_frames(path: Path, wanted: list[int]) -> Iterator[Frame]:
 
 
 def paced_frames(path: Path, fps: float, until_s: float) -> Iterator[Frame]:
-    """Frames of a video file at a steady pace, by their times.
+    """Frames of a video file at a steady pace, by their times, ``fps`` a second at most.
 
-    Args:
-        path: the file.
-        fps: frames a second, at most; the first one always comes.
-        until_s: no frame after this time, except the first.
+    None comes after ``until_s``, except the first, which always does.
     """
     due = 0
     with open_source(path) as source:

@@ -70,12 +70,7 @@ class VideoQaWorker:
         config: VideoQaConfig | None = None,
         gate_history: GateHistory | None = None,
     ) -> VideoQaWorker:
-        """A worker with a session of its own.
-
-        Args:
-            model: loaded.
-            config: settings; its ``fps`` is the protocol's business here.
-            gate_history: see ``VideoMemorySession``.
+        """A worker with a session of its own; ``fps`` of settings is the protocol's business.
 
         Raises:
             InputError: for a model that does not speak.
@@ -217,7 +212,7 @@ class AskedJob:
         if self.protocol.mode == "stream":
             yield from self._streamed(session, look, done)
             return
-        extents: dict[Path, frame_protocol.Extent] = {}
+        extents: dict[Path, tuple[int, float]] = {}
         for query in self.video.queries:
             for at_s in query.moments:
                 if query.name in done:
@@ -251,7 +246,7 @@ class AskedJob:
             if query.name not in done:
                 yield query, at_s, seen
 
-    def _clip(self, query: Query, extents: dict[Path, frame_protocol.Extent]) -> Iterator[Frame]:
+    def _clip(self, query: Query, extents: dict[Path, tuple[int, float]]) -> Iterator[Frame]:
         """The frames before a question, from the whole video or from its ready-cut clip."""
         end: float | None = self.protocol.end_of(query.time_s)
         start, path = query.start_s, video_of(self.root, query, self.key, cut=False)
@@ -261,9 +256,8 @@ class AskedJob:
             raise self._lacking(" nor its ready-cut clips")
         if path not in extents:
             extents[path] = frame_protocol.extent_of(path)
-        there = extents[path]
         wanted = frame_protocol.chosen_frames(
-            there.total, there.fps, self.protocol, end_s=end, start_s=start
+            *extents[path], self.protocol, end_s=end, start_s=start
         )
         return frame_protocol.read_frames(path, wanted)
 
@@ -314,19 +308,7 @@ class QuestionRun:
         return lines
 
     def sum_up(self, folder: EvaluationFolder, model: str) -> list[str]:
-        """Score all that is there; questions without an answer are said.
-
-        Args:
-            folder: tables, JSON and plots go to its ``scores``.
-            model: its name in tables.
-
-        Returns:
-            What to tell the user, line by line.
-
-        Raises:
-            InputError: when there is no result.
-            SinkError: when something cannot be written.
-        """
+        """Score all that is there, see ``Family.sum_up``; questions without an answer are said."""
         with VideoQaResults(folder.results, self.benchmark, model) as results:
             score = score_answers(self.benchmark, results)
         return write_scores(folder, score, Rules(), self.benchmark.notes)
@@ -344,14 +326,8 @@ def plan_questions(
 ) -> QuestionRun:
     """What there is to run on a set of questions: all that ``vision-mem eval`` needs of it.
 
-    Args:
-        key: word of the set, see ``VIDEOQA_SETS``.
-        root: its folder.
-        tasks: words or patterns of tasks, comma-separated; None for all.
-        videos: the same of videos.
-        limit: at most so many videos.
-        shard: a share of them, see ``choose_sequences``.
-        protocol: how to ask; None for that of the published numbers.
+    Tasks and videos are words or patterns, commas between; ``limit`` and ``shard`` are of videos,
+    see ``choose_sequences``; without a protocol it is that of the published numbers.
 
     Raises:
         InputError: when the set cannot be opened, or nothing fits.

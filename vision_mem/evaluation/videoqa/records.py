@@ -129,30 +129,25 @@ class VideoQaBenchmark:
 
     @property
     def videos(self) -> tuple[VideoQueries, ...]:
-        """The questions by video, in the order of the set."""
-        return by_video(self.queries)
+        """The questions by video, in the order of the set; those of one in that of their times."""
+        grouped: dict[str, list[Query]] = {}
+        for query in self.queries:
+            grouped.setdefault(query.video, []).append(query)
+        taken: set[str] = set()
+        found = []
+        for video, asked in grouped.items():
+            stem = re.sub(r"[^\w.-]+", "_", video.rsplit(".", 1)[0]).strip("._") or "video"
+            name, number = stem, 2
+            while name.lower() in taken:  # some systems see no difference between a and A
+                name, number = f"{stem}-{number}", number + 1
+            taken.add(name.lower())
+            ordered = tuple(sorted(asked, key=lambda query: query.time_s))
+            found.append(VideoQueries(name, video, ordered))
+        return tuple(found)
 
     def wants(self, task: str) -> bool:
         """Whether questions of a task count."""
         return self.tasks is None or task in self.tasks
-
-
-def by_video(queries: Iterable[Query]) -> tuple[VideoQueries, ...]:
-    """Group questions by their video; those of one video in the order of their times."""
-    grouped: dict[str, list[Query]] = {}
-    for query in queries:
-        grouped.setdefault(query.video, []).append(query)
-    taken: set[str] = set()
-    found = []
-    for video, asked in grouped.items():
-        stem = re.sub(r"[^\w.-]+", "_", video.rsplit(".", 1)[0]).strip("._") or "video"
-        name, number = stem, 2
-        while name.lower() in taken:  # some systems see no difference between a and A
-            name, number = f"{stem}-{number}", number + 1
-        taken.add(name.lower())
-        ordered = tuple(sorted(asked, key=lambda query: query.time_s))
-        found.append(VideoQueries(name, video, ordered))
-    return tuple(found)
 
 
 def distinct(queries: Iterable[Query], where: str) -> tuple[Query, ...]:

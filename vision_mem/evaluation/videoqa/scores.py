@@ -169,17 +169,11 @@ def score_answers(
     strict: bool = False,
     on_sequence: Callable[[str], None] = lambda name: None,
 ) -> VideoQaScore:
-    """Score the answers of one model.
+    """Score the answers of one model; ``on_sequence`` is called with the name of each question.
 
     By the official rules, everything that stands in the result files counts, against the truth
     stored with it. By the strict ones, each question counts once, with its last answer; where the
     annotations are known their truth counts, and questions without an answer are wrong.
-
-    Args:
-        benchmark: with its questions, where annotations are at hand.
-        results: of the model.
-        strict: by the strict rules instead of the official ones.
-        on_sequence: called with the name of each question.
 
     Raises:
         InputError: when a file is damaged or there is no answer at all.
@@ -190,11 +184,16 @@ def score_answers(
         raise InputError(f"{results.path} holds no answer to a question of {benchmark.title}")
     rule = STRICT if strict else OFFICIAL
     known = {query.name: query for query in benchmark.queries}
-    last = {reply.name: place for place, reply in enumerate(replies)}
+    # An answer that fits no question of the annotations is none to the strict rules.
+    last = {
+        reply.name: place
+        for place, reply in enumerate(replies)
+        if not known or _fits(reply, known.get(reply.name))
+    }
     named: list[tuple[str, Mark]] = []
     for place, reply in enumerate(replies):
         query = known.get(reply.name)
-        counts = last[reply.name] == place and (not known or _fits(reply, query))
+        counts = last.get(reply.name) == place
         truth = reply if query is None else replace(reply, truth=query.truth)
         mark = Mark(
             reply.task, reply.group, reply.item, kind.official(reply),
@@ -211,9 +210,11 @@ def score_answers(
     if not any(mark.by(rule) is not None for _, mark in named):
         raise InputError(f"{results.path}: no answer counts by the {rule} rules")
     marks = tuple(mark for _, mark in named)
+    counted = replies if rule == OFFICIAL else [replies[place] for place in sorted(last.values())]
+    notes = _notes(benchmark, replies, counted, known, rule)
     return VideoQaScore(
         benchmark.key, benchmark.title, "questions", results.name, _questions(named, rule),
-        missing, tuple(_notes(benchmark, replies, known, rule)), marks, _groups(benchmark, marks),
+        missing, tuple(notes), marks, _groups(benchmark, marks),
         kind.pooled, rule,
     )  # fmt: skip
 
@@ -255,9 +256,11 @@ def _questions(named: list[tuple[str, Mark]], rule: str) -> tuple[SequenceScore,
 def _notes(
     benchmark: VideoQaBenchmark,
     replies: list[Reply],
+    counted: list[Reply],
     known: Mapping[str, Query],
     rule: str,
 ) -> list[str]:
+    """What is to be known of the numbers; ``counted``: the replies that they are made from."""
     notes = []
     kind = set_of(benchmark.key)
     official = rule == OFFICIAL
@@ -267,11 +270,11 @@ def _notes(
             + ("" if kind.pooled else " (OVO-Bench's own script stops at them)")
         )
     left_out = kind.official(replace(replies[0], response=None)) is None
-    nulls = sum(reply.response is None or (left_out and not reply.response) for reply in replies)
+    nulls = sum(reply.response is None or (left_out and not reply.response) for reply in counted)
     if nulls:
         how = "left out, as by the official scorer" if left_out and official else "wrong"
         notes.append(f"{count(nulls, 'question')} without an answer: {how}")
-    spoken = [reply for reply in replies if reply.kind == OUTPUT and reply.response is not None]
+    spoken = [reply for reply in counted if reply.kind == OUTPUT and reply.response is not None]
     if spoken:
         in_time = sum(answer_rules.is_in_time(reply) for reply in spoken)
         notes.append(f"{in_time} of {count(len(spoken), 'output')} came in time, right or wrong")
@@ -285,15 +288,15 @@ def _notes(
             how = "counted, as by the official scorer" if official else "left out"
             notes.append(f"{count(strange, 'answer')} to no question of the annotations: {how}")
         other = sum(
-            known[reply.name].truth != reply.truth for reply in replies if reply.name in known
+            known[reply.name].truth != reply.truth for reply in counted if reply.name in known
         )
         if other:
             whose = "that of the result file counts" if official else "the annotations count"
             notes.append(
                 f"the truth of {count(other, 'question')} is not that of the annotations: {whose}"
             )
-        lost = len(known) - len({reply.name for reply in replies} & set(known))
-        if lost:
+        there = {reply.name for reply in replies if official or _fits(reply, known.get(reply.name))}
+        if lost := len(set(known) - there):
             how = "left out, as by the official scorer; --strict takes them as wrong"
             how = how if official else "wrong"
             notes.append(f"{count(lost, 'question')} not in the results: {how}")
@@ -306,5 +309,6 @@ def _notes(
         if benchmark.wants(task) and task not in answered and (not asked or task in asked)
     ]
     if absent and not kind.pooled:
-        notes.append(f"no answers to {', '.join(absent)}: a group is the mean of the tasks it has")
+        how = "a group is the mean of the tasks it has" if official or not known else "wrong"
+        notes.append(f"no answers to {', '.join(absent)}: {how}")
     return notes

@@ -160,15 +160,12 @@ def run_city_experiment(
     say: Callable[[str], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> CityTable:
-    """Run the whole table.
+    """Run the whole table; everything follows from the numbers in ``experiment``.
 
     Args:
         experiment: how much; the default is 3 cities, 60 tasks of each kind, 3 seeds.
         say: told about progress.
         should_stop: asked between blocks; what is done by then is reported.
-
-    Returns:
-        The table. Everything follows from the numbers in ``experiment``.
 
     Raises:
         InputError: when it was stopped before anything was done.

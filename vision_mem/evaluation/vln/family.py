@@ -18,6 +18,7 @@ from vision_mem.evaluation.options import (
     Words,
     pairs_of,
     place_of,
+    usual_folder,
 )
 from vision_mem.evaluation.registry import Dataset, Family
 
@@ -48,19 +49,12 @@ class StreetRunOptions(SetOptions):
 
 @dataclass(frozen=True)
 class StreetOptions:
-    """What ``--street key=value`` sets; see ``StreetRequest``.
+    """What ``--street key=value`` sets, as words; see ``StreetRequest``.
 
     Attributes:
-        agent: gold, rules, forward or random.
-        memory: of rules: none, short or long.
-        navigator: touchdown or velma.
-        families: of measures: outdoor, paper, ilharco; several with + between.
-        threshold: metres, for ilharco.
-        steps: most actions a route.
-        seed: of the agent's choices.
-        sights: file of what is seen where, words; empty for nothing.
-        landmarks: file of landmark words a route; empty for none.
-        map: what long memory begins with, from ``navigate build``; empty for nothing.
+        families: several with + between.
+        steps: most actions a route, ``limit`` there.
+        sights, landmarks, map: files; empty for none.
     """
 
     agent: str = "rules"
@@ -77,11 +71,7 @@ class StreetOptions:
 
 @dataclass(frozen=True)
 class StreetPlan:
-    """Routes to walk, one after the other.
-
-    Attributes:
-        wanted: which, and by whom.
-    """
+    """Routes to walk, one after the other."""
 
     wanted: StreetRequest
 
@@ -91,10 +81,7 @@ class StreetPlan:
         from vision_mem.runs.signals import StopSignals
 
         name = f"{self.wanted.dataset}-{Path(self.wanted.split).stem}-{self.wanted.agent}"
-        usual, before = Path("runs/eval") / name, Path("runs") / name
-        if out is None:  # runs/NAME, as it was called once, is gone on with
-            old = not overwrite and not usual.exists() and holds_routes_of(before, self.wanted)
-            out = before if old else usual
+        out = out or usual_folder(name, lambda old: holds_routes_of(old, self.wanted), overwrite)
         if resume and not holds_routes_of(out, self.wanted):
             raise InputError(f"{out} holds no results to go on with; leave out --resume")
 
@@ -138,6 +125,10 @@ class VlnFamily(Family):
                 "agent 'model' needs a function that completes prompts; from Python, call "
                 "evaluate_street(..., complete=...)"
             )
+        for name in ("sights", "landmarks", "map"):
+            given = getattr(asked, name)
+            if given and not Path(given).expanduser().is_file():
+                raise InputError(f"--street {name}={given}: no such file")
         root = place_of(options.root, dataset)
         from vision_mem.evaluation.vln.job import StreetRequest
 

@@ -174,7 +174,7 @@ def evaluate_street(
         SinkError: when results cannot be written.
     """
     graph = StreetGraph.read(request.root)
-    routes = _routes(request)
+    routes, others = _routes(request)
     paths = {route.route_id: graph.path_of(route, linked=False) for route in routes}
     world, encoder = _world(request, graph, encode)
     if (request.agent == "model") != (complete is not None):
@@ -206,21 +206,25 @@ def evaluate_street(
     done = {
         r.route_id: results.episodes[r.route_id] for r in routes if r.route_id in results.episodes
     }
-    return _report(request, graph, paths, done, len(routes) - len(done), out)
+    report = _report(request, graph, paths, done, len(routes) - len(done), out)
+    said = f"{count(others, 'route')} of another benchmark in {request.split} left out"
+    return replace(report, lines=(said, *report.lines)) if others else report
 
 
-def _routes(request: StreetRequest) -> list[StreetRoute]:
-    routes = read_routes(find_routes(request.root, request.split))[: request.routes]
-    for route in routes:
-        if route.kind != request.dataset:
-            raise InputError(
-                f"route {route.route_id} is of {route.kind}, not of {request.dataset}; name the "
-                "benchmark that these files are of"
-            )
-    if request.landmarks is None:
-        return routes
-    words = read_route_landmarks(request.landmarks)
-    return [replace(r, landmarks=words.get(r.route_id, r.landmarks)) for r in routes]
+def _routes(request: StreetRequest) -> tuple[list[StreetRoute], int]:
+    """The routes of the benchmark, and how many others its file has: merged files hold both."""
+    every = read_routes(find_routes(request.root, request.split))
+    routes = [route for route in every if route.kind == request.dataset]
+    if not routes:
+        raise InputError(
+            f"route {every[0].route_id} is of {every[0].kind}, not of {request.dataset}, as all "
+            "of its file; name the benchmark that these files are of"
+        )
+    others, routes = len(every) - len(routes), routes[: request.routes]
+    if request.landmarks is not None:
+        words = read_route_landmarks(request.landmarks)
+        routes = [replace(r, landmarks=words.get(r.route_id, r.landmarks)) for r in routes]
+    return routes, others
 
 
 def find_routes(root: str | Path, split: str) -> Path:
@@ -374,11 +378,7 @@ def _percent(score: WalkScore) -> dict[str, float]:
 class EpisodeFile:
     """``episodes.jsonl``: grows by whole lines, is read again to go on.
 
-    Args:
-        path: the file.
-        identity: what the results depend on, the first line.
-        graph: the streets.
-        overwrite: begin anew.
+    Its first line is the identity, what results depend on.
 
     Attributes:
         episodes: walks in the file, by route.

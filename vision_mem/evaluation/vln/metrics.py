@@ -120,10 +120,7 @@ def key_points(
 
 
 def key_point_accuracy(
-    walk: Sequence[int],
-    reference: Sequence[int],
-    is_junction: Callable[[int], bool],
-    arrived: bool,
+    walk: Sequence[int], reference: Sequence[int], is_junction: Callable[[int], bool], arrived: bool
 ) -> float:
     """Share of the deciding steps that the walk takes too, arriving counted as one more."""
     wanted = key_points(reference, is_junction)

@@ -71,7 +71,8 @@ class FileDetector:
             with ``"xywh"``.
         first_frame: number the file gives to the video's first frame, likewise.
         scores: ``"unit"`` (0 to 1), ``"percent"``, or ``"sigmoid"`` for logits.
-        frame_count: frames of the whole video; later frame numbers are refused.
+        frame_count: frames of the whole video; later ones are left out with a warning, or refused
+            where there is no other, or just one frame too many.
         size: ``(height, width)`` of the video; masks of another size are refused.
         strict: refuse boxes that are not finite or have no size instead of leaving them out with
             a warning. Corners the wrong way round are refused in any case.
@@ -129,15 +130,12 @@ class FileDetector:
 
     def _read(self, frame_count: int | None, size: tuple[int, int] | None) -> None:
         reading = self._reading
+        last, first_late = -1, (0, 0)
         for frame, line, found in self._items():
             if frame_count is not None and frame >= frame_count:
-                raise reading.fail(
-                    line,
-                    f"frame {frame + reading.first_frame}, but the video has {frame_count} frames "
-                    f"({reading.first_frame} to {frame_count - 1 + reading.first_frame}); are "
-                    f"these detections of another video, or counted from "
-                    f"{1 - min(reading.first_frame, 1)}?",
-                )
+                first_late = first_late if last >= 0 else (frame, line)
+                last = max(last, frame)
+                continue
             for each in [found] if isinstance(found, FileDetection) else []:
                 self._check_size(each.mask, line, size)
                 self._found.setdefault(frame, []).append(each)
@@ -145,10 +143,29 @@ class FileDetector:
                 for runs in found.runs or ():
                     self._check_size(runs, line, size)
                 self._recorded[frame] = found
+        if frame_count is not None and last >= 0:
+            self._check_end(frame_count, last, *first_late)
         if reading.dropped:
             log.warning("%s: %s", self.path, told(reading.dropped))
         if not self._found and not self._recorded:
             log.warning("%s holds no detections", self.path)
+
+    def _check_end(self, frame_count: int, last: int, frame: int, line: int) -> None:
+        """Refuse files of other videos; of a video that was cut the rest is left out."""
+        reading = self._reading
+        origin, end = reading.first_frame, frame_count - 1 + reading.first_frame
+        # One too many is what counting from the other number makes.
+        if last == frame_count or not (self._found or self._recorded):
+            raise reading.fail(
+                line,
+                f"frame {frame + origin}, but the video has {frame_count} frames ({origin} to "
+                f"{end}); are these detections of another video, or counted from "
+                f"{1 - min(origin, 1)}?",
+            )
+        log.warning(
+            "%s goes on to frame %d, the video ends with %d: later ones are left out",
+            self.path, last + origin, end,
+        )  # fmt: skip
 
     def _items(self) -> Iterator[tuple[int, int, FileDetection | Recorded | None]]:
         """Frame, line, and what is there, in the order of the file."""

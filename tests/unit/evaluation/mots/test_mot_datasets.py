@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from vision_mem.cli import main
 from vision_mem.errors import InputError
 from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS, open_mot_benchmark
 from vision_mem.evaluation.mots.records import read_truth
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import score_tracks
 from vision_mem.formats.rle import encode_mask
 
@@ -65,7 +68,7 @@ def write_challenge(folder, count, truth, *, info=True):
 
 def perfect(key, root, results, **options):
     benchmark = open_mot_benchmark(key, root, **options)
-    with read_mot_results(results, benchmark) as found:
+    with MotResults(results, benchmark) as found:
         score = score_tracks(benchmark, found)
     assert score.pooled()["HOTA"] == score.pooled()["IDF1"] == 1
     return benchmark
@@ -167,6 +170,64 @@ def test_copies_of_mot17_are_taken_once(tmp_path):
     assert len(every.sequences) == 3
 
 
+@pytest.mark.parametrize(
+    ("there", "split", "results", "scored"),
+    [
+        (["DPM", "FRCNN", "SDP"], "DPM", ["DPM"], ["MOT17-02-DPM"]),
+        (["FRCNN"], "sdp", ["SDP"], ["MOT17-02-SDP"]),  # the truth is that of all copies
+        (["FRCNN"], "all", ["DPM", "FRCNN", "SDP"],
+         ["MOT17-02-FRCNN", "MOT17-02-DPM", "MOT17-02-SDP"]),
+        (["DPM", "FRCNN"], "all", ["DPM", "FRCNN"], ["MOT17-02-FRCNN", "MOT17-02-DPM"]),
+        (["FRCNN"], None, ["DPM"], "--split DPM"),
+        (["FRCNN"], None, ["DPM", "SDP"], "--split DPM or --split SDP"),
+        (["DPM", "FRCNN"], None, ["DPM", "FRCNN"], ["MOT17-02-FRCNN"]),
+        (["FRCNN"], "val", ["FRCNN"], "has no folder val"),
+    ],
+)  # fmt: skip
+def test_results_for_the_detectors_of_mot17(there, split, results, scored, tmp_path, capsys):
+    for detector in there:
+        write_challenge(tmp_path / "set/train" / f"MOT17-02-{detector}", 3, mot_text(3))
+    for detector in results:
+        write(tmp_path / "r" / f"MOT17-02-{detector}.txt", mot_text(3, "0.9,-1,-1,-1"))
+    words = ["--root", str(tmp_path / "set"), "--results", str(tmp_path / "r"), "--json"]
+    code = main(["score", "mot17", *words, *(["--split", split] if split else [])])
+    said = capsys.readouterr()
+    if isinstance(scored, str):
+        assert code == 2 and scored in said.err and said.err.count("\n") == 1
+        return
+    found = json.loads(said.out)
+    assert list(found["trackers"][0]["sequences"]) == scored
+    assert found["trackers"][0]["summary"]["HOTA"] == 1
+    more = [note for note in found["notes"] if "scored with --split" in note]
+    assert len(more) == (split is None)
+
+
+@pytest.mark.parametrize("info", [True, False])
+def test_a_copy_with_fewer_images_is_scored_where_it_has_some(info, tmp_path, capsys):
+    write_challenge(tmp_path / "set/a", 6, mot_text(6), info=info)
+    for number in (4, 5, 6):
+        (tmp_path / f"set/a/img1/{number:06d}.jpg").unlink()
+    truth = mot_text(6, "0.9,-1,-1,-1").splitlines()
+    words = ["score", "mot17", "--root", str(tmp_path / "set"), "--json", "--results"]
+    for lines, wanted in ((truth[:3], 3), (truth, 6), (truth[:4], 6)):
+        write(tmp_path / "r/a.txt", "\n".join(lines))
+        assert main([*words, str(tmp_path / "r")]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert any("scored on the 3 of 6 frames" in n for n in found["notes"]) == (wanted == 3)
+        assert found["trackers"][0]["summary"]["FN"] == wanted - len(lines)
+
+
+def test_boxes_that_are_corners_are_doubted(tmp_path):
+    lines = [f"{frame},1,50,40,60,55,0.9,-1,-1,-1" for frame in (1, 2)]
+    truth = "1,1,50,40,10,15,1,1,1\n2,1,50,40,10,15,1,1,1"
+    write_challenge(tmp_path / "set/a", 2, truth)
+    write(tmp_path / "r/a.txt", "\n".join(lines))
+    benchmark = open_mot_benchmark("mot17", tmp_path / "set")
+    benchmark = replace(benchmark, sequences=(replace(benchmark.sequences[0], size=(80, 100)),))
+    with MotResults(tmp_path / "r", benchmark) as results:
+        assert any("x1,y1,x2,y2?" in note for note in score_tracks(benchmark, results).notes)
+
+
 def test_mot15_without_anything_but_truth(tmp_path):
     write(tmp_path / "TUD" / "gt.txt", mot_text(5, "1,-1,-1,-1"))
     write(tmp_path / "test.txt", mot_text(5, "1,-1,-1,-1"))
@@ -199,7 +260,7 @@ def test_a_seqinfo_that_disagrees_is_noted(tmp_path):
     write_challenge(tmp_path / "a", 2, mot_text(2))
     write(tmp_path / "a" / "seqinfo.ini", "[Sequence]\nseqLength=9\nname=other\n")
     found = open_mot_benchmark("mot17", tmp_path)
-    assert found.notes == ("a: 2 images, seqinfo.ini says 9",)
+    assert found.notes == ("a: 2 images of 9 frames are here",)
     assert found.sequences[0].aliases == ("other",)
 
 
@@ -228,16 +289,17 @@ def test_results_in_archives_and_as_images(tmp_path):
             archive.writestr(f"trackers/{name}/data/yard.txt", text)
     ours = tmp_path / "many.zip" / "trackers" / "ours"
     for place in (tmp_path / "found.zip", tmp_path / "images", ours):
-        with read_mot_results(place, benchmark) as results:
+        with MotResults(place, benchmark) as results:
             assert results.name == place.stem
             assert results.holds(sequence)
-            assert results.check(sequence) == []
             assert score_tracks(benchmark, results).pooled()["HOTA"] == 1
     (tmp_path / "images" / "yard" / "000007.png").write_bytes(b"no image")
-    with read_mot_results(tmp_path / "images", benchmark) as results:
-        assert [p.kind for p in results.check(sequence)] == ["frame"]
-        with pytest.raises(InputError, match=r"000007\.png: frame 7 is not in the sequence"):
-            results.read(sequence)
+    frame = r"000007\.png: frame 7 is not in the sequence"
+    with (
+        MotResults(tmp_path / "images", benchmark) as results,
+        pytest.raises(InputError, match=frame),
+    ):
+        results.read(sequence)
 
 
 def test_results_that_are_nowhere(tmp_path):
@@ -246,11 +308,10 @@ def test_results_that_are_nowhere(tmp_path):
     benchmark = open_mot_benchmark("kitti-mots", tmp_path / "gt", need_frames=False)
     write(tmp_path / "one.txt", mots_text(2))
     with pytest.raises(InputError, match=r"one\.txt is one file, KITTI MOTS val has 2 sequences"):
-        read_mot_results(tmp_path / "one.txt", benchmark)
+        MotResults(tmp_path / "one.txt", benchmark)
     with pytest.raises(InputError, match="no such folder or ZIP archive"):
-        read_mot_results(tmp_path / "none", benchmark)
-    with read_mot_results(tmp_path, benchmark) as results:
+        MotResults(tmp_path / "none", benchmark)
+    with MotResults(tmp_path, benchmark) as results:
         assert not results.holds(benchmark.sequences[0])
         with pytest.raises(InputError, match=r"has no results of a; expected a\.txt or a/000000"):
             results.read(benchmark.sequences[0])
-        assert not results.check(benchmark.sequences[0])[0].line

@@ -13,7 +13,7 @@ from vision_mem.evaluation.mots.metrics.clear import count_clear
 from vision_mem.evaluation.mots.metrics.comparison import make_comparison
 from vision_mem.evaluation.mots.preprocessing import compare
 from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence
-from vision_mem.evaluation.mots.results import read_mot_results
+from vision_mem.evaluation.mots.results import MotResults
 from vision_mem.evaluation.mots.scores import averaged, count, score_tracks
 from vision_mem.evaluation.scores import Rules
 from vision_mem.formats.mot import read_kitti_labels, read_mot_text
@@ -244,16 +244,14 @@ def benchmark(tmp_path):
 
 def test_a_score_and_its_tables(benchmark, tmp_path):
     names = []
-    with read_mot_results(tmp_path / "gt", benchmark, "truth") as results:
+    with MotResults(tmp_path / "gt", benchmark, "truth") as results:
         score = score_tracks(benchmark, results, on_sequence=names.append)
     assert names == ["0000", "0001"]
     assert score.main == "HOTA" and score.summary()["HOTA"] == 1
     assert score.by_class()["car"]["GT"] == 2
-    assert score.by_sequence("0001")["pedestrian"]["MOTSA"] == 1
+    assert score.sequences[1].part["pedestrian"].measures()["MOTSA"] == 1
     assert score.pooled()["IDF1"] == 1
     assert score.curves()["AssA, car"].score == 1
-    with pytest.raises(InputError, match="no sequence 'x' was scored"):
-        score.by_sequence("x")
     assert "sMOTSA" in report.table([score]) and "truth" in report.table([score])
     assert "pedestrian" in report.attribute_table([score])
     assert any("mean of each measure" in line for line in report.notes([score]))
@@ -267,7 +265,7 @@ def test_curves_are_those_of_the_numbers_in_the_table(benchmark, tmp_path):
         lines = (tmp_path / "gt" / f"{name}.txt").read_text().splitlines()
         kept = [line.replace(" 1001 ", f" {1001 + n} ") for n, line in enumerate(lines[::2])]
         (tmp_path / "r" / f"{name}.txt").write_text("\n".join([*kept, lines[1]]))
-    score = score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
+    score = score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
     curves = score.curves()
     ((rows),) = score.pictures().values()
     assert [name for row in rows for name in row] == list(curves)
@@ -288,22 +286,22 @@ def test_curves_are_those_of_the_numbers_in_the_table(benchmark, tmp_path):
 def test_results_that_are_missing_or_refused(benchmark, tmp_path):
     (tmp_path / "r").mkdir()
     text = (tmp_path / "gt" / "0000.txt").read_text()
-    with pytest.raises(InputError, match=r"has results of no sequence of KITTI MOTS; exp"):
-        score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
+    with pytest.raises(InputError, match=r"holds no result of KITTI MOTS.*; exp"):
+        score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
     (tmp_path / "r" / "0000.txt").write_text(text)
-    with pytest.raises(InputError, match=r"lacks results of 1 of 2 sequences .*: 0001; expected"):
-        score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
-    partly = score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark), partial=True)
+    with pytest.raises(InputError, match=r"lacks 1 of .*2 sequences: 0001; expected"):
+        score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
+    partly = score_tracks(benchmark, MotResults(tmp_path / "r", benchmark), partial=True)
     assert (partly.missing, len(partly.sequences)) == (("0001",), 1)
     # A file of another video: its frames are not there.
     (tmp_path / "r" / "0001.txt").write_text(text)
     with pytest.raises(InputError, match=r"0001\.txt, line 5: frame 2 is not in the sequence"):
-        score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
+        score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
     (tmp_path / "r" / "0001.txt").write_text(text.replace(" 60 100 ", " 100 60 "))
     with pytest.raises(InputError, match=r"line 1: the mask is 100x60; expected 60x100"):
-        score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
+        score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
     (tmp_path / "r" / "0001.txt").write_text("")
-    empty = score_tracks(benchmark, read_mot_results(tmp_path / "r", benchmark))
-    assert empty.by_sequence("0001")["car"]["FN"] == 2
+    empty = score_tracks(benchmark, MotResults(tmp_path / "r", benchmark))
+    assert empty.sequences[1].part["car"].clear.fn == 2
     with pytest.raises(InputError, match="KITTI MOTS has no sequences to be scored"):
-        score_tracks(replace(benchmark, sequences=()), read_mot_results(tmp_path / "r", benchmark))
+        score_tracks(replace(benchmark, sequences=()), MotResults(tmp_path / "r", benchmark))

@@ -19,7 +19,7 @@ from vision_mem.evaluation.engine.run import evaluate
 from vision_mem.evaluation.engine.runner import Failed, Finished, run_job
 from vision_mem.evaluation.mots.datasets import open_mot_benchmark
 from vision_mem.evaluation.mots.detections import NUMBERS, TruthDetections, detector_word
-from vision_mem.evaluation.mots.family import sum_up_tracks
+from vision_mem.evaluation.mots.family import FAMILY, MotsScoreOptions
 from vision_mem.evaluation.mots.job import DetectedJob, MotsWorker, of_the_set
 from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence
 from vision_mem.evaluation.options import Workplace
@@ -168,7 +168,7 @@ def test_jobs_travel_and_are_whole_when_the_log_says_so(tmp_path: Path) -> None:
     log = log_of(folder, "v-0")
     assert (log["frames"], log["tracks"], log["detections"], log["oracle"]) == (6, 1, 6, True)
     assert log["events"]["born"] == 1
-    lines = sum_up_tracks(benchmark, folder, "fake")
+    lines = FAMILY.sum_up(benchmark, MotsScoreOptions(partial=True), folder, "fake")
     assert "\nfake " in "\n".join(lines)
     summary = json.loads((folder.scores / "scores.json").read_text())["trackers"][0]["summary"]
     assert summary["HOTA"] > 0.7 and summary["IDS"] == summary["FN"] == 0
@@ -237,7 +237,7 @@ def test_a_crowd_is_made_once(tmp_path: Path) -> None:
     assert prepare_crowd(root, TINY, on_frame=lambda *at: steps.append(at)) == made
     assert prepare_crowd(root) == made and len(steps) == 6
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
-    with pytest.raises(InputError, match=r"not made with frames=4; leave out --crowd"):
+    with pytest.raises(InputError, match=r"--crowd asks for frames=4, .*; leave out --crowd"):
         prepare_crowd(root, replace(TINY, frames=4))
     (root / RECORD).write_text("{")
     with pytest.raises(InputError, match="is not JSON"):

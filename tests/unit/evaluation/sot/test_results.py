@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
-from vision_mem.evaluation.sot.results import ResultSet, read_labels
+from vision_mem.evaluation.sot.results import ResultSet
 from vision_mem.evaluation.sot.scores import score_benchmark
 
 ROWS = "1,2,30,40\n5,6,30,40\n"
@@ -156,14 +157,14 @@ def test_mask_images():
     indexed.save(held, format="PNG")
     grey_in_colour = np.repeat(labels[..., None], 3, axis=2)
     for data in (png(labels), held.getvalue(), png(grey_in_colour)):
-        np.testing.assert_array_equal(read_labels(data, "m.png"), labels)
+        np.testing.assert_array_equal(read_labels("m.png", data), labels)
     colours = grey_in_colour.copy()
     colours[0, 0] = [200, 0, 0]
     noise = np.random.default_rng(0).integers(0, 255, (80, 80), np.uint8)
     cut = png(noise)[:3000]
     for data in (png(colours), b"\x89PNG", b"", cut, png(labels.astype(np.uint16) + 300)):
         with pytest.raises(InputError, match=r"m\.png"):
-            read_labels(data, "m.png")
+            read_labels("m.png", data)
 
 
 def sequence(name, rows=4, **more):
@@ -181,7 +182,7 @@ def test_incomplete_results(tmp_path):
     set_ = benchmark(*(sequence(f"s{n}") for n in range(8)))
     results = ResultSet(write(tmp_path / "some", {"s0.txt": GOOD}))
     with pytest.raises(
-        InputError, match=r"lacks 7 of A set's 8 .*s1, s2, .* and 2 more; --partial"
+        InputError, match=r"lacks 7 of A set's 8 .*s1, s2, .* and 2 more; expected .*--partial"
     ):
         score_benchmark(set_, results)
     score = score_benchmark(set_, results, partial=True)
@@ -204,6 +205,25 @@ def test_lengths(tmp_path):
     assert "3 of 4 frames" in score.notes[0]
     with pytest.raises(InputError, match="first box alone"):
         score_benchmark(benchmark(sequence("a", rows=1)), long)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("10,20,30,40", None),
+        ("11,21,30,40", None),  # counted from 1
+        ("14,22,28,40", None),  # what a tracker made of it
+        ("10,20,40,60", "if its numbers are x1,y1,x2,y2"),
+        ("25,40,30,40", "if its numbers are the centre, width and height"),
+        ("20,10,40,30", "if its numbers are y,x,height,width"),
+        ("0.1,0.2,0.3,0.4", "not the given box 10,20,30,40 but 0.1,0.2,0.3,0.4; expected"),
+    ],
+)
+def test_a_first_row_that_is_not_the_given_box_is_said(tmp_path, row, said):
+    results = ResultSet(write(tmp_path, {f"{n}.txt": f"{row}\n" * 4 for n in "ab"}))
+    notes = score_benchmark(benchmark(sequence("a"), sequence("b")), results).notes
+    assert sum("first row" in note for note in notes) == (said is not None)  # said once
+    assert said is None or said in notes[0]
 
 
 @pytest.mark.parametrize("bad", ["nan,nan,nan,nan", "10,20,-3,40", "10,20,30,nan"])

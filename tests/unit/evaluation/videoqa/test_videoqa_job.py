@@ -340,7 +340,7 @@ def test_a_generated_set_is_written_once(tmp_path):
     run = plan_questions("streams", tmp_path / "set")
     assert run.protocol.mode == "stream" and len(run.jobs) == 1
     assert isinstance(run_job(run.jobs[0], worker(oracle(run.jobs[0])), lambda m: None), Finished)
-    with pytest.raises(InputError, match="not made with videos=2"):
+    with pytest.raises(InputError, match="--stream asks for videos=2"):
         prepare_streams(tmp_path / "set", replace(series, videos=2))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "x").touch()

@@ -167,6 +167,21 @@ def test_strict_counts_each_question_of_the_set_once(annotated):
     assert official.summary()["strict"] != official.summary()["strict"]  # no real-time task: NaN
 
 
+def test_strict_notes_say_what_its_numbers_are_made_from(annotated):
+    """Every question of the set counts once: wrong where there is no answer, or one to another."""
+    rows = [choice("EPM", "B", "B", 0), choice("ASI", "B", "B", 1), choice("EPM", None, "B", 2)]
+    rows.append(choice("EPM", "B", "B", 2))
+    write(annotated / "model/x.json", {"backward": rows})
+    found = score(annotated / "model", root=annotated / "set", strict=True)
+    assert found.by_attribute()["EPM"][0] == 3 and found.by_attribute()["REC"][0] == 2
+    assert found.by_attribute()["EPM"][1]["correct"] == 2  # 0 and 2; the answer to 1 is one to ASI
+    said = " | ".join(found.notes)
+    assert "3 questions not in the results: wrong" in said and "no answers to REC: wrong" in said
+    assert "without an answer" not in said  # the null was answered again
+    loose = " | ".join(score(annotated / "model", root=annotated / "set").notes)
+    assert "a group is the mean of the tasks it has" in loose and "1 question without" in loose
+
+
 def test_forward_tasks_by_item(tmp_path):
     rows = [{"count": k, "response": "1"} for k in range(4)]
     items = [moments("REC", rows, 1), moments("REC", [{"count": 1, "response": "1"}], 2)]

@@ -89,6 +89,18 @@ def test_a_step_that_is_no_link_is_said_and_a_missing_place_refused(streets, tmp
         evaluate_street(StreetRequest("touchdown", streets, str(path), "gold"), tmp_path / "b")
 
 
+def test_of_a_merged_file_the_routes_of_the_benchmark_are_walked(streets, tmp_path) -> None:
+    path = tmp_path / "merged.json"
+    path.write_text(
+        (streets / "map2seq.json").read_text() + (streets / "data/dev.json").read_text()
+    )
+    for dataset in ("touchdown", "map2seq"):
+        request = StreetRequest(dataset, streets, str(path), "gold", routes=3)
+        report = evaluate_street(request, tmp_path / dataset)
+        assert report.lines[0].startswith("8 routes of another benchmark") and report.done == 3
+        assert report.scores["outdoor"].values["TC"] == 1
+
+
 def test_seeing_agents_beat_blind_ones(streets: Path, tmp_path) -> None:
     found = {}
     for agent in ("rules", "forward", "random"):

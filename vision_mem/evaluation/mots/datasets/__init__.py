@@ -11,42 +11,23 @@ if TYPE_CHECKING:
     from vision_mem.evaluation.mots.records import MotBenchmark
 
 MOT_BENCHMARKS: dict[str, Dataset] = {
-    "kitti-mots": Dataset(
-        "KITTI MOTS",
-        "training/{image_02/0002/,instances_txt/0002.txt or instances/}",
-        "vision_mem.evaluation.mots.datasets.kitti:open_kitti",
-    ),
-    "kitti-mot": Dataset(
-        "KITTI tracking",
-        "training/{image_02/0002/,label_02/0002.txt}",
-        "vision_mem.evaluation.mots.datasets.kitti:open_kitti",
-    ),
-    "mots-challenge": Dataset(
-        "MOTS Challenge",
-        "train/MOTS20-02/{img1/,gt/gt.txt,seqinfo.ini}",
-        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
-    ),
-    "mot17": Dataset(
-        "MOT17",
-        "train/MOT17-02-FRCNN/{img1/,gt/gt.txt,seqinfo.ini}",
-        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
-    ),
-    "mot20": Dataset(
-        "MOT20",
-        "train/MOT20-01/{img1/,gt/gt.txt,seqinfo.ini}",
-        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
-    ),
-    "mot15": Dataset(
-        "MOT15",
-        "train/PETS09-S2L1/{img1/,gt/gt.txt}: boxes of one class",
-        "vision_mem.evaluation.mots.datasets.motchallenge:open_motchallenge",
-    ),
-    "crowds": Dataset(
-        "generated crowds",
-        "what vision-mem eval crowds writes",
-        "vision_mem.evaluation.mots.datasets.kitti:open_crowds",
-    ),
-}
+    word: Dataset(title, layout, f"{__name__}.{read}")
+    for word, title, layout, read in (
+        ("kitti-mots", "KITTI MOTS",
+         "training/{image_02/0002/,instances_txt/0002.txt or instances/}", "kitti:open_kitti"),
+        ("kitti-mot", "KITTI tracking", "training/{image_02/0002/,label_02/0002.txt}",
+         "kitti:open_kitti"),
+        ("mots-challenge", "MOTS Challenge", "train/MOTS20-02/{img1/,gt/gt.txt,seqinfo.ini}",
+         "motchallenge:open_motchallenge"),
+        ("mot17", "MOT17", "train/MOT17-02-FRCNN/{img1/,gt/gt.txt,seqinfo.ini}",
+         "motchallenge:open_motchallenge"),
+        ("mot20", "MOT20", "train/MOT20-01/{img1/,gt/gt.txt,seqinfo.ini}",
+         "motchallenge:open_motchallenge"),
+        ("mot15", "MOT15", "train/PETS09-S2L1/{img1/,gt/gt.txt}: boxes of one class",
+         "motchallenge:open_motchallenge"),
+        ("crowds", "generated crowds", "what vision-mem eval crowds writes", "kitti:open_crowds"),
+    )
+}  # fmt: skip
 """The sets by their words on the command line. A set of one's own is a row more; its function is
 called as ``read(key, root: Path, split=..., need_frames=...)`` and returns a ``MotBenchmark``."""
 

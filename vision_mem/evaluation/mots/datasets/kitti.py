@@ -12,19 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    folders_in,
-    image_size,
-    images_in,
-    missing_note,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
 from vision_mem.evaluation.mots.records import (
     RULES,
     MotBenchmark,
     MotSequence,
+    last_frame,
     numbered_pngs,
 )
 from vision_mem.formats.track_rows import whole
@@ -62,49 +57,45 @@ _DEFAULT_SPLIT = {"kitti-mots": "val", "kitti-mot": "training"}
 
 
 def open_kitti(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:
-    """KITTI MOTS or KITTI tracking.
+    """KITTI MOTS or KITTI tracking, in the copy's folder or its ``training``.
 
-    Args:
-        key: ``kitti-mots`` or ``kitti-mot``.
-        root: the copy's folder, or ``training`` in it.
-        split: ``val``, ``train``, ``training`` (all with truth), ``testing`` (no truth) or
-            another that a seqmap of the copy names; None: ``val`` of masks, ``training`` of boxes.
-        need_frames: images must be there.
+    Splits are ``val``, ``train``, ``training`` (all with truth), ``testing`` (no truth) and others
+    that a seqmap of the copy names; None: ``val`` of masks, ``training`` of boxes.
 
     Raises:
         InputError: when nothing like it is there.
     """
     split = split or _DEFAULT_SPLIT[key]
     secret = split == "testing"
-    place = first_folder(root / ("testing" if secret else "training")) or root
+    place = dataset_files.first_folder(root / ("testing" if secret else "training")) or root
     notes: list[str] = []
     images = place / "image_02"
     truth: Mapping[str, Path | None] = _truth(place, key)
     if secret and images.is_dir():
-        truth = dict.fromkeys(folders_in(images))
+        truth = dict.fromkeys(dataset_files.folders_in(images))
     if not truth:
-        raise no_sequences(root, _EXPECTED[key])
+        raise dataset_files.no_sequences(root, _EXPECTED[key])
     listed = _listed(root, place, key, split, list(truth), notes)
     sequences = []
     for name, length in listed.items():
         if name not in truth:
             continue
-        frames = images_in(images / name)
+        frames = dataset_files.images_in(images / name)
         if need_frames and not frames:
             raise InputError(f"{images / name} holds no images; unpack KITTI's left images there")
         answer = truth[name]
         known = length or len(frames)
         if not known and answer is not None:
-            known = _guessed(answer, name, notes)
+            known = 1 + last_frame(answer, name, notes)
         if frames and len(frames) != known:
             notes.append(f"{name}: {len(frames)} images, {known} frames in the list")
-        size = image_size(frames[0]) if frames else None
+        size = dataset_files.image_size(frames[0]) if frames else None
         sequences.append(MotSequence(name, known, frames, answer, size, FPS))
-    notes += missing_note(list(listed), list(truth), f"sequences of {split}")
+    notes += dataset_files.missing_note(list(listed), list(truth), f"sequences of {split}")
     if not sequences:
         raise InputError(f"{root} holds none of the {len(listed)} sequences of {split}")
-    title = "KITTI MOTS" if key == "kitti-mots" else "KITTI tracking"
-    return MotBenchmark(key, f"{title} {split}", RULES[key], tuple(sequences), tuple(notes))
+    title = f"{MOT_BENCHMARKS[key].title} {split}"
+    return MotBenchmark(key, title, RULES[key], tuple(sequences), tuple(notes))
 
 
 def _truth(place: Path, key: str) -> dict[str, Path]:
@@ -114,7 +105,11 @@ def _truth(place: Path, key: str) -> dict[str, Path]:
         if not folder.is_dir():
             continue
         if name == "instances":
-            found = {key: path for key, path in folders_in(folder).items() if numbered_pngs(path)}
+            found = {
+                key: path
+                for key, path in dataset_files.folders_in(folder).items()
+                if numbered_pngs(path)
+            }
         else:
             found = {path.stem: path for path in sorted(folder.glob("*.txt"))}
         if found:
@@ -161,16 +156,6 @@ def _read_seqmap(path: Path, extra: int) -> dict[str, int]:
     if not lengths:
         raise InputError(f"{path} lists no sequences")
     return lengths
-
-
-def _guessed(truth: Path, name: str, notes: list[str]) -> int:
-    """Frames up to the last with truth, where nothing says how many there are."""
-    if truth.is_dir():
-        return 1 + max(number for number, _ in numbered_pngs(truth))
-    heads = (line.split(maxsplit=1)[:1] for line in read_text(truth).splitlines())
-    numbers = [value for head in heads if head and (value := whole(head[0])) is not None]
-    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
-    return 1 + max(numbers, default=0)
 
 
 def open_crowds(key: str, root: Path, *, split: str | None, need_frames: bool) -> MotBenchmark:

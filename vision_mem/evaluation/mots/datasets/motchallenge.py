@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import configparser
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import folders_in, image_size, images_in, no_sequences
+from vision_mem.evaluation.dataset_files import (
+    first_file,
+    folders_in,
+    image_size,
+    images_in,
+    no_sequences,
+)
 from vision_mem.evaluation.file_tree import read_text
-from vision_mem.evaluation.mots.records import RULES, MotBenchmark, MotSequence, numbered_pngs
+from vision_mem.evaluation.mots.datasets import MOT_BENCHMARKS
+from vision_mem.evaluation.mots.records import (
+    RULES,
+    MotBenchmark,
+    MotSequence,
+    last_frame,
+    numbered_pngs,
+)
 from vision_mem.formats.rle import MAX_SIDE
 from vision_mem.formats.track_rows import whole
-
-TITLES: Mapping[str, str] = {
-    "mots-challenge": "MOTS Challenge",
-    "mot15": "MOT15",
-    "mot17": "MOT17",
-    "mot20": "MOT20",
-}
 
 DETECTORS = ("FRCNN", "DPM", "SDP")
 """What the copies of a MOT17 sequence are called after; the first there is taken."""
@@ -39,18 +45,20 @@ def open_motchallenge(
     """A set of MOTChallenge.
 
     Args:
-        key: one of ``TITLES``.
+        key: its word.
         root: the copy's folder, a split in it, or a single sequence.
-        split: the folder of the split, ``train`` when left out; ``all`` for every copy of MOT17.
+        split: the folder of the split, ``train`` when left out; of MOT17 also one of
+            ``DETECTORS``, or ``all`` for every copy.
         need_frames: images must be there.
 
     Raises:
         InputError: when nothing like it is there, or a ``seqinfo.ini`` is damaged.
     """
-    every = split == "all"
-    wanted = "train" if split is None or every else split
+    detector = (split or "").upper()
+    copies = split == "all" or detector in DETECTORS
+    wanted = "train" if split is None or copies else split
     place = root / wanted if (root / wanted).is_dir() else root
-    if split not in (None, "all") and place == root and root.name != split:
+    if split is not None and not copies and place == root and root.name != split:
         raise InputError(f"{root} has no folder {split}; expected {_EXPECTED}")
     found = {place.resolve().name: place} if _is_sequence(place) else {}
     if not found and place.is_dir():
@@ -58,10 +66,12 @@ def open_motchallenge(
     if not found:
         raise no_sequences(root, _EXPECTED)
     notes: list[str] = []
-    if not every:
-        found = _one_copy(found, notes)
+    found = _copies(found, detector if copies else "", need_frames, notes)
+    if not found:
+        raise InputError(f"{root} has no copies for {detector}; give another --split")
     sequences = [_sequence(name, path, key, need_frames, notes) for name, path in found.items()]
-    title = TITLES[key] if place == root else f"{TITLES[key]} {wanted}"
+    title = MOT_BENCHMARKS[key].title + ("" if place == root else f" {wanted}")
+    title += f", {detector}" if detector in DETECTORS else ""
     return MotBenchmark(key, title, RULES[key], tuple(sequences), tuple(notes))
 
 
@@ -70,25 +80,41 @@ def _is_sequence(path: Path) -> bool:
 
 
 def _truth(path: Path) -> Path | None:
-    return next((p for p in (path / "gt" / "gt.txt", path / "gt.txt") if p.is_file()), None)
+    return first_file(path / "gt" / "gt.txt", path / "gt.txt")
 
 
-def _one_copy(found: Mapping[str, Path], notes: list[str]) -> dict[str, Path]:
-    """Of sequences that are there several times the one of the first detector."""
-    copies: dict[str, dict[str, str]] = {}
-    for name in found:
+def _copies(
+    found: Mapping[str, Path], wanted: str, need_frames: bool, notes: list[str]
+) -> dict[str, Path]:
+    """Of sequences that are there several times the copy of the detector wanted, or ``ALL``.
+
+    Where images are not needed, one copy's truth is that of the others too.
+    """
+    copies: dict[str, dict[str, Path]] = {}
+    for name, path in found.items():
         match = _COPY.fullmatch(name)
-        copies.setdefault(match[1] if match else name, {})[match[2] if match else ""] = name
-    kept = {
-        min(some.items(), key=lambda item: (*DETECTORS, "").index(item[0]))[1]
-        for some in copies.values()
-    }
+        copies.setdefault(match[1] if match else name, {})[match[2] if match else ""] = path
+    kept: dict[str, Path] = {}
+    for base, some in copies.items():
+        first = min(some, key=(*DETECTORS, "").index)
+        asked = DETECTORS if wanted == "ALL" else (wanted or first,)
+        for each in asked if first else ("",):
+            if each in some or not need_frames:
+                kept[f"{base}-{each}" if each else base] = some.get(each, some[first])
     if len(kept) < len(found):
         notes.append(
             f"{len(found) - len(kept)} copies for other detectors are left out: images and truth "
-            "are the same; split all takes them too"
+            "are the same; --split all takes them too"
         )
-    return {name: path for name, path in found.items() if name in kept}
+    return kept
+
+
+def other_copies(names: Iterable[str], holds: Callable[[str], bool]) -> list[str]:
+    """Detectors of MOT17 that there are results for, beside those of the names of sequences."""
+    found = [match for name in names if (match := _COPY.fullmatch(name))]
+    own = {match[2] for match in found}
+    bases = {match[1] for match in found}
+    return [d for d in DETECTORS if d not in own and any(holds(f"{b}-{d}") for b in bases)]
 
 
 def _sequence(name: str, path: Path, key: str, need_frames: bool, notes: list[str]) -> MotSequence:
@@ -97,18 +123,21 @@ def _sequence(name: str, path: Path, key: str, need_frames: bool, notes: list[st
     if need_frames and not frames:
         raise InputError(f"{path} holds no images; expected img1/000001.jpg and so on")
     truth = _truth(path)
-    length = _count(info, "seqlength") or len(frames)
-    if not length and truth is not None:
-        length = _last_frame(truth, name, notes)
+    length = _count(info, "seqlength")
+    if not length:
+        said_by_truth: list[str] = []
+        length = 0 if truth is None else last_frame(truth, name, said_by_truth)
+        notes += said_by_truth if length > len(frames) else []
+        length = max(length, len(frames))
     if frames and len(frames) != length:
-        notes.append(f"{name}: {len(frames)} images, seqinfo.ini says {length}")
+        notes.append(f"{name}: {len(frames)} images of {length} frames are here")
     height, width = _count(info, "imheight"), _count(info, "imwidth")
     size = (height, width) if 0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE else None
     if size is None and frames:
         size = image_size(frames[0])
     aliases = (match[1],) if (match := _COPY.fullmatch(name)) else ()
     said = info.get("name", "")
-    if said and said != name and re.fullmatch(r"[\w.-]+", said):
+    if said and said != name and not aliases and re.fullmatch(r"[\w.-]+", said):
         aliases = (*aliases, said)
     rate = _count(info, "framerate") or 30
     if key == "mots-challenge" and truth is None:
@@ -139,13 +168,3 @@ def _seqinfo(path: Path) -> dict[str, str]:
 def _count(info: Mapping[str, str], key: str) -> int:
     value = whole(info.get(key, "").strip())
     return value if value is not None and value > 0 else 0
-
-
-def _last_frame(truth: Path, name: str, notes: list[str]) -> int:
-    notes.append(f"{name}: nothing says how many frames there are; took those up to the last truth")
-    heads = (re.split(r"[,\s]", line.strip(), maxsplit=1)[0] for line in _lines(truth))
-    return max((value for head in heads if (value := whole(head)) is not None), default=0)
-
-
-def _lines(path: Path) -> list[str]:
-    return read_text(path).splitlines()

@@ -87,14 +87,10 @@ class ClearCounts:
 
 
 def count_clear(comparison: Comparison, definition: str = "trackeval") -> ClearCounts:
-    """Match truth and results frame by frame, and count.
-
-    Args:
-        comparison: of one class in one sequence.
-        definition: one of ``DEFINITIONS``, see above.
+    """Match truth and results of one class in one sequence, and count.
 
     Raises:
-        InputError: for another definition.
+        InputError: for a definition that is none of ``DEFINITIONS``.
     """
     if definition not in DEFINITIONS:
         raise InputError(f"definition is {definition!r}; expected one of {', '.join(DEFINITIONS)}")

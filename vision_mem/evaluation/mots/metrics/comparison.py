@@ -59,12 +59,7 @@ class Comparison:
 def make_comparison(
     truth_ids: list[Ids], result_ids: list[Ids], similarity: list[Similarity]
 ) -> Comparison:
-    """Number identities from 0.
-
-    Args:
-        truth_ids: for each frame ``(g,)`` any whole numbers.
-        result_ids: for each frame ``(r,)``.
-        similarity: for each frame ``(g, r)``.
+    """Number identities, any whole numbers ``(g,)`` and ``(r,)`` of each frame, from 0.
 
     Raises:
         InputError: for more identities than can be counted.
@@ -132,12 +127,7 @@ def overlaps(
 
 
 def share_ignored(truth: TrackRows, results: TrackRows, ignored: int) -> NDArray[np.float64]:
-    """How much of each result lies where nothing is counted.
-
-    Args:
-        truth: all rows of a sequence.
-        results: all rows of a sequence.
-        ignored: class of such regions in ``truth``; 0: there are none.
+    """How much of each result lies in regions of the class ``ignored``, where nothing is counted.
 
     Returns:
         ``(N,)`` float64, of masks the share in all regions together, of boxes the largest share in

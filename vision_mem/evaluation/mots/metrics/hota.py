@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.evaluation.mots.metrics.comparison import EPSILON, Comparison
+from vision_mem.evaluation.scores import Counts
 
 ALPHAS: NDArray[np.float64] = np.arange(0.05, 0.99, 0.05)
 """Overlaps from which on a pair counts as found; HOTA is the mean over them."""
@@ -23,7 +24,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class HotaCounts:
+class HotaCounts(Counts):
     """Sums from which HOTA is made; sums of several sequences or classes add up.
 
     Attributes:
@@ -43,12 +44,6 @@ class HotaCounts:
     recalled: Values
     precise: Values
     overlap: Values
-
-    def __add__(self, other: HotaCounts) -> HotaCounts:
-        return HotaCounts(*(a + b for a, b in zip(self._parts(), other._parts(), strict=True)))
-
-    def _parts(self) -> tuple[Values, ...]:
-        return tuple(vars(self).values())
 
     def curves(self) -> dict[str, Values]:
         """Each measure over ``ALPHAS``, ``(19,)`` in [0, 1]."""

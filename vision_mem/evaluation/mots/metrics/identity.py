@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from vision_mem.evaluation.mots.metrics.comparison import Comparison
+from vision_mem.evaluation.scores import Counts
 
 THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class IdentityCounts:
+class IdentityCounts(Counts):
     """Frames that carry the right identity, that lack it, and that carry a wrong one; they add up.
 
     Attributes:
@@ -27,9 +28,6 @@ class IdentityCounts:
     tp: int
     fn: int
     fp: int
-
-    def __add__(self, other: IdentityCounts) -> IdentityCounts:
-        return IdentityCounts(self.tp + other.tp, self.fn + other.fn, self.fp + other.fp)
 
     def measures(self) -> dict[str, float]:
         """IDF1, IDP and IDR in [0, 1]."""

@@ -27,10 +27,11 @@ class SceneKind:
         title: as papers write it.
         tasks: what is scored on it.
         read: finds its sequences: a function, or its ``module:name``, called as ``read(root,
-            task, cut, need_frames)``; returns them (``SceneSequence``) and notes.
-        clip: see ``SceneSet``; of depth.
-        grid, crop: see ``SceneSet``; of points.
-        oracle: see ``SceneSet``.
+            task, cut, need_frames)``; returns them (``SceneSequence``) and notes, or raises
+            ``InputError`` for a folder without them, ``SourceError`` for a damaged file.
+        clip: whether aligned depth is cut off at ``farthest`` before it is compared.
+        grid: ``(width, height)`` at which points are compared; None for the depth map's own.
+        oracle: the depth of ``SceneView.sensor`` is the truth itself.
     """
 
     title: str
@@ -41,55 +42,22 @@ class SceneKind:
     oracle: bool = True
 
 
-_CROP = (224 / 512, 224 / 384)
+CROP = (224 / 512, 224 / 384)
+"""Share of the width and height around the middle whose points are compared."""
 
 ROOMS = "rooms"
 SCENE_SETS: dict[str, SceneKind] = {
-    "sintel": SceneKind(
-        "Sintel",
-        (DEPTH, POSE),
-        "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_sintel",
-        clip=True,
-    ),
-    "bonn": SceneKind(
-        "Bonn", (DEPTH,), "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_bonn"
-    ),
-    "kitti": SceneKind(
-        "KITTI depth selection",
-        (DEPTH,),
-        "vision_mem.evaluation.reconstruction.datasets.depth_sets:open_kitti",
-    ),
-    "tum": SceneKind(
-        "TUM-dynamics",
-        (POSE,),
-        "vision_mem.evaluation.reconstruction.datasets.pose_sets:open_tum",
-        oracle=False,
-    ),
-    "scannet": SceneKind(
-        "ScanNet",
-        (POSE,),
-        "vision_mem.evaluation.reconstruction.datasets.pose_sets:open_scannet",
-        oracle=False,
-    ),
-    "7scenes": SceneKind(
-        "7-Scenes",
-        (POINTS,),
-        "vision_mem.evaluation.reconstruction.datasets.point_sets:open_seven_scenes",
-        grid=(512, 384),
-    ),
-    "nrgbd": SceneKind(
-        "NRGBD",
-        (POINTS,),
-        "vision_mem.evaluation.reconstruction.datasets.point_sets:open_nrgbd",
-        grid=(512, 384),
-    ),
-    ROOMS: SceneKind(
-        "generated rooms",
-        TASKS,
-        "vision_mem.evaluation.reconstruction.datasets.rooms:open_rooms",
-        clip=True,
-        oracle=False,
-    ),
+    word: SceneKind(title, tasks, f"{__name__}.{read}", clip, grid, oracle)
+    for word, title, tasks, read, clip, grid, oracle in (
+        ("sintel", "Sintel", (DEPTH, POSE), "depth_sets:open_sintel", True, None, True),
+        ("bonn", "Bonn", (DEPTH,), "depth_sets:open_bonn", False, None, True),
+        ("kitti", "KITTI depth selection", (DEPTH,), "depth_sets:open_kitti", False, None, True),
+        ("tum", "TUM-dynamics", (POSE,), "pose_sets:open_tum", False, None, False),
+        ("scannet", "ScanNet", (POSE,), "pose_sets:open_scannet", False, None, False),
+        ("7scenes", "7-Scenes", (POINTS,), "point_sets:open_seven_scenes", False, (512, 384), True),
+        ("nrgbd", "NRGBD", (POINTS,), "point_sets:open_nrgbd", False, (512, 384), True),
+        (ROOMS, "generated rooms", TASKS, "rooms:open_rooms", True, None, False),
+    )
 }
 """Sets by their word on the command line. The depth of a camera in a room (TUM, ScanNet) is no
 truth of the path, and that of rooms has noise."""
@@ -166,8 +134,7 @@ def open_scene_set(
     titles = {DEPTH: "video depth", POSE: "camera pose", POINTS: "reconstruction"}
     return SceneSet(
         f"{task}:{word}", f"{kind.title} {titles[task]}", task, word, place, tuple(sequences),
-        clip=kind.clip, grid=kind.grid if task == POINTS else None,
-        crop=_CROP if task == POINTS else (1.0, 1.0), oracle=kind.oracle, notes=tuple(notes),
+        kind, tuple(notes),
     )  # fmt: skip
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import first_folder, images_in, missing_note, place_in
 from vision_mem.evaluation.reconstruction.datasets import DEPTH, POSE
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
     SceneView,
-    first_folder,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.sintel import read_cam
@@ -36,22 +35,14 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``training/{final,depth,camdata_left}/SEQ``, and ``dynamic_label_perfect`` where it was made.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
-    inside = ("sintel/training", "training", ".")
-    places = [root / each for each in inside]
-    training = next((p for p in places if (p / "camdata_left").is_dir()
-                     or (p / "depth").is_dir() or (p / "final").is_dir()), None)  # fmt: skip
-    if training is None:
-        raise InputError(
-            f"{root} has no Sintel; expected training/final, training/depth and "
-            "training/camdata_left in it"
-        )
-    images = first_folder(training, "final", "clean")
+    """``training/{final,depth,camdata_left,dynamic_label_perfect}/SEQ``; the last is optional."""
+    parts = ("camdata_left", "depth", "final")
+    training = place_in(
+        root, ("sintel/training", "training", "."),
+        lambda place: first_folder(*(place / part for part in parts)),
+        "Sintel; expected training/final, training/depth and training/camdata_left in it",
+    )  # fmt: skip
+    images = first_folder(training / "final", training / "clean")
     needed = {"depth": task != POSE, "camdata_left": task != DEPTH}
     for name, wanted in needed.items():
         if wanted and not (training / name).is_dir():
@@ -62,26 +53,21 @@ def open_sintel(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
     names = sorted(each.name for each in truth.iterdir() if each.is_dir())
     known = [name for name in SINTEL if name in names]
     chosen = known or names
-    notes = [] if not known or len(known) == len(SINTEL) else [_lacking(SINTEL, known)]
+    notes = missing_note(SINTEL, known, "sequences") if known else []
     found = [_sintel(training, images, name, task, cut, need_frames) for name in chosen]
     return found, notes
-
-
-def _lacking(all_: tuple[str, ...], here: list[str]) -> str:
-    missing = [name for name in all_ if name not in here]
-    return f"{len(missing)} of {len(all_)} sequences are not here: {', '.join(missing)}"
 
 
 def _sintel(
     training: Path, images: Path | None, name: str, task: str, cut: Cut, need_frames: bool
 ) -> SceneSequence:
-    shots = [] if images is None else pictures(images / name)
+    shots = [] if images is None else images_in(images / name)
     cameras = training / "camdata_left" / name
     depths = training / "depth" / name
     moving = training / "dynamic_label_perfect" / name
     sensors = training / "sensor" / name
     suffix = ".cam" if task != DEPTH else ".dpt"
-    stems = [each.stem for each in pictures(cameras if task != DEPTH else depths, (suffix,))]
+    stems = [each.stem for each in images_in(cameras if task != DEPTH else depths, (suffix,))]
     if not stems:
         raise InputError(f"{cameras if task != DEPTH else depths} has no {suffix} files")
     by_stem = {each.stem: each for each in shots}
@@ -121,28 +107,23 @@ def fed_frames(cut: Cut, chosen: list[int]) -> list[tuple[int, bool]]:
 
 
 def open_bonn(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``rgbd_bonn_dataset/rgbd_bonn_NAME/{rgb_110,depth_110}``, or the whole ``rgb`` and ``depth``.
-
-    Raises:
-        InputError: for a folder without them.
-    """
-    inside = ("bonn/rgbd_bonn_dataset", "rgbd_bonn_dataset", ".")
-    place = next((root / p for p in inside if any((root / p).glob("rgbd_bonn_*"))), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no folders rgbd_bonn_*; expected rgbd_bonn_balloon2 and so on"
-        )
+    """``rgbd_bonn_dataset/rgbd_bonn_NAME/{rgb_110,depth_110}``, or ``rgb`` and ``depth``."""
+    place = place_in(
+        root, ("bonn/rgbd_bonn_dataset", "rgbd_bonn_dataset", "."),
+        lambda place: any(place.glob("rgbd_bonn_*")),
+        "folders rgbd_bonn_*; expected rgbd_bonn_balloon2 and so on",
+    )  # fmt: skip
     there = {each.name: each for each in sorted(place.glob("rgbd_bonn_*")) if each.is_dir()}
     known = [name for name in BONN if f"rgbd_bonn_{name}" in there]
     folders = [there[f"rgbd_bonn_{name}"] for name in known] or list(there.values())
-    notes = [_lacking(BONN, known)] if known and len(known) < len(BONN) else []
+    notes = missing_note(BONN, known, "sequences") if known else []
     return [_bonn(folder, cut, need_frames) for folder in folders], notes
 
 
 def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     prepared = cut.usual and (folder / "depth_110").is_dir()
-    depths = pictures(folder / ("depth_110" if prepared else "depth"))
-    images = pictures(folder / ("rgb_110" if prepared else "rgb"))
+    depths = images_in(folder / ("depth_110" if prepared else "depth"))
+    images = images_in(folder / ("rgb_110" if prepared else "rgb"))
     if not depths:
         raise InputError(f"{folder} has no depth maps; expected depth_110/ or depth/")
     if need_frames and not images:
@@ -164,22 +145,15 @@ def _bonn(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
 
 
 def open_kitti(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``val_selection_cropped/{image_gathered,groundtruth_depth_gathered}/DRIVE_02``.
-
-    Raises:
-        InputError: for a folder without them.
-    """
-    inside = (
-        "kitti/depth_selection/val_selection_cropped", "depth_selection/val_selection_cropped",
-        "val_selection_cropped", ".",
-    )  # fmt: skip
+    """``val_selection_cropped/{image_gathered,groundtruth_depth_gathered}/DRIVE_02``."""
     truth = "groundtruth_depth_gathered"
-    place = next((root / p for p in inside if (root / p / truth).is_dir()), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no {truth}/; expected depth_selection/val_selection_cropped with "
-            "image_gathered/ and groundtruth_depth_gathered/, a folder a drive"
-        )
+    place = place_in(
+        root, ("kitti/depth_selection/val_selection_cropped",
+               "depth_selection/val_selection_cropped", "val_selection_cropped", "."),
+        lambda place: (place / truth).is_dir(),
+        f"{truth}/; expected depth_selection/val_selection_cropped with image_gathered/ and "
+        f"{truth}/, a folder a drive",
+    )  # fmt: skip
     folders = sorted(each for each in (place / truth).iterdir() if each.is_dir())
     if not folders:
         raise InputError(f"{place / truth} is empty; expected a folder for each drive")
@@ -188,8 +162,8 @@ def open_kitti(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
 
 
 def _kitti(place: Path, folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
-    depths = pictures(folder, (".png",))
-    images = pictures(place / "image_gathered" / folder.name)
+    depths = images_in(folder, (".png",))
+    images = images_in(place / "image_gathered" / folder.name)
     if not depths:
         raise InputError(f"{folder} has no depth maps (.png)")
     if need_frames and len(images) != len(depths):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import folders_that, images_in, place_in
 from vision_mem.evaluation.reconstruction.datasets.depth_sets import fed_frames
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
@@ -19,7 +20,6 @@ from vision_mem.evaluation.reconstruction.records import (
     SceneSequence,
     SceneView,
     known_pose,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.rgbd_folders import find_intrinsics, read_matrix
@@ -40,16 +40,11 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_seven_scenes(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``SCENE/seq-XX/frame-000000.{color,depth.proj}.png`` and ``.pose.txt``; the test split.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
+    """``SCENE/seq-XX/frame-000000.{color,depth.proj}.png`` and ``.pose.txt``; the test split."""
     notes: list[str] = []
     place = root / "7scenes" if (root / "7scenes").is_dir() else root
     folders: list[tuple[str, Path]] = []
-    for scene in sorted(p for p in [place, *_folders(place)] if any(p.glob("seq-*"))):
+    for scene in folders_that(place, lambda folder: any(folder.glob("seq-*"))):
         split = scene / "TestSplit.txt"
         if split.is_file():
             text = split.read_text(encoding="utf-8", errors="replace")
@@ -73,10 +68,6 @@ def open_seven_scenes(root: Path, task: str, cut: Cut, need_frames: bool) -> Rea
     if len(scenes) < len(SEVEN_SCENES):
         notes.append(f"{len(scenes)} of {len(SEVEN_SCENES)} scenes are here")
     return found, list(dict.fromkeys(notes))
-
-
-def _folders(place: Path) -> list[Path]:
-    return [each for each in place.iterdir() if each.is_dir()] if place.is_dir() else []
 
 
 def _seven(
@@ -115,18 +106,11 @@ def _seven(
 
 
 def open_nrgbd(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``SCENE/{images/img0.png,depth/depth0.png,poses.txt}``, poses with the axes of OpenGL.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
-    inside = [root / "neural_rgbd", root / "neural_rgbd_data", root]
-    place = next((p for p in inside if _nrgbd_scenes(p)), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no scene of NRGBD; expected SCENE with images/, depth/ and poses.txt"
-        )
+    """``SCENE/{images/img0.png,depth/depth0.png,poses.txt}``, poses with the axes of OpenGL."""
+    place = place_in(
+        root, ("neural_rgbd", "neural_rgbd_data", "."), _nrgbd_scenes,
+        "scene of NRGBD; expected SCENE with images/, depth/ and poses.txt",
+    )  # fmt: skip
     scenes = _nrgbd_scenes(place)
     notes = []
     if len(scenes) < len(NRGBD):
@@ -135,15 +119,13 @@ def open_nrgbd(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
 
 
 def _nrgbd_scenes(place: Path) -> list[Path]:
-    if (place / "poses.txt").is_file():
-        return [place]
-    return sorted(each for each in _folders(place) if (each / "poses.txt").is_file())
+    return folders_that(place, lambda folder: (folder / "poses.txt").is_file())
 
 
 def _nrgbd(scene: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     poses = read_gl_poses(scene / "poses.txt")
-    depths = pictures(scene / "depth", (".png",))
-    images = pictures(scene / "images")
+    depths = images_in(scene / "depth", (".png",))
+    images = images_in(scene / "images")
     if not depths:
         raise InputError(f"{scene} has no depth/ with depth0.png and so on")
     count = len(images) if need_frames else len(depths)

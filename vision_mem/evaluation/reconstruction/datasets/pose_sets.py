@@ -11,13 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.dataset_files import (
+    first_file,
+    folders_that,
+    images_in,
+    missing_note,
+    place_in,
+)
 from vision_mem.evaluation.reconstruction.records import (
     Cut,
     Numbers,
     SceneSequence,
     SceneView,
     known_pose,
-    pictures,
     safe_name,
 )
 from vision_mem.formats.rgbd_folders import find_intrinsics, listed_rows, read_matrix
@@ -36,38 +42,20 @@ Read = tuple[list[SceneSequence], list[str]]
 
 
 def open_tum(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """Folders of TUM RGB-D: ``rgb_90`` with ``groundtruth_90.txt``, or whole recordings.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
-    place = next((p for p in (root / "tum", root) if _recordings(p)), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no recordings of TUM RGB-D; expected folders with rgb_90/ and "
-            "groundtruth_90.txt, or with rgb.txt and groundtruth.txt"
-        )
-    folders = _recordings(place)
+    """Folders of TUM RGB-D: ``rgb_90`` with ``groundtruth_90.txt``, or whole recordings."""
+    place = place_in(
+        root, ("tum", "."), lambda place: folders_that(place, _is_tum),
+        "recordings of TUM RGB-D; expected folders with rgb_90/ and groundtruth_90.txt, or with "
+        "rgb.txt and groundtruth.txt",
+    )  # fmt: skip
+    folders = folders_that(place, _is_tum)
     known = [each for each in folders if each.name in TUM]
-    notes = []
-    if known and len(known) < len(TUM):
-        missing = [name for name in TUM if name not in {each.name for each in known}]
-        notes.append(f"{len(missing)} of {len(TUM)} sequences are not here: {', '.join(missing)}")
+    notes = missing_note(TUM, [each.name for each in known], "sequences") if known else []
     return [_tum(folder, cut, need_frames) for folder in known or folders], notes
 
 
-def _recordings(place: Path) -> list[Path]:
-    if _is_tum(place):
-        return [place]
-    if not place.is_dir():
-        return []
-    return sorted(each for each in place.iterdir() if each.is_dir() and _is_tum(each))
-
-
 def _is_tum(folder: Path) -> bool:
-    truths = ("groundtruth_90.txt", "groundtruth.txt")
-    return any((folder / name).is_file() for name in truths)
+    return bool(first_file(folder / "groundtruth_90.txt", folder / "groundtruth.txt"))
 
 
 def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
@@ -80,7 +68,7 @@ def _tum(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
         )
     known = read_trajectory(folder / ("groundtruth_90.txt" if prepared else "groundtruth.txt"))
     if prepared:
-        images = pictures(folder / "rgb_90")
+        images = list(images_in(folder / "rgb_90"))
         if need_frames and len(images) != len(known):
             raise InputError(
                 f"{folder} has {len(images)} images in rgb_90/ and {len(known)} poses in "
@@ -123,7 +111,7 @@ def _near(folder: Path, times: list[float]) -> list[Path | None]:
         rows = sorted(listed_rows(folder / "depth.txt"))
     else:
         inside = next((n for n in ("depth_90", "depth") if (folder / n).is_dir()), "depth")
-        rows = [(_stamp(each, np.nan), each) for each in pictures(folder / inside, (".png",))]
+        rows = [(_stamp(each, np.nan), each) for each in images_in(folder / inside, (".png",))]
         rows = [row for row in rows if np.isfinite(row[0])]
     found: list[Path | None] = [None] * len(times)
     order = np.argsort(times, kind="stable")
@@ -133,37 +121,24 @@ def _near(folder: Path, times: list[float]) -> list[Path | None]:
 
 
 def open_scannet(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """``scene0707_00/{color_90,pose_90.txt}``, or ``color``, ``depth`` and ``pose``.
-
-    Raises:
-        InputError: for a folder without them.
-        SourceError: for a file that is damaged.
-    """
-    place = next((p for p in (root / "scannetv2", root / "scannet", root) if _scans(p)), None)
-    if place is None:
-        raise InputError(
-            f"{root} has no scenes of ScanNet; expected folders with color_90/ and pose_90.txt, "
-            "or with color/ and pose/"
-        )
-    return [_scannet(folder, cut, need_frames) for folder in _scans(place)], []
+    """``scene0707_00/{color_90,pose_90.txt}``, or ``color``, ``depth`` and ``pose``."""
+    place = place_in(
+        root, ("scannetv2", "scannet", "."), lambda place: folders_that(place, _is_scan),
+        "scenes of ScanNet; expected folders with color_90/ and pose_90.txt, or with color/ and "
+        "pose/",
+    )  # fmt: skip
+    return [_scannet(each, cut, need_frames) for each in folders_that(place, _is_scan)], []
 
 
-def _scans(place: Path) -> list[Path]:
-    def is_scan(folder: Path) -> bool:
-        return (folder / "pose_90.txt").is_file() or (folder / "pose").is_dir()
-
-    if is_scan(place):
-        return [place]
-    if not place.is_dir():
-        return []
-    return sorted(each for each in place.iterdir() if each.is_dir() and is_scan(each))
+def _is_scan(folder: Path) -> bool:
+    return (folder / "pose_90.txt").is_file() or (folder / "pose").is_dir()
 
 
 def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
     prepared = cut.usual and (folder / "pose_90.txt").is_file()
     mark = "_90" if prepared else ""
-    images = pictures(folder / f"color{mark}")
-    depths = {each.stem: each for each in pictures(folder / f"depth{mark}", (".png",))}
+    images = list(images_in(folder / f"color{mark}"))
+    depths = {each.stem: each for each in images_in(folder / f"depth{mark}", (".png",))}
     if prepared:
         rows = [np.array(row) for _, row in read_numbers(folder / "pose_90.txt", 16)]
         matrices = [row.reshape(4, 4) for row in rows]
@@ -174,7 +149,7 @@ def _scannet(folder: Path, cut: Cut, need_frames: bool) -> SceneSequence:
             )
         chosen = list(range(len(matrices)))
     else:
-        files = pictures(folder / "pose", (".txt",))
+        files = list(images_in(folder / "pose", (".txt",)))
         if need_frames and not images:
             raise InputError(f"{folder} has no color/ or color_90/ with images")
         by_stem = {each.stem: each for each in images}

@@ -6,7 +6,6 @@ and ``dynamic_label_perfect`` (what moves), as the scripts of MonST3R name it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from vision_mem.text import read_json
 RECORD = "rooms.json"
 POINTS_STRIDE = 8
 """Frames between those whose points are compared."""
-
-_OnFrame = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,32 +58,19 @@ class RoomSeries:
             )
 
 
-def prepare_rooms(
-    root: str | Path, series: RoomSeries | None = None, *, on_frame: _OnFrame = lambda n, k: None
-) -> dict[str, Any]:
+def prepare_rooms(root: str | Path, series: RoomSeries | None = None) -> dict[str, Any]:
     """Write a set of rooms where there is none yet; see ``synthetic.set_folder.prepare_set``.
-
-    Args:
-        root: the set's folder.
-        series: what to make; None: whatever is there, or the defaults.
-        on_frame: called with sequence and frame when it is written.
-
-    Returns:
-        What the set is made of, JSON-ready.
 
     Raises:
         InputError: when the folder holds other things, or rooms of another ``series``.
         SinkError: when it cannot be written.
     """
     return prepare_set(
-        root, series, RoomSeries(), lambda place, some: write_rooms(place, some, on_frame=on_frame),
-        what="rooms", record=RECORD, option="--room",
-    )  # fmt: skip
+        root, series, RoomSeries(), write_rooms, what="rooms", record=RECORD, option="--room"
+    )
 
 
-def write_rooms(
-    root: str | Path, series: RoomSeries, *, on_frame: _OnFrame = lambda n, k: None
-) -> list[str]:
+def write_rooms(root: str | Path, series: RoomSeries) -> list[str]:
     """Render rooms and write images and truth below ``root/training``; returns their names.
 
     Raises:
@@ -116,7 +100,6 @@ def write_rooms(
                 training / "dynamic_label_perfect" / name / f"{stem}.png",
                 true.dynamic.astype(np.uint8) * 255,
             )
-            on_frame(name, true.frame.index)
     return names
 
 
@@ -130,12 +113,7 @@ def _write_png(path: Path, picture: Any) -> None:
 
 
 def open_rooms(root: Path, task: str, cut: Cut, need_frames: bool) -> Read:
-    """What ``prepare_rooms`` wrote.
-
-    Raises:
-        InputError: when there are no rooms.
-        SourceError: for a file that is damaged.
-    """
+    """What ``prepare_rooms`` wrote."""
     try:
         series = RoomSeries(**read_json(root / RECORD))
     except (ValueError, TypeError):

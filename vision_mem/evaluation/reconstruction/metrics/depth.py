@@ -121,15 +121,14 @@ def fit_depth(
         raise InputError("no pixel has both a depth and a truth; nothing can be compared")
     if align == "metric":
         return 1.0, 0.0
-    if align == "median":
-        middle = _median(p, strict)
-        if middle <= 0:
-            raise InputError(f"the median of the depth is {middle:g}; expected more than 0")
-        return _median(g, strict) / middle, 0.0
     if align == "scale":
         return (_exact_scale(p, g) if strict else _robust_scale(p, g)), 0.0
-    middle = _median(p, strict)
-    start = _median(g, strict) / middle if middle > 0 else 1.0
+    middle, true = (float(np.median(v)) if strict else lower_median(v) for v in (p, g))
+    if align == "median":
+        if middle <= 0:
+            raise InputError(f"the median of the depth is {middle:g}; expected more than 0")
+        return true / middle, 0.0
+    start = true / middle if middle > 0 else 1.0
     return _by_adam(p, g, start) if solver == "adam" else _least_absolute(p, g, start)
 
 
@@ -146,13 +145,8 @@ def pixel_errors(
         cut: what lies beyond is taken to lie there.
     """
     sums = np.zeros(5)
-    for some, true in _slices(p, g):
-        found = scale * some + shift
-        if cut is not None:
-            np.minimum(found, cut, out=found)
+    for found, low, true in _aligned(p, g, scale, shift, cut):
         off = found - true
-        # Only ratios and logarithms mind depth that is not above 0.
-        low = np.maximum(found, _LEAST_DEPTH)
         ratio = np.maximum(low / true, true / low)
         sums += (
             (np.abs(off) / true).sum(), (off * off / true).sum(), (off * off).sum(),
@@ -171,14 +165,21 @@ def ratio_curve(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of pixels whose depth is right up to a factor, for factors from 1 to 2."""
     counts = np.zeros(len(_RATIOS))
+    for _, low, true in _aligned(p, g, scale, shift, cut):
+        ratio = np.sort(np.maximum(low / true, true / low))
+        counts += np.searchsorted(ratio, _RATIOS, side="left")
+    return _RATIOS, counts / len(p)
+
+
+def _aligned(
+    p: Pixels, g: Pixels, scale: float, shift: float, cut: float | None
+) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """Aligned depth, the same above 0 for ratios and logarithms, and the truth."""
     for some, true in _slices(p, g):
         found = scale * some + shift
         if cut is not None:
             np.minimum(found, cut, out=found)
-        low = np.maximum(found, _LEAST_DEPTH)
-        ratio = np.sort(np.maximum(low / true, true / low))
-        counts += np.searchsorted(ratio, _RATIOS, side="left")
-    return _RATIOS, counts / len(p)
+        yield found, np.maximum(found, _LEAST_DEPTH), true
 
 
 def _slices(p: Pixels, g: Pixels) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -187,10 +188,8 @@ def _slices(p: Pixels, g: Pixels) -> Iterator[tuple[NDArray[np.float64], NDArray
         yield p[part].astype(np.float64), g[part].astype(np.float64)
 
 
-def _median(values: Pixels, strict: bool) -> float:
-    """The median; not strictly, the lower of two middle values, as torch has it."""
-    if strict:
-        return float(np.median(values))
+def lower_median(values: NDArray[np.floating]) -> float:
+    """The lower of two middle values, as torch has it."""
     middle = (len(values) - 1) // 2
     return float(np.partition(values, middle)[middle])
 

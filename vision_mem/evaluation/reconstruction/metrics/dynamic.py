@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.evaluation.scores import Counts
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -21,7 +23,7 @@ _CELL_M = 0.2
 
 
 @dataclass(frozen=True)
-class MaskCounts:
+class MaskCounts(Counts):
     """Pixels of masks of what moves against the truth.
 
     Attributes:
@@ -48,12 +50,6 @@ class MaskCounts:
             int((found & true & counts).sum()), int((found & ~true & counts).sum()),
             int((~found & true & counts).sum()),
         )  # fmt: skip
-
-    def __add__(self, other: MaskCounts) -> MaskCounts:
-        """Of more frames."""
-        return MaskCounts(
-            self.hit + other.hit, self.wrong + other.wrong, self.missed + other.missed
-        )
 
     @property
     def measures(self) -> dict[str, float]:

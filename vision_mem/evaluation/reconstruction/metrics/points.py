@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.reconstruction.metrics.depth import lower_median
 from vision_mem.geometry.poses import aligned, transform
 
 Array = NDArray[np.float64]
@@ -189,9 +190,3 @@ def fit_points(found: Array, true: Array, *, strict: bool = False) -> Fit:
     motion = np.eye(4)
     motion[2, 3] = depths[1] - scale * depths[0]
     return Fit(scale, motion)
-
-
-def lower_median(values: Array) -> float:
-    """The lower of two middle values, as torch has it."""
-    middle = (len(values) - 1) // 2
-    return float(np.partition(values, middle)[middle])

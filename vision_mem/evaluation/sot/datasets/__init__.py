@@ -12,65 +12,29 @@ if TYPE_CHECKING:
     from vision_mem.evaluation.sot.records import Benchmark
 
 BENCHMARKS: dict[str, Dataset] = {
-    "lasot": Dataset(
-        "LaSOT",
-        "airplane/airplane-1/{img/,groundtruth.txt}; testing_set.txt",
-        "vision_mem.evaluation.sot.datasets.lasot:open_lasot",
-    ),
-    "lasot-ext": Dataset(
-        "LaSOT_ext",
-        "atv/atv-1/{img/,groundtruth.txt}",
-        "vision_mem.evaluation.sot.datasets.lasot:open_lasot_ext",
-    ),
-    "got10k-val": Dataset(
-        "GOT-10k val",
-        "val/{list.txt,GOT-10k_Val_000001/}",
-        "vision_mem.evaluation.sot.datasets.got10k:open_validation",
-    ),
-    "got10k-test": Dataset(
-        "GOT-10k test",
-        "test/{list.txt,GOT-10k_Test_000001/}",
-        "vision_mem.evaluation.sot.datasets.got10k:open_test",
-    ),
-    "trackingnet": Dataset(
-        "TrackingNet",
-        "TEST/{anno/NAME.txt,frames/NAME/0.jpg}",
-        "vision_mem.evaluation.sot.datasets.trackingnet:open_trackingnet",
-    ),
-    "otb100": Dataset(
-        "OTB100",
-        "Basketball/{img/,groundtruth_rect.txt}",
-        "vision_mem.evaluation.sot.datasets.otb:open_otb",
-    ),
-    "nfs": Dataset(
-        "NFS",
-        "airboard_1/30/{airboard_1.txt,airboard_1/} or anno/ and sequences/",
-        "vision_mem.evaluation.sot.datasets.nfs:open_nfs",
-    ),
-    "uav123": Dataset(
-        "UAV123", "{anno,data_seq}/UAV123/", "vision_mem.evaluation.sot.datasets.uav123:open_uav123"
-    ),
-    "davis2016": Dataset(
-        "DAVIS 2016",
-        "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2016/val.txt",
-        "vision_mem.evaluation.sot.datasets.davis:open_davis2016",
-    ),
-    "davis2017": Dataset(
-        "DAVIS 2017",
-        "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2017/val.txt",
-        "vision_mem.evaluation.sot.datasets.davis:open_davis2017",
-    ),
-    "vot": Dataset(
-        "VOT",
-        "sequences/{list.txt,NAME/{color/,groundtruth.txt}}",
-        "vision_mem.evaluation.sot.datasets.vot:open_vot",
-    ),
-    "folder": Dataset(
-        "any folder",
-        "NAME/ with images and groundtruth*.txt or Annotations/*.png",
-        "vision_mem.evaluation.sot.datasets.folder:open_folder",
-    ),
-}
+    word: Dataset(title, layout, f"{__name__}.{read}")
+    for word, title, layout, read in (
+        ("lasot", "LaSOT", "airplane/airplane-1/{img/,groundtruth.txt}; testing_set.txt",
+         "lasot:open_lasot"),
+        ("lasot-ext", "LaSOT_ext", "atv/atv-1/{img/,groundtruth.txt}", "lasot:open_lasot_ext"),
+        ("got10k-val", "GOT-10k val", "val/{list.txt,GOT-10k_Val_000001/}",
+         "got10k:open_validation"),
+        ("got10k-test", "GOT-10k test", "test/{list.txt,GOT-10k_Test_000001/}", "got10k:open_test"),
+        ("trackingnet", "TrackingNet", "TEST/{anno/NAME.txt,frames/NAME/0.jpg}",
+         "trackingnet:open_trackingnet"),
+        ("otb100", "OTB100", "Basketball/{img/,groundtruth_rect.txt}", "otb:open_otb"),
+        ("nfs", "NFS", "airboard_1/30/{airboard_1.txt,airboard_1/} or anno/ and sequences/",
+         "nfs:open_nfs"),
+        ("uav123", "UAV123", "{anno,data_seq}/UAV123/", "uav123:open_uav123"),
+        ("davis2016", "DAVIS 2016", "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2016/val.txt",
+         "davis:open_davis2016"),
+        ("davis2017", "DAVIS 2017", "{JPEGImages,Annotations}/480p/NAME/; ImageSets/2017/val.txt",
+         "davis:open_davis2017"),
+        ("vot", "VOT", "sequences/{list.txt,NAME/{color/,groundtruth.txt}}", "vot:open_vot"),
+        ("folder", "any folder", "NAME/ with images and groundtruth*.txt or Annotations/*.png",
+         "folder:open_folder"),
+    )
+}  # fmt: skip
 """The sets by their words on the command line. A set of one's own is a row more; its function is
 called as ``read(root: Path, need_frames: bool)`` and returns a ``Benchmark``. Images are listed,
 not read; without ``need_frames``, for scoring, the truth suffices."""

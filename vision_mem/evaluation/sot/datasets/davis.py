@@ -7,18 +7,11 @@ there is one object, marked by whatever is not 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    first_list,
-    folders_in,
-    has_images,
-    images_in,
-    missing_note,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.sot.datasets.truth import mask_sequence
 from vision_mem.evaluation.sot.records import Benchmark
 
@@ -43,35 +36,33 @@ _VALIDATION: Mapping[str, str] = {
 }
 
 
-def open_davis2016(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 20 validation sequences, one object each."""
-    return _open(root, "2016", need_frames)
-
-
-def open_davis2017(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 30 validation sequences, one object or more each."""
-    return _open(root, "2017", need_frames)
-
-
-def _open(root: Path, year: str, need_frames: bool) -> Benchmark:
+def _open(year: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
-    place = first_folder(root / "DAVIS") or root
+    place = dataset_files.first_folder(root / "DAVIS") or root
     if not place.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     found = paired_folders(place)
     if not found:
-        raise no_sequences(place, _EXPECTED)
-    names = _chosen(list(found), place, year, notes)
+        raise dataset_files.no_sequences(place, _EXPECTED)
+    file = f"ImageSets/{year}/val.txt"
+    names = dataset_files.chosen_names(
+        list(found), dataset_files.first_list(place / file), _VALIDATION[year].split(), file,
+        place, notes,
+    )  # fmt: skip
     sequences = []
     for name in names:
         images, truth = found[name]
-        frames, masks = images_in(images), images_in(truth, {".png"})
+        frames, masks = dataset_files.images_in(images), dataset_files.images_in(truth, {".png"})
         if need_frames and not frames:
             raise InputError(f"{images} holds no images; unpack DAVIS's images there")
         sequence = mask_sequence(name, frames, masks, merge=year == "2016", notes=notes)
         sequences.append(sequence)
     title = f"DAVIS {year}"
     return Benchmark(f"davis{year}", title, "davis", f"davis{year}", tuple(sequences), tuple(notes))
+
+
+open_davis2016, open_davis2017 = (partial(_open, year) for year in ("2016", "2017"))
+"""The 20 validation sequences, one object each; the 30 with one object or more."""
 
 
 def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:
@@ -86,32 +77,13 @@ def paired_folders(place: Path) -> dict[str, tuple[Path, Path]]:
         if inside.is_dir():
             found = {
                 name: (place / "JPEGImages" / size / name, folder)
-                for name, folder in folders_in(inside).items()
-                if has_images(folder, {".png"})
+                for name, folder in dataset_files.folders_in(inside).items()
+                if dataset_files.has_images(folder, {".png"})
             }
             if found:
                 return found
     return {
         name: (folder / "JPEGImages", folder / "Annotations")
-        for name, folder in folders_in(place).items()
-        if has_images(folder / "Annotations", {".png"})
+        for name, folder in dataset_files.folders_in(place).items()
+        if dataset_files.has_images(folder / "Annotations", {".png"})
     }
-
-
-def _chosen(found: list[str], place: Path, year: str, notes: list[str]) -> list[str]:
-    """Which sequences are evaluated, in the order of the list."""
-    listed = first_list(place / "ImageSets" / year / "val.txt")
-    if listed is None:
-        official = _VALIDATION[year].split()
-        if not set(official) & set(found):
-            notes.append(f"no ImageSets/{year}/val.txt: took all {len(found)} sequences found")
-            return found
-        notes.append(f"no ImageSets/{year}/val.txt: took the official list of {len(official)}")
-        listed = official
-    notes += missing_note(listed, found, "validation sequences")
-    names = [name for name in listed if name in set(found)]
-    if not names:
-        raise InputError(
-            f"{place} holds none of the {len(listed)} sequences of ImageSets/{year}/val.txt"
-        )
-    return names

@@ -7,15 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    folders_in,
-    frames_of,
-    has_images,
-    images_in,
-    natural,
-    no_sequences,
-    said,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.davis import paired_folders
 from vision_mem.evaluation.sot.datasets.truth import (
@@ -40,22 +32,24 @@ def open_folder(root: Path, *, need_frames: bool) -> Benchmark:
     Boxes of ``groundtruth_rect*.txt`` count pixels from 1, as OTB's do; all others from 0.
     """
     if not root.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     notes: list[str] = []
     sequences = _sequences(root.resolve().name or "sequence", root, need_frames, notes)
     if not sequences:
         bare = []
-        for name, folder in folders_in(root).items():
+        for name, folder in dataset_files.folders_in(root).items():
             found = _sequences(name, folder, need_frames, notes)
             sequences += found
             bare += [] if found else [name]
         if sequences and bare:
-            notes.append(f"{len(bare)} folders without truth left out: {said(bare)}")
+            notes.append(f"{len(bare)} folders without truth left out: {dataset_files.said(bare)}")
     if not sequences:
         for name, (images, truth) in paired_folders(root).items():
-            sequences.append(_masked(name, images_in(images), truth, need_frames, notes))
+            sequences.append(
+                _masked(name, dataset_files.images_in(images), truth, need_frames, notes)
+            )
     if not sequences:
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     protocol = "davis" if all(s.masks for s in sequences) else "success"
     if protocol == "success" and any(s.masks for s in sequences):
         notes.append("boxes and masks in one folder: all are scored by the boxes around them")
@@ -67,12 +61,14 @@ def open_folder(root: Path, *, need_frames: bool) -> Benchmark:
 def _sequences(name: str, folder: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     """What a folder holds: nothing, one sequence, or one for each numbered truth file."""
     for inside in _MASKS:
-        if has_images(folder / inside, {".png"}):
-            return [_masked(name, frames_of(folder), folder / inside, need_frames, notes)]
+        if dataset_files.has_images(folder / inside, {".png"}):
+            return [
+                _masked(name, dataset_files.frames_of(folder), folder / inside, need_frames, notes)
+            ]
     truths = _truth_files(folder)
     if not truths:
         return []
-    frames = frames_of(folder)
+    frames = dataset_files.frames_of(folder)
     if need_frames and not frames:
         raise InputError(f"{folder} has truth but no images; expected {_EXPECTED}")
     return [
@@ -87,7 +83,7 @@ def _truth_files(folder: Path) -> list[Path]:
             return [folder / name]
     names = [p.name for p in folder.glob("groundtruth*.txt") if p.is_file()]
     numbered = [n for n in names if re.search(r"[._-]\d+\.txt$", n)]
-    return [folder / name for name in natural(numbered or names[:1])]
+    return [folder / name for name in dataset_files.natural(numbered or names[:1])]
 
 
 def _boxed(name: str, frames: tuple[Path, ...], truth: Path, notes: list[str]) -> SotSequence:
@@ -103,7 +99,7 @@ def _masked(
 ) -> SotSequence:
     if need_frames and not frames:
         raise InputError(f"{truth.parent} has masks but no images of {name}; expected {_EXPECTED}")
-    masks = images_in(truth, {".png"})
+    masks = dataset_files.images_in(truth, {".png"})
     return mask_sequence(name, frames, masks, merge=None, notes=notes)
 
 

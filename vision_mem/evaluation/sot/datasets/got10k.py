@@ -6,27 +6,18 @@ Pixels count from 0 as far as is known: the toolkit takes boxes as they stand.
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    first_list,
-    folders_in,
-    image_size,
-    images_in,
-    missing_note,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.truth import (
-    check_first,
+    boxes_from,
     compare_counts,
     fit_flags,
-    read_boxes,
     read_flags,
 )
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
@@ -34,40 +25,26 @@ from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 _CLASSES = ("object_class", "motion_class")
 
 
-def open_validation(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 180 sequences of the validation split, scored here."""
-    sequences, notes = _open(root, "val", need_frames)
-    return Benchmark("got10k-val", "GOT-10k val", "got10k", "got10k", sequences, notes)
-
-
-def open_test(root: Path, *, need_frames: bool) -> Benchmark:
-    """The 180 sequences of the test split: first boxes only, scored by the server."""
-    sequences, notes = _open(root, "test", need_frames)
-    return Benchmark("got10k-test", "GOT-10k test", "server", "got10k", sequences, notes)
-
-
-def _open(
-    root: Path, split: str, need_frames: bool
-) -> tuple[tuple[SotSequence, ...], tuple[str, ...]]:
+def _open(split: str, protocol: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
-    place = first_folder(root / split, root / "GOT-10k" / split, root / "full_data" / split) or root
+    place = (
+        dataset_files.first_folder(
+            root / split, root / "GOT-10k" / split, root / "full_data" / split
+        )
+        or root
+    )
     if not place.is_dir():
-        raise no_sequences(root, _expected(split))
-    folders = {
-        name: folder
-        for name, folder in folders_in(place).items()
-        if (folder / "groundtruth.txt").is_file()
-    }
-    listed = first_list(place / "list.txt")
-    if listed is None:
-        notes.append(f"no list.txt in {place}: took all {len(folders)} sequences found")
-        listed = list(folders)
-    notes += missing_note(listed, folders, "listed sequences")
-    names = [name for name in listed if name in folders]
-    if not names:
-        raise no_sequences(place, _expected(split))
-    sequences = tuple(_sequence(name, folders[name], split, need_frames, notes) for name in names)
-    return sequences, tuple(notes)
+        raise dataset_files.no_sequences(root, _expected(split))
+    found = dataset_files.listed_folders(place, [place / "list.txt"], _expected(split), notes)
+    sequences = tuple(_sequence(*each, split, need_frames, notes) for each in found.items())
+    key, title = f"got10k-{split}", f"GOT-10k {split}"
+    return Benchmark(key, title, protocol, "got10k", sequences, tuple(notes))
+
+
+open_validation = partial(_open, "val", "got10k")
+"""The 180 sequences of the validation split, scored here."""
+open_test = partial(_open, "test", "server")
+"""The 180 sequences of the test split: first boxes only, scored by the server."""
 
 
 def _expected(split: str) -> str:
@@ -77,16 +54,13 @@ def _expected(split: str) -> str:
 def _sequence(
     name: str, folder: Path, split: str, need_frames: bool, notes: list[str]
 ) -> SotSequence:
-    truth = folder / "groundtruth.txt"
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
-    frames = images_in(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder} holds no images; unpack the benchmark's images there")
-    described = _described(folder / "meta_info.ini")
+    boxes = boxes_from(folder / "groundtruth.txt")
+    frames = dataset_files.images_in(folder)
+    dataset_files.images_here(frames, folder, needed=need_frames)
+    described = dataset_files.read_pairs(folder / "meta_info.ini", ":")
     size = _resolution(described.get("resolution", ""))
     if size is None and frames:
-        size = image_size(frames[0])
+        size = dataset_files.image_size(frames[0])
     visible: NDArray[np.bool_] | None = None
     if split == "test":
         boxes = boxes[:1]
@@ -101,14 +75,6 @@ def _sequence(
             notes.append(f"{name}: no cover.label; all its frames are scored")
     attributes = tuple(dict.fromkeys(described[c] for c in _CLASSES if described.get(c)))
     return SotSequence(name, frames, boxes, visible=visible, size=size, attributes=attributes)
-
-
-def _described(path: Path) -> dict[str, str]:
-    """``key: value`` lines of a ``meta_info.ini``; none when there is no such file."""
-    if not path.is_file():
-        return {}
-    pairs = (line.partition(":") for line in read_text(path).splitlines() if ":" in line)
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}
 
 
 def _resolution(text: str) -> tuple[int, int] | None:

@@ -7,23 +7,17 @@ Pixels count from 1: the sets were made with MATLAB (H. Fan et al., LaSOT, CVPR 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_list,
-    folders_in,
-    images_in,
-    missing_note,
-    natural,
-    no_sequences,
-    read_names,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.sot.datasets.truth import (
+    boxes_from,
     check_first,
     compare_counts,
     fit_flags,
@@ -72,24 +66,14 @@ def test_names() -> list[str]:
     return [f"{kind}-{number}" for kind, *numbers in classes for number in numbers]
 
 
-def open_lasot(root: Path, *, need_frames: bool) -> Benchmark:
-    """LaSOT's test set: the sequences of ``testing_set.txt``, else those of the official list."""
-    return _open(root, need_frames, "lasot", "LaSOT", tag="lasot")
-
-
-def open_lasot_ext(root: Path, *, need_frames: bool) -> Benchmark:
-    """LaSOT_ext: all its sequences (150 in a full copy)."""
-    return _open(root, need_frames, "lasot-ext", "LaSOT_ext", tag="lasot_extension_subset")
-
-
-def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benchmark:
+def _open(key: str, title: str, tag: str, root: Path, *, need_frames: bool) -> Benchmark:
     notes: list[str] = []
     if root.is_file():
-        files, listed = FileTree(root), first_list(root.parent / _LIST)
+        files, listed = FileTree(root), dataset_files.first_list(root.parent / _LIST)
     elif (root / TRUTH_ARCHIVE).is_file():
-        files, listed = FileTree(root / TRUTH_ARCHIVE), first_list(root / _LIST)
+        files, listed = FileTree(root / TRUTH_ARCHIVE), dataset_files.first_list(root / _LIST)
     else:
-        files, listed = None, first_list(*(root / name for name in _LISTS))
+        files, listed = None, dataset_files.first_list(*(root / name for name in _LISTS))
         if root.is_dir() and not _sequence_folders(root):
             files = FileTree(root)
     if files is None:
@@ -102,64 +86,50 @@ def _open(root: Path, need_frames: bool, key: str, title: str, tag: str) -> Benc
     return Benchmark(key, title, "success", tag, tuple(sequences), tuple(notes))
 
 
+open_lasot = partial(_open, "lasot", "LaSOT", "lasot")
+"""LaSOT's test set: the sequences of ``testing_set.txt``, else those of the official list."""
+open_lasot_ext = partial(_open, "lasot-ext", "LaSOT_ext", "lasot_extension_subset")
+"""LaSOT_ext: all its sequences (150 in a full copy)."""
+
+
 def _chosen(
     found: list[str], listed: list[str] | None, key: str, root: Path, notes: list[str]
 ) -> list[str]:
     """Which of the sequences found are evaluated, in the order of the list."""
     if not found:
-        raise no_sequences(root, EXPECTED)
-    if listed is None and key == "lasot":
-        official = test_names()
-        if set(official) & set(found):
-            notes.append(f"no {_LIST} in {root}: took the official test set of 280 sequences")
-            listed = official
-        else:
-            notes.append(f"no {_LIST} in {root}: took all {len(found)} sequences found")
-    if listed is None:
+        raise dataset_files.no_sequences(root, EXPECTED)
+    if listed is None and key != "lasot":
         return found
-    here = set(found)
-    notes += missing_note(listed, here, "test sequences")
-    names = [name for name in listed if name in here]
-    if not names:
-        raise InputError(
-            f"{root} holds none of the {len(listed)} sequences of {_LIST}; expected {EXPECTED}"
-        )
-    return names
+    return dataset_files.chosen_names(found, listed, test_names(), _LIST, root, notes)
 
 
 def _sequence_folders(root: Path) -> dict[str, Path]:
     """Folders with a ``groundtruth.txt``, directly in ``root`` or one class below."""
     if not root.is_dir():
-        raise no_sequences(root, EXPECTED)
+        raise dataset_files.no_sequences(root, EXPECTED)
     found = {}
-    for name, folder in folders_in(root).items():
+    for name, folder in dataset_files.folders_in(root).items():
         if (folder / "groundtruth.txt").is_file():
             found[name] = folder
         elif name not in ("annos", "absent", "att"):
-            for inner, path in folders_in(folder).items():
+            for inner, path in dataset_files.folders_in(folder).items():
                 # Only CLASS/CLASS-N, so that other things kept beside do not get in.
-                if re.fullmatch(rf"{re.escape(name)}-\d+", inner) and _has_truth(path):
+                named = re.fullmatch(rf"{re.escape(name)}-\d+", inner)
+                if named and (path / "groundtruth.txt").is_file():
                     found[inner] = path
     return found
 
 
-def _has_truth(folder: Path) -> bool:
-    return (folder / "groundtruth.txt").is_file()
-
-
 def _from_folder(name: str, folder: Path, need_frames: bool, notes: list[str]) -> SotSequence:
-    truth = folder / "groundtruth.txt"
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
+    boxes = boxes_from(folder / "groundtruth.txt")
     hidden: NDArray[np.bool_] | None = None
     for kind in ("full_occlusion", "out_of_view"):
         path = folder / f"{kind}.txt"
         if path.is_file():
             flags = fit_flags(read_flags(read_text(path), path), len(boxes), name, kind, notes)
             hidden = flags if hidden is None else hidden | flags
-    frames = images_in(folder / "img") or images_in(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder / 'img'} holds no images; unpack the benchmark's images there")
+    frames = dataset_files.images_in(folder / "img") or dataset_files.images_in(folder)
+    dataset_files.images_here(frames, folder / "img", needed=need_frames)
     compare_counts(name, len(frames), len(boxes), notes)
     visible = None if hidden is None else ~hidden
     return SotSequence(name, frames, boxes, origin=1, visible=visible)
@@ -170,11 +140,13 @@ def _from_toolkit(
 ) -> list[SotSequence]:
     """Truth only: ``annos/NAME.txt``, ``absent/NAME.txt``, ``att/NAME.txt``."""
     for folder in ("annos", "anno", ""):
-        found = natural(n for n in files.names(folder) if re.fullmatch(r".+-\d+\.txt", n))
+        found = dataset_files.natural(
+            n for n in files.names(folder) if re.fullmatch(r".+-\d+\.txt", n)
+        )
         if found:
             break
     else:
-        raise no_sequences(files.root, EXPECTED)
+        raise dataset_files.no_sequences(files.root, EXPECTED)
     if need_frames:
         raise InputError(
             f"{files.root} holds the truth of {len(found)} sequences but no images; tracking "
@@ -182,7 +154,7 @@ def _from_toolkit(
         )
     for name in _LISTS:
         if listed is None and files.has(name):
-            listed = read_names(files.text(name), files.where(name))
+            listed = dataset_files.read_names(files.text(name), files.where(name))
     prefix = f"{folder}/" if folder else ""
     stems = [name.removesuffix(".txt") for name in found]
     sequences = []

@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    folders_in,
-    frames_of,
-    images_in,
-    natural,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.number_rows import read_rows
 from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
@@ -38,23 +32,26 @@ _EVERY = 8  # truth was drawn at 240 frames a second
 def open_nfs(root: Path, *, need_frames: bool) -> Benchmark:
     """The sequences that have truth here, at 30 frames a second."""
     if not root.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     notes: list[str] = []
     if (root / "anno").is_dir():
         found = [
             (n.removesuffix(".txt").removeprefix("nfs_"), root / "anno" / n)
-            for n in natural(FileTree(root).names("anno"))
+            for n in dataset_files.natural(FileTree(root).names("anno"))
         ]
-        places = [(name, truth, frames_of(root / "sequences" / name)) for name, truth in found]
+        places = [
+            (name, truth, dataset_files.frames_of(root / "sequences" / name))
+            for name, truth in found
+        ]
     else:
         places = [
             (name, truth, _frames(folder / "30", name))
-            for name, folder in folders_in(root).items()
+            for name, folder in dataset_files.folders_in(root).items()
             if (truth := _truth(folder / "30", name)) is not None
         ]
     sequences = [_sequence(*place, need_frames, notes) for place in places]
     if not sequences:
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     if len(sequences) != _FULL:
         notes.append(f"{len(sequences)} sequences here; the full set has {_FULL}")
     return Benchmark("nfs", "NFS", "success", "nfs", tuple(sequences), tuple(notes))
@@ -62,11 +59,11 @@ def open_nfs(root: Path, *, need_frames: bool) -> Benchmark:
 
 def _truth(folder: Path, name: str) -> Path | None:
     names = (f"{name}.txt", "groundtruth.txt", "groundtruth_rect.txt")
-    return next((folder / n for n in names if (folder / n).is_file()), None)
+    return dataset_files.first_file(*(folder / each for each in names))
 
 
 def _frames(folder: Path, name: str) -> tuple[Path, ...]:
-    return images_in(folder / name) or frames_of(folder)
+    return dataset_files.images_in(folder / name) or dataset_files.frames_of(folder)
 
 
 def _sequence(

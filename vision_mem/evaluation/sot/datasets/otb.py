@@ -7,15 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    folders_in,
-    frames_of,
-    missing_note,
-    no_sequences,
-    numbered,
-    said,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.sot.datasets.truth import ATTRIBUTES as ATTRIBUTE_NAMES
 from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
@@ -94,9 +86,9 @@ _TRUTH = ("groundtruth_rect", "groundtruth")
 def open_otb(root: Path, *, need_frames: bool) -> Benchmark:
     """All targets whose folders are here; others with truth come after them."""
     if not root.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     # Copies differ in capitals (david, Fleetface).
-    folders = {name.lower(): folder for name, folder in folders_in(root).items()}
+    folders = {name.lower(): folder for name, folder in dataset_files.folders_in(root).items()}
     notes: list[str] = []
     sequences: list[SotSequence] = []
     used: set[Path] = set()
@@ -114,11 +106,11 @@ def open_otb(root: Path, *, need_frames: bool) -> Benchmark:
     ]
     sequences += [_sequence(*other, need_frames, notes) for other in others]
     if not sequences:
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     if others:
-        listed = said([name for name, _, _ in others])
+        listed = dataset_files.said([name for name, _, _ in others])
         notes.append(f"not in the official list of OTB100, but evaluated too: {listed}")
-    notes += missing_note(list(ATTRIBUTES), official, "targets of OTB100")
+    notes += dataset_files.missing_note(list(ATTRIBUTES), official, "targets of OTB100")
     return Benchmark("otb100", "OTB100", "success", "otb", tuple(sequences), tuple(notes))
 
 
@@ -137,20 +129,18 @@ def _place(name: str, folders: dict[str, Path]) -> tuple[Path, Path] | None:
 
 def _truth(folder: Path, number: int) -> Path | None:
     end = f".{number}.txt" if number else ".txt"
-    paths = (folder / (stem + end) for stem in _TRUTH)
-    return next((path for path in paths if path.is_file()), None)
+    return dataset_files.first_file(*(folder / (stem + end) for stem in _TRUTH))
 
 
 def _sequence(
     name: str, folder: Path, truth: Path, need_frames: bool, notes: list[str]
 ) -> SotSequence:
     boxes, _ = read_boxes(read_text(truth), truth)
-    frames = frames_of(folder)
-    if need_frames and not frames:
-        raise InputError(f"{folder / 'img'} holds no images; unpack the benchmark's images there")
+    frames = dataset_files.frames_of(folder)
+    dataset_files.images_here(frames, folder / "img", needed=need_frames)
     if name in FRAME_RANGES and len(frames) != len(boxes):
         # Copies that hold just the frames that count may number them anew.
-        frames = numbered(frames, *FRAME_RANGES[name]) or frames
+        frames = dataset_files.numbered(frames, *FRAME_RANGES[name]) or frames
     omitted = OMITTED.get(name, 0)
     if omitted >= len(boxes) or (frames and len(frames) != len(boxes)):
         omitted = 0  # a copy cut already
@@ -161,14 +151,9 @@ def _sequence(
     attributes = tuple(ATTRIBUTE_NAMES[each] for each in letters if each in ATTRIBUTE_NAMES)
     aliases = {name.replace("-", "_"), name.replace("-", ".")} - {name}
     return SotSequence(
-        name,
-        frames,
-        boxes,
-        origin=1,
-        attributes=attributes,
-        aliases=tuple(sorted(aliases)),
+        name, frames, boxes, origin=1, attributes=attributes, aliases=tuple(sorted(aliases)),
         omitted=omitted,
-    )
+    )  # fmt: skip
 
 
 def _letters(name: str, folder: Path) -> tuple[str, ...]:

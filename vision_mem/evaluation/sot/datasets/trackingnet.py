@@ -9,8 +9,8 @@ from pathlib import Path
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.dataset_files import first_folder, images_in, no_sequences
-from vision_mem.evaluation.file_tree import FileTree, read_text
-from vision_mem.evaluation.sot.datasets.truth import check_first, compare_counts, read_boxes
+from vision_mem.evaluation.file_tree import FileTree
+from vision_mem.evaluation.sot.datasets.truth import boxes_from, compare_counts
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 _EXPECTED = "TEST/anno/NAME.txt and TEST/frames/NAME/ with images"
@@ -32,8 +32,7 @@ def open_trackingnet(root: Path, *, need_frames: bool) -> Benchmark:
             bare.append(name)
             continue
         truth = place / "anno" / f"{name}.txt"
-        boxes, _ = read_boxes(read_text(truth), truth)
-        check_first(boxes, truth)
+        boxes = boxes_from(truth)
         compare_counts(name, len(frames), len(boxes), notes)
         sequences.append(SotSequence(name, frames, boxes))
     if bare:

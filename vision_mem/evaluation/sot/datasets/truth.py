@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.number_rows import read_rows
 from vision_mem.evaluation.sot.records import SotSequence
 
@@ -79,6 +82,13 @@ def bounds(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([left, top, xs.max(axis=1) - left, ys.max(axis=1) - top], axis=1)
 
 
+def boxes_from(path: Path) -> NDArray[np.float64]:
+    """Truth as boxes ``(T, 4)``, see ``read_boxes`` and ``check_first``."""
+    boxes, _ = read_boxes(read_text(path), path)
+    check_first(boxes, path)
+    return boxes
+
+
 def check_first(boxes: NDArray[np.float64], where: str | Path, line: int = 1) -> None:
     """Refuse truth whose first frame has no box: there is nothing to start a tracker from.
 
@@ -137,11 +147,7 @@ def flagged_names(
 ) -> tuple[str, ...]:
     """Attributes of a sequence from a row of 0 and 1, one for each of ``codes``.
 
-    Args:
-        text: what the attribute file holds.
-        codes: letters as in ``ATTRIBUTES``, in the order of the flags.
-        where: the file, for messages.
-        notes: gets a line when the row has another length; no attributes then.
+    Rows of another length have none, which ``notes`` is told.
     """
     flags = read_flags(text, where)
     if len(flags) != len(codes):
@@ -150,32 +156,40 @@ def flagged_names(
     return tuple(ATTRIBUTES[code] for code, on in zip(codes, flags, strict=True) if on)
 
 
-def read_labels(path: Path) -> NDArray[np.uint8]:
-    """The values of an indexed, grey or one-bit picture, as they stand in the file.
+def read_labels(where: str | Path, data: bytes | None = None) -> NDArray[np.uint8]:
+    """A mask image as a label image: its values as stored, not its colours.
+
+    Args:
+        where: PNG with a palette, or grey.
+        data: what it holds, when it is no file of its own; ``where`` is for messages then.
 
     Returns:
         ``(H, W)`` uint8.
 
     Raises:
-        InputError: when it cannot be read, has colours instead of an index, or values above 255.
+        InputError: for anything else.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("P", "L", "1") and not picture.mode.startswith("I"):
-                raise InputError(
-                    f"{path} is a picture of kind {picture.mode}; expected an indexed or grey PNG "
-                    "whose values are object numbers"
-                )
-            values = np.asarray(picture)
+        with Image.open(where if data is None else io.BytesIO(data)) as picture:
+            mode = picture.mode
+            values: NDArray[Any] = np.asarray(picture)
+    except UnidentifiedImageError:
+        raise InputError(f"{where} is no image; expected an indexed PNG") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} cannot be read as a mask: {reason}") from None
+        raise InputError(f"{where} cannot be read as an image: {reason}") from None
+    if values.ndim != 2:
+        colours = values[..., :3]
+        if (colours != colours[..., :1]).any() or mode in ("LA", "PA"):
+            raise InputError(
+                f"{where} holds colours ({mode}); expected an indexed or grey PNG with the number "
+                "of an object in each pixel"
+            )
+        values = colours[..., 0]
     if values.size and int(values.max()) > 255:
-        raise InputError(f"{path} has values above 255; expected object numbers from 1 to 255")
+        raise InputError(f"{where} has values up to {values.max()}; expected at most 255")
     return values.astype(np.uint8)
 
 

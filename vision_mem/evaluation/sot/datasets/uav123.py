@@ -8,21 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_folder,
-    folders_in,
-    frames_of,
-    natural,
-    no_sequences,
-    numbered,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
-from vision_mem.evaluation.sot.datasets.truth import (
-    check_first,
-    compare_counts,
-    flagged_names,
-    read_boxes,
-)
+from vision_mem.evaluation.sot.datasets.truth import boxes_from, compare_counts, flagged_names
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
 
 ATTRIBUTE_ORDER = (
@@ -64,7 +52,7 @@ def frame_ranges() -> dict[str, tuple[str, int, int]]:
 def open_uav123(root: Path, *, need_frames: bool) -> Benchmark:
     """The tracks that have truth here."""
     place = root if (root / "anno").is_dir() else root / "UAV123"
-    anno = first_folder(place / "anno" / "UAV123", place / "anno")
+    anno = dataset_files.first_folder(place / "anno" / "UAV123", place / "anno")
     notes: list[str] = []
     if anno is None:
         sequences = _own_folders(root, need_frames, notes)
@@ -77,14 +65,14 @@ def open_uav123(root: Path, *, need_frames: bool) -> Benchmark:
 
 def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     ranges = frame_ranges()
-    images = first_folder(place / "data_seq" / "UAV123", place / "data_seq") or place
+    images = dataset_files.first_folder(place / "data_seq" / "UAV123", place / "data_seq") or place
     sequences = []
     bare = []
-    for name in natural(n.removesuffix(".txt") for n in FileTree(anno).names()):
-        frames = frames_of(images / name)
+    for name in dataset_files.natural(n.removesuffix(".txt") for n in FileTree(anno).names()):
+        frames = dataset_files.frames_of(images / name)
         if not frames and name in ranges:
             folder, first, last = ranges[name]
-            frames = numbered(frames_of(images / folder), first, last)
+            frames = dataset_files.numbered(dataset_files.frames_of(images / folder), first, last)
         if need_frames and not frames:
             bare.append(name)
             continue
@@ -96,7 +84,7 @@ def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> l
         raise (
             InputError(f"{images} holds no images of the tracks in {anno}; unpack them there")
             if bare
-            else no_sequences(anno, _EXPECTED)
+            else dataset_files.no_sequences(anno, _EXPECTED)
         )
     return sequences
 
@@ -104,30 +92,25 @@ def _official(place: Path, anno: Path, need_frames: bool, notes: list[str]) -> l
 def _own_folders(root: Path, need_frames: bool, notes: list[str]) -> list[SotSequence]:
     """Copies with one folder a track."""
     if not root.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     sequences = []
-    for name, folder in folders_in(root).items():
-        truth = next(
-            (folder / n for n in ("groundtruth.txt", "groundtruth_rect.txt", f"{name}.txt")
-             if (folder / n).is_file()),
-            None,
-        )  # fmt: skip
+    for name, folder in dataset_files.folders_in(root).items():
+        names = ("groundtruth.txt", "groundtruth_rect.txt", f"{name}.txt")
+        truth = dataset_files.first_file(*(folder / each for each in names))
         if truth is None:
             continue
-        frames = frames_of(folder)
-        if need_frames and not frames:
-            raise InputError(f"{folder} holds no images; unpack the benchmark's images there")
+        frames = dataset_files.frames_of(folder)
+        dataset_files.images_here(frames, folder, needed=need_frames)
         sequences.append(_sequence(name, frames, truth, folder / "att.txt", notes))
     if not sequences:
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     return sequences
 
 
 def _sequence(
     name: str, frames: tuple[Path, ...], truth: Path, att: Path, notes: list[str]
 ) -> SotSequence:
-    boxes, _ = read_boxes(read_text(truth), truth)
-    check_first(boxes, truth)
+    boxes = boxes_from(truth)
     compare_counts(name, len(frames), len(boxes), notes)
     attributes: tuple[str, ...] = ()
     if att.is_file():

@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.evaluation.dataset_files import (
-    first_list,
-    folders_in,
-    frames_of,
-    missing_note,
-    natural,
-    no_sequences,
-)
+from vision_mem.evaluation import dataset_files
 from vision_mem.evaluation.file_tree import FileTree, read_text
 from vision_mem.evaluation.number_rows import read_rows
 from vision_mem.evaluation.sot.datasets.truth import (
@@ -29,6 +22,7 @@ from vision_mem.evaluation.sot.datasets.truth import (
     read_flags,
 )
 from vision_mem.evaluation.sot.records import Benchmark, SotSequence
+from vision_mem.evaluation.sot.vot_regions import mask_bounds, unroll
 
 _EXPECTED = "list.txt and NAME/ with color/00000001.jpg, ... and groundtruth.txt"
 _MOST_CORNERS = 64
@@ -40,22 +34,12 @@ def open_vot(root: Path, *, need_frames: bool) -> Benchmark:
     """The sequences of ``list.txt``, in a workspace or in its ``sequences`` folder."""
     place = root / "sequences" if (root / "sequences").is_dir() else root
     if not place.is_dir():
-        raise no_sequences(root, _EXPECTED)
+        raise dataset_files.no_sequences(root, _EXPECTED)
     notes: list[str] = []
-    folders = {
-        name: folder
-        for name, folder in folders_in(place).items()
-        if (folder / "groundtruth.txt").is_file()
-    }
-    listed = first_list(place / "list.txt", root / "list.txt")
-    if listed is None:
-        notes.append(f"no list.txt in {place}: took all {len(folders)} sequences found")
-        listed = list(folders)
-    notes += missing_note(listed, folders, "listed sequences")
-    names = [name for name in listed if name in folders]
-    if not names:
-        raise no_sequences(place, _EXPECTED)
-    sequences = tuple(_sequence(name, folders[name], need_frames, notes) for name in names)
+    found = dataset_files.listed_folders(
+        place, [place / "list.txt", root / "list.txt"], _EXPECTED, notes
+    )
+    sequences = tuple(_sequence(*each, need_frames, notes) for each in found.items())
     return Benchmark("vot", "VOT", "vot", "vot", sequences, tuple(notes))
 
 
@@ -65,18 +49,12 @@ def _sequence(name: str, folder: Path, need_frames: bool, notes: list[str]) -> S
     check_first(boxes, truth)
     if masks:
         notes.append(f"{name}: {masks} masks in the truth; the boxes around them are taken")
-    frames = frames_of(folder)
+    frames = dataset_files.frames_of(folder)
     if need_frames and not frames:
         raise InputError(f"{folder / 'color'} holds no images; expected {_EXPECTED}")
     compare_counts(name, len(frames), len(boxes), notes)
-    return SotSequence(
-        name,
-        frames,
-        boxes,
-        polygons=polygons,
-        size=_size(folder / "sequence"),
-        attributes=_attributes(folder),
-    )
+    size, attributes = _size(folder / "sequence"), _attributes(folder)
+    return SotSequence(name, frames, boxes, polygons=polygons, size=size, attributes=attributes)
 
 
 def _attributes(folder: Path) -> tuple[str, ...]:
@@ -84,17 +62,12 @@ def _attributes(folder: Path) -> tuple[str, ...]:
     files = FileTree(folder)
     names = [n for suffix in (".tag", ".label") for n in files.names(suffix=suffix)]
     found = [n for n in names if read_flags(files.text(n), files.where(n)).any()]
-    return tuple(natural(dict.fromkeys(name.rpartition(".")[0] for name in found)))
+    return tuple(dataset_files.natural(dict.fromkeys(name.rpartition(".")[0] for name in found)))
 
 
 def _size(path: Path) -> tuple[int, int] | None:
     """``(height, width)`` from the ``key=value`` lines of a ``sequence`` file."""
-    if not path.is_file():
-        return None
-    pairs = {}
-    for line in read_text(path).splitlines():
-        key, _, value = line.partition("=")
-        pairs[key.strip().lower()] = value.strip()
+    pairs = dataset_files.read_pairs(path, "=")
     height, width = pairs.get("height", ""), pairs.get("width", "")
     return (int(height), int(width)) if height.isdecimal() and width.isdecimal() else None
 
@@ -162,22 +135,11 @@ def _bounds_of_mask(code: str, where: str) -> str:
     """The box around a run-length mask, as the line that a rectangle would have."""
     expected = "expected a mask: m, then x,y,width,height and lengths of runs"
     try:
-        numbers = np.array([int(part) for part in code.split(",") if part.strip()], dtype=np.int64)
-    except (ValueError, OverflowError):
-        raise InputError(f"{where}: not whole numbers; {expected}") from None
-    if len(numbers) < 4 or (numbers[2:] < 0).any():
-        raise InputError(f"{where}: too few or negative numbers; {expected}")
-    x, y, width, height = numbers[:4]
-    ends = np.cumsum(numbers[4:])
-    if len(ends) and int(ends[-1]) > int(width) * int(height):
-        raise InputError(f"{where}: the runs are longer than {width} x {height}; {expected}")
-    starts = ends - numbers[4:]
-    starts, lasts = starts[1::2], ends[1::2] - 1  # odd ones are runs inside the object
-    starts, lasts = starts[lasts >= starts], lasts[lasts >= starts]
-    if not len(starts):
+        x, y, width, height, *runs = (int(part) for part in code.split(",") if part.strip())
+    except ValueError:
+        raise InputError(f"{where}: too few or no whole numbers; {expected}") from None
+    inside = unroll(runs, width, height, where)
+    if not inside.any():
         return "nan"
-    top, bottom = starts[0] // width, lasts[-1] // width
-    whole = (starts // width != lasts // width).any()  # a run that goes on in the next row
-    left = 0 if whole else (starts % width).min()
-    right = width - 1 if whole else (lasts % width).max()
+    left, top, right, bottom = mask_bounds(inside)
     return f"{x + left},{y + top},{right - left + 1},{bottom - top + 1}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.evaluation.sot.datasets.truth import read_labels
 from vision_mem.evaluation.sot.records import SotSequence as Sequences
 from vision_mem.evaluation.sot.vot_regions import (
     FAILED,
@@ -78,10 +79,8 @@ def true_regions(sequence: Sequences) -> list[VotRegion]:
     NaN is unknown, as in the toolkit: such frames do not count. No area is absence.
     """
     if sequence.masks:
-        from vision_mem.evaluation.sot.results import read_labels
-
         return [
-            rectangle([np.nan] * 4) if path is None else mask(read_labels(path.read_bytes(), path))
+            rectangle([np.nan] * 4) if path is None else mask(read_labels(path))
             for path in sequence.masks
         ]
     if sequence.polygons is None:

@@ -13,11 +13,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
-from vision_mem.evaluation.videoqa.datasets.json_fields import (
-    Fields,
-    parse_rows,
-    safe_path,
-)
+from vision_mem.evaluation.videoqa.datasets.json_fields import Fields, parse_rows, safe_path
 from vision_mem.evaluation.videoqa.records import CHOICE, Query, Reply, distinct
 
 ANNOTATIONS = ("odv_bench.json", "odvbench.json", "ODV-Bench.json")
@@ -27,15 +23,7 @@ _LOGGED = "odvbench_accuracy"  # what the evaluation's own logs keep of a questi
 
 
 def read_annotations(text: str, where: str) -> tuple[Query, ...]:
-    """The questions of one of the set's files: one list of entries.
-
-    Args:
-        text: of the file.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
-    """
+    """The questions of one list of entries, see ``VideoQaSet``."""
     found = []
     names = _Names()
     for value, place in parse_rows(text, where):
@@ -81,14 +69,9 @@ def _letter(fields: Fields) -> str:
 
 
 def read_replies(text: str, where: str) -> Iterator[Reply]:
-    """What is in one result file: entries of the set with an answer each, or the evaluation's log.
+    """Entries of the set with an answer each, a list or one a line, or the evaluation's log.
 
-    Args:
-        text: of the file: a list, or an entry a line.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
+    See ``VideoQaSet``.
     """
     names = _Names()
     for number, (value, place) in enumerate(parse_rows(text, where), 1):
@@ -109,16 +92,5 @@ def read_replies(text: str, where: str) -> Iterator[Reply]:
 
 
 def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> list[Any]:
-    """A result file for ``read_replies``; the answers stand under ``response``.
-
-    Args:
-        queries: those answered, of one video.
-        said: answers by the names of questions; None where the model failed.
-    """
+    """A result file, see ``VideoQaSet``; the answers stand under ``response``."""
     return [{**deepcopy(query.source), "response": said[query.name]} for query in queries]
-
-
-def clip_names(query: Query) -> list[str]:
-    """ODV-Bench has no ready-cut clips."""
-    del query
-    return []

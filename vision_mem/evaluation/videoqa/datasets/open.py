@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vision_mem.errors import InputError
 from vision_mem.evaluation.file_tree import read_text
 from vision_mem.evaluation.registry import Dataset, known_dataset
-from vision_mem.evaluation.selection import Named, choose_sequences
+from vision_mem.evaluation.selection import matching
 from vision_mem.evaluation.videoqa import answer_rules
 from vision_mem.evaluation.videoqa.datasets import DATASETS, odvbench, ovobench, streamingbench
 from vision_mem.evaluation.videoqa.records import Query, Reply, VideoQaBenchmark, distinct
@@ -29,10 +29,13 @@ class VideoQaSet(NamedTuple):
         read: questions of one of them, from its text and name.
         replies: what is in a result file, from its text and name, and the name of the model.
         official: whether the set's own scorer takes a reply as right; None: it does not count.
-        result_file: what is written of the answers about one video.
+        result_file: what is written of the answers about one video: from its questions, and the
+            answers by their names, None where the model failed; ``replies`` reads it.
         groups: tasks by group in the set's order; empty where the files say it.
         pooled: numbers of several tasks are shares of all their questions; else means of tasks.
-        clip_names: ready-cut clips of a question.
+        clip_names: ready-cut clips of a question, where there are any.
+
+    Readers raise ``InputError`` for a file that is another one or damaged, with the entry.
     """
 
     dataset: Dataset
@@ -43,7 +46,7 @@ class VideoQaSet(NamedTuple):
     result_file: Callable[[Sequence[Query], Mapping[str, str | None]], Any]
     groups: Mapping[str, tuple[str, ...]]
     pooled: bool
-    clip_names: Callable[[Query], list[str]]
+    clip_names: Callable[[Query], list[str]] = lambda query: []
 
     @property
     def title(self) -> str:
@@ -64,13 +67,12 @@ VIDEOQA_SETS: Mapping[str, VideoQaSet] = {
         DATASETS["streamingbench"],
         streamingbench.ANNOTATIONS, streamingbench.read_annotations, streamingbench.read_replies,
         answer_rules.streaming_official, streamingbench.result_file, streamingbench.GROUPS, True,
-        streamingbench.clip_names,
     ),
     "odv-bench": VideoQaSet(
         DATASETS["odv-bench"],
         odvbench.ANNOTATIONS, odvbench.read_annotations,
         lambda text, where, model: odvbench.read_replies(text, where), answer_rules.odv_official,
-        odvbench.result_file, {}, True, odvbench.clip_names,
+        odvbench.result_file, {}, True,
     ),
     "streams": _OVO._replace(dataset=DATASETS["streams"]),
 }  # fmt: skip
@@ -131,33 +133,19 @@ def _annotations(root: Path, kind: VideoQaSet) -> list[Path]:
     return []
 
 
-class _Task(NamedTuple):
-    name: str
-
-
 def _only(benchmark: VideoQaBenchmark, kind: VideoQaSet, tasks: str) -> VideoQaBenchmark:
     known = dict.fromkeys(query.task for query in benchmark.queries)
     known = known or dict.fromkeys(task for group in kind.groups.values() for task in group)
     if not known:
         raise InputError(f"{kind.title} has its tasks in its annotations; give --root")
-    listed: list[Named] = [_Task(name) for name in known]
-    wanted = tuple(task.name for task in choose_sequences(listed, names=tasks))
+    fit = matching(list(known), tasks)
+    wanted = tuple(task for task in known if task in fit)
     queries = tuple(query for query in benchmark.queries if query.task in wanted)
     return replace(benchmark, queries=queries, tasks=wanted)
 
 
 def video_of(root: Path, query: Query, key: str, *, cut: bool) -> Path | None:
-    """The video file of a question.
-
-    Args:
-        root: the set's folder.
-        query: the question.
-        key: word of the set.
-        cut: look for its ready-cut clip instead of the whole video.
-
-    Returns:
-        None when it is not there.
-    """
+    """The video file of a question; ``cut``: its ready-cut clip. None when it is not there."""
     names = set_of(key).clip_names(query) if cut else [query.video, *_shorter(query.video)]
     folders = _CHUNKS if cut else _VIDEOS
     places = (root / folder / name for folder in folders for name in names)

@@ -11,10 +11,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
-from vision_mem.evaluation.videoqa.datasets.json_fields import (
-    Fields,
-    safe_path,
-)
+from vision_mem.evaluation.videoqa.datasets.json_fields import Fields, safe_path
 from vision_mem.evaluation.videoqa.records import CHOICE, COUNT, YES_NO, Query, Reply, distinct
 from vision_mem.models.vlm.protocol import Question
 from vision_mem.text import parse_json
@@ -31,15 +28,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def read_annotations(text: str, where: str) -> tuple[Query, ...]:
-    """The questions of ``ovo_bench_new.json``.
-
-    Args:
-        text: of the file.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
-    """
+    """The questions of ``ovo_bench_new.json``, see ``VideoQaSet``."""
     entries = parse_json(text, where, unique=False)
     if not isinstance(entries, list):
         raise InputError(f"{where} is no list; expected OVO-Bench's annotations: [{{'id': 0, ...")
@@ -47,11 +36,7 @@ def read_annotations(text: str, where: str) -> tuple[Query, ...]:
 
 
 def queries_of(entries: Sequence[Any], where: str) -> tuple[Query, ...]:
-    """The questions of entries as they stand in the annotation file.
-
-    Args:
-        entries: JSON values.
-        where: what they are from, for messages.
+    """The questions of entries as they stand in the annotation file; ``where`` is for messages.
 
     Raises:
         InputError: when one is none, with its number.
@@ -118,15 +103,7 @@ def _truth(task: str, moment: Fields) -> str:
 
 
 def read_replies(text: str, where: str) -> Iterator[Reply]:
-    """What is in one result file: lists ``backward``, ``realtime`` and ``forward``.
-
-    Args:
-        text: of the file.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
-    """
+    """Lists ``backward``, ``realtime`` and ``forward`` of a result file, see ``VideoQaSet``."""
     top = parse_json(text, where, unique=False)
     if not isinstance(top, dict) or not any(group in top for group in GROUPS):
         raise InputError(
@@ -162,12 +139,7 @@ def _stored(fields: Fields) -> Iterator[Reply]:
 
 
 def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> dict[str, Any]:
-    """A result file as the official code writes it, for ``read_replies`` and the official script.
-
-    Args:
-        queries: those answered; of an item asked at several moments, all or some.
-        said: answers by the names of questions; None where the model failed.
-    """
+    """A result file as the official code writes it, for its own script too; see ``VideoQaSet``."""
     found: dict[str, list[Any]] = {group: [] for group in ("backward", "realtime", "forward")}
     items: dict[str, dict[str, Any]] = {}
     for query in queries:
@@ -182,7 +154,7 @@ def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> dic
             )  # fmt: skip
             continue
         if query.item not in items:
-            items[query.item] = deepcopy(source)
+            items[query.item] = deepcopy(dict(source))
             found["forward"].append(items[query.item])
         items[query.item]["test_info"][query.place]["response"] = said[query.name]
     return found

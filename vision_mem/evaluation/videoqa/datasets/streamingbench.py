@@ -16,11 +16,7 @@ from typing import Any
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.videoqa.datasets import prompts
-from vision_mem.evaluation.videoqa.datasets.json_fields import (
-    Fields,
-    parse_rows,
-    safe_path,
-)
+from vision_mem.evaluation.videoqa.datasets.json_fields import Fields, parse_rows, safe_path
 from vision_mem.evaluation.videoqa.records import CHOICE, OUTPUT, Poll, Query, Reply, distinct
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -71,16 +67,9 @@ def group_of(task: str) -> str:
 
 
 def read_annotations(text: str, where: str) -> tuple[Query, ...]:
-    """The questions of one of the set's files.
+    """The questions of a ``questions_*.json`` or of a CSV, see ``VideoQaSet``.
 
     Those with neither options nor a moment are left out.
-
-    Args:
-        text: of a ``questions_*.json``, or of a CSV with one question a line.
-        where: the file, for messages.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
     """
     rows = _csv_rows(text, where) if where.lower().endswith(".csv") else _json_rows(text, where)
     found = []
@@ -194,16 +183,7 @@ def _video(entry: Fields) -> str:
 
 
 def read_replies(text: str, where: str, model: str) -> Iterator[Reply]:
-    """What is in one result file: annotations with the answers added to each question.
-
-    Args:
-        text: of the file.
-        where: the file, for messages.
-        model: name under which answers stand, if it is not found otherwise.
-
-    Raises:
-        InputError: when it is another file or damaged, with the entry.
-    """
+    """Annotations with the answers added to each question, see ``VideoQaSet``."""
     key = None
     for name, _, fields in _json_rows(text, where):
         key = key or _answers_under(fields, model)
@@ -243,12 +223,9 @@ def _answers_under(fields: Fields, model: str) -> str | None:
 
 
 def result_file(queries: Sequence[Query], said: Mapping[str, Any]) -> list[Any]:
-    """A result file for ``read_replies``; the answers stand under ``response``.
+    """A result file, see ``VideoQaSet``; the answers stand under ``response``.
 
-    Args:
-        queries: those answered, of one video.
-        said: answers by the names of questions; None where the model failed. Of outputs, the
-            dialogue: objects with ``role``, ``content`` and ``time`` in seconds.
+    Of outputs they are the dialogue: objects with ``role``, ``content`` and ``time`` in seconds.
     """
     rows = [{**deepcopy(query.source), "response": _stored(said[query.name])} for query in queries]
     if all("question_id" in row for row in rows):
@@ -259,9 +236,3 @@ def result_file(queries: Sequence[Query], said: Mapping[str, Any]) -> list[Any]:
 
 def _stored(said: Any) -> Any:
     return {"dialog_history": said} if isinstance(said, list) else said
-
-
-def clip_names(query: Query) -> list[str]:
-    """StreamingBench has no ready-cut clips."""
-    del query
-    return []
