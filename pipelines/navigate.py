@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, NotFoundError
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.folder import number_folder
 from vision_mem.runs.tally import count
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-NOTHING_FOUND = 3
-"""Exit code of a question that nothing remembered answers."""
+NOTHING_FOUND = NotFoundError.exit_code
 
 MapOption = Annotated[Path, typer.Option("--map", help="The map file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The answer as JSON.")]
@@ -288,7 +287,7 @@ def _build_room(
 
         with StopSignals() as signals:
             with bar:
-                done = job.run(lambda: signals.received is not None, tell)
+                done = job.run(signals.until, tell)
             if signals.received is None:
                 job.put_rest()
             if output.picture is not None:
@@ -561,7 +560,7 @@ def forget(
         print(json.dumps(gone))
     else:
         print("forgotten: " + ", ".join(f"{number} {what}" for what, number in gone.items()))
-    return 0
+    return 0 if any(gone.values()) else NOTHING_FOUND
 
 
 def show(

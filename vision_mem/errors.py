@@ -15,6 +15,12 @@ class InputError(VisionMemError, ValueError):
     exit_code = 2
 
 
+class NotFoundError(InputError):
+    """Something asked for that nothing remembered answers, or where no way leads (exit code 3)."""
+
+    exit_code = 3
+
+
 class SourceError(VisionMemError, OSError):
     """A video, folder, camera or stream that cannot be opened or broke for good."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +147,7 @@ class MapBuild:
         before: frames of this source that the map had.
         left: of the source, what is left to take in.
         left_out: frames that could not be used.
+        dropped: landmarks that could not be placed.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class MapBuild:
         first = start if self._last is None else self._last[0]
         self.before = 0 if self._last is None else (self._last[0] - start) // self._stride + 1
         self.left_out: list[str] = []
+        self.dropped: list[str] = []
         # The last frame known is read once more, for its time.
         more = 0 if self._last is None else 1
         limit = None if self._limit is None else max(self._limit - self.before, 0) + more
@@ -195,7 +197,7 @@ class MapBuild:
         info = whole.info if self._feed is None else self._feed.info
         self.left = info if self._feed is not None else replace(info, frame_count=0)
         self._observer = Observer(
-            name, detector, not_known(session, things), pixels, tracker, turn, embedder
+            name, detector, not_known(session, things), pixels, tracker, turn, self._drop, embedder
         )
 
     def _nothing_left(self, first: int, end: int | None) -> bool:
@@ -206,12 +208,14 @@ class MapBuild:
         return end is not None and first >= end
 
     def run(
-        self, should_stop: Callable[[], bool], tell: Callable[[PosedRow, NavigationResult], None]
+        self,
+        until: Callable[[Iterable[PosedRow | SourceError]], Iterator[PosedRow | SourceError]],
+        tell: Callable[[PosedRow, NavigationResult], None],
     ) -> int:
         """Take in what is left.
 
         Args:
-            should_stop: asked between frames.
+            until: gives the frames as they come, until it is to end: ``StopSignals.until``.
             tell: told each frame and what it changed.
 
         Returns:
@@ -222,9 +226,7 @@ class MapBuild:
             SourceError: likewise; or when there is none that can.
         """
         done, shift = 0, None
-        for row in self._feed or ():
-            if should_stop():
-                return done
+        for row in until(self._feed or ()):
             if isinstance(row, SourceError):
                 self._leave_out(str(row), row)
                 continue
@@ -254,7 +256,7 @@ class MapBuild:
     def put_rest(self) -> None:
         """Remember what was pointed out in frames that had been taken in before."""
         if self._observer.waiting:
-            put_by_hand(self._session, self._whole, self._observer.waiting, self._turn)
+            put_by_hand(self._session, self._whole, self._observer.waiting, self._turn, self._drop)
             self._observer.waiting = []
 
     def lines(self) -> list[str]:
@@ -278,6 +280,8 @@ class MapBuild:
                 f"turned by {degrees:.1f} degrees, so that {session.config.planning.up} is up; "
                 "positions are those of the turned map"
             )
+        if self.dropped:
+            said.append(f"{count(len(self.dropped), 'landmark')} left out: {self.dropped[0]}")
         if self.left_out:
             said.append(f"{count(len(self.left_out), 'frame')} left out: {self.left_out[0]}")
         return said
@@ -288,6 +292,13 @@ class MapBuild:
         self.left_out.append(why)
         # The first one is news; their number is said in the end.
         log.log(logging.INFO if len(self.left_out) > 1 else logging.WARNING, "left out: %s", why)
+
+    def _drop(self, error: InputError) -> None:
+        """A thing pointed out that is nowhere: the frame and the others are as good without it."""
+        if self._strict:
+            raise error
+        self.dropped.append(str(error))
+        log.warning("left out: %s", error)
 
     def _shift(self, row: PosedRow) -> float:
         """Seconds to add, so that time goes on where a map ended."""

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.graphs import Origin, Shape, Value, write_geojson, write_graphml
 from vision_mem.formats.ply import write_ply
-from vision_mem.navigation.graph.path_planning import floor_plan
+from vision_mem.navigation.graph.path_planning import PlanningConfig, floor_plan
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Route
 from vision_mem.navigation.retrieval import Hit
@@ -46,7 +46,7 @@ class Above:
     @classmethod
     def of(cls, up: str) -> Above:
         """From a setting such as ``+z``."""
-        axis, sign = "xyz".index(up[1]), 1 if up[0] == "+" else -1
+        axis, sign = PlanningConfig(up).upward
         right, ahead = [each for each in range(3) if each != axis]
         # Right, the picture's up and the viewer's side are a right-handed frame.
         handed = float(np.cross(np.eye(3)[right], np.eye(3)[ahead])[axis])

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.formats.text import short
 
 KINDS = ("leaf", "place", "landmark")
 DTYPES = ("float32", "float16")
@@ -58,7 +59,7 @@ class Key:
         """
         found = re.fullmatch(r"\s*([a-z]+):(\d{1,19})\s*", text)
         if not found:
-            raise InputError(f"key {text!r}: expected leaf:CODE, place:ID or landmark:ID")
+            raise InputError(f"key {short(text)!r}: expected leaf:CODE, place:ID or landmark:ID")
         return cls(found[1], int(found[2]))
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.navigation.graph.topology import Pose, Topology
-from vision_mem.navigation.mean_directions import UnitSums
+from vision_mem.navigation.mean_directions import UnitSums, row_dots
 from vision_mem.navigation.spatial_hash import Nearby
 
 Matrix = NDArray[np.float64]
@@ -237,13 +237,11 @@ class Landmarks:
             pairs = {(landmark.landmark_id, place_id), (landmark.landmark_id, other_id)}
             self.changed_views |= pairs
 
-    def around(self, position: Matrix, radius: float) -> list[tuple[int, float]]:
-        """``(id, metres)`` of landmarks within a radius, nearest first."""
-        near = self._nearby.around(position, radius)
-        found = [(i, float(np.linalg.norm(self.by_id[i].position - position))) for i in near]
-        return sorted(
-            ((i, d) for i, d in found if d <= radius), key=lambda pair: (pair[1], pair[0])
-        )
+    def around(
+        self, position: Matrix, radius: float
+    ) -> tuple[NDArray[np.int64], Matrix, NDArray[np.float64]]:
+        """Ids, metres and positions ``(n, 3)`` of landmarks within a radius, nearest first."""
+        return self._nearby.within(position, radius)
 
     def named(self, word: str) -> set[int]:
         """Ids of landmarks with a word in one of their names."""
@@ -277,24 +275,30 @@ class Landmarks:
         return found
 
     def _candidates(self, seen: LandmarkView) -> Iterable[tuple[int, float, float]]:
+        """Id, likeness and metres of each landmark that a sighting may be of, all at once."""
+        config = self.config
         spread = float(np.sqrt(max(np.linalg.eigvalsh(seen.covariance)[-1], 0.0)))
-        reach = max(self.config.radius, self.config.sigmas * spread)
-        for landmark_id in self._nearby.around(seen.position, reach):
-            landmark = self.by_id[landmark_id]
-            if seen.track and landmark.track:
-                continue  # another outer identity: two different things
-            away = seen.position - landmark.position
-            distance = float(np.linalg.norm(away))
-            if distance > self.config.radius:
-                both = landmark.covariance + seen.covariance
-                if float(away @ np.linalg.solve(both, away)) > self.config.sigmas**2:
-                    continue
-            if seen.embedding is not None and landmark.row:
-                likeness = float(self.vectors.mean(landmark.row) @ seen.embedding)
-                if likeness >= self.config.cosine:
-                    yield landmark_id, likeness, distance
-            elif seen.label and seen.label in landmark.votes:
-                yield landmark_id, 1.0, distance
+        reach = max(config.radius, config.sigmas * spread)
+        ids, metres, where = self._nearby.around(seen.position, reach)
+        marks = [self.by_id[i] for i in ids.tolist()]
+        # Another outer identity: two different things.
+        good = np.array([not (seen.track and mark.track) for mark in marks], bool)
+        if len(far := np.flatnonzero(good & (metres > config.radius))):
+            away = seen.position - where[far]
+            both = np.array([marks[i].covariance for i in far.tolist()]) + seen.covariance
+            solved = np.linalg.solve(both, away[:, :, None])[:, :, 0]
+            good[far] = row_dots(away, solved) <= config.sigmas**2
+        rows = np.array([mark.row for mark in marks], np.int64)
+        likeness = np.full(len(marks), -np.inf)
+        looks = good & (rows > 0) if seen.embedding is not None else np.zeros(len(marks), bool)
+        if seen.embedding is not None and looks.any():
+            likeness[looks] = row_dots(self.vectors.means(rows[looks]), seen.embedding)
+            likeness[likeness < config.cosine] = -np.inf
+        if seen.label:
+            for i in np.flatnonzero(good & ~looks).tolist():
+                likeness[i] = 1.0 if seen.label in marks[i].votes else -np.inf
+        kept = likeness > -np.inf
+        return zip(ids[kept].tolist(), likeness[kept].tolist(), metres[kept].tolist(), strict=True)
 
     def add(
         self,
@@ -359,7 +363,8 @@ class Landmarks:
         landmark = self.by_id[landmark_id]
         was = landmark.existence
         landmark.existence = max(was - self.config.missed, -self.config.surest)
-        self.changed.add(landmark_id)
+        if landmark.existence != was:
+            self.changed.add(landmark_id)
         return was >= self.config.gone_below > landmark.existence
 
     def gone(self, landmark: Landmark) -> bool:

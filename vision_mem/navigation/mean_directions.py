@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,6 +30,14 @@ def unit(vector: ArrayLike) -> NDArray[np.float32]:
             "finite numbers, not all 0"
         )
     return np.asarray(array / length, np.float32)
+
+
+def row_dots(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """``(n,)`` dot products of rows ``(n, d)`` with rows, or with one ``(d,)``.
+
+    Each is summed as that of two vectors alone would be: equal to the bit, however many there are.
+    """
+    return np.asarray(np.matmul(one[:, None, :], other[..., None])[:, 0, 0])
 
 
 class UnitSums:
@@ -94,9 +104,13 @@ class UnitSums:
 
     def mean(self, row: int) -> NDArray[np.float32]:
         """Mean direction, float32 ``(d,)`` of length 1; zeros where nothing was added."""
-        total = self.sums[row]
-        length = float(np.linalg.norm(total))
-        return np.asarray(total / length if length else total.copy(), np.float32)
+        return np.asarray(self.means(np.array([row]))[0])
+
+    def means(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same of several rows, ``(n, d)``."""
+        sums = self.sums[rows]
+        lengths = np.sqrt(row_dots(sums, sums))
+        return np.asarray(sums / np.where(lengths, lengths, 1)[:, None], np.float32)
 
     # -- storing -------------------------------------------------------------------------------
 

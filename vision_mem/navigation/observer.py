@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +117,7 @@ class Observer:
         stride: pixels between points; None to choose.
         tracker: finds the poses that rows lack; None to leave such rows out.
         turn: rotation vector by which the recording's world is turned.
+        drop: told of a thing pointed out at a pixel where nothing can be placed.
         embedder: of names and looks; None for no embeddings.
     """
 
@@ -128,9 +129,10 @@ class Observer:
         stride: int | None,
         tracker: ReconstructionSession | None,
         turn: NDArray[np.float64],
+        drop: Callable[[InputError], None],
         embedder: WordEmbedder | None = None,
     ) -> None:
-        self._embedder = embedder
+        self._embedder, self._drop = embedder, drop
         self._name, self._detector, self._stride = name, detector, stride
         self._tracker, self._turn = tracker, turn
         self._moving: NDArray[np.bool_] | None = None
@@ -220,7 +222,11 @@ class Observer:
             if thing.pixel is not None and thing.frame != row.index:
                 rest.append(thing)
                 continue
-            seen = sighting_of(thing, row, pose)
+            try:
+                seen = sighting_of(thing, row, pose)
+            except InputError as error:
+                self._drop(error)
+                continue
             vector = None if self._embedder is None else self._embedder.of_text(thing.name)
             found.append(seen if vector is None else replace(seen, embedding=vector))
         self.waiting = rest
@@ -244,12 +250,15 @@ def sighting_of(thing: NamedThing, row: PosedRow | None, pose: NDArray[np.float6
     assert thing.pixel is not None
     if row is None or row.depth is None or row.camera is None:
         raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no depth")
-    spot = lift_pixel(row.depth, row.camera, *thing.pixel)
-    if spot is None:
-        raise InputError(
-            f"landmark {thing.name!r}: no depth at pixel {thing.pixel[0]:g},{thing.pixel[1]:g} of "
-            f"frame {thing.frame}; point at another pixel of it"
-        )
+    u, v = thing.pixel
+    try:
+        spot = lift_pixel(row.depth, row.camera, u, v)
+        if spot is None:
+            raise InputError(
+                f"no depth at pixel {u:g},{v:g} of frame {thing.frame}; point at another of it"
+            )
+    except InputError as error:
+        raise InputError(f"landmark {thing.name!r}: {error}") from None
     return Sighting(spot, thing.name, 0.03, track=thing.track)
 
 
@@ -285,6 +294,7 @@ def put_by_hand(
     feed: PosedSource,
     things: Sequence[NamedThing],
     turn: NDArray[np.float64],
+    drop: Callable[[InputError], None],
 ) -> None:
     """Remember things pointed out after their frames were taken in, as if seen from here.
 
@@ -293,9 +303,10 @@ def put_by_hand(
         feed: the recording.
         things: pointed out.
         turn: as ``Observer``.
+        drop: as ``Observer``.
 
     Raises:
-        InputError: when the map has no place yet, or a frame has no pose or depth there.
+        InputError: when the map has no place yet.
     """
     current = session.state.topology.current
     if current is None:
@@ -306,10 +317,15 @@ def put_by_hand(
         if thing.position is not None:
             seen.append(sighting_of(thing, None, here))
             continue
-        row = feed.at(thing.frame)
-        if row.pose is None:
-            raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no pose")
-        there = sighting_of(thing, row, row.pose)
+        try:
+            row = feed.at(thing.frame)
+            if row.pose is None:
+                raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no pose")
+            there = sighting_of(thing, row, row.pose)
+        except InputError as error:
+            said = str(error).removeprefix(f"landmark {thing.name!r}: ")
+            drop(InputError(f"landmark {thing.name!r}: {said}"))
+            continue
         local = transform(inverse(here), transform(turned(row.pose, turn), there.position))
         seen.append(Sighting(local, thing.name, 0.03, track=thing.track))
     if seen:

@@ -167,8 +167,9 @@ class Retriever:
         if query.position is not None and self.config.radius:
             # Near things that nothing else speaks for are no answer to a question.
             named = {node for ranking in rankings.values() for node, _ in ranking}
-            near = self.landmarks.around(query.position, self.config.radius)
-            rankings["spatial"] = [row for row in near if not asked or row[0] in named]
+            ids, metres, _ = self.landmarks.around(query.position, self.config.radius)
+            rows = zip(ids.tolist(), metres.tolist(), strict=True)
+            rankings["spatial"] = [row for row in rows if not asked or row[0] in named]
         if allowed is not None:
             rankings = {
                 name: [row for row in ranking if row[0] in allowed]

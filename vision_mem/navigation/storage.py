@@ -207,11 +207,12 @@ class MapFile:
             raise ModelError(f"map {self.path} is damaged: {str(said).splitlines()[0]}")
 
     def file_bytes(self) -> int:
-        """Bytes on disk, the log included; 0 for a map in memory."""
+        """Bytes of the file, what is in its log folded in, as it is on closing; 0 in memory."""
         if self.in_memory:
             return 0
-        parts = [self.path, self.path.with_name(self.path.name + "-wal")]
-        return sum(part.stat().st_size for part in parts if part.exists())
+        with self.told():
+            asked = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            return int(self.sql.execute(asked).fetchone()[0])
 
     def content(self) -> bytes:
         """The whole map as the bytes of a file."""

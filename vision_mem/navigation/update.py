@@ -254,16 +254,13 @@ def _missed(
 ) -> list[int]:
     """Landmarks through whose place the observer looked without seeing them; those gone now."""
     reach = state.config.octree.max_range or np.inf
-    gone = []
-    for landmark_id, _ in state.landmarks.around(pose[:3, 3], reach):
-        if landmark_id in seen:
-            continue
-        leaf = _leaf(state, state.landmarks.by_id[landmark_id].position)
-        if leaf is None:
-            continue
-        row = int(np.searchsorted(update.bricks, np.uint64(leaf >> 9)))
-        if row < len(update.bricks) and int(update.bricks[row]) == leaf >> 9:
-            looked_through = update.state[row, leaf % LEAVES] == MISS
-            if looked_through and state.landmarks.miss(landmark_id):
-                gone.append(landmark_id)
-    return gone
+    ids, _, where = state.landmarks.around(pose[:3, 3], reach)
+    cells, inside = quantise(where, state.config.octree.leaf, state.octree.corner)
+    inside &= ~np.isin(ids, [each for each in seen if each is not None])
+    ids, codes = ids[inside], encode(cells[inside])
+    rows = np.searchsorted(update.bricks, codes >> np.uint64(9))
+    known = rows < len(update.bricks)
+    known[known] = update.bricks[rows[known]] == codes[known] >> np.uint64(9)
+    slots = (codes[known] & np.uint64(LEAVES - 1)).astype(np.int64)
+    looked_through = ids[known][update.state[rows[known], slots] == MISS]
+    return [number for number in looked_through.tolist() if state.landmarks.miss(number)]

@@ -18,9 +18,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from vision_mem.errors import InputError
+from vision_mem.formats.graphs import to_degrees
 from vision_mem.formats.street_words import PanoramaFeatures, SeenWord
 from vision_mem.formats.touchdown import StreetFiles
-from vision_mem.vln.graph import StreetGraph, bearing_of, to_degrees, turn_between
+from vision_mem.vln.graph import StreetGraph, bearing_of, turn_between
 from vision_mem.vln.observations import ENCODER, WIDTH, Sight, word_vector
 
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple")

@@ -18,9 +18,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from vision_mem.errors import InputError
+from vision_mem.formats.graphs import to_metres
 from vision_mem.formats.touchdown import StreetFiles, StreetRoute, read_street_files
-
-EARTH_RADIUS_M = 6_371_008.8  # mean radius
 
 
 class StreetGraph:
@@ -42,8 +41,8 @@ class StreetGraph:
         self.ids = files.ids
         self.yaw = files.yaw
         self._index = {name: number for number, name in enumerate(files.ids)}
-        self.position = to_metres(files.latitude, files.longitude)
         self.origin = (float(files.latitude.mean()), float(files.longitude.mean()))
+        self.position = to_metres(files.latitude, files.longitude, self.origin)
         exits: list[list[tuple[float, int]]] = [[] for _ in files.ids]
         for start, heading, end in zip(
             files.start.tolist(), files.heading.tolist(), files.end.tolist(), strict=True
@@ -255,20 +254,3 @@ def along(heading: float, offset: NDArray[np.float64]) -> float:
     """How far ahead an ``(east, north)`` offset lies in a direction; metres, negative behind."""
     radians = np.radians(heading)
     return float(offset[0] * np.sin(radians) + offset[1] * np.cos(radians))
-
-
-def to_metres(latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(N, 2)`` metres east and north of the mean of ``(N,)`` latitudes and longitudes."""
-    middle = (float(latitude.mean()), float(longitude.mean()))
-    north = np.radians(latitude - middle[0]) * EARTH_RADIUS_M
-    east = np.radians(longitude - middle[1]) * EARTH_RADIUS_M * np.cos(np.radians(middle[0]))
-    return np.stack([east, north], axis=1)
-
-
-def to_degrees(
-    position: NDArray[np.float64], origin: tuple[float, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latitudes and longitudes of ``(N, 2)`` metres east and north of an origin in degrees."""
-    latitude = origin[0] + np.degrees(position[:, 1] / EARTH_RADIUS_M)
-    around = EARTH_RADIUS_M * np.cos(np.radians(origin[0]))
-    return latitude, origin[1] + np.degrees(position[:, 0] / around)

@@ -256,7 +256,7 @@ class LongMemory:
             scored = state.retriever.neighbours.search(asked / max(length, 1e-12), k)
             found = [(marks.by_id[marks.owner[row]], score * length) for row, score in scored]
         else:
-            around = [marks.by_id[i] for i, _ in marks.around(_flat(near), radius)]
+            around = [marks.by_id[i] for i in marks.around(_flat(near), radius)[0].tolist()]
             around = [mark for mark in around if mark.row]
             rows = np.array([mark.row for mark in around], np.int64)
             sums = store.sums[rows]

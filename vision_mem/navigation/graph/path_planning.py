@@ -50,6 +50,11 @@ class PlanningConfig:
     optimistic: bool = False
     below: float = 0.4
 
+    @property
+    def upward(self) -> tuple[int, int]:
+        """The axis that is up, and 1 or -1 for its direction."""
+        return "xyz".index(self.up[1]), 1 if self.up[0] == "+" else -1
+
     def __post_init__(self) -> None:
         if self.up not in AXES:
             raise InputError(f"up is {self.up!r}; expected one of {', '.join(AXES)}")
@@ -110,7 +115,7 @@ def floor_plan(
     Raises:
         InputError: for a map too wide for one plan.
     """
-    axis, sign = "xyz".index(config.up[1]), 1 if config.up[0] == "+" else -1
+    axis, sign = config.upward
     axes = (0, 1) if axis == 2 else (0, 2) if axis == 1 else (1, 2)
     size = octree.config.leaf
     parts = [(each.centres, each.occupied) for each in octree.leaves()]
@@ -176,8 +181,8 @@ def shortest_walk(
     if not len(cells):
         return None
     number[plan.open] = np.arange(len(cells))
-    first, last = (_snapped(plan, cells, each, snap) for each in (start, goal))
-    if first is None or last is None:
+    (first, one), (last, other) = (_nearest(plan, cells, each) for each in (start, goal))
+    if max(one, other) > max(snap, plan.size):
         return None
     rows, columns, costs = [], [], []
     for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
@@ -202,13 +207,19 @@ def shortest_walk(
     return plan.position(_straightened(plan, cells[way[::-1]]))
 
 
-def _snapped(
-    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64], snap: float
-) -> int | None:
-    wanted = plan.cell(position)
-    away = ((cells - wanted) ** 2).sum(axis=1)
+def nearest_open(plan: FloorPlan, position: NDArray[np.float64]) -> float:
+    """Metres over the floor from a position ``(3,)`` to the nearest open cell."""
+    cells = np.argwhere(plan.open)
+    return _nearest(plan, cells, position)[1] if len(cells) else math.inf
+
+
+def _nearest(
+    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64]
+) -> tuple[int, float]:
+    """Which open cell is nearest, and how many metres it is away."""
+    away = ((cells - plan.cell(position)) ** 2).sum(axis=1)
     best = int(away.argmin())
-    return best if math.sqrt(away[best]) * plan.size <= max(snap, plan.size) else None
+    return best, math.sqrt(away[best]) * plan.size
 
 
 def _straightened(plan: FloorPlan, way: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -143,18 +143,13 @@ class Topology:
 
     def match(self, pose: Pose, descriptor: NDArray[np.float32] | None = None) -> int | None:
         """The nearest place that this may be; None where it is a new one."""
-        best, least = None, math.inf
-        for place_id in self._nearby.around(pose[:3, 3], self.config.place_radius):
-            place = self.places[place_id]
-            distance = float(np.linalg.norm(place.position - pose[:3, 3]))
-            if distance > self.config.place_radius or distance >= least:
-                continue
-            if descriptor is not None and place.descriptor is not None:
-                likeness = float(place.descriptor @ descriptor)
-                if likeness < self.config.place_cosine:
-                    continue
-            best, least = place_id, distance
-        return best
+        for place_id in self.around(pose[:3, 3], self.config.place_radius):
+            known = self.places[place_id].descriptor
+            if descriptor is None or known is None:
+                return place_id
+            if float(known @ descriptor) >= self.config.place_cosine:
+                return place_id
+        return None
 
     def visit(
         self,
@@ -262,9 +257,7 @@ class Topology:
 
     def around(self, position: NDArray[np.float64], radius: float) -> list[int]:
         """Places within ``radius`` metres, nearest first."""
-        near = self._nearby.around(position, radius)
-        apart = {i: float(np.linalg.norm(self.places[i].position - position)) for i in near}
-        return sorted((i for i in near if apart[i] <= radius), key=lambda i: (apart[i], i))
+        return self._nearby.within(position, radius)[0].tolist()
 
     def positions(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids ``(n,)`` ascending and positions ``(n, 3)``, metres."""
