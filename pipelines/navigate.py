@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from vision_mem.errors import InputError, NotFoundError
+from vision_mem.formats.text import short
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.folder import number_folder
 from vision_mem.runs.tally import count
@@ -457,14 +458,14 @@ def where(
             there = "" if pose is None else f"{direction_words(pose, hit.position)}; "
             if near is not None:
                 there = f"{float(((hit.position - near) ** 2).sum() ** 0.5):.1f} m from there; "
-            print(f"{number}. {hit.label or 'no name'} (landmark:{hit.node}): {there}"
+            print(f"{number}. {short(hit.label) or 'no name'} (landmark:{hit.node}): {there}"
                   f"at {_xyz(hit.position)} +-{hit.sigma:.2f} m")  # fmt: skip
             gone = ", believed gone" if hit.gone else ""
             print(f"   seen {count(hit.count, 'time')}, last {_ago(hit.age_s)}{gone}; best in "
-                  f"{_source_of(session, hit) or 'no named frame'}")  # fmt: skip
+                  f"{short(_source_of(session, hit), 200) or 'no named frame'}")  # fmt: skip
         if not hits:
             known = count(len(session.state.landmarks), "remembered thing")
-            hint = f"; near in spelling: {', '.join(close)}" if close else ""
+            hint = f"; near in spelling: {short(', '.join(close), 200)}" if close else ""
             print(f"nothing found among {known}{hint}")
     return 0 if hits else NOTHING_FOUND
 
@@ -531,9 +532,9 @@ def recall(
                     "note": memory.note, "embedding": None if vector is None else vector.tolist(),
                 }, ensure_ascii=False))  # fmt: skip
                 continue
-            what = memory.label or ("a look" if memory.landmark is None else "no name")
+            what = short(memory.label) or ("a look" if memory.landmark is None else "no name")
             print(f"{memory.seq}: at {memory.time_s:g} s from place:{memory.place}: {what} "
-                  f"{memory.score:.2f} {memory.source}")  # fmt: skip
+                  f"{memory.score:.2f} {short(memory.source, 200)}")  # fmt: skip
         if not found and not as_json:
             print(f"nothing is remembered of {key}")
     return 0 if found else NOTHING_FOUND

@@ -33,5 +33,11 @@ class ModelError(VisionMemError):
     """Weights or a configuration that are missing, damaged, hostile or of another model."""
 
 
+class DamagedFileError(ModelError):
+    """A map or memory file that is damaged, hostile or of another program (exit code 2)."""
+
+    exit_code = 2
+
+
 class MissingExtra(VisionMemError, ImportError):
     """An optional dependency that is not installed; the message names the pip command."""

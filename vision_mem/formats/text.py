@@ -66,8 +66,8 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def short(text: str, limit: int = 40) -> str:
-    """Text on one line, cut where it is long, for messages."""
-    text = " ".join(text.split())
+    """Text on one line, cut where it is long and without control characters, for messages."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

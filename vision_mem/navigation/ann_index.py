@@ -48,14 +48,10 @@ class Neighbours:
         self._tried = 0
 
     def search(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """Rows whose mean direction is likest.
-
-        Args:
-            query: float32 ``(d,)`` of length 1.
-            k: rows at most.
+        """Rows whose mean direction is likest to a query, float32 ``(d,)`` of length 1.
 
         Returns:
-            ``(row, cosine)``, best first, equals by row; empty rows are never found.
+            ``(row, cosine)``, ``k`` at most, best first, equals by row; empty rows are never found.
 
         Raises:
             InputError: for a query of another width than the store.

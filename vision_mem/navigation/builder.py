@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vision_mem.config import load_config, read_preset
 from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.text import short
 from vision_mem.navigation.config import NavigationConfig, changed
 from vision_mem.navigation.export import last_taken
 from vision_mem.navigation.observer import (
@@ -40,13 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def recording_of(source: str) -> tuple[str, Path] | None:
-    """What a results folder of ``reconstruct`` was made from, and the poses it found.
-
-    Args:
-        source: a folder.
-
-    Returns:
-        The recording and the file of its trajectory; None for any other folder.
+    """The recording and the trajectory behind a results folder of ``reconstruct``; None for others.
 
     Raises:
         InputError: when the recording is not where it was.
@@ -79,14 +74,7 @@ def open_for_writing(
 ) -> tuple[NavigationSession, NDArray[np.float64]]:
     """The map, made when there is none, and how recordings are turned so that up is an axis.
 
-    Args:
-        path: the map file.
-        preset: of a new map.
-        changes: settings, ``key=value``.
-        up: the map's axis that is up, as recorded; ``auto`` to find it, and to make it exact.
-        feed: what is going to be taken in.
-        overwrite: forget what the map holds.
-        encoder: of the embeddings to come, "" for none.
+    ``up`` is the axis as recorded, or ``auto`` to find it and to make it exact.
 
     Returns:
         The map, and a rotation vector ``(3,)``.
@@ -127,21 +115,11 @@ def open_for_writing(
 
 
 class MapBuild:
-    """One run.
+    """What is left of a recording goes into a map.
 
-    Args:
-        session: the map.
-        whole: the source from its first frame on, for what was pointed out earlier.
-        source: as ``PosedSource``.
-        start: first frame; a run that goes on begins after the last frame that the map has.
-        options: as ``PosedSource``.
-        detector: finds things; None for none.
-        things: pointed out by hand.
-        pixels: from one point to the next; None to choose.
-        track_poses: find the poses that frames lack.
-        turn: rotation vector by which the recording's world is turned.
-        strict: stop at a frame that cannot be used.
-        embedder: of names and looks; None for no embeddings.
+    ``whole`` is the source from its first frame on, for what was pointed out earlier; ``source``,
+    ``start`` and ``options`` are as of ``PosedSource``, the others as of ``Observer``. A run that
+    goes on begins after the last frame that the map has.
 
     Attributes:
         before: frames of this source that the map had.
@@ -212,14 +190,9 @@ class MapBuild:
         until: Callable[[Iterable[PosedRow | SourceError]], Iterator[PosedRow | SourceError]],
         tell: Callable[[PosedRow, NavigationResult], None],
     ) -> int:
-        """Take in what is left.
+        """Take in what is left, telling of each frame and what it changed; returns how many.
 
-        Args:
-            until: gives the frames as they come, until it is to end: ``StopSignals.until``.
-            tell: told each frame and what it changed.
-
-        Returns:
-            Frames taken in.
+        ``until`` gives the frames as they come, until it is to end: ``StopSignals.until``.
 
         Raises:
             InputError: with ``strict``, for the first frame that cannot be used.
@@ -264,7 +237,7 @@ class MapBuild:
         session = self._session
         state, usage = session.state, session.usage()
         marks = {i: each for i, each in state.landmarks.by_id.items() if each.label}
-        names = sorted({each.label for each in marks.values()})
+        names = sorted({short(each.label) for each in marks.values()})
         some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         said = [
             f"{count(len(state.topology.places), 'place')}, "

@@ -77,16 +77,7 @@ def view_from_above(
     goal: ArrayLike | None = None,
     title: str = "",
 ) -> TopDown:
-    """What a picture of a map shows.
-
-    Args:
-        session: the map.
-        route: drawn as a line.
-        hits: only these things; None for all that are remembered.
-        start: ``(3,)`` metres, or None.
-        goal: likewise.
-        title: one line above it all.
-    """
+    """What a picture shows: a way as a line, some hits or all things, start and goal ``(3,)``."""
     state, planning = session.state, session.config.planning
     above = Above.of(planning.up)
     ids, observers = state.topology.positions()
@@ -298,12 +289,7 @@ def latest_pose(session: NavigationSession) -> NDArray[np.float64] | None:
 
 
 def direction_words(pose: NDArray[np.float64], position: ArrayLike) -> str:
-    """``2.1 m away, ahead on the left``: a position as somebody sees it who stands at a pose.
-
-    Args:
-        pose: ``(4, 4)`` camera-to-world.
-        position: ``(3,)`` metres in the map's frame.
-    """
+    """``2.1 m away, ahead on the left``: a position ``(3,)`` as seen from a pose ``(4, 4)``."""
     local = pose[:3, :3].T @ (np.asarray(position, np.float64) - pose[:3, 3])
     away = float(np.linalg.norm(local))
     level = math.hypot(local[0], local[2])

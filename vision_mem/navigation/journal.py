@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
 from vision_mem.formats.text import short
+from vision_mem.navigation.storage import BROKEN, get_meta, whole
 
 KINDS = ("leaf", "place", "landmark")
 DTYPES = ("float32", "float16")
@@ -115,14 +116,13 @@ class Memory:
         return zlib.crc32(b"\1".join([pose, position, self.embedding or b"", texts, numbers]))
 
     def vector(self, dtype: str) -> NDArray[np.float32] | None:
-        """The embedding as float32 ``(d,)``, or None.
-
-        Args:
-            dtype: number format of the map.
-        """
+        """The embedding as float32 ``(d,)``, written in the map's number format; None for none."""
         if self.embedding is None:
             return None
-        return np.frombuffer(self.embedding, np.dtype(dtype).newbyteorder("<")).astype(np.float32)
+        kind = np.dtype(dtype).newbyteorder("<")
+        if len(self.embedding) % kind.itemsize:
+            raise DamagedFileError(f"memory {self.seq} of the map is damaged: half a number")
+        return np.frombuffer(self.embedding, kind).astype(np.float32)
 
 
 class Journal:
@@ -142,8 +142,7 @@ class Journal:
     def open(self, sql: sqlite3.Connection) -> None:
         """Go on after the last row ever written."""
         stored = sql.execute("SELECT max(seq) FROM memory").fetchone()[0] or 0
-        counted = sql.execute("SELECT value FROM meta WHERE key='next_seq'").fetchone()
-        self._next = max(int(stored) + 1, int(counted[0]) if counted else 1)
+        self._next = max(int(stored) + 1, whole(get_meta(sql), "next_seq", 1))
 
     @property
     def next_seq(self) -> int:
@@ -199,14 +198,7 @@ class Journal:
         at: float | None = None,
         limit: int | None = None,
     ) -> list[Memory]:
-        """The history of a leaf, place or landmark, oldest first.
-
-        Args:
-            sql: the map.
-            key: what to recall.
-            at: seconds; leaves out what came later. None for all.
-            limit: only the latest so many; None for all.
-        """
+        """The history of a key until ``at`` seconds, oldest first; or the latest of it."""
         latest = "" if limit is None else f"LIMIT {max(int(limit), 0)}"
         rows = sql.execute(
             f"{_SELECT} WHERE {key.kind}=? AND t<=? ORDER BY seq DESC {latest}",
@@ -254,9 +246,10 @@ def _memory(row: Sequence[Any]) -> Memory:
             str(note),
             int(seq),
         )
-        good = memory.crc() == crc
-    except (TypeError, ValueError):
+        good = memory.crc() == crc and np.isfinite(memory.pose + memory.relative).all()
+        good &= memory.position is None or memory.position.shape == (12,)
+    except BROKEN:
         good = False
     if not good:
-        raise ModelError(f"memory {seq} of the map is damaged: its checksum does not agree")
+        raise DamagedFileError(f"memory {seq} of the map is damaged: its checksum does not agree")
     return memory

@@ -309,16 +309,7 @@ class Landmarks:
         place_id: int,
         topology: Topology,
     ) -> Landmark:
-        """Take in one sighting.
-
-        Args:
-            landmark_id: of a landmark, or a new id.
-            seen: what was seen.
-            seq: journal id.
-            time_s: seconds.
-            place_id: where the observer was.
-            topology: where places are.
-        """
+        """Take in one sighting of a landmark, or of a new one with that id, seen from a place."""
         config = self.config
         landmark = self.by_id.get(landmark_id) or Landmark(landmark_id, first_s=time_s)
         if seen.embedding is not None:

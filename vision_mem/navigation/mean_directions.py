@@ -14,13 +14,10 @@ PAGE = 256
 
 
 def unit(vector: ArrayLike) -> NDArray[np.float32]:
-    """A vector of length 1.
-
-    Args:
-        vector: ``(d,)`` finite, not all 0.
+    """A vector ``(d,)`` made 1 long.
 
     Raises:
-        InputError: for one that has no direction.
+        InputError: for one that is not finite or has no direction.
     """
     array = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(array.astype(np.float64))) if array.ndim == 1 else 0.0
@@ -61,11 +58,7 @@ class UnitSums:
         return self.sums.nbytes + self.count.nbytes
 
     def new(self, count: int, width: int) -> NDArray[np.int64]:
-        """Give rows of zeros.
-
-        Args:
-            count: how many.
-            width: numbers in a vector, d; the first call decides.
+        """Give rows of zeros for vectors of a width, which the first call decides.
 
         Raises:
             InputError: for another width than before.
@@ -128,13 +121,7 @@ class UnitSums:
         self._dirty.clear()
 
     def load(self, page: int, raw: bytes, width: int, used: int) -> None:
-        """Put a stored page back.
-
-        Args:
-            page: its number.
-            raw: what ``pages`` gave.
-            width: numbers in a vector.
-            used: rows in all, row 0 included.
+        """Put a page back that ``pages`` gave, of a store that has so many rows in all.
 
         Raises:
             ValueError: when the lengths do not fit.
@@ -143,7 +130,7 @@ class UnitSums:
             self.new(used - self.used, width)
         n = len(raw) // (4 + 4 * width)
         place = page * PAGE
-        if n * (4 + 4 * width) != len(raw) or place + n > self.used:
-            raise ValueError("a page of embeddings has a wrong length")
+        if page < 0 or n * (4 + 4 * width) != len(raw) or place + n > self.used:
+            raise ValueError
         self.count[place : place + n] = np.frombuffer(raw[: 4 * n], "<u4")
         self.sums[place : place + n] = np.frombuffer(raw[4 * n :], "<f4").reshape(n, width)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.formats.text import json_rows, short
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse, is_rigid, transform
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
@@ -20,6 +21,7 @@ from vision_mem.navigation.gravity import find_up, levelled, turned
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Observation, Sighting
 from vision_mem.navigation.session import NavigationSession
+from vision_mem.navigation.storage import BROKEN
 from vision_mem.sources.posed import PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
 from vision_mem.types import Detections, Frame
@@ -76,7 +78,8 @@ def parse_thing(word: str) -> NamedThing:
     except ValueError:
         pass
     raise InputError(
-        f"--landmark {word!r}: expected NAME=x,y,z in metres, or NAME=u,v@FRAME, a pixel of a frame"
+        f"--landmark {short(word)!r}: expected NAME=x,y,z in metres, or NAME=u,v@FRAME, a "
+        "pixel of a frame"
     )
 
 
@@ -86,20 +89,13 @@ def read_things(path: Path) -> list[NamedThing]:
     Raises:
         InputError: for a file that cannot be read or a line that says something else.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"landmarks {path} cannot be read: {error}") from None
     found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, item in json_rows(path):
         try:
-            item = json.loads(line)
             spot = ",".join(str(float(v)) for v in item.get("position") or item["pixel"])
             frame = "" if item.get("position") else f"@{int(item['frame'])}"
             found.append(parse_thing(f"{item['name']}={spot}{frame}"))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except BROKEN:
             raise InputError(
                 f"{path}, line {number}: expected name with position [x, y, z], or with pixel "
                 "[u, v] and frame"
@@ -234,12 +230,7 @@ class Observer:
 
 
 def sighting_of(thing: NamedThing, row: PosedRow | None, pose: NDArray[np.float64]) -> Sighting:
-    """A thing that was pointed out, in the frame of a camera.
-
-    Args:
-        thing: what.
-        row: the frame with its pixel; None for things given by position.
-        pose: of the camera.
+    """A thing that was pointed out, in the frame of a camera; ``row`` is the frame with its pixel.
 
     Raises:
         InputError: when its pixel has no depth.
@@ -298,13 +289,6 @@ def put_by_hand(
 ) -> None:
     """Remember things pointed out after their frames were taken in, as if seen from here.
 
-    Args:
-        session: the map.
-        feed: the recording.
-        things: pointed out.
-        turn: as ``Observer``.
-        drop: as ``Observer``.
-
     Raises:
         InputError: when the map has no place yet.
     """
@@ -342,7 +326,7 @@ def turn_of(session: NavigationSession) -> NDArray[np.float64]:
     latest = [] if current is None else session.recall(Key("place", current), limit=1)
     try:
         turn = np.array(json.loads(latest[0].note)["turn"], np.float64)
-    except (IndexError, ValueError, KeyError, TypeError):
+    except BROKEN:
         return np.zeros(3)
     return turn if turn.shape == (3,) and np.isfinite(turn).all() else np.zeros(3)
 

@@ -101,11 +101,7 @@ def key_of(state: SpatialState, text: str) -> Key:
 
 
 def landmark_id(state: SpatialState, what: int | str) -> int:
-    """The id of a landmark that is named exactly: for what cannot be undone.
-
-    Args:
-        state: the map.
-        what: its id, ``landmark:ID``, its id in digits, or its exact name.
+    """The id of a landmark that is named exactly, by id, key or name: for what cannot be undone.
 
     Raises:
         InputError: for none, or more than one, which are listed.
@@ -122,7 +118,7 @@ def landmark_id(state: SpatialState, what: int | str) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        some = ", ".join(f"landmark:{number} ({marks[number].label})" for number in found[:8])
+        some = ", ".join(f"landmark:{i} ({short(marks[i].label)})" for i in found[:8])
         raise InputError(f"{len(found)} landmarks may be meant by {what!r}: {some}; give its key")
     if isinstance(what, str) and not what.isdecimal() and parse_key(what) is None:
         raise NotFoundError(
@@ -137,10 +133,10 @@ def _best(state: SpatialState, text: str, role: str) -> Target:
     hits = where(state, text, None, None, 1, False)
     if not hits:
         close = ", ".join(nearest_words(state, text, 5))
-        hint = f"; near in spelling: {close}" if close else ""
+        hint = f"; near in spelling: {short(close, 200)}" if close else ""
         raise NotFoundError(f"{role} {short(text)!r} is not known here{hint}")
     key = Key("landmark", hits[0].node)
-    return Target(hits[0].position, key, f"{hits[0].label or hits[0].node!s} ({key})")
+    return Target(hits[0].position, key, f"{short(hits[0].label) or hits[0].node!s} ({key})")
 
 
 def _parse_position(text: str, role: str, origin: Degrees | None) -> list[float] | None:

@@ -137,18 +137,10 @@ class Retriever:
         allowed: set[int] | None = None,
         write: bool = True,
     ) -> list[Hit]:
-        """Find landmarks.
+        """Find landmarks, ``k`` at most, best first.
 
-        Args:
-            query: what is asked; words and likeness choose, the position only ranks. With neither,
-                everything near the position is found.
-            k: hits at most.
-            now_s: seconds, for ages.
-            allowed: ids that may be found; None for all.
-            write: whether being found counts as a use in short memory.
-
-        Returns:
-            Hits, best first.
+        Words and likeness choose, the position only ranks; with neither, all near it is found.
+        ``write`` counts being found as a use in short memory; ``allowed`` limits what may be.
         """
         asked = query.embedding is not None or bool(words(query.text))
         if not self.landmarks.by_id or not (asked or query.position is not None):
@@ -264,11 +256,7 @@ def make_hit(
 def fuse(rankings: Mapping[str, Sequence[tuple[int, float]]]) -> Ranking:
     """Merge rankings: each gives ``1 / (60 + rank)``, the best of a ranking being rank 1.
 
-    Args:
-        rankings: ``(node, value)`` best first, by channel; equal values share a rank.
-
-    Returns:
-        ``(node, score)``, best first; equals by node.
+    ``(node, value)`` best first go in, where equal values share a rank; ``(node, score)`` come out.
     """
     scores: dict[int, float] = {}
     for name in sorted(rankings):

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError, ModelError
+from vision_mem.formats.text import short
 from vision_mem.navigation import edits, queries
 from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
 from vision_mem.navigation.journal import Key, Memory
@@ -84,8 +85,8 @@ class NavigationSession:
         known = self.state.encoder
         if encoder and known and encoder != known:
             raise InputError(
-                f"map {self._file.path} holds embeddings of {known!r}, not of {encoder!r}: their "
-                "numbers do not compare; use that encoder, or build a new map"
+                f"map {self._file.path} holds embeddings of {short(known)!r}, not of {encoder!r}: "
+                "their numbers do not compare; use that encoder, or build a new map"
             )
         self.state.encoder = known or encoder
         if self._file.mode == "w" and self.state.encoder != known:
@@ -107,7 +108,7 @@ class NavigationSession:
         with self._file.told():
             rows = [self._file.sql.execute(asked, (code,)).fetchone() for code in codes]
         if None in rows:
-            raise ModelError(f"map {self.path} is damaged: a brick of it is missing")
+            raise DamagedFileError(f"map {self.path} is damaged: a brick of it is missing")
         return [row[0] for row in rows]
 
     def _load(self) -> None:

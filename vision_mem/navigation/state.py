@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import ModelError
+from vision_mem.errors import DamagedFileError
 from vision_mem.navigation.config import NavigationConfig
 from vision_mem.navigation.graph.frontiers import Exits
 from vision_mem.navigation.graph.topology import Changes, Place, Topology, Way
@@ -24,10 +25,15 @@ from vision_mem.navigation.landmarks import Landmark, Landmarks, PlaceView
 from vision_mem.navigation.retrieval import Retriever
 from vision_mem.navigation.space.octree import Octree, OctreeStats
 from vision_mem.navigation.space.raycasting import FrameUpdate
-from vision_mem.navigation.storage import get_meta, put_meta
+from vision_mem.navigation.storage import BROKEN, get_meta, put_meta, whole
 from vision_mem.navigation.working_memory import WorkingMemory
 
-_FIELDS = "row votes count existence first_s last_s best best_seq last track"
+_FIELDS: dict[str, type] = {
+    "row": int, "votes": dict, "count": int, "existence": float, "first_s": float, "last_s": float,
+    "best": float, "best_seq": int, "last": list, "track": str,
+}  # fmt: skip
+_MOST = 1 << 32
+"""Numbers in all embeddings of one kind."""
 
 
 class SpatialState:
@@ -176,7 +182,7 @@ class SpatialState:
             if landmark is None:
                 sql.execute("DELETE FROM landmark WHERE id=?", (landmark_id,))
                 continue
-            fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS.split()})
+            fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS})
             sums = np.concatenate([landmark.weight.reshape(-1), landmark.pull]).astype("<f8")
             store = self.landmarks.vectors
             vector = b""
@@ -206,64 +212,72 @@ class SpatialState:
         """
         try:
             self._load(sql)
-        except (ValueError, TypeError, KeyError, IndexError, np.linalg.LinAlgError) as error:
-            if isinstance(error, ModelError):
-                raise
-            said = " ".join(str(error).split())
-            raise ModelError(f"the map is damaged: {said}; restore it from a copy") from error
+        except BROKEN as error:
+            raise DamagedFileError("the map is damaged; restore it from a copy") from error
 
     def _load(self, sql: sqlite3.Connection) -> None:
         meta = get_meta(sql)
-        self.next_id = int(meta.get("next_id", 1))
-        self.frame = int(meta.get("frame", 0))
-        self.now_s = float(meta.get("now_s", 0.0))
-        self.dropped = int(meta.get("dropped", 0))
+        self.next_id, self.frame = whole(meta, "next_id", 1), whole(meta, "frame")
+        (self.now_s,) = _finite([float(meta.get("now_s", 0.0))]).tolist()
+        self.dropped = whole(meta, "dropped")
         self.encoder = meta.get("encoder", "")
-        origin = json.loads(meta.get("origin", "null"))
-        self.origin = None if origin is None else (float(origin[0]), float(origin[1]))
+        if (origin := json.loads(meta.get("origin", "null"))) is not None:
+            latitude, longitude = _finite(origin).tolist()
+            self.origin = (latitude, longitude)
         self.journal.open(sql)
         self._load_places(sql)
-        self.topology.current = int(meta.get("current", 0)) or None
+        current = whole(meta, "current")
+        self.topology.current = current if current in self.topology.places else None
         self._load_landmarks(sql, meta)
         for slot, fields, numbers in sql.execute("SELECT slot, fields, numbers FROM short"):
             self.short.unpack(slot, fields, numbers)
-        self.short.step = int(meta.get("short_step", 0))
+        self.short.step = whole(meta, "short_step")
         self._load_space(sql, meta)
 
     def _load_places(self, sql: sqlite3.Connection) -> None:
-        for place_id, pose, looks, visits, first_s, last_s in sql.execute("SELECT * FROM place"):
-            matrix = np.frombuffer(pose, "<f8").astype(np.float64).reshape(4, 4)
+        rows = _once(sql.execute("SELECT * FROM place ORDER BY id"), 1)
+        for place_id, pose, looks, visits, first_s, last_s in rows:
+            matrix = _floats(pose, 16).reshape(4, 4)
             vector = None if looks is None else np.frombuffer(looks, "<f4").astype(np.float32)
-            self.topology.put(Place(place_id, matrix, vector, visits, first_s, last_s))
-        for start, end, traversed, last_s, blocked in sql.execute("SELECT * FROM way"):
+            times = _finite([first_s, last_s]).tolist()
+            self.topology.put(Place(place_id, matrix, vector, int(visits), *times))
+        rows = _once(sql.execute("SELECT * FROM way ORDER BY a, b"), 2)
+        for start, end, traversed, last_s, blocked in rows:
             if not {start, end} <= self.topology.places.keys():
-                raise ValueError(f"a way leads to place {start} or {end}, which is missing")
-            self.topology.put_way(Way(start, end, traversed, last_s, bool(blocked)))
+                raise _damaged(f"a way leads to place {start} or {end}, which is missing")
+            (last,) = _finite([last_s]).tolist()
+            self.topology.put_way(Way(start, end, int(traversed), last, bool(blocked)))
         if sql.execute("PRAGMA user_version").fetchone()[0] >= 2:  # an older file, only read
             self.exits.load(sql)
 
     def _load_landmarks(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
         views: dict[int, dict[int, PlaceView]] = {}
         # In the order of the key, so that sums over views do not depend on the file's history.
-        for landmark_id, place_id, raw in sql.execute("SELECT * FROM view ORDER BY 1, 2"):
+        rows = _once(sql.execute("SELECT * FROM view ORDER BY landmark, place"), 2)
+        for landmark_id, place_id, raw in rows:
             numbers = _floats(raw, 15)
             view = PlaceView(
                 int(numbers[12]), numbers[:9].reshape(3, 3), numbers[9:12], *numbers[13:].tolist()
             )
             if place_id not in self.topology.places:
-                raise ValueError(f"a landmark was seen from place {place_id}, which is missing")
+                raise _damaged(f"a landmark was seen from place {place_id}, which is missing")
             views.setdefault(landmark_id, {})[place_id] = view
         store = self.landmarks.vectors
-        used, width = int(meta.get("landmark_vectors", 1)), int(meta.get("landmark_width", 0))
+        used, width = _room(meta, "landmark")
         if used > 1:
             store.new(used - 1, width)
-        for landmark_id, text, raw in sql.execute("SELECT * FROM landmark ORDER BY id"):
+        rows = _once(sql.execute("SELECT * FROM landmark ORDER BY id"), 1)
+        for landmark_id, text, raw in rows:
             fields = json.loads(text)
-            fields["last"] = tuple(fields["last"])
-            landmark = Landmark(landmark_id, **fields, views=views.get(landmark_id, {}))
+            kinds = {name: _typed(fields.pop(name), kind) for name, kind in _FIELDS.items()}
+            kinds["last"] = tuple(kinds["last"])
+            if fields or not 0 <= kinds["row"] < used:
+                raise _damaged(f"landmark {landmark_id} cannot be used")
+            landmark = Landmark(landmark_id, **kinds, views=views.get(landmark_id, {}))
             sums = _floats(raw[:96], 12)
             landmark.weight, landmark.pull = sums[:9].reshape(3, 3), sums[9:]
             landmark.solve()
+            _finite(landmark.position)
             if landmark.row:
                 store.count[landmark.row] = np.frombuffer(raw[96:100], "<u4")[0]
                 store.sums[landmark.row] = np.frombuffer(raw[100:], "<f4")
@@ -273,23 +287,69 @@ class SpatialState:
     def _load_space(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
         bricks, vectors = self.octree.bricks, self.octree.vectors
         if bricks.limit:
-            codes = [row[0] for row in sql.execute("SELECT code FROM brick")]
-            bricks.away = np.unique(np.array(codes, np.uint64))
+            asked = sql.execute("SELECT code FROM brick ORDER BY code")
+            bricks.away = np.array([row[0] for row in _once(asked, 1)], np.uint64)
         else:
-            rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
+            rows = list(_once(sql.execute("SELECT code, fields FROM brick ORDER BY code"), 1))
             bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
             bricks.dirty[:] = False
-        self.octree.stats = OctreeStats(**json.loads(meta.get("octree", "{}")))
-        used, width = int(meta.get("leaf_vectors", 1)), int(meta.get("leaf_width", 0))
-        for page, numbers in sql.execute("SELECT page, numbers FROM vector"):
+        stats = json.loads(meta.get("octree", "{}"))
+        self.octree.stats = OctreeStats(**{name: _typed(each, int) for name, each in stats.items()})
+        used, width = _room(meta, "leaf")
+        asked = sql.execute("SELECT page, numbers FROM vector ORDER BY page")
+        for page, numbers in _once(asked, 1):
             vectors.load(page, numbers, width, used)
-        for anchor, change in sql.execute("SELECT anchor, change FROM look ORDER BY seq"):
+        asked = sql.execute("SELECT seq, anchor, change FROM look ORDER BY seq")
+        for _, anchor, change in _once(asked, 1):
             self.octree.apply(FrameUpdate.from_bytes(change), anchor)
             self._unfolded += 1
+
+
+def _damaged(what: str) -> DamagedFileError:
+    return DamagedFileError(f"the map is damaged: {what}")
+
+
+def _once(rows: Iterable[Sequence[Any]], keys: int) -> Iterator[Sequence[Any]]:
+    """Rows in the order of their first columns, each key once: pages may lead in circles."""
+    before: Any = None
+    for row in rows:
+        if before is not None and tuple(row[:keys]) <= before:
+            raise _damaged("rows of it come twice")
+        before = tuple(row[:keys])
+        yield row
+
+
+def _room(meta: dict[str, str], what: str) -> tuple[int, int]:
+    """Rows and width of a store of embeddings."""
+    used, width = whole(meta, f"{what}_vectors", 1), whole(meta, f"{what}_width")
+    if used < 1 or used * width > _MOST:
+        raise _damaged(f"{used} embeddings of {width} numbers are too many")
+    return used, width
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """A value from JSON that is of a kind, and no larger than what was ever written."""
+    if kind in (list, dict):
+        parts = value.values() if kind is dict else value
+        good = isinstance(value, kind) and all(_typed(each, float) is each for each in parts)
+    elif kind is str:
+        good = isinstance(value, str)
+    else:
+        good = type(value) in (int, kind) and abs(value) < 1 << 63
+    if not good:
+        raise _damaged("a value of it is of another kind than ours")
+    return value
+
+
+def _finite(values: Any) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise _damaged("a number of it is not finite")
+    return array
 
 
 def _floats(raw: bytes, count: int) -> NDArray[np.float64]:
     numbers = np.frombuffer(raw, "<f8").astype(np.float64)
     if len(numbers) != count:
-        raise ValueError(f"{len(numbers)} numbers where {count} belong")
-    return numbers
+        raise _damaged(f"{len(numbers)} numbers where {count} belong")
+    return _finite(numbers)

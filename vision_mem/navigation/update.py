@@ -161,15 +161,8 @@ def to_seen(
 ) -> LandmarkView:
     """Carry a sighting from the camera's frame to those of its place and of the map.
 
-    Args:
-        place_pose: ``(4, 4)`` place-to-world, as it is now.
-        relative: ``(4, 4)`` camera-to-place.
-        position: ``(3,)`` metres in the camera's frame.
-        covariance: ``(3, 3)`` there.
-        embedding: ``(d,)`` or None.
-        label: a name, or "".
-        score: in [0, 1].
-        track: outer identity, or "".
+    ``place_pose`` ``(4, 4)`` is place-to-world as it is now, ``relative`` camera-to-place; position
+    ``(3,)`` metres and covariance ``(3, 3)`` are in the camera's frame.
     """
     turn = relative[:3, :3]
     local = turn @ position + relative[:3, 3]

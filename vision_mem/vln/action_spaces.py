@@ -91,9 +91,6 @@ class TouchdownNavigator(_Walk):
     """Four actions; left and right turn to the next link that way, whatever kind of place.
 
     A step onto a place with fewer than two links is refused: the agent stays as it was.
-
-    Args:
-        graph: the streets.
     """
 
     name = "touchdown"
@@ -153,9 +150,6 @@ class VelmaNavigator(_Walk):
 
     On a street left and right mean forward. At its end anything but turning around is a stop. At
     a junction the way one came from does not count; ahead is the middle one of the others.
-
-    Args:
-        graph: the streets.
     """
 
     name = "velma"
@@ -273,15 +267,11 @@ def _heading_to(graph: StreetGraph, place: int, target: int) -> float:
 
 
 def follow_path(navigator: Navigator, path: list[int], limit: int = 200) -> list[int]:
-    """Follow the true path: what a perfect agent does with this navigator.
-
-    Args:
-        navigator: has begun at the first place of the path.
-        path: place numbers; where no link leads to the next one it stops.
-        limit: actions after which it gives up.
+    """Follow the true path, as a perfect agent does; the navigator begins at its first place.
 
     Returns:
-        The trajectory; equal to the path where the navigator allows it.
+        The trajectory; equal to the path where the navigator allows it. It stops where no link
+        leads to the next place.
     """
     at, graph = 0, navigator.graph
     while not navigator.done and len(navigator.taken) < limit:

@@ -83,11 +83,7 @@ class StreetWorld(Protocol):
 
 
 class WordWorld:
-    """Sights from words: a file's landmarks, or nothing anywhere.
-
-    Args:
-        graph: the streets.
-        words: panorama id to ``(word, bearing in degrees, range in metres)`` each.
+    """Sights from words by panorama id, with bearing in degrees and range in metres; or none.
 
     Raises:
         InputError: for a panorama that is not in the graph.

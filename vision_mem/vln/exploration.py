@@ -28,17 +28,9 @@ def explore(
     seed: int,
     memory: LongMemory | None = None,
 ) -> LongMemory:
-    """Walk through a city, and remember it.
+    """Walk through a city, and remember it, as ``tour`` and in a new memory by default.
 
-    Args:
-        graph: the streets walked on; the memory gets to know those it walks.
-        world: what is seen.
-        steps: as ``tour``.
-        seed: as ``tour``.
-        memory: what to write into; a new one by default.
-
-    Returns:
-        The memory. It holds what was seen and walked, and nothing of the rest of the city.
+    The memory holds what was seen and walked, and nothing of the rest of the city.
     """
     memory = LongMemory() if memory is None else memory
     memory.begin()
@@ -109,11 +101,6 @@ class StreetSights:
 def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> StreetSights:
     """Read a file of sights: words as JSON lines, or features of panoramas as ``.npz``.
 
-    Args:
-        graph: the streets.
-        path: the file; None when nothing is seen.
-        around: whether the whole panorama is looked at, rather than what is ahead.
-
     Raises:
         InputError: for a file that is neither.
     """
@@ -147,15 +134,7 @@ class StreetBuild:
     """Takes a street graph into a map: every panorama as it lies there, or what a walk passes.
 
     Each panorama, or step of the walk, is one transaction; the same build goes on where it was cut
-    off.
-
-    Args:
-        source: folder of the graph.
-        map_: the map file.
-        sights: file of what is seen where, or None.
-        tour: steps of a walk; None to take in the whole graph with all its links.
-        seed: of the walk.
-        overwrite: forget what the map holds.
+    off. ``tour`` is the steps of a walk; None takes in the whole graph with all its links.
 
     Attributes:
         memory: the map.
@@ -193,15 +172,7 @@ class StreetBuild:
             raise
 
     def run(self, should_stop: Callable[[], bool], tell: Callable[[int, Any], None]) -> int:
-        """Take in what is left.
-
-        Args:
-            should_stop: asked before each panorama.
-            tell: told the number of each panorama or step, and what it changed.
-
-        Returns:
-            How many were taken in.
-        """
+        """Take in what is left, telling each number and what it changed; returns how many."""
         if self._tour is not None and 0 < self.before < self.total:
             self.memory.go_on()
         done = 0

@@ -84,10 +84,6 @@ class StreetGraph:
     def path_of(self, route: StreetRoute, *, linked: bool = True) -> list[int]:
         """Place numbers along a route.
 
-        Args:
-            route: the route.
-            linked: whether each step has to be a link.
-
         Raises:
             InputError: for a panorama that is not there or, with ``linked``, a step without a link.
         """
@@ -146,15 +142,9 @@ class StreetGraph:
     def distances(
         self, source: int, *, hops: bool = False, limit: float = np.inf
     ) -> NDArray[np.float64]:
-        """Shortest distances from one place to all.
+        """Shortest distances ``(N,)`` from a place to all, in metres or links (``hops``).
 
-        Args:
-            source: place number.
-            hops: count links instead of metres.
-            limit: farther places need not be looked at and come out as infinite.
-
-        Returns:
-            ``(N,)`` metres or links; infinite where no way leads.
+        Infinite where no way leads, or farther than ``limit``.
         """
         found = dijkstra(self._matrix, indices=source, unweighted=hops, limit=limit)
         return np.asarray(found, np.float64)
@@ -162,16 +152,10 @@ class StreetGraph:
     def distance_table(
         self, sources: Sequence[int], targets: Sequence[int], *, hops: bool
     ) -> tuple[NDArray[np.float64], bool]:
-        """Distances from each source to each target.
+        """Distances ``(A, B)`` from each source to each target, in metres or links (``hops``).
 
-        Args:
-            sources: place numbers, A of them.
-            targets: place numbers, B of them.
-            hops: count links instead of metres.
-
-        Returns:
-            ``(A, B)`` distances; and whether a pair had no way between, whose distance is then the
-            largest one in the graph (``diameter``).
+        And whether a pair had no way between, whose distance is then the largest one in the graph
+        (``diameter``).
         """
         origins, row = np.unique(np.asarray(sources, np.int64), return_inverse=True)
         column = np.asarray(targets, np.int64)
@@ -236,12 +220,7 @@ def turn_between(heading: float, other: float) -> float:
 
 
 def nearest_heading(heading: float, headings: Sequence[float]) -> float:
-    """The heading closest in angle; the first one given on ties.
-
-    Args:
-        heading: degrees.
-        headings: at least one.
-    """
+    """The heading closest in angle, in degrees, of one or more; the first one given on ties."""
     return min(headings, key=lambda one: abs(turn_between(heading, one)))
 
 

@@ -51,10 +51,7 @@ _TURNS = {
 
 
 def write_instruction(steps: Sequence[Step]) -> str:
-    """Steps as English sentences.
-
-    Args:
-        steps: at most six junctions counted at a step; landmarks are words without punctuation.
+    """Steps as English sentences; landmarks are words without punctuation.
 
     Raises:
         InputError: for a step that the grammar has no sentence for.
@@ -112,13 +109,9 @@ _STOP_AT = re.compile(
 
 
 def read_instruction(text: str) -> list[Step]:
-    """Steps of an instruction.
+    """Steps of an instruction, from ``write_instruction`` or in free English.
 
-    Args:
-        text: sentences as ``write_instruction`` makes them, or free English.
-
-    Returns:
-        The steps; free text always ends with a ``stop`` or ``find``.
+    Free text always ends with a ``stop`` or ``find``.
     """
     sentences = [part.strip() for part in re.split(r"[.!?]+(?:\s|$)", text) if part.strip()]
     steps: list[Step] = []

@@ -166,12 +166,7 @@ class LanguageAgent:
 
 
 def read_action(answer: str, actions: tuple[str, ...]) -> str | None:
-    """The first action named in an answer; None when there is none.
-
-    Args:
-        answer: free text, such as ``Turn left.`` or ``turn_around``.
-        actions: those that may be taken.
-    """
+    """The first action named in an answer, such as ``Turn left.`` or ``turn_around``; or None."""
     text = answer.lower().replace("-", "_").replace("turn around", AROUND)
     text = text.replace("turnaround", AROUND)
     known = {FORWARD, LEFT, RIGHT, STOP, AROUND} & set(actions)

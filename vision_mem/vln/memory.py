@@ -45,11 +45,7 @@ def street_config() -> NavigationConfig:
 
 
 class RecentViews:
-    """The latest views; older ones are gone.
-
-    Args:
-        views: how many are kept.
-    """
+    """The latest views, so many; older ones are gone."""
 
     def __init__(self, views: int = 6) -> None:
         if views < 1:
@@ -142,10 +138,7 @@ class LongMemory:
         self.session.close()
 
     def belong_to(self, origin: tuple[float, float]) -> None:
-        """Say where (0, 0) is; positions of another graph's middle would mean other places.
-
-        Args:
-            origin: latitude and longitude, degrees.
+        """Say at which latitude and longitude (0, 0) is: other streets would mean other places.
 
         Raises:
             InputError: when the map is of somewhere else.
@@ -297,13 +290,7 @@ class LongMemory:
         return self.session.state.topology.path(start, *goals) or []
 
     def ahead(self, place: int, heading: float, limit: int = 60) -> list[int]:
-        """Places met by walking on as straight as remembered ways allow, the start left out.
-
-        Args:
-            place: where to begin.
-            heading: of the first step, degrees.
-            limit: most places.
-        """
+        """Places met by walking on as straight as remembered ways allow, the start left out."""
         found: list[int] = []
         seen = {place}
         while len(found) < limit:

@@ -209,14 +209,9 @@ _SILENT = frozenset({"the", "a", "an", "of", "on", "in", "at", "with", "your", "
 
 
 def word_vector(text: str, width: int = WIDTH) -> NDArray[np.float32]:
-    """Unit vector of a name.
+    """Unit vector of a name, float32 ``(width,)``; zeros for text without words.
 
-    Args:
-        text: words; order, capitals and words such as "the" do not count.
-        width: numbers in the vector.
-
-    Returns:
-        ``(width,)`` float32 of length 1; zeros for text without words.
+    The order of words, capitals, and words such as "the" do not count.
     """
     return _vector(" ".join(sorted(words_of(text))), width).copy()
 

@@ -36,11 +36,6 @@ class Searcher:
 
     With remembered ways and ``plan``: along the shortest of them. With remembered landmarks only:
     toward where it was. Without: by chance at junctions.
-
-    Args:
-        long: what is remembered; None for nothing.
-        config: the follower's.
-        rng: for chance.
     """
 
     def __init__(
@@ -126,10 +121,6 @@ class LegPlanner:
 
     The plan is checked at each place: off the remembered way it is dropped, and the follower goes
     by what it sees. Only ways that were walked are known.
-
-    Args:
-        long: what is remembered.
-        config: the follower's.
     """
 
     def __init__(self, long: WayMemory | None, config: FollowerConfig) -> None:
@@ -143,16 +134,9 @@ class LegPlanner:
     def here(
         self, view: StreetView, heading: float, vector: NDArray[np.float32], *, stop: bool
     ) -> bool | None:
-        """Whether the planned place is reached.
+        """Whether the place is reached at whose corner to turn, or beside which to ``stop``.
 
-        Args:
-            view: where one is.
-            heading: along which one came, degrees.
-            vector: of the landmark's name.
-            stop: whether to stop beside the landmark, rather than turn at its corner.
-
-        Returns:
-            None when there is no plan: nothing remembered ahead, or off the way.
+        None when there is no plan: nothing remembered ahead, or off the way.
         """
         if self._way is None:
             self._way = self._plan(view, heading, vector, stop)
@@ -415,13 +399,7 @@ def straight_on(view: StreetView, heading: float) -> float:
 
 
 def exit_to(action: str, view: StreetView, heading: float) -> float | None:
-    """The exit that a person would call left, right, straight or back; None without one.
-
-    Args:
-        action: ``left``, ``right``, ``straight`` or ``around``.
-        view: where.
-        heading: along which one came, degrees.
-    """
+    """The exit that a person would call left, right, straight or around; None without one."""
     wanted = {"left": -90.0, "right": 90.0, "straight": 0.0, "around": 180.0}[action]
     off = {one: abs(turn_between(heading + wanted, one)) for one in view.exits}
     if action in ("left", "right"):

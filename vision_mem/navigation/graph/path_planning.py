@@ -102,15 +102,9 @@ class FloorPlan:
 def floor_plan(
     octree: Octree, config: PlanningConfig, observers: NDArray[np.float64]
 ) -> FloorPlan | None:
-    """Draw the plan of a whole map.
+    """Draw the plan of a whole map; None when nothing is known.
 
-    Args:
-        octree: the map.
-        config: settings.
-        observers: ``(n, 3)`` metres: where one looked from; they tell where the floor cannot be.
-
-    Returns:
-        The plan; None when nothing is known.
+    Where one looked from, ``observers`` ``(n, 3)`` metres, tells where the floor cannot be.
 
     Raises:
         InputError: for a map too wide for one plan.
@@ -165,16 +159,9 @@ def _find_floor(
 def shortest_walk(
     plan: FloorPlan, start: NDArray[np.float64], goal: NDArray[np.float64], snap: float
 ) -> NDArray[np.float64] | None:
-    """The shortest walk over open cells, in straight pieces.
+    """The shortest walk over open cells, in straight pieces: ``(n, 3)`` metres, or None.
 
-    Args:
-        plan: the plan.
-        start: ``(3,)`` metres.
-        goal: ``(3,)`` metres.
-        snap: metres within which an open cell stands for either.
-
-    Returns:
-        ``(n, 3)`` metres on the floor; None when there is no way.
+    An open cell within ``snap`` metres stands for the start or goal, ``(3,)`` metres each.
     """
     number = np.full(plan.open.shape, -1, np.int64)
     cells = np.argwhere(plan.open)
@@ -250,11 +237,7 @@ def _clear(plan: FloorPlan, start: NDArray[np.int64], end: NDArray[np.int64]) ->
 def directions(
     points: NDArray[np.float64], up: tuple[int, int]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Turn by turn, in words; a way that only bends a little is one leg.
-
-    Args:
-        points: ``(n, 3)`` metres.
-        up: the axis that is up, and its direction.
+    """A way ``(n, 3)`` metres turn by turn, in words; one that only bends a little is one leg.
 
     Returns:
         Words of each leg, and the index of the point at which it ends.

@@ -162,15 +162,8 @@ class Topology:
     ) -> tuple[Place, bool]:
         """Be somewhere: find the place or make it, and remember the way that led here.
 
-        Args:
-            pose: ``(4, 4)`` camera-to-world.
-            time_s: seconds.
-            new_id: id for the place if it is new.
-            descriptor: ``(d,)`` of length 1, or None.
-            jump: whether the observer was put here, so that no way is known.
-
-        Returns:
-            The place, and whether it is new.
+        Without a way after a ``jump``: the observer was put here. Returns the place, and whether it
+        is new; then it has ``new_id``.
         """
         found = self.match(pose, descriptor)
         new = found is None
@@ -321,15 +314,9 @@ class Topology:
     # -- corrections ---------------------------------------------------------------------------
 
     def close_loop(self, start: int, end: int, relative: Pose) -> dict[int, Pose]:
-        """Poses after a closed loop: the error is spread evenly along the way that was gone.
+        """Poses for ``correct`` after a closed loop: its error is spread evenly along the way gone.
 
-        Args:
-            start: a place.
-            end: another that turned out to be seen from it.
-            relative: ``(4, 4)`` pose of ``end`` in the frame of ``start``, as measured now.
-
-        Returns:
-            New poses for ``correct``.
+        ``relative`` is the pose ``(4, 4)`` of ``end`` in the frame of ``start``, as measured now.
 
         Raises:
             InputError: when no way leads from one to the other.
@@ -352,10 +339,7 @@ class Topology:
         return poses
 
     def correct(self, poses: Mapping[int, Pose]) -> dict[int, Pose]:
-        """Move places; those not named follow the corrected place nearest along the ways.
-
-        Args:
-            poses: new ``(4, 4)`` camera-to-world poses by place id.
+        """Move places to new poses ``(4, 4)``; others follow the one nearest along the ways.
 
         Returns:
             For every place that moved the rigid motion ``(4, 4)`` from old to new map frame.

@@ -33,15 +33,7 @@ class _Moved:
 
 
 def move_space(octree: Octree, motions: Mapping[int, NDArray[np.float64]]) -> int:
-    """Move the bricks anchored to places that moved.
-
-    Args:
-        octree: the map.
-        motions: rigid motion ``(4, 4)`` from old to new map frame, by place.
-
-    Returns:
-        How many bricks moved.
-    """
+    """Move bricks by the rigid motions ``(4, 4)`` of their places; returns how many moved."""
     bricks = octree.bricks
     moving = {
         place: motion

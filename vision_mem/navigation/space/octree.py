@@ -92,15 +92,7 @@ class RayHit:
 def gather(
     bricks: Bricks, rows: NDArray[np.int64], level: int, size: float, corner: ArrayLike
 ) -> Leaves:
-    """Known cells of some bricks.
-
-    Args:
-        bricks: the map.
-        rows: which of them, without repeats.
-        level: 0 for leaves to 21 for the root.
-        size: edge of a leaf, metres.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
-    """
+    """Known cells of a level, 0 for leaves to 21 for the root, in some bricks without repeats."""
     if not 0 <= level <= BITS:
         raise InputError(f"level is {level}; expected 0 (leaves) to {BITS} (root)")
     rows = rows[np.argsort(bricks.codes[rows])]
@@ -203,7 +195,7 @@ class Octree:
         if self.corner.shape != (3,) or not np.isfinite(self.corner).all():
             raise InputError(f"corner is {self.corner.tolist()}; expected 3 finite numbers, metres")
         self.kernels = choose(self.config.kernels)
-        self.bricks = Bricks(self.kernels)
+        self.bricks = Bricks()
         self.stats = OctreeStats()
         self.vectors = UnitSums()
         self._steps = [
@@ -237,12 +229,7 @@ class Octree:
         return update
 
     def apply(self, update: FrameUpdate, anchor: int = 0) -> None:
-        """Change the map as a frame says.
-
-        Args:
-            update: what ``look`` gave, on this map or on another of the same grid.
-            anchor: the place it was seen from, 0 for none; see ``Bricks.anchor``.
-        """
+        """Change the map as ``look`` said of this grid, seen from the place ``anchor``."""
         hit, miss, lowest, highest = self._steps
         stats = self.stats
         stats.frames += 1
@@ -354,16 +341,10 @@ class Octree:
     def ray(
         self, start: ArrayLike, direction: ArrayLike, max_range: float, *, unknown: bool = False
     ) -> RayHit | None:
-        """Find the first occupied leaf along a ray.
+        """Find the first occupied leaf along a ray; start and direction ``(3,)``, metres.
 
-        Args:
-            start: ``(3,)`` metres.
-            direction: ``(3,)``, any length above 0.
-            max_range: metres to look.
-            unknown: whether a leaf of which nothing is known stops the ray, too.
-
-        Returns:
-            Where it ends; None when nothing stops it, or it starts outside the grid.
+        With ``unknown`` a leaf of which nothing is known stops it, too. None when nothing does,
+        or it starts outside the grid.
         """
         start, direction = np.asarray(start, np.float64), np.asarray(direction, np.float64)
         length = float(np.linalg.norm(direction))

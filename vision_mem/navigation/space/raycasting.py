@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
 from vision_mem.navigation.space.kernels import END, HIT, MISS, OctreeKernels, batches
 from vision_mem.navigation.space.morton import (
     BRICK,
@@ -24,8 +24,11 @@ from vision_mem.navigation.space.morton import (
     encode,
     quantise,
 )
+from vision_mem.navigation.storage import BROKEN, inflate
 
 LEAVES = BRICK**3
+_LARGEST = 1 << 27
+"""Bytes of a stored frame, unpacked."""
 _DENSEST = 1 << 26
 """Leaves of a box that is held at once; frames that reach further are sorted instead."""
 
@@ -77,8 +80,10 @@ class FrameUpdate:
             ModelError: for bytes that are damaged.
         """
         try:
-            raw = memoryview(zlib.decompress(packed))
+            raw = memoryview(inflate(packed, _LARGEST))
             n, h, dropped, beyond, width, *lengths = np.frombuffer(raw[:72], "<i8").tolist()
+            if not 0 <= n <= len(raw) // (8 + LEAVES // 4) or width < 0 or min(dropped, beyond) < 0:
+                raise ValueError
             kinds = [("u1", 3), ("<u2", 1), ("<i4", 1), ("<f4", width)]
             place = 72 + 8 * n
             bricks = np.cumsum(np.frombuffer(raw[72:place], "<u8"), dtype=np.uint64)
@@ -95,10 +100,10 @@ class FrameUpdate:
                 part = part.reshape(-1, columns) if kind in ("u1", "<f4") and columns else part
                 extras.append(None if length < 0 else part)
                 place += size
-            if len(hits) != h or place != len(raw):
-                raise ValueError("lengths differ")
-        except (zlib.error, ValueError) as error:
-            raise ModelError(f"a stored frame of the map is damaged: {error}") from error
+            if len(hits) != h or place != len(raw) or (bricks[1:] <= bricks[:-1]).any():
+                raise ValueError
+        except BROKEN as error:
+            raise DamagedFileError("a stored frame of the map is damaged") from error
         paint, label, rows, vectors = extras
         return cls(bricks, state, hits, paint, label, rows, vectors, dropped, beyond)
 
