@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
     from vision_mem.models.vlm.word_search import WordEmbedder
     from vision_mem.navigation import Hit, NavigationSession
+    from vision_mem.navigation.builder import MapBuild
     from vision_mem.types import SourceInfo
+    from vision_mem.vln.exploration import StreetBuild
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -214,11 +217,7 @@ def build(
     groups = (remember, recording, model, settings)
     if is_street_graph(source):
         _refuse(groups, _OF_ROOMS, f"{source} is a street graph")
-        return navigate_streets.build(
-            source, map_, sights=remember.sights, tour=remember.tour, seed=remember.seed,
-            overwrite=output.overwrite, picture=output.picture, as_json=output.as_json,
-            quiet=output.quiet,
-        )  # fmt: skip
+        return _build_streets(source, map_, remember, output)
     _refuse(groups, _OF_STREETS, f"{source} is no street graph")
     return _build_room(source, map_, remember, recording, output, model, settings)
 
@@ -246,10 +245,7 @@ def _build_room(
     _check_settings(settings)
 
     from vision_mem.navigation.builder import MapBuild, open_for_writing, recording_of
-    from vision_mem.navigation.export import write_picture
     from vision_mem.navigation.observer import parse_thing, read_things
-    from vision_mem.runs.progress import MapProgress
-    from vision_mem.runs.signals import StopSignals
     from vision_mem.sources.posed import PosedSource
 
     things = [parse_thing(word) for word in remember.landmark or []]
@@ -278,26 +274,43 @@ def _build_room(
             session, whole, source, recording.start, options, detector, things, recording.pixels,
             recording.track_poses, turn, recording.strict, embedder,
         )  # fmt: skip
-        show = not output.quiet and not output.as_json
-        bar = MapProgress(session, job.left, show=show, done=job.before)
+        return _take_in(job, map_, output, "frame")
 
-        def tell(row: Any, result: Any) -> None:
-            bar.add(result)
-            if output.as_json:
-                print(json.dumps({"index": row.index, **asdict(result)}), flush=True)
 
-        with StopSignals() as signals:
-            with bar:
-                done = job.run(signals.until, tell)
-            if signals.received is None:
-                job.put_rest()
-            if output.picture is not None:
-                write_picture(session, output.picture, title=str(map_))
-        if show:
-            went_on = f", after {count(job.before, 'frame')} before" if job.before else ""
-            stopped = "stopped: " if signals.received is not None else ""
-            print("\n".join(job.lines()))
-            print(f"{stopped}{count(done, 'frame')} taken in{went_on}; map: {map_}")
+def _build_streets(source: str, map_: Path, remember: RememberOptions, output: MapOptions) -> int:
+    from vision_mem.vln.exploration import StreetBuild
+
+    job = StreetBuild(source, map_, remember.sights, remember.tour, remember.seed, output.overwrite)
+    with job.memory:
+        return _take_in(job, map_, output, "panorama")
+
+
+def _take_in(job: MapBuild | StreetBuild, map_: Path, output: MapOptions, what: str) -> int:
+    """Run a build to its end or to a signal, with progress; then say what came of it."""
+    from vision_mem.navigation.export import write_picture
+    from vision_mem.runs.progress import MapProgress
+    from vision_mem.runs.signals import StopSignals
+
+    show = not output.quiet and not output.as_json
+    bar = MapProgress(job.session, job.left, show=show, done=job.before)
+
+    def tell(number: int, result: Any) -> None:
+        bar.add(result)
+        if output.as_json:
+            print(json.dumps({"index": number, **asdict(result)}), flush=True)
+
+    with StopSignals() as signals:
+        with bar:
+            done = job.run(signals.until, tell)
+        if signals.received is None:
+            job.put_rest()
+        if output.picture is not None:
+            write_picture(job.session, output.picture, title=str(map_))
+    if show:
+        went_on = f", after {count(job.before, what)} before" if job.before else ""
+        stopped = "stopped: " if signals.received is not None else ""
+        print("\n".join(job.lines()))
+        print(f"{stopped}{count(done, what)} taken in{went_on}; map: {map_}")
     return signals.exit_code
 
 
@@ -396,9 +409,8 @@ def _demo_streets(folder: Path, map_: Path, seed: int, quiet: bool) -> int:
     write_city(city, folder, {"dev": [task]})
     sights, steps, name = folder / "sights.jsonl", 1500, task.landmarks[-1]
     print(f"$ vision-mem navigate build {folder} --map {map_} --sights {sights} --tour {steps}")
-    if code := navigate_streets.build(
-        str(folder), map_, sights=sights, tour=steps, seed=seed, overwrite=True, quiet=quiet
-    ):
+    remember = RememberOptions(sights=sights, tour=steps, seed=seed)
+    if code := _build_streets(str(folder), map_, remember, MapOptions(overwrite=True, quiet=quiet)):
         return code
     print(f'\n$ vision-mem navigate where "{name}" --map {map_} -k 2')
     where(map_, name, k=2)
@@ -623,15 +635,16 @@ def export(
 
     place = None if earth is None else Origin(*earth)
     with _open_to_read(map_) as session:
-        if ply is not None:
-            points = export.write_points(session, ply)
-            print(f"{ply}: {points} points" + ("" if points else "; this map holds no space"))
-        if geojson is not None:
-            print(f"{geojson}: {export.write_features(session, geojson, place)} features")
-        if graphml is not None:
-            print(f"{graphml}: {export.write_graph(session, graphml)} nodes")
-        if rerun is not None:
-            print(f"{rerun}: {export.write_recording(session, rerun)} points")
+        for path, write, what in (
+            (ply, export.write_points, "points"),
+            (geojson, functools.partial(export.write_features, origin=place), "features"),
+            (graphml, export.write_graph, "nodes"),
+            (rerun, export.write_recording, "points"),
+        ):
+            if path is not None:
+                number = write(session, path)
+                empty = "; this map holds no space" if path is ply and not number else ""
+                print(f"{path}: {number} {what}{empty}")
         if picture is not None:
             export.write_picture(session, picture, title=str(map_))
             print(f"{picture}: seen from above")

@@ -35,8 +35,6 @@ class Neighbours:
     """
 
     def __init__(self, store: UnitSums, exact_up_to: int = 50_000, engine: str = "auto") -> None:
-        if engine not in ENGINES:
-            raise InputError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
         self.store = store
         self.exact_up_to = exact_up_to
         self.engine = engine

@@ -137,13 +137,13 @@ class MapBuild:
         options: dict[str, Any],
         detector: Detector | None,
         things: Sequence[NamedThing],
-        pixels: int | None,
+        stride: int | None,
         track_poses: bool,
         turn: NDArray[np.float64],
         strict: bool,
         embedder: WordEmbedder | None = None,
     ) -> None:
-        self._session, self._strict, self._turn = session, strict, turn
+        self.session, self._strict, self._turn = session, strict, turn
         self._source = source
         self._stride = int(options.get("stride", 1))
         self._limit = options.get("max_frames")
@@ -165,7 +165,9 @@ class MapBuild:
         options = {**options, "max_frames": self._limit if track_poses else limit}
         self._feed: PosedSource | None = None
         self._whole = whole
-        if not self._nothing_left(first, options.get("end")):
+        end, limit = options.get("end"), self._limit
+        over = (limit is not None and limit <= self.before) or (end is not None and first >= end)
+        if self._last is None or not over:
             self._feed = PosedSource(source, start if track_poses else first, **options)
         tracker = None
         if track_poses:
@@ -175,20 +177,13 @@ class MapBuild:
         info = whole.info if self._feed is None else self._feed.info
         self.left = info if self._feed is not None else replace(info, frame_count=0)
         self._observer = Observer(
-            name, detector, not_known(session, things), pixels, tracker, turn, self._drop, embedder
+            name, detector, not_known(session, things), stride, tracker, turn, self._drop, embedder
         )
-
-    def _nothing_left(self, first: int, end: int | None) -> bool:
-        if self._last is None:
-            return False
-        if self._limit is not None and self._limit <= self.before:
-            return True
-        return end is not None and first >= end
 
     def run(
         self,
         until: Callable[[Iterable[PosedRow | SourceError]], Iterator[PosedRow | SourceError]],
-        tell: Callable[[PosedRow, NavigationResult], None],
+        tell: Callable[[int, NavigationResult], None],
     ) -> int:
         """Take in what is left, telling of each frame and what it changed; returns how many.
 
@@ -211,13 +206,13 @@ class MapBuild:
                 shift = self._shift(row)
             try:
                 seen = self._observer.observe(row, shift)
-                result = self._session.step(replace(seen, jump=self._jump))
+                result = self.session.step(replace(seen, jump=self._jump))
             except InputError as error:
                 self._leave_out(f"frame {row.index}: {error}", error)
                 continue
             self._jump = False
             done += 1
-            tell(row, result)
+            tell(row.index, result)
         if not done and not self.before and self.left_out:
             raise SourceError(
                 f"no frame of {self._source} could be used "
@@ -228,13 +223,13 @@ class MapBuild:
 
     def put_rest(self) -> None:
         """Remember what was pointed out in frames that had been taken in before."""
-        if self._observer.waiting:
-            put_by_hand(self._session, self._whole, self._observer.waiting, self._turn, self._drop)
-            self._observer.waiting = []
+        if self._observer.things:
+            put_by_hand(self.session, self._whole, self._observer.things, self._turn, self._drop)
+            self._observer.things = []
 
     def lines(self) -> list[str]:
         """What came of it, in words."""
-        session = self._session
+        session = self.session
         state, usage = session.state, session.usage()
         marks = {i: each for i, each in state.landmarks.by_id.items() if each.label}
         names = sorted({short(each.label) for each in marks.values()})
@@ -277,7 +272,7 @@ class MapBuild:
         """Seconds to add, so that time goes on where a map ended."""
         if self._last is not None and row.index == self._last[0]:
             return self._last[1] - row.time_s
-        state = self._session.state
+        state = self.session.state
         if state.frame and row.time_s <= state.now_s:
             return state.now_s + 1.0 / 30 - row.time_s
         return 0.0

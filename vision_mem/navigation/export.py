@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,56 +226,31 @@ def write_recording(session: NavigationSession, path: str | Path) -> int:
     return len(points)
 
 
-def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
-    """How far a recording got into a map.
+def frames_taken(path: str | Path, recording: str) -> list[tuple[int, int]]:
+    """Frames of a recording that are in a map: their number there, and in the map.
 
-    Frames of a recording are remembered with the source ``<recording>#<number>``.
-
-    Args:
-        path: the map file.
-        recording: the name.
-
-    Returns:
-        Number and time, as the map has it in seconds, of its last frame; None for none, or where
-        there is no map.
+    They are remembered with the source ``<recording>#<number>``, or -1 after ``#`` and a name.
     """
     if not Path(path).is_file() or not Path(path).stat().st_size:
+        return []
+    with contextlib.closing(MapFile(path, "r")) as file, file.reading() as sql:
+        # "$" is the character after "#".
+        rows = sql.execute(
+            "SELECT source, frame FROM frame WHERE source >= ? AND source < ?",
+            (f"{recording}#", f"{recording}$"),
+        )
+        tails = [(str(source).rpartition("#")[2], frame) for source, frame in rows]
+    return [(int(tail) if tail.isdecimal() else -1, frame) for tail, frame in tails]
+
+
+def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
+    """Number, and seconds as the map has them, of a recording's last frame in it; None for none."""
+    number, frame = max(frames_taken(path, recording), default=(-1, 0))
+    if number < 0:
         return None
-    file = MapFile(path, "r")
-    try:
-        with file.reading() as sql:
-            # "$" is the character after "#".
-            rows = sql.execute(
-                "SELECT source, frame FROM frame WHERE source >= ? AND source < ?",
-                (f"{recording}#", f"{recording}$"),
-            )
-            best = max(
-                ((int(tail), frame) for source, frame in rows
-                 if (tail := str(source).rpartition("#")[2]).isdigit()), default=None,
-            )  # fmt: skip
-            if best is None:
-                return None
-            return best[0], _time_of(sql, best[1])
-    finally:
-        file.close()
-
-
-def count_taken(path: str | Path, recording: str) -> int:
-    """How many frames of a recording are in a map; 0 where there is no map."""
-    if not Path(path).is_file() or not Path(path).stat().st_size:
-        return 0
-    file = MapFile(path, "r")
-    try:
-        with file.reading() as sql:
-            ends = (f"{recording}#", f"{recording}$")
-            asked = "SELECT count(*) FROM frame WHERE source >= ? AND source < ?"
-            return int(sql.execute(asked, ends).fetchone()[0])
-    finally:
-        file.close()
-
-
-def _time_of(sql: sqlite3.Connection, frame: int) -> float:
-    return float(sql.execute("SELECT t FROM memory WHERE frame=?", (frame,)).fetchone()[0])
+    with contextlib.closing(MapFile(path, "r")) as file, file.reading() as sql:
+        (time_s,) = sql.execute("SELECT t FROM memory WHERE frame=?", (frame,)).fetchone()
+    return number, float(time_s)
 
 
 def latest_pose(session: NavigationSession) -> NDArray[np.float64] | None:

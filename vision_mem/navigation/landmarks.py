@@ -7,7 +7,7 @@ moves every landmark with them, exactly, without reading the journal again (spec
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,17 @@ class Landmark:
             self.pull += pose[:3, :3] @ view.pull + turned @ pose[:3, 3]
         self.solve()
 
+    def tally(self, seen: LandmarkView, seq: int, time_s: float, config: LandmarkConfig) -> None:
+        """Count a sighting: all but where it is."""
+        if seen.label:
+            self.votes[seen.label] = self.votes.get(seen.label, 0.0) + seen.score
+        self.count += 1
+        self.existence = min(self.existence + config.seen, config.surest)
+        self.last_s = max(self.last_s, time_s)
+        if seen.score > self.best:
+            self.best, self.best_seq = seen.score, seq
+        self.last = (*self.last, seq)[-config.last :]
+
     def solve(self) -> None:
         """Work out position and covariance from the sums."""
         self.covariance = np.asarray(np.linalg.inv(self.weight), np.float64)
@@ -132,17 +143,13 @@ class Landmark:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkView:
-    """One sighting.
+    """One sighting, see ``Sighting``.
 
     Attributes:
         local: ``(3,)`` metres in the frame of the place it was seen from.
         local_covariance: ``(3, 3)`` there.
         position: ``(3,)`` metres in the map's frame.
         covariance: ``(3, 3)`` there.
-        embedding: float32 ``(d,)`` of length 1, or None.
-        label: a name, or "".
-        score: in [0, 1].
-        track: outer identity, or "".
     """
 
     local: Matrix
@@ -227,15 +234,14 @@ class Landmarks:
                 continue
             weight = turn @ view.weight @ turn.T
             pull = turn @ view.pull + weight @ shift
-            old = landmark.views.get(other_id)
-            if old is not None:
-                view = PlaceView(old.count + view.count, old.weight + weight, old.pull + pull,
-                            old.bearing, old.distance)  # fmt: skip
-            else:
-                view = PlaceView(view.count, weight, pull, view.bearing, view.distance)
+            view = replace(view, weight=weight, pull=pull)
+            if (old := landmark.views.get(other_id)) is not None:
+                view = replace(
+                    old, count=old.count + view.count, weight=old.weight + weight,
+                    pull=old.pull + pull,
+                )  # fmt: skip
             landmark.views[other_id] = view
-            pairs = {(landmark.landmark_id, place_id), (landmark.landmark_id, other_id)}
-            self.changed_views |= pairs
+            self.changed_views |= {(landmark.landmark_id, each) for each in (place_id, other_id)}
 
     def around(
         self, position: Matrix, radius: float
@@ -310,21 +316,13 @@ class Landmarks:
         topology: Topology,
     ) -> Landmark:
         """Take in one sighting of a landmark, or of a new one with that id, seen from a place."""
-        config = self.config
         landmark = self.by_id.get(landmark_id) or Landmark(landmark_id, first_s=time_s)
         if seen.embedding is not None:
             if not landmark.row:
                 landmark.row = int(self.vectors.new(1, len(seen.embedding))[0])
             self.vectors.add(np.array([landmark.row]), seen.embedding[None])
-        if seen.label:
-            landmark.votes[seen.label] = landmark.votes.get(seen.label, 0.0) + seen.score
         landmark.track = landmark.track or seen.track
-        landmark.count += 1
-        landmark.existence = min(landmark.existence + config.seen, config.surest)
-        landmark.last_s = max(time_s, landmark.last_s)
-        if seen.score > landmark.best:
-            landmark.best, landmark.best_seq = seen.score, seq
-        landmark.last = (*landmark.last, seq)[-config.last :]
+        landmark.tally(seen, seq, time_s, self.config)
         self._view(landmark, seen, place_id, topology.places[place_id].pose)
         landmark.solve()
         self.put(landmark)

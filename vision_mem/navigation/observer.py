@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +103,14 @@ def read_things(path: Path) -> list[NamedThing]:
     return found
 
 
+@dataclass
 class Observer:
     """Makes observations of rows: points, and things from detections, from the row, by hand.
 
     Args:
         name: of the recording.
         detector: finds things in pictures; None to look for none.
-        things: pointed out by hand.
+        things: pointed out by hand, and not yet seen.
         stride: pixels between points; None to choose.
         tracker: finds the poses that rows lack; None to leave such rows out.
         turn: rotation vector by which the recording's world is turned.
@@ -117,30 +118,23 @@ class Observer:
         embedder: of names and looks; None for no embeddings.
     """
 
-    def __init__(
-        self,
-        name: str,
-        detector: Detector | None,
-        things: Sequence[NamedThing],
-        stride: int | None,
-        tracker: ReconstructionSession | None,
-        turn: NDArray[np.float64],
-        drop: Callable[[InputError], None],
-        embedder: WordEmbedder | None = None,
-    ) -> None:
-        self._embedder, self._drop = embedder, drop
-        self._name, self._detector, self._stride = name, detector, stride
-        self._tracker, self._turn = tracker, turn
-        self._moving: NDArray[np.bool_] | None = None
-        self.waiting = list(things)
+    name: str
+    detector: Detector | None
+    things: list[NamedThing]
+    stride: int | None
+    tracker: ReconstructionSession | None
+    turn: NDArray[np.float64]
+    drop: Callable[[InputError], None]
+    embedder: WordEmbedder | None = None
+    _moving: NDArray[np.bool_] | None = field(default=None, init=False)
 
     def pose_of(self, row: PosedRow) -> NDArray[np.float64] | None:
         """Where the camera was, as recorded; or found, when somebody is to find it."""
-        if self._tracker is None:
+        if self.tracker is None:
             return row.pose
         if row.depth is None or row.image is None or row.camera is None:
             raise InputError("a pose can only be found for a frame with colour and depth")
-        result = self._tracker.step(
+        result = self.tracker.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)
         )
         self._moving = None if result.lost else result.dynamic
@@ -155,16 +149,16 @@ class Observer:
         pose = self.pose_of(row)
         points, colours = row.points, None
         if points is None and row.depth is not None and row.camera is not None:
-            stride = self._stride or max(1, round(math.sqrt(row.depth.size / _ENOUGH)))
+            stride = self.stride or max(1, round(math.sqrt(row.depth.size / _ENOUGH)))
             image = row.image
             shown = np.full((*row.depth.shape, 3), 160, np.uint8) if image is None else image
             points, colours = cloud(shown, row.depth, row.camera, stride, moving=self._moving)
             colours = None if image is None else colours
         seen = self._seen(row, pose)
-        source = f"{self._name}#{row.index}"
-        time_s, note = row.time_s + shift_s, _noted(self._turn)
+        source = f"{self.name}#{row.index}"
+        time_s, note = row.time_s + shift_s, _noted(self.turn)
         if pose is not None and is_rigid(pose):
-            pose = turned(np.asarray(pose, np.float64), self._turn)
+            pose = turned(np.asarray(pose, np.float64), self.turn)
         # Refuses a pose that is missing before anything pointed out is used up.
         bare = Observation(time_s, pose, points, colours, sightings=seen, source=source, note=note)
         named = self._named(row, np.asarray(bare.pose, np.float64))
@@ -178,15 +172,15 @@ class Observer:
             None if row.things is None else [self._given(each, row, pose) for each in row.things]
         )
         seen = None if found is None else [each for each in found if each is not None]
-        if self._detector is None or row.image is None:
+        if self.detector is None or row.image is None:
             return seen
         frame = Frame(row.index, row.time_s, row.image)
-        detected = self._detector.detect(frame)
+        detected = self.detector.detect(frame)
         if detected is None:
             return seen
         if row.depth is None or row.camera is None:
             raise InputError("detections need depth to be somewhere in space; the frame has none")
-        vectors = None if self._embedder is None else self._embedder.of_things(frame, detected)
+        vectors = None if self.embedder is None else self.embedder.of_things(frame, detected)
         return [*(seen or []), *lift(detected, row.depth, row.camera, vectors)]
 
     def _given(
@@ -214,18 +208,18 @@ class Observer:
     def _named(self, row: PosedRow, pose: NDArray[np.float64]) -> list[Sighting]:
         """What was pointed out in this frame, or anywhere."""
         found, rest = [], []
-        for thing in self.waiting:
+        for thing in self.things:
             if thing.pixel is not None and thing.frame != row.index:
                 rest.append(thing)
                 continue
             try:
                 seen = sighting_of(thing, row, pose)
             except InputError as error:
-                self._drop(error)
+                self.drop(error)
                 continue
-            vector = None if self._embedder is None else self._embedder.of_text(thing.name)
+            vector = None if self.embedder is None else self.embedder.of_text(thing.name)
             found.append(seen if vector is None else replace(seen, embedding=vector))
-        self.waiting = rest
+        self.things = rest
         return found
 
 

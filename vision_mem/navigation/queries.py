@@ -205,18 +205,11 @@ def summed(state: SpatialState, landmark_id: int, history: list[Memory]) -> Land
     for memory in history:
         place = state.topology.places.get(memory.place)
         seen = from_memory(state, memory, place)
-        if seen.label:
-            made.votes[seen.label] = made.votes.get(seen.label, 0.0) + seen.score
+        made.tally(seen, memory.seq, memory.time_s, config)
         spread = seen.covariance + config.least_sigma**2 * np.eye(3)
         weight = np.asarray(np.linalg.inv(spread), np.float64)
         made.weight = made.weight + weight
         made.pull = made.pull + weight @ seen.position
-        made.count += 1
-        made.existence = min(made.existence + config.seen, config.surest)
-        made.last_s = max(made.last_s, memory.time_s)
-        if memory.score > made.best:
-            made.best, made.best_seq = memory.score, memory.seq
-        made.last = (*made.last, memory.seq)[-config.last :]
     made.solve()
     return made
 

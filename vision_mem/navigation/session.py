@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,13 +133,7 @@ class NavigationSession:
         self.close()
 
     def step(self, observation: Observation) -> NavigationResult:
-        """Remember one observation.
-
-        Args:
-            observation: see there.
-
-        Returns:
-            What it changed.
+        """Remember one observation; returns what it changed.
 
         Raises:
             InputError: for an observation that cannot be used; the map is as before.
@@ -153,7 +147,7 @@ class NavigationSession:
             full = state.octree.bricks.full
             if full or (state.memories and state.frame % self.config.store.commit_every == 0):
                 self.commit(fold=full)
-            return NavigationResult(**result, committed=not state.memories)
+            return replace(result, committed=not state.memories)
 
     def commit(self, *, fold: bool = False) -> None:
         """Write all that is not in the file yet; ``fold`` also folds looks into bricks."""
@@ -254,15 +248,7 @@ class NavigationSession:
             return queries.plan(self.state, goal, start)
 
     def route(self, goal: Any, start: Any = None) -> Route:
-        """The shortest way over the floor where space is mapped, else along places.
-
-        Args:
-            goal: as ``plan``.
-            start: as ``plan``.
-
-        Raises:
-            InputError: when either is not known, or no way leads there.
-        """
+        """The shortest way over the floor where space is mapped, else along places, as ``plan``."""
         with self._lock:
             self._refresh()
             return queries.route(self.state, goal, start)
@@ -270,12 +256,8 @@ class NavigationSession:
     def correct(self, poses: Mapping[int, ArrayLike]) -> int:
         """Move places, and everything that was seen from them, after a closed loop.
 
-        Args:
-            poses: new ``(4, 4)`` camera-to-world poses by place id, such as those of
-                ``state.topology.close_loop``; the other places follow the nearest of these.
-
-        Returns:
-            How many places moved.
+        New ``(4, 4)`` camera-to-world poses by place id are those of ``topology.close_loop``; other
+        places follow the nearest of these. Returns how many places moved.
         """
         with self._lock:
             self._must_write()

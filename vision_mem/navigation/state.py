@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import DamagedFileError
 from vision_mem.navigation.config import NavigationConfig
 from vision_mem.navigation.graph.frontiers import Exits
-from vision_mem.navigation.graph.topology import Changes, Place, Topology, Way
+from vision_mem.navigation.graph.topology import Place, Topology, Way
 from vision_mem.navigation.journal import Journal, Memory
 from vision_mem.navigation.landmarks import Landmark, Landmarks, PlaceView
 from vision_mem.navigation.retrieval import Retriever
@@ -104,11 +104,7 @@ class SpatialState:
         self._save_places(sql)
         self.exits.save(sql)
         self._save_landmarks(sql)
-        slots = {slot: self.short.pack(slot) for slot in sorted(self.short.changed)}
-        full = [(slot, *packed) for slot, packed in slots.items() if packed is not None]
-        sql.executemany("INSERT OR REPLACE INTO short VALUES(?, ?, ?)", full)
-        free = [(slot,) for slot, packed in slots.items() if packed is None]
-        sql.executemany("DELETE FROM short WHERE slot=?", free)
+        _write(sql, "short", ("slot",), self.short.changed, self.short.pack)
         meta: dict[str, Any] = {
             "next_id": self.next_id,
             "next_seq": self.journal.next_seq,
@@ -135,20 +131,17 @@ class SpatialState:
             self.octree.bricks.trim()
             self.octree.vectors.clean()
         self.memories, self.looks, self.events = [], [], []
-        self.topology.changed = Changes()
+        self.topology.changed_places, self.topology.changed_ways = set(), set()
         self.exits.changed = set()
         self.landmarks.changed, self.landmarks.changed_views = set(), set()
         self.short.changed = set()
 
     def _fold(self, sql: sqlite3.Connection) -> dict[str, Any]:
         bricks = self.octree.bricks
-        for row in np.flatnonzero(bricks.dirty).tolist():
-            code = int(bricks.codes[row])
-            if bricks.tick[row].any():
-                values = (code, bricks.pack(row))
-                sql.execute("INSERT OR REPLACE INTO brick VALUES(?, ?)", values)
-            else:
-                sql.execute("DELETE FROM brick WHERE code=?", (code,))
+        rows = {int(bricks.codes[row]): row for row in np.flatnonzero(bricks.dirty).tolist()}
+        _write(sql, "brick", ("code",), rows, lambda code: (
+            (bricks.pack(rows[code]),) if bricks.tick[rows[code]].any() else None
+        ))  # fmt: skip
         sql.executemany("INSERT OR REPLACE INTO vector VALUES(?, ?)", self.octree.vectors.pages())
         sql.execute("DELETE FROM look")
         return {
@@ -158,49 +151,45 @@ class SpatialState:
         }
 
     def _save_places(self, sql: sqlite3.Connection) -> None:
-        for place_id in sorted(self.topology.changed.places):
+        def place_row(place_id: int) -> tuple[Any, ...] | None:
             place = self.topology.places.get(place_id)
             if place is None:
-                sql.execute("DELETE FROM place WHERE id=?", (place_id,))
-                continue
+                return None
             looks = None if place.descriptor is None else place.descriptor.astype("<f4").tobytes()
             pose = place.pose.astype("<f8").tobytes()
-            row = (place_id, pose, looks, place.visits, place.first_s, place.last_s)
-            sql.execute("INSERT OR REPLACE INTO place VALUES(?, ?, ?, ?, ?, ?)", row)
-        for pair in sorted(self.topology.changed.ways):
+            return pose, looks, place.visits, place.first_s, place.last_s
+
+        def way_row(pair: tuple[int, int]) -> tuple[Any, ...] | None:
             way = self.topology.ways.get(pair)
-            if way is None:
-                sql.execute("DELETE FROM way WHERE a=? AND b=?", pair)
-            else:
-                values = (*pair, way.traversed, way.last_s, int(way.blocked))
-                sql.execute("INSERT OR REPLACE INTO way VALUES(?, ?, ?, ?, ?)", values)
+            return None if way is None else (way.traversed, way.last_s, int(way.blocked))
+
+        _write(sql, "place", ("id",), self.topology.changed_places, place_row)
+        _write(sql, "way", ("a", "b"), self.topology.changed_ways, way_row)
 
     def _save_landmarks(self, sql: sqlite3.Connection) -> None:
-        rows, views = [], []
-        for landmark_id in sorted(self.landmarks.changed):
-            landmark = self.landmarks.by_id.get(landmark_id)
-            if landmark is None:
-                sql.execute("DELETE FROM landmark WHERE id=?", (landmark_id,))
-                continue
+        marks, store = self.landmarks.by_id, self.landmarks.vectors
+
+        def landmark_row(landmark_id: int) -> tuple[Any, ...] | None:
+            if (landmark := marks.get(landmark_id)) is None:
+                return None
             fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS})
             sums = np.concatenate([landmark.weight.reshape(-1), landmark.pull]).astype("<f8")
-            store = self.landmarks.vectors
             vector = b""
             if landmark.row:
                 count = np.array([store.count[landmark.row]], "<u4")
                 vector = count.tobytes() + store.sums[landmark.row].astype("<f4").tobytes()
-            rows.append((landmark_id, fields, sums.tobytes() + vector))
-        sql.executemany("INSERT OR REPLACE INTO landmark VALUES(?, ?, ?)", rows)
-        for pair in sorted(self.landmarks.changed_views):
-            owner = self.landmarks.by_id.get(pair[0])
-            view = None if owner is None else owner.views.get(pair[1])
+            return fields, sums.tobytes() + vector
+
+        def view_row(pair: tuple[int, int]) -> tuple[Any, ...] | None:
+            view = marks[pair[0]].views.get(pair[1]) if pair[0] in marks else None
             if view is None:
-                sql.execute("DELETE FROM view WHERE landmark=? AND place=?", pair)
-                continue
+                return None
             ends = [view.count, view.bearing, view.distance]
             numbers = np.concatenate([view.weight.reshape(-1), view.pull, ends]).astype("<f8")
-            views.append((*pair, numbers.tobytes()))
-        sql.executemany("INSERT OR REPLACE INTO view VALUES(?, ?, ?)", views)
+            return (numbers.tobytes(),)
+
+        _write(sql, "landmark", ("id",), self.landmarks.changed, landmark_row)
+        _write(sql, "view", ("landmark", "place"), self.landmarks.changed_views, view_row)
 
     # -- out of the file -----------------------------------------------------------------------
 
@@ -303,6 +292,20 @@ class SpatialState:
         for _, anchor, change in _once(asked, 1):
             self.octree.apply(FrameUpdate.from_bytes(change), anchor)
             self._unfolded += 1
+
+
+def _write(
+    sql: sqlite3.Connection, table: str, keys: Sequence[str], changed: Iterable[Any],
+    row_of: Callable[[Any], tuple[Any, ...] | None],
+) -> None:  # fmt: skip
+    """Put the rows of keys that changed in place of what was there; None takes one out."""
+    rows = [(key if isinstance(key, tuple) else (key,), row_of(key)) for key in sorted(changed)]
+    where = " AND ".join(f"{key}=?" for key in keys)
+    sql.executemany(f"DELETE FROM {table} WHERE {where}", [key for key, row in rows if row is None])
+    full = [(*key, *row) for key, row in rows if row is not None]
+    if full:
+        places = ", ".join("?" * len(full[0]))
+        sql.executemany(f"INSERT OR REPLACE INTO {table} VALUES({places})", full)
 
 
 def _damaged(what: str) -> DamagedFileError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +10,17 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.navigation.journal import Memory
 from vision_mem.navigation.landmarks import LandmarkView
-from vision_mem.navigation.records import Observation, Sighting
+from vision_mem.navigation.records import NavigationResult, Observation, Sighting
 from vision_mem.navigation.space.kernels import MISS
 from vision_mem.navigation.space.morton import HALF, encode, quantise
 from vision_mem.navigation.space.raycasting import LEAVES, FrameUpdate
 from vision_mem.navigation.state import SpatialState
 
 
-def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
+def observe(state: SpatialState, observation: Observation) -> NavigationResult:
     """Change a map by one observation.
 
     Whatever can be wrong with it is found before anything changes.
-
-    Returns:
-        Fields of ``NavigationResult``.
 
     Raises:
         InputError: for an observation that cannot be used; the map is as before.
@@ -77,20 +74,12 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     found = iter(state.landmarks.associate([each for each in seen if each is not None]))
 
     first = state.journal.give(1 + len(seen) - lost)
-    common = (time_s, state.frame, place.place_id)
-    state.memories.append(
-        Memory(
-            *common,
-            None,
-            leaf,
-            pose,
-            relative,
-            embedding=state.journal.pack(descriptor),
-            source=observation.source,
-            note=observation.note,
-            seq=first,
-        )
-    )
+    look = Memory(
+        time_s, state.frame, place.place_id, None, leaf, pose, relative,
+        embedding=state.journal.pack(descriptor), source=observation.source, note=observation.note,
+        seq=first,
+    )  # fmt: skip
+    state.memories.append(look)
     seq = first
     landmarks: list[int | None] = []
     new: list[int] = []
@@ -108,23 +97,12 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
             landmark_id, thing, seq, time_s, place.place_id, state.topology
         )
         spot = np.concatenate([np.asarray(sighting.position), np.asarray(sighting.sigma).ravel()])
-        state.memories.append(
-            Memory(
-                *common,
-                landmark_id,
-                leaves[number],
-                pose,
-                relative,
-                spot,
-                state.journal.pack(vectors[number]),
-                sighting.label,
-                sighting.score,
-                sighting.track,
-                observation.source,
-                sighting.note,
-                seq,
-            )
-        )
+        vector = state.journal.pack(vectors[number])
+        state.memories.append(replace(
+            look, landmark=landmark_id, leaf=leaves[number], position=spot, embedding=vector,
+            label=sighting.label, score=sighting.score, track=sighting.track, note=sighting.note,
+            seq=seq,
+        ))  # fmt: skip
         out = state.short.insert(
             landmark_id, landmark.position, place.place_id, thing.embedding, landmark.label, time_s
         )
@@ -135,18 +113,10 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     for landmark_id in gone:
         state.events.append((time_s, "gone", {"landmark": landmark_id}))
         state.short.drop(landmark_id)
-    return {
-        "frame": state.frame,
-        "time_s": time_s,
-        "place": place.place_id,
-        "new_place": new_place,
-        "landmarks": tuple(landmarks),
-        "new_landmarks": tuple(new),
-        "gone": tuple(gone),
-        "evicted": tuple(evicted),
-        "memories": (first, seq),
-        "dropped": dropped + lost,
-    }
+    return NavigationResult(
+        state.frame, time_s, place.place_id, new_place, tuple(landmarks), tuple(new), tuple(gone),
+        tuple(evicted), memories=(first, seq), dropped=dropped + lost, committed=False,
+    )  # fmt: skip
 
 
 def to_seen(

@@ -148,27 +148,18 @@ def _streets(rng: np.random.Generator, config: CityConfig) -> list[tuple[int, in
     n = config.blocks
     streets = [(j, j + 1) for j in range(n * n) if j % n < n - 1]
     streets += [(j, j + n) for j in range(n * n - n)]
-    wanted = round(config.removed * len(streets))
+    wanted, grid = round(config.removed * len(streets)), list(streets)
     degree = np.bincount(np.ravel(streets), minlength=n * n)
     for number in rng.permutation(len(streets)).tolist():
         if wanted == 0:
             break
-        street = tuple(sorted(_grid_street(number, n)))
+        street = grid[number]
         rest = [one for one in streets if one != street]
         if min(degree[street[0]], degree[street[1]]) <= 2 or not _in_one_piece(rest, n * n):
             continue
         streets, wanted = rest, wanted - 1
         degree[list(street)] -= 1
     return streets
-
-
-def _grid_street(number: int, n: int) -> tuple[int, int]:
-    """The street that had this number in the full grid."""
-    across = n * (n - 1)
-    if number < across:
-        row, column = divmod(number, n - 1)
-        return row * n + column, row * n + column + 1
-    return number - across, number - across + n
 
 
 def _in_one_piece(streets: list[tuple[int, int]], count: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,12 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.formats.street_words import read_panorama_features, read_sight_words
-from vision_mem.navigation.export import count_taken
+from vision_mem.navigation.export import frames_taken
+from vision_mem.navigation.records import NavigationResult
+from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import discard_map
+from vision_mem.runs.tally import count
+from vision_mem.types import SourceInfo
 from vision_mem.vln.environment import FeatureWorld, StreetWorld, WordWorld
 from vision_mem.vln.graph import StreetGraph
 from vision_mem.vln.memory import LongMemory
@@ -166,27 +170,45 @@ class StreetBuild:
         self.memory: LongMemory = LongMemory(map_, encoder=self._seen.encoder)
         try:
             self.memory.belong_to(self._graph.origin)
-            self.before = min(count_taken(map_, self._name), self.total)
+            self.before = min(len(frames_taken(map_, self._name)), self.total)
         except BaseException:
             self.memory.close()
             raise
 
-    def run(self, should_stop: Callable[[], bool], tell: Callable[[int, Any], None]) -> int:
+    @property
+    def session(self) -> NavigationSession:
+        """The map."""
+        return self.memory.session
+
+    @property
+    def left(self) -> SourceInfo:
+        """What is left to take in."""
+        return SourceInfo(self.session.path.stem, 1, 1, 30.0, self.total - self.before)
+
+    def run(
+        self,
+        until: Callable[[Iterable[tuple[int, Visit]]], Iterator[tuple[int, Visit]]],
+        tell: Callable[[int, NavigationResult], None],
+    ) -> int:
         """Take in what is left, telling each number and what it changed; returns how many."""
         if self._tour is not None and 0 < self.before < self.total:
-            self.memory.go_on()
+            self.memory.begin(fresh=False)
         done = 0
-        for number, visit in enumerate(self._visits()):
-            if number < self.before:
-                continue
-            if should_stop():
-                return done
-            source = f"{self._name}#{visit.source}"
-            tell(number, self.memory.write(replace(visit, source=source)))
-            done += 1
-        if self._tour is None:
-            self._link()
+        for number, visit in until(enumerate(self._visits())):
+            if number >= self.before:
+                source = f"{self._name}#{visit.source}"
+                tell(number, self.memory.write(replace(visit, source=source)))
+                done += 1
         return done
+
+    def lines(self) -> list[str]:
+        """What came of it, in words."""
+        usage, memory = self.session.usage(), self.memory
+        marks = count(len(self.session.state.landmarks), "landmark")
+        return [
+            f"{count(memory.places, 'place')}, {count(memory.ways, 'way')}, {marks}",
+            f"{usage.memories} memories, file {usage.file_bytes / 1e6:.1f} MB",
+        ]
 
     def _visits(self) -> Iterator[Visit]:
         graph, world = self._graph, self._seen.world
@@ -198,8 +220,10 @@ class StreetBuild:
             looks = exits[0] if exits else 0.0
             yield Visit(graph.position[place], exits, world.sights(place, 0, looks), None, name)
 
-    def _link(self) -> None:
+    def put_rest(self) -> None:
         """Remember which panorama each link leads to, once all are there."""
+        if self._tour is not None:
+            return
         graph, memory = self._graph, self.memory
         radius = memory.session.config.topology.place_radius
         places = [memory.place_at(at, radius) for at in graph.position]

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from vision_mem.navigation.records import NavigationResult, Observation, Sightin
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MEMORY
 from vision_mem.vln.graph import turn_between
-from vision_mem.vln.observations import LandmarkHit, StreetLandmarks, Visit
+from vision_mem.vln.observations import LandmarkHit, StreetLandmarks, Vector, Visit
 
 SIGHT_SIGMA_M = 1.5
 """How exact the position of a sight is taken to be (spec 5.2)."""
@@ -59,11 +58,7 @@ class RecentViews:
         self._pooled = None
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Landmarks of the latest views most like a vector, best first."""
         if self._pooled is None:
@@ -125,12 +120,7 @@ class LongMemory:
     def __enter__(self) -> LongMemory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -185,20 +175,16 @@ class LongMemory:
         self._fresh = False
         return result
 
-    def begin(self) -> None:
-        """The next visit does not continue from the last one."""
-        self._fresh = True
-
-    def go_on(self) -> None:
-        """The next visit continues from the last one, also when that was in another process."""
-        self._fresh = False
+    def begin(self, *, fresh: bool = True) -> None:
+        """Say whether the next visit continues from the last one, of another process too."""
+        self._fresh = fresh
 
     def link(self, start: int, end: int, heading: float) -> None:
         """Remember a way that a street graph tells of; in the file with the next ``commit``."""
         state = self.session.state
         if start != end and (start, end) not in state.topology.ways:
             state.topology.put_way(Way(start, end, 0, state.now_s))
-            state.topology.changed.ways.add((start, end))
+            state.topology.changed_ways.add((start, end))
             state.exits.lead(start, heading, end)
 
     def forget_way(self, start: int, end: int) -> bool:
@@ -223,11 +209,7 @@ class LongMemory:
         return len(self.session.state.topology.ways)
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Landmarks most like a vector, best first; an empty list from an empty memory.
 
@@ -325,7 +307,7 @@ class LongMemory:
         return copy
 
 
-def _flat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flat(position: Vector) -> NDArray[np.float64]:
     return np.array([position[0], position[1], 0.0])
 
 

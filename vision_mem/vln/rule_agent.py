@@ -22,7 +22,7 @@ from vision_mem.vln.environment import StreetTask, StreetView
 from vision_mem.vln.graph import along, bearing_of, turn_between
 from vision_mem.vln.instructions import Step, read_instruction
 from vision_mem.vln.memory import LongMemory, RecentViews
-from vision_mem.vln.observations import LandmarkHit, WayMemory, word_vector
+from vision_mem.vln.observations import LandmarkHit, word_vector
 
 Match = Callable[[NDArray[np.float32], NDArray[np.float64], float], LandmarkHit | None]
 
@@ -39,7 +39,7 @@ class Searcher:
     """
 
     def __init__(
-        self, long: WayMemory | None, config: FollowerConfig, rng: np.random.Generator
+        self, long: LongMemory | None, config: FollowerConfig, rng: np.random.Generator
     ) -> None:
         self._long, self._config, self._rng = long, config, rng
         self._taken: Counter[tuple[int, int, float]] = Counter()
@@ -123,7 +123,7 @@ class LegPlanner:
     by what it sees. Only ways that were walked are known.
     """
 
-    def __init__(self, long: WayMemory | None, config: FollowerConfig) -> None:
+    def __init__(self, long: LongMemory | None, config: FollowerConfig) -> None:
         self._long, self._config = long, config
         self.clear()
 
@@ -258,7 +258,7 @@ class RuleFollower:
     def __init__(
         self,
         config: FollowerConfig | None = None,
-        long: WayMemory | None = None,
+        long: LongMemory | None = None,
         *,
         encode: Encode = word_vector,
         seed: int = 0,
@@ -275,7 +275,7 @@ class RuleFollower:
         """Read the instruction, forget the views of the last task."""
         self._steps = read_instruction(task.text)
         self._short.clear()
-        if isinstance(self.long, LongMemory):
+        if self.long is not None:
             self.long.begin()
         rng = np.random.default_rng([self._seed, zlib.crc32(task.task_id.encode())])
         self._planner = LegPlanner(self.long, self.config) if self.config.plan else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,14 +90,6 @@ class Way:
     blocked: bool = False
 
 
-@dataclass
-class Changes:
-    """What has to be stored: ids of places, pairs of ways."""
-
-    places: set[int] = field(default_factory=set)
-    ways: set[tuple[int, int]] = field(default_factory=set)
-
-
 class Topology:
     """The graph of places.
 
@@ -108,7 +100,8 @@ class Topology:
         places: by id.
         ways: by (start, end).
         current: the place of the latest look, None before the first.
-        changed: since it was last replaced.
+        changed_places: ids to be stored.
+        changed_ways: pairs of ids to be stored.
         version: counts changes that matter to paths.
     """
 
@@ -117,7 +110,8 @@ class Topology:
         self.places: dict[int, Place] = {}
         self.ways: dict[tuple[int, int], Way] = {}
         self.current: int | None = None
-        self.changed = Changes()
+        self.changed_places: set[int] = set()
+        self.changed_ways: set[tuple[int, int]] = set()
         self.version = 0
         self._nearby = Nearby(max(self.config.place_radius, 2.0))
         self._graph: tuple[int, NDArray[np.int64], csr_array] | None = None
@@ -178,7 +172,7 @@ class Topology:
                 descriptor=descriptor if known.descriptor is None else known.descriptor,
             )
         self.places[place.place_id] = place
-        self.changed.places.add(place.place_id)
+        self.changed_places.add(place.place_id)
         if new:
             self._nearby.put(place.place_id, place.position)
             self.version += 1
@@ -202,7 +196,7 @@ class Topology:
             self.ways[pair] = replace(
                 way, traversed=way.traversed + gone, last_s=time_s, blocked=blocked
             )
-            self.changed.ways.add(pair)
+            self.changed_ways.add(pair)
 
     def block(self, start: int, end: int, blocked: bool = True) -> None:
         """Say that a way, in one direction, is closed or open.
@@ -213,14 +207,14 @@ class Topology:
         if (start, end) not in self.ways:
             raise InputError(f"no way from place {start} to place {end} is known")
         self.ways[start, end] = replace(self.ways[start, end], blocked=blocked)
-        self.changed.ways.add((start, end))
+        self.changed_ways.add((start, end))
         self.version += 1
 
     def drop_way(self, start: int, end: int) -> bool:
         """Forget a way, in one direction; whether it was known."""
         if self.ways.pop((start, end), None) is None:
             return False
-        self.changed.ways.add((start, end))
+        self.changed_ways.add((start, end))
         self.version += 1
         return True
 
@@ -229,10 +223,10 @@ class Topology:
         if self.places.pop(place_id, None) is None:
             return
         self._nearby.drop(place_id)
-        self.changed.places.add(place_id)
+        self.changed_places.add(place_id)
         for pair in [pair for pair in self.ways if place_id in pair]:
             del self.ways[pair]
-            self.changed.ways.add(pair)
+            self.changed_ways.add(pair)
         self.current = None if self.current == place_id else self.current
         self.version += 1
 
@@ -368,6 +362,6 @@ class Topology:
             pose = motion @ place.pose if exact is None else np.asarray(exact, np.float64)
             self.places[place_id] = replace(place, pose=pose)
             self._nearby.put(place_id, pose[:3, 3])
-            self.changed.places.add(place_id)
+            self.changed_places.add(place_id)
         self.version += 1
         return motions

@@ -89,43 +89,6 @@ class RayHit:
     through_unknown: bool
 
 
-def gather(
-    bricks: Bricks, rows: NDArray[np.int64], level: int, size: float, corner: ArrayLike
-) -> Leaves:
-    """Known cells of a level, 0 for leaves to 21 for the root, in some bricks without repeats."""
-    if not 0 <= level <= BITS:
-        raise InputError(f"level is {level}; expected 0 (leaves) to {BITS} (root)")
-    rows = rows[np.argsort(bricks.codes[rows])]
-    index, slots = np.nonzero(bricks.tick[rows])
-    at = (rows[index], slots)
-    codes = (bricks.codes[at[0]] << np.uint64(9)) | slots.astype(np.uint64)
-    odds = np.asarray(bricks.log_odds[at] / np.float32(UNIT), np.float32)
-    hits, tick = bricks.hits[at].astype(np.int64), bricks.tick[at].astype(np.int64)
-    paint = None if bricks.colour is None else bricks.colour[at] / SHADES
-    labels = None if bricks.label is None else bricks.label[at]
-    refs = bricks.embedding[at].astype(np.int64) if bricks.embedding is not None else hits * 0
-    known = np.ones(len(codes), np.int64)
-    if level:
-        codes, begins = np.unique(codes >> np.uint64(3 * level), return_index=True)
-        groups = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(odds)))
-        if labels is not None or bricks.embedding is not None:
-            best = np.lexsort((hits, groups))[np.append(begins[1:], len(odds)) - 1]
-            labels = None if labels is None else labels[best]
-            refs = refs[best]
-        if paint is not None:
-            weight = np.bincount(groups, hits, len(begins))
-            sums = [np.bincount(groups, paint[:, a] * hits, len(begins)) for a in range(3)]
-            paint = np.stack(sums, axis=1) / np.maximum(weight, 1)[:, None]
-        refs = refs if len(refs) == len(begins) else np.zeros(len(begins), np.int64)
-        if len(begins):
-            odds = np.maximum.reduceat(odds, begins)
-            hits, known = np.add.reduceat(hits, begins), np.add.reduceat(known, begins)
-            tick = np.maximum.reduceat(tick, begins)
-    colours = None if paint is None else np.rint(paint).astype(np.uint8)
-    where = level_centres(codes, level, size, corner)
-    return Leaves(codes, level, where, odds, hits, known, tick, colours, labels, refs)
-
-
 UNKNOWN, FREE, OCCUPIED = -1, 0, 1
 
 
@@ -407,9 +370,40 @@ class Octree:
             yield self._gather(self.bricks.find(codes[place : place + some]), 0)
 
     def _gather(self, rows: NDArray[np.int64], level: int) -> Leaves:
-        found = gather(self.bricks, rows, level, self.config.leaf, self.corner)
-        self.bricks.trim()
-        return found
+        """Known cells of a level in some bricks without repeats."""
+        if not 0 <= level <= BITS:
+            raise InputError(f"level is {level}; expected 0 (leaves) to {BITS} (root)")
+        bricks = self.bricks
+        rows = rows[np.argsort(bricks.codes[rows])]
+        index, slots = np.nonzero(bricks.tick[rows])
+        at = (rows[index], slots)
+        codes = (bricks.codes[at[0]] << np.uint64(9)) | slots.astype(np.uint64)
+        odds = np.asarray(bricks.log_odds[at] / np.float32(UNIT), np.float32)
+        hits, tick = bricks.hits[at].astype(np.int64), bricks.tick[at].astype(np.int64)
+        paint = None if bricks.colour is None else bricks.colour[at] / SHADES
+        labels = None if bricks.label is None else bricks.label[at]
+        refs = bricks.embedding[at].astype(np.int64) if bricks.embedding is not None else hits * 0
+        known = np.ones(len(codes), np.int64)
+        if level:
+            codes, begins = np.unique(codes >> np.uint64(3 * level), return_index=True)
+            groups = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(odds)))
+            if labels is not None or bricks.embedding is not None:
+                best = np.lexsort((hits, groups))[np.append(begins[1:], len(odds)) - 1]
+                labels = None if labels is None else labels[best]
+                refs = refs[best]
+            if paint is not None:
+                weight = np.bincount(groups, hits, len(begins))
+                sums = [np.bincount(groups, paint[:, a] * hits, len(begins)) for a in range(3)]
+                paint = np.stack(sums, axis=1) / np.maximum(weight, 1)[:, None]
+            refs = refs if len(refs) == len(begins) else np.zeros(len(begins), np.int64)
+            if len(begins):
+                odds = np.maximum.reduceat(odds, begins)
+                hits, known = np.add.reduceat(hits, begins), np.add.reduceat(known, begins)
+                tick = np.maximum.reduceat(tick, begins)
+        colours = None if paint is None else np.rint(paint).astype(np.uint8)
+        where = level_centres(codes, level, self.config.leaf, self.corner)
+        bricks.trim()
+        return Leaves(codes, level, where, odds, hits, known, tick, colours, labels, refs)
 
     def _rows_in(self, low: Any, high: Any, level: int) -> NDArray[np.int64]:
         """Bricks that may hold leaves of cells whose middle lies in the box."""
