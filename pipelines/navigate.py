@@ -30,6 +30,7 @@ from .options import (
     End,
     GroupedCommand,
     Intrinsics,
+    Quiet,
     grouped,
     listed,
     parse_numbers,
@@ -56,7 +57,6 @@ PictureOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: change a setting, planning.radius=0.3")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
@@ -143,7 +143,7 @@ class MapOptions:
     as_json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each frame, flushed.")
     ] = False
-    quiet: QuietOption = False
+    quiet: Quiet = False
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     overwrite: OverwriteFiles = False,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
 ) -> int:
     """Film a generated room, build its map, ask where things are, plan a route, draw it.
 

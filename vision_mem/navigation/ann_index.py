@@ -22,12 +22,7 @@ _SAMPLES, _TOP, _TAIL = 200, 10, 0.2
 
 
 class Neighbours:
-    """Search over the means of a store.
-
-    Args:
-        store: sums of unit vectors.
-        exact_up_to: rows up to which search is exact.
-        engine: ``auto``, ``exact``, ``faiss`` or ``usearch``.
+    """Search over the means of a store, see ``RecallConfig``.
 
     Attributes:
         recall: of the approximate index as measured when it was built; None before that.

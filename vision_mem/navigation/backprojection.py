@@ -88,9 +88,6 @@ def lift(
         depth: ``(H, W)`` metres.
         camera: its intrinsics.
         embeddings: what each looks like; those of the detections when left out.
-
-    Returns:
-        Sightings in the camera's frame.
     """
     sightings = []
     for number, box in enumerate(found.boxes.astype(np.float64)):

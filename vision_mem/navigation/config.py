@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,7 @@ def settings(
         return config or NavigationConfig()
     stored = stored_config(meta["config"])
     for name in _FIXED:
-        part, key = name.split(".")
-        old = getattr(getattr(stored, part), key)
-        new = old if config is None else getattr(getattr(config, part), key)
+        old, new = (attrgetter(name)(each) for each in (stored, config or stored))
         if new != old:
             raise InputError(
                 f"map {path} was made with {name}={old} and cannot go on with {new}; leave the "

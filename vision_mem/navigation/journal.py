@@ -109,8 +109,8 @@ class Memory:
 
     def crc(self) -> int:
         """CRC-32 of everything that was observed."""
-        pose = self.pose.astype("<f8").tobytes() + self.relative.astype("<f8").tobytes()
-        position = b"" if self.position is None else self.position.astype("<f8").tobytes()
+        pose = _raw(self.pose) + _raw(self.relative)
+        position = b"" if self.position is None else _raw(self.position)
         texts = "\0".join([self.label, self.track, self.source, self.note]).encode()
         numbers = np.array([self.time_s, self.score], "<f8").tobytes()
         return zlib.crc32(b"\1".join([pose, position, self.embedding or b"", texts, numbers]))
@@ -126,12 +126,7 @@ class Memory:
 
 
 class Journal:
-    """The table of memories of one map.
-
-    Args:
-        dtype: number format of embeddings: ``float32`` or ``float16``; the bytes written are the
-            bytes that come back.
-    """
+    """The table of memories of one map; ``dtype`` is how embeddings are written."""
 
     def __init__(self, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
@@ -170,33 +165,18 @@ class Journal:
     def write(self, sql: sqlite3.Connection, memories: Iterable[Memory]) -> None:
         """Add rows, within a transaction."""
         memories = list(memories)
-        frames = {
-            each.frame: (
-                each.frame,
-                each.pose.astype("<f8").tobytes(),
-                each.relative.astype("<f8").tobytes(),
-                each.source,
-            )
-            for each in memories
-        }
+        frames = {m.frame: (m.frame, _raw(m.pose), _raw(m.relative), m.source) for m in memories}
         sql.executemany("INSERT OR IGNORE INTO frame VALUES(?,?,?,?)", frames.values())
         rows = [
-            (
-                each.seq, each.time_s, each.frame, each.place, each.landmark, each.leaf,
-                None if each.position is None else each.position.astype("<f8").tobytes(),
-                each.embedding, each.label, each.score, each.track, each.note,
-                each.crc(),
-            )
-            for each in memories
+            (m.seq, m.time_s, m.frame, m.place, m.landmark, m.leaf,
+             None if m.position is None else _raw(m.position),
+             m.embedding, m.label, m.score, m.track, m.note, m.crc())
+            for m in memories
         ]  # fmt: skip
         sql.executemany(f"INSERT INTO memory({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
 
     def recall(
-        self,
-        sql: sqlite3.Connection,
-        key: Key,
-        at: float | None = None,
-        limit: int | None = None,
+        self, sql: sqlite3.Connection, key: Key, at: float | None = None, limit: int | None = None
     ) -> list[Memory]:
         """The history of a key until ``at`` seconds, oldest first; or the latest of it."""
         latest = "" if limit is None else f"LIMIT {max(int(limit), 0)}"
@@ -225,27 +205,20 @@ class Journal:
         return int(sql.execute("SELECT count(*) FROM memory").fetchone()[0])
 
 
+def _raw(numbers: NDArray[np.float64]) -> bytes:
+    return numbers.astype("<f8").tobytes()
+
+
 def _memory(row: Sequence[Any]) -> Memory:
     seq, time_s, frame, place, landmark, leaf, position, embedding, *rest = row
     label, score, track, note, crc, pose, relative, source = rest
     try:
         memory = Memory(
-            float(time_s),
-            int(frame),
-            int(place),
-            landmark,
-            leaf,
-            np.frombuffer(pose, "<f8").reshape(4, 4),
-            np.frombuffer(relative, "<f8").reshape(4, 4),
-            None if position is None else np.frombuffer(position, "<f8"),
-            embedding,
-            str(label),
-            float(score),
-            str(track),
-            str(source),
-            str(note),
-            int(seq),
-        )
+            float(time_s), int(frame), int(place), landmark, leaf,
+            np.frombuffer(pose, "<f8").reshape(4, 4), np.frombuffer(relative, "<f8").reshape(4, 4),
+            None if position is None else np.frombuffer(position, "<f8"), embedding, str(label),
+            float(score), str(track), str(source), str(note), int(seq),
+        )  # fmt: skip
         good = memory.crc() == crc and np.isfinite(memory.pose + memory.relative).all()
         good &= memory.position is None or memory.position.shape == (12,)
     except BROKEN:

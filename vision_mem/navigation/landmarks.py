@@ -165,9 +165,6 @@ class LandmarkView:
 class Landmarks:
     """All landmarks of a map.
 
-    Args:
-        config: settings.
-
     Attributes:
         by_id: landmarks.
         vectors: the store of their embeddings.

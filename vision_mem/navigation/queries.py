@@ -107,24 +107,23 @@ def landmark_id(state: SpatialState, what: int | str) -> int:
         InputError: for none, or more than one, which are listed.
     """
     marks = state.landmarks.by_id
-    if not isinstance(what, str):
-        found = [what] if what in marks else []
-    elif (key := parse_key(what)) is not None:
+    key = parse_key(what) if isinstance(what, str) else Key("landmark", what)
+    if key is not None:
         found = [key.number] if key.kind == "landmark" and key.number in marks else []
     else:
         found = [number for number, each in marks.items() if each.label == what]
-        if what.isdecimal() and int(what) in marks and int(what) not in found:
+        if str(what).isdecimal() and int(what) in marks and int(what) not in found:
             found.append(int(what))
     if len(found) == 1:
         return found[0]
     if found:
         some = ", ".join(f"landmark:{i} ({short(marks[i].label)})" for i in found[:8])
         raise InputError(f"{len(found)} landmarks may be meant by {what!r}: {some}; give its key")
-    if isinstance(what, str) and not what.isdecimal() and parse_key(what) is None:
+    if key is None and not str(what).isdecimal():
         raise NotFoundError(
-            f"no landmark is called {what!r} exactly; `navigate where` finds numbers"
+            f"no landmark is called {short(str(what))!r} exactly; `navigate where` finds numbers"
         )
-    number = str(what).removeprefix("landmark:")
+    number = short(str(what).removeprefix("landmark:"))
     raise NotFoundError(f"no landmark {number} in this map; `navigate where` finds numbers")
 
 

@@ -205,14 +205,12 @@ class Retriever:
         whole = sum(weight.values())
         rows = []
         likely = [
-            (score, -node) for node, score in scores.items() if not allowed or node in allowed
+            (score, -node) for node, score in scores.items() if allowed is None or node in allowed
         ]
         for score, node in heapq.nlargest(4 * self.config.depth, likely):
-            node = -node
-            if allowed is None or node in allowed:
-                name = set(words(self.landmarks.by_id[node].label))
-                used = len(name.intersection(asked)) / max(len(name), 1)
-                rows.append((node, score / whole * (0.9 + 0.1 * used)))
+            name = set(words(self.landmarks.by_id[-node].label))
+            used = len(name.intersection(asked)) / max(len(name), 1)
+            rows.append((-node, score / whole * (0.9 + 0.1 * used)))
         rows.sort(key=lambda row: (-row[1], -self.landmarks.by_id[row[0]].count, row[0]))
         return rows[: self.config.depth]
 
@@ -237,20 +235,10 @@ def make_hit(
 ) -> Hit:
     """A hit on a landmark as it is remembered now."""
     return Hit(
-        landmark.landmark_id,
-        "landmark",
-        landmark.label,
-        landmark.position.copy(),
-        landmark.covariance.copy(),
-        score,
-        dict(channels),
-        now_s - landmark.last_s,
-        landmark.count,
-        landmark.existence,
-        gone,
-        landmark.last,
-        landmark.best_seq,
-    )
+        landmark.landmark_id, "landmark", landmark.label, landmark.position.copy(),
+        landmark.covariance.copy(), score, dict(channels), now_s - landmark.last_s, landmark.count,
+        landmark.existence, gone, landmark.last, landmark.best_seq,
+    )  # fmt: skip
 
 
 def fuse(rankings: Mapping[str, Sequence[tuple[int, float]]]) -> Ranking:

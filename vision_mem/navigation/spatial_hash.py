@@ -14,11 +14,7 @@ _FAR = 1 << 40
 
 
 class Nearby:
-    """Nodes by position.
-
-    Args:
-        reach: metres: edge of a grid cell; look-ups of about this radius are the fastest.
-    """
+    """Nodes by position; look-ups of about ``reach`` metres, a cell's edge, are the fastest."""
 
     def __init__(self, reach: float) -> None:
         self._reach = reach

@@ -39,10 +39,6 @@ _MOST = 1 << 32
 class SpatialState:
     """The parts of a map.
 
-    Args:
-        config: settings.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
-
     Attributes:
         octree, topology, exits, landmarks, short, journal, retriever: the parts.
         next_id: for places and landmarks alike.

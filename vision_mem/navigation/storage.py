@@ -111,19 +111,15 @@ class MapFile:
 
     def _open(self, durable: bool) -> None:
         with self.told():
+            address = str(self.path)
             if self.mode == "r":
-                wal = self.path.with_name(self.path.name + "-wal")
                 # Without a log and without the right to make one, the file alone is the map.
-                fixed = not wal.exists() and not os.access(self.path.parent, os.W_OK)
+                fixed = len(self._parts()) < 2 and not os.access(self.path.parent, os.W_OK)
                 address = f"{self.path.resolve().as_uri()}?mode=ro" + "&immutable=1" * fixed
-                self._sql = sqlite3.connect(
-                    address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
-                )
-            else:
-                # Whoever calls keeps two threads from writing at once.
-                self._sql = sqlite3.connect(
-                    str(self.path), timeout=5.0, isolation_level=None, check_same_thread=False
-                )
+            # Whoever calls keeps two threads from writing at once.
+            self._sql = sqlite3.connect(
+                address, 5.0, isolation_level=None, check_same_thread=False, uri=self.mode == "r"
+            )
             sql = self._sql
             identity = sql.execute("PRAGMA application_id").fetchone()[0]
             tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -321,19 +317,23 @@ def put_meta(sql: sqlite3.Connection, values: dict[str, Any]) -> None:
     sql.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
 
 
+_REMEDIES = {
+    "readonly": "is read-only; check permissions, or open with mode 'r'",
+    "read-only": "is read-only; check permissions, or open with mode 'r'",
+    "locked": "is locked by another program; close it there",
+    "busy": "is locked by another program; close it there",
+    "full": "could not be written: no space left; free some",
+    "unable to open": "cannot be opened; check folder and permissions",
+}
+
+
 def _ours(path: Path, error: sqlite3.Error) -> VisionMemError:
     said = " ".join(str(error).split())
-    if isinstance(error, sqlite3.OperationalError):
-        if "readonly" in said or "read-only" in said:
-            return SinkError(f"map {path} is read-only; check permissions, or open with mode 'r'")
-        if "locked" in said or "busy" in said:
-            return SinkError(f"map {path} is locked by another program; close it there")
-        if "full" in said:
-            return SinkError(f"map {path} could not be written: no space left; free some")
-        if "unable to open" in said:
-            return SinkError(f"map {path} cannot be opened; check folder and permissions")
-        if said == "interrupted":
-            return DamagedFileError(f"map {path} is damaged: it takes more steps than its size can")
+    for words, remedy in _REMEDIES.items():
+        if isinstance(error, sqlite3.OperationalError) and words in said:
+            return SinkError(f"map {path} {remedy}")
+    if said == "interrupted":
+        return DamagedFileError(f"map {path} is damaged: it takes more steps than its size can")
     if isinstance(error, sqlite3.ProgrammingError):
         return InputError(f"map {path}: {said}")
     return DamagedFileError(f"map {path} is damaged or no map: {short(said, 200)}")

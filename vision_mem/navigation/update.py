@@ -26,7 +26,7 @@ def observe(state: SpatialState, observation: Observation) -> NavigationResult:
         InputError: for an observation that cannot be used; the map is as before.
     """
     pose = np.asarray(observation.pose, np.float64)
-    leaf = _leaf(state, pose[:3, 3])
+    (leaf,) = _leaves(state, [pose[:3, 3]])
     if leaf is None:
         reach = HALF * state.config.octree.leaf / 1000
         raise InputError(
@@ -35,7 +35,7 @@ def observe(state: SpatialState, observation: Observation) -> NavigationResult:
         )
     update = _space(state, observation, pose)
     sightings = list(observation.sightings or ())
-    _same_width(state, observation, sightings, update)
+    _same_width(state, observation, update)
     vectors = [_stored(state, each) for each in sightings]
     if update is not None:
         state.octree.bricks.find(update.bricks)  # reads those that are away, while that may fail
@@ -143,10 +143,6 @@ def to_seen(
     return LandmarkView(local, local_covariance, world, spread, embedding, label, score, track)
 
 
-def _leaf(state: SpatialState, position: NDArray[np.float64]) -> int | None:
-    return _leaves(state, [position])[0]
-
-
 def _leaves(state: SpatialState, positions: list[NDArray[np.float64]]) -> list[int | None]:
     where = np.array(positions, np.float64).reshape(-1, 3)
     cells, inside = quantise(where, state.config.octree.leaf, state.octree.corner)
@@ -165,13 +161,9 @@ def _space(
     with np.errstate(invalid="ignore", over="ignore"):
         world = points @ pose[:3, :3].T + pose[:3, 3]
     return state.octree.look(
-        pose[:3, 3],
-        world,
-        colours=observation.colours,
-        labels=observation.labels,
-        embeddings=observation.embeddings,
-        embedding_of=observation.embedding_of,
-    )
+        pose[:3, 3], world, colours=observation.colours, labels=observation.labels,
+        embeddings=observation.embeddings, embedding_of=observation.embedding_of,
+    )  # fmt: skip
 
 
 def _stored(state: SpatialState, sighting: Sighting) -> NDArray[np.float32] | None:
@@ -184,16 +176,11 @@ def _stored(state: SpatialState, sighting: Sighting) -> NDArray[np.float32] | No
     return np.frombuffer(packed, kind).astype(np.float32)
 
 
-def _same_width(
-    state: SpatialState,
-    observation: Observation,
-    sightings: list[Sighting],
-    update: FrameUpdate | None,
-) -> None:
-    of_things = {np.size(each.embedding) for each in sightings if each.embedding is not None}
-    of_space = (
-        set() if update is None or update.embeddings is None else {update.embeddings.shape[1]}
-    )
+def _same_width(state: SpatialState, observation: Observation, update: FrameUpdate | None) -> None:
+    seen = observation.sightings or ()
+    of_things = {np.size(each.embedding) for each in seen if each.embedding is not None}
+    vectors = None if update is None else update.embeddings
+    of_space = set() if vectors is None else {vectors.shape[1]}
     for store, widths in ((state.landmarks.vectors, of_things), (state.octree.vectors, of_space)):
         widths |= {store.sums.shape[1]} if store.used > 1 else set()
         if len(widths) > 1:
@@ -202,14 +189,13 @@ def _same_width(
                 "encoder for one map"
             )
     if observation.descriptor is not None:
-        for place in state.topology.places.values():
-            if place.descriptor is not None:
-                if place.descriptor.shape != np.shape(observation.descriptor):
-                    raise InputError(
-                        f"the descriptor has {np.shape(observation.descriptor)[0]} numbers, those "
-                        f"of this map have {len(place.descriptor)}: use one encoder for one map"
-                    )
-                break
+        places = state.topology.places.values()
+        known = next((each.descriptor for each in places if each.descriptor is not None), None)
+        if known is not None and len(known) != np.size(observation.descriptor):
+            raise InputError(
+                f"the descriptor has {np.size(observation.descriptor)} numbers, those of this map "
+                f"have {len(known)}: use one encoder for one map"
+            )
 
 
 def _missed(

@@ -87,9 +87,6 @@ class RecentEntry:
 class WorkingMemory:
     """A fixed number of entries.
 
-    Args:
-        config: settings.
-
     Attributes:
         entries: by slot; None where a slot is free.
         step: steps so far.

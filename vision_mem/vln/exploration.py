@@ -45,17 +45,11 @@ def explore(
 
 
 def tour(graph: StreetGraph, world: StreetWorld, steps: int, seed: int) -> Iterator[Visit]:
-    """A walk, at each place along the way taken least so far.
+    """A walk, one visit a step, at each place along the way taken least so far.
 
-    Args:
-        graph: the streets walked on.
-        world: what is seen.
-        steps: places visited; 3,000 see nearly all of the default city several times. A longer
-            tour begins as a shorter one.
-        seed: of the choice between ways taken equally often, and of where to begin.
-
-    Yields:
-        One visit a step; it ends early where no way leads on.
+    3,000 steps see nearly all of the default city several times; a longer tour begins as a shorter
+    one, and ends early where no way leads on. Where ways were taken equally often, and where to
+    begin, the seed decides.
 
     Raises:
         InputError: for fewer than 0 steps.

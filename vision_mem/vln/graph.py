@@ -25,9 +25,6 @@ from vision_mem.formats.touchdown import StreetFiles, StreetRoute, read_street_f
 class StreetGraph:
     """Places numbered from 0, and the links that leave them.
 
-    Args:
-        files: what the graph's files say.
-
     Attributes:
         ids: panorama ids by number.
         yaw: ``(N,)`` degrees.

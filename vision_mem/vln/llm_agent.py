@@ -55,13 +55,7 @@ class LanguageConfig:
 
 
 class LanguageAgent:
-    """Asks a language model for each action.
-
-    Args:
-        complete: prompt to answer. The first action named in the answer is taken.
-        config: what goes into the prompt.
-        memory: what is remembered; None for nothing.
-        encode: words to a unit vector in the space of the sights.
+    """Asks a language model for each action, and takes the first one that its answer names.
 
     Attributes:
         prompt: the latest one.

@@ -161,17 +161,11 @@ class LongMemory:
             with np.errstate(invalid="ignore"):  # refused below, in words
                 local = pose[:3, :3].T @ away
             seen.append(Sighting(local, sight.word, SIGHT_SIGMA_M, sight.vector))
-        result = self.session.step(
-            Observation(
-                self.session.state.now_s + 1.0,
-                pose,
-                sightings=seen,
-                source=visit.source,
-                jump=self._fresh or visit.came_by is None,
-                exits=visit.exits,
-                came_by=visit.came_by,
-            )
-        )
+        observation = Observation(
+            self.session.state.now_s + 1.0, pose, sightings=seen, source=visit.source,
+            jump=self._fresh or visit.came_by is None, exits=visit.exits, came_by=visit.came_by,
+        )  # fmt: skip
+        result = self.session.step(observation)
         self._fresh = False
         return result
 

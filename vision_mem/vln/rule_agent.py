@@ -241,11 +241,8 @@ class FollowerConfig:
 class RuleFollower:
     """Follows instructions.
 
-    Args:
-        config: what the rules go by.
-        long: what is remembered from before; None for nothing.
-        encode: words to a unit vector in the space of the sights.
-        seed: of the choices where nothing tells the way.
+    By its config and what is remembered, ``long``; ``encode`` makes words unit vectors in the space
+    of the sights, ``seed`` decides where nothing tells the way.
 
     Attributes:
         reason: what the latest decision went by, JSON-ready: the step of the instruction and

@@ -93,9 +93,6 @@ class Way:
 class Topology:
     """The graph of places.
 
-    Args:
-        config: settings.
-
     Attributes:
         places: by id.
         ways: by (start, end).

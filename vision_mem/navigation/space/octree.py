@@ -147,9 +147,7 @@ class OctreeStats:
 class Octree:
     """Occupancy, colours, labels and embeddings in cubic leaves.
 
-    Args:
-        config: settings.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0), about which the map's range lies.
+    The map's range lies about ``corner``, ``(3,)`` metres: that of leaf (0, 0, 0).
     """
 
     def __init__(self, config: OctreeConfig | None = None, corner: ArrayLike = (0, 0, 0)) -> None:
@@ -173,20 +171,14 @@ class Octree:
     # -- writing -------------------------------------------------------------------------------
 
     def look(self, sensor: ArrayLike, points: ArrayLike, **extras: Any) -> FrameUpdate:
-        """Work out what a frame changes, without changing anything; see ``carving.look``."""
+        """Work out what a frame changes, without changing anything; see ``raycasting.look``."""
         reach = self.config.max_range or np.inf
         return look(
             self.kernels, self.config.leaf, self.corner, sensor, points, max_range=reach, **extras
         )
 
     def insert(self, sensor: ArrayLike, points: ArrayLike, **extras: Any) -> FrameUpdate:
-        """Take in one frame: ``look``, then ``apply``.
-
-        Args:
-            sensor: ``(3,)`` metres in the map's frame; where rays begin.
-            points: ``(n, 3)`` metres in the map's frame.
-            extras: ``colours``, ``labels``, ``embeddings``, ``embedding_of``: ``carving.look``.
-        """
+        """Take in one frame: ``look``, then ``apply``; arguments as ``raycasting.look``."""
         update = self.look(sensor, points, **extras)
         self.apply(update)
         return update

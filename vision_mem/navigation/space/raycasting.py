@@ -181,19 +181,15 @@ def look(
     carries = not (paint is None and kinds is None and segment is None)
     order = _order(of_point[hit], hits, state.size) if carries else hits
     unit, segment = _units(embeddings, segment)
+    count = len(hits)
+    if paint is not None:
+        paint = _mean(paint[hit], order, count)
+    kinds = None if kinds is None else _majority(kinds[hit], order, count)
+    rows = None if segment is None else _majority(segment[hit] + 1, order, count) - 1
     return FrameUpdate(
-        bricks,
-        state,
-        hits,
-        None if paint is None else _mean(paint[hit], order, len(hits)),
-        None if kinds is None else _majority(kinds[hit], order, len(hits), 0).astype(np.uint16),
-        None
-        if segment is None
-        else _majority(segment[hit] + 1, order, len(hits), 0).astype(np.int32) - 1,
-        unit,
-        dropped,
-        beyond,
-    )
+        bricks, state, hits, paint, None if kinds is None else kinds.astype(np.uint16),
+        None if rows is None else rows.astype(np.int32), unit, dropped, beyond,
+    )  # fmt: skip
 
 
 def _column(
@@ -315,12 +311,10 @@ def _mean(colours: NDArray[np.uint8], order: NDArray[np.int64], n: int) -> NDArr
     return np.rint(np.stack(sums, axis=1) / count[:, None]).astype(np.uint8)
 
 
-def _majority(
-    values: NDArray[np.int64], order: NDArray[np.int64], n: int, none: int
-) -> NDArray[np.int64]:
-    """The most frequent value of each group, the lowest of equals; ``none`` does not vote."""
-    out = np.full(n, none, np.int64)
-    votes = values != none
+def _majority(values: NDArray[np.int64], order: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """The most frequent value of each group, the lowest of equals; 0 does not vote."""
+    out = np.zeros(n, np.int64)
+    votes = values != 0
     pairs, counts = np.unique(
         np.stack([order[votes], values[votes]], axis=1), axis=0, return_counts=True
     )
