@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vision_mem.errors import InputError
+from vision_mem.formats.text import short
 
 if TYPE_CHECKING:
     from vision_mem.formats.touchdown import StreetRoute
@@ -110,5 +111,5 @@ def _route(graph: Path, routes: str, route_id: str | None) -> StreetRoute:
     found = [each for each in known if route_id in (None, each.route_id)]
     if not found:
         some = ", ".join(each.route_id for each in known[:5])
-        raise InputError(f"no route {route_id!r} in {routes}; there are {some}, ...")
+        raise InputError(f"no route {route_id!r} in {routes}; there are {short(some, 200)}, ...")
     return found[0]

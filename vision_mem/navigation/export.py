@@ -240,7 +240,9 @@ def frames_taken(path: str | Path, recording: str) -> list[tuple[int, int]]:
             (f"{recording}#", f"{recording}$"),
         )
         tails = [(str(source).rpartition("#")[2], frame) for source, frame in rows]
-    return [(int(tail) if tail.isdecimal() else -1, frame) for tail, frame in tails]
+    return [
+        (int(tail) if tail.isdecimal() and len(tail) < 19 else -1, frame) for tail, frame in tails
+    ]
 
 
 def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:

@@ -120,6 +120,7 @@ class MapFile:
             self._sql = sqlite3.connect(
                 address, 5.0, isolation_level=None, check_same_thread=False, uri=self.mode == "r"
             )
+            self._limit()
             sql = self._sql
             identity = sql.execute("PRAGMA application_id").fetchone()[0]
             tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -175,10 +176,7 @@ class MapFile:
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
         """Turn SQLite's errors into ours, in one line; a question that never ends is stopped."""
-        if self._sql is not None and not self.in_memory:
-            most = max(_LEAST, _PER_BYTE * sum(part.stat().st_size for part in self._parts()))
-            looks = itertools.count(0, _STEP)
-            self._sql.set_progress_handler(lambda: next(looks) > most, _STEP)
+        self._limit()
         try:
             yield
         except sqlite3.Error as error:
@@ -238,6 +236,12 @@ class MapFile:
         with self.told():
             asked = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
             return int(self.sql.execute(asked).fetchone()[0])
+
+    def _limit(self) -> None:
+        if self._sql is not None and not self.in_memory:
+            most = max(_LEAST, _PER_BYTE * sum(part.stat().st_size for part in self._parts()))
+            looks = itertools.count(0, _STEP)
+            self._sql.set_progress_handler(lambda: next(looks) > most, _STEP)
 
     def _parts(self) -> list[Path]:
         both = (self.path, self.path.with_name(f"{self.path.name}-wal"))

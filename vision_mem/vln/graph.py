@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from vision_mem.errors import InputError
 from vision_mem.formats.graphs import to_metres
+from vision_mem.formats.text import short
 from vision_mem.formats.touchdown import StreetFiles, StreetRoute, read_street_files
 
 
@@ -74,7 +75,7 @@ class StreetGraph:
             return self._index[panorama]
         except KeyError:
             raise InputError(
-                f"panorama {panorama!r} is not in the street graph of {len(self)} places; "
+                f"panorama {short(panorama)!r} is not in the street graph of {len(self)} places; "
                 "check that routes and graph belong together"
             ) from None
 
@@ -87,12 +88,13 @@ class StreetGraph:
         try:
             path = [self.number(name) for name in route.panoramas]
         except InputError as error:
-            raise InputError(f"route {route.route_id}: {error}") from None
+            raise InputError(f"route {short(route.route_id)}: {error}") from None
         gap = self.first_gap(path) if linked else None
         if gap is not None:
+            one, other = (short(self.ids[place]) for place in path[gap : gap + 2])
             raise InputError(
-                f"route {route.route_id}: no link leads from {self.ids[path[gap]]} to "
-                f"{self.ids[path[gap + 1]]}; check that routes and graph belong together"
+                f"route {short(route.route_id)}: no link leads from {one} to {other}; check that "
+                "routes and graph belong together"
             )
         return path
 

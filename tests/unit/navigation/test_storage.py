@@ -277,6 +277,28 @@ def test_what_unpacks_to_more_than_it_can_be_is_refused(path, table, content):
     assert "is damaged" in said(lambda: NavigationSession(path))
 
 
+def test_pages_that_lead_in_circles_are_noticed(path):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(2))
+    with sqlite3.connect(path) as database:
+        rows = [(10**6 + code, bytes(200)) for code in range(400)]
+        database.executemany("INSERT INTO brick VALUES(?, ?)", rows)
+        asked = "SELECT rootpage FROM sqlite_master WHERE name='brick'"
+        (root,) = database.execute(asked).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        database.commit()
+        database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+    raw, page = bytearray(path.read_bytes()), (root - 1) * size
+    assert raw[page] == 5  # the root of a table of several pages
+    count = int.from_bytes(raw[page + 3 : page + 5], "big")
+    cells = [page + int.from_bytes(raw[page + 12 + 2 * i :][:2], "big") for i in range(count)]
+    for cell in cells[1:]:
+        raw[cell : cell + 4] = raw[cells[0] : cells[0] + 4]
+    path.write_bytes(raw)
+    assert "rows of it come twice" in said(lambda: NavigationSession(path, mode="r"))
+
+
 def test_a_question_without_end_is_stopped(path, monkeypatch):
     with NavigationSession(path, ROUGH) as session:
         walk(session, range(3))
