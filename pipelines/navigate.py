@@ -26,11 +26,16 @@ from .options import (
     INPUT,
     MODEL,
     OUTPUT,
+    AsJson,
     DepthScale,
     End,
     GroupedCommand,
     Intrinsics,
+    MaxFrames,
     Quiet,
+    Start,
+    Strict,
+    Stride,
     grouped,
     listed,
     parse_numbers,
@@ -50,7 +55,6 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 NOTHING_FOUND = NotFoundError.exit_code
 
 MapOption = Annotated[Path, typer.Option("--map", help="The map file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The answer as JSON.")]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", help="Draw the map from above, with the answer: .png.")
 ]
@@ -119,13 +123,11 @@ class RecordingOptions:
     pixels: Annotated[
         int | None, typer.Option(min=1, help="Pixels from one point to the next [about 20,000].")
     ] = None
-    start: Annotated[int, typer.Option(min=0, help="First frame, from 0.")] = 0
+    start: Start = 0
     end: End = None
-    stride: Annotated[int, typer.Option(min=1, help="Every how many frames.")] = 1
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Frames at most.")] = None
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a frame that cannot be used.")
-    ] = False
+    stride: Stride = 1
+    max_frames: MaxFrames = None
+    strict: Strict = False
 
 
 @dataclass(frozen=True)
@@ -250,17 +252,17 @@ def _build_room(
 
     things = [parse_thing(word) for word in remember.landmark or []]
     things += [] if remember.landmarks is None else read_things(remember.landmarks)
-    poses = recording.poses
+    poses, start, strict = recording.poses, recording.start or 0, bool(recording.strict)
     if poses is None and not recording.track_poses and (made := recording_of(source)) is not None:
         source, poses = made
     options = {
         "layout": recording.layout, "intrinsics": numbers, "depth_scale": recording.depth_scale,
-        "poses": poses, "strict": recording.strict, "end": recording.end,
-        "stride": recording.stride, "max_frames": recording.max_frames,
+        "poses": poses, "strict": strict, "end": recording.end,
+        "stride": recording.stride or 1, "max_frames": recording.max_frames,
     }  # fmt: skip
     with ExitStack() as stack:
         # Before the map is made: slips are told at once.
-        whole = PosedSource(source, recording.start, **options)
+        whole = PosedSource(source, start, **options)
         detector = _open_detector(remember, whole.info, model.device)
         if detector is not None:
             stack.callback(detector.close)
@@ -271,8 +273,8 @@ def _build_room(
         )  # fmt: skip
         stack.callback(session.close)
         job = MapBuild(
-            session, whole, source, recording.start, options, detector, things, recording.pixels,
-            recording.track_poses, turn, recording.strict, embedder,
+            session, whole, source, start, options, detector, things, recording.pixels,
+            recording.track_poses, turn, strict, embedder,
         )  # fmt: skip
         return _take_in(job, map_, output, "frame")
 
@@ -441,7 +443,7 @@ def where(
     at: Annotated[float | None, typer.Option(help="Seconds: as it was known then.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Answers at most.")] = 5,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say where something is, how sure that is, and when it was last seen.
 
@@ -496,7 +498,7 @@ def route(
     ] = False,
     set_: SetOption = None,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say how to get somewhere: over the open floor, else along places that were walked."""
     changes = [*(set_ or []), *(["planning.optimistic=true"] if optimistic else [])]
@@ -527,7 +529,7 @@ def recall(
     key: Annotated[str, typer.Argument(help="landmark:12, place:3, leaf:CODE, or a name.")],
     at: Annotated[float | None, typer.Option(help="Seconds: leave out what came later.")] = None,
     max_results: Annotated[int | None, typer.Option(min=1, help="Only the latest so many.")] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say everything that was observed of a thing, a place or a spot, byte for byte as it came."""
     with _open_to_read(map_) as session:
@@ -559,7 +561,7 @@ def forget(
         str | None, typer.Option(help="x,y,z,x,y,z: two corners of a box, metres.")
     ] = None,
     before: Annotated[float | None, typer.Option(help="Seconds: all that is older.")] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Take something out of memory and file for good."""
     corners = parse_numbers(region, 6, "--region")
@@ -582,7 +584,7 @@ def show(
         bool, typer.Option("--check", help="Look through the file and every memory for damage.")
     ] = False,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say what a map holds; draw it, or look through it for damage."""
     with _open_to_read(map_) as session:

@@ -137,25 +137,23 @@ class MapBuild:
         options: dict[str, Any],
         detector: Detector | None,
         things: Sequence[NamedThing],
-        stride: int | None,
+        pixels: int | None,
         track_poses: bool,
         turn: NDArray[np.float64],
         strict: bool,
         embedder: WordEmbedder | None = None,
     ) -> None:
         self.session, self._strict, self._turn = session, strict, turn
-        self._source = source
-        self._stride = int(options.get("stride", 1))
+        self._source, self._whole = source, whole
         self._limit = options.get("max_frames")
-        name = whole.name
-        path = session.path
-        self._last = None if source == STDIN else last_taken(path, name)
+        self._last = None if source == STDIN else last_taken(session.path, whole.name)
         if self._last is not None and self._last[0] < start:
             self._last = None  # a later part than the map has
         # Nobody walked from the end of another recording to the beginning of this one.
         self._jump = self._last is None and session.state.frame > 0
         first = start if self._last is None else self._last[0]
-        self.before = 0 if self._last is None else (self._last[0] - start) // self._stride + 1
+        stride = int(options.get("stride", 1))
+        self.before = 0 if self._last is None else (self._last[0] - start) // stride + 1
         self.left_out: list[str] = []
         self.dropped: list[str] = []
         # The last frame known is read once more, for its time.
@@ -164,7 +162,6 @@ class MapBuild:
         # Poses are found from the first frame on.
         options = {**options, "max_frames": self._limit if track_poses else limit}
         self._feed: PosedSource | None = None
-        self._whole = whole
         end, limit = options.get("end"), self._limit
         over = (limit is not None and limit <= self.before) or (end is not None and first >= end)
         if self._last is None or not over:
@@ -174,10 +171,17 @@ class MapBuild:
             from vision_mem.reconstruction import ReconstructionSession
 
             tracker = ReconstructionSession()
-        info = whole.info if self._feed is None else self._feed.info
-        self.left = info if self._feed is not None else replace(info, frame_count=0)
+        done = replace(whole.info, frame_count=0)
+        self.left = done if self._feed is None else self._feed.info
         self._observer = Observer(
-            name, detector, not_known(session, things), stride, tracker, turn, self._drop, embedder
+            whole.name,
+            detector,
+            not_known(session, things),
+            pixels,
+            tracker,
+            turn,
+            self._drop,
+            embedder,
         )
 
     def run(

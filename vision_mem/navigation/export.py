@@ -18,7 +18,7 @@ from vision_mem.formats.ply import write_ply
 from vision_mem.navigation.graph.path_planning import PlanningConfig, floor_plan
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Route
-from vision_mem.navigation.retrieval import Hit
+from vision_mem.navigation.retrieval import Hit, sigma_of
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MapFile
 from vision_mem.sinks.rerun import write_rerun
@@ -89,7 +89,7 @@ def view_from_above(
     ways = [(spot[a], spot[b]) for a, b in _pairs(session)]
     if hits is None:
         things = [
-            Thing(each.label, above.spot(each.position), _sigma(each.covariance),
+            Thing(each.label, above.spot(each.position), sigma_of(each.covariance),
                   state.landmarks.gone(each))
             for each in state.landmarks.by_id.values()
         ]  # fmt: skip
@@ -121,10 +121,6 @@ def write_picture(session: NavigationSession, path: str | Path, **shown: Any) ->
 def _pairs(session: NavigationSession) -> list[tuple[int, int]]:
     """Ends of ways, whichever way they are gone."""
     return sorted({(min(pair), max(pair)) for pair in session.state.topology.ways})
-
-
-def _sigma(covariance: NDArray[np.float64]) -> float:
-    return math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0))
 
 
 def occupied(session: NavigationSession) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
@@ -159,7 +155,7 @@ def write_features(
     shapes = [
         Shape(above.surveyed(each.position), {
             "kind": "landmark", "id": number, "name": each.label, "seen": each.count,
-            "first_s": each.first_s, "last_s": each.last_s, "sigma_m": _sigma(each.covariance),
+            "first_s": each.first_s, "last_s": each.last_s, "sigma_m": sigma_of(each.covariance),
             "gone": state.landmarks.gone(each),
         })
         for number, each in sorted(state.landmarks.by_id.items())

@@ -103,7 +103,12 @@ class Hit:
     @property
     def sigma(self) -> float:
         """Standard deviation of the position, metres, along its worst axis."""
-        return math.sqrt(max(float(np.linalg.eigvalsh(self.covariance)[-1]), 0.0))
+        return sigma_of(self.covariance)
+
+
+def sigma_of(covariance: NDArray[np.float64]) -> float:
+    """Standard deviation along the worst axis of a ``(3, 3)`` covariance."""
+    return math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0))
 
 
 Ranking = list[tuple[int, float]]
