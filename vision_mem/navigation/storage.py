@@ -98,6 +98,7 @@ class MapFile:
             raise InputError(f"mode is {mode!r}; expected 'w' to write or 'r' to read")
         self.path = Path(path)
         self.mode = mode
+        self._log = self.path.with_name(f"{self.path.name}-wal")
         self.in_memory = str(path) == MEMORY
         if mode == "r" and not self.path.is_file():
             raise InputError(f"no map file {self.path}; build one first")
@@ -114,7 +115,7 @@ class MapFile:
             address = str(self.path)
             if self.mode == "r":
                 # Without a log and without the right to make one, the file alone is the map.
-                fixed = len(self._parts()) < 2 and not os.access(self.path.parent, os.W_OK)
+                fixed = not self._log.exists() and not os.access(self.path.parent, os.W_OK)
                 address = f"{self.path.resolve().as_uri()}?mode=ro" + "&immutable=1" * fixed
             # Whoever calls keeps two threads from writing at once.
             self._sql = sqlite3.connect(
@@ -239,13 +240,12 @@ class MapFile:
 
     def _limit(self) -> None:
         if self._sql is not None and not self.in_memory:
-            most = max(_LEAST, _PER_BYTE * sum(part.stat().st_size for part in self._parts()))
-            looks = itertools.count(0, _STEP)
+            size = 0
+            for part in (self.path, self._log):
+                with contextlib.suppress(OSError):  # its writer may close it just now
+                    size += part.stat().st_size
+            most, looks = max(_LEAST, _PER_BYTE * size), itertools.count(0, _STEP)
             self._sql.set_progress_handler(lambda: next(looks) > most, _STEP)
-
-    def _parts(self) -> list[Path]:
-        both = (self.path, self.path.with_name(f"{self.path.name}-wal"))
-        return [part for part in both if part.exists()]
 
     def content(self) -> bytes:
         """The whole map as the bytes of a file."""

@@ -186,7 +186,7 @@ class StreetBuild:
     ) -> int:
         """Take in what is left, telling each number and what it changed; returns how many."""
         if self._tour is not None and 0 < self.before < self.total:
-            self.memory.begin(fresh=False)
+            self.memory.go_on()
         done = 0
         for number, visit in until(enumerate(self._visits())):
             if number >= self.before:

@@ -169,9 +169,13 @@ class LongMemory:
         self._fresh = False
         return result
 
-    def begin(self, *, fresh: bool = True) -> None:
-        """Say whether the next visit continues from the last one, of another process too."""
-        self._fresh = fresh
+    def begin(self) -> None:
+        """The next visit does not continue from the last one."""
+        self._fresh = True
+
+    def go_on(self) -> None:
+        """The next visit continues from the last one, also when that was in another process."""
+        self._fresh = False
 
     def link(self, start: int, end: int, heading: float) -> None:
         """Remember a way that a street graph tells of; in the file with the next ``commit``."""

@@ -97,7 +97,9 @@ class StreetLandmarks:
         self._position: list[NDArray[np.float64]] = []
         self._looks: list[int] = []
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many landmarks there are."""
         return len(self._looks)
 
     def add(self, sight: Sight) -> None:
@@ -144,7 +146,7 @@ class StreetLandmarks:
         """Best matches, best first; an empty list when nothing is there."""
         if not self._mean or k <= 0:
             return []
-        rows = np.arange(len(self))
+        rows = np.arange(self.count)
         if near is not None and np.isfinite(radius):
             rows = self._near(near, radius)
             if not len(rows):

@@ -58,7 +58,7 @@ def test_looks_at_one_landmark_are_pooled() -> None:
         noisy = truth + rng.standard_normal(64) * 0.11
         single.append(float(truth @ noisy / np.linalg.norm(noisy)))
         pooled.add(Sight(noisy, np.array([100.0, 50.0]) + rng.normal(0, 1.5, 2)))
-    assert len(pooled) == 1
+    assert pooled.count == 1
     (hit,) = pooled.find(truth)
     assert hit.looks == 30
     assert hit.score > 0.97 > max(single)
@@ -77,7 +77,7 @@ def test_what_is_another_landmark(other: Sight, landmarks: int) -> None:
     pooled = StreetLandmarks()
     pooled.add(sight("red pharmacy"))
     pooled.add(other)
-    assert len(pooled) == landmarks
+    assert pooled.count == landmarks
 
 
 @pytest.mark.parametrize("memory", [LongMemory(), RecentViews()])
