@@ -73,7 +73,7 @@ def parse_thing(word: str) -> NamedThing:
         if equals and name.strip() and np.isfinite(values).all():
             if len(values) == 3 and not at:
                 return NamedThing(name.strip(), position=(values[0], values[1], values[2]))
-            if len(values) == 2 and at and int(frame) >= 0:
+            if len(values) == 2 and at and 0 <= int(frame) < 1 << 53:
                 return NamedThing(name.strip(), None, (values[0], values[1]), int(frame))
     except ValueError:
         pass

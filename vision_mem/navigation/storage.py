@@ -98,8 +98,10 @@ class MapFile:
             raise InputError(f"mode is {mode!r}; expected 'w' to write or 'r' to read")
         self.path = Path(path)
         self.mode = mode
-        self._log = self.path.with_name(f"{self.path.name}-wal")
+        self._log = Path(f"{self.path}-wal")
         self.in_memory = str(path) == MEMORY
+        if not self.path.name:
+            raise InputError(f"map {str(path)!r} has no name; expected that of a file")
         if mode == "r" and not self.path.is_file():
             raise InputError(f"no map file {self.path}; build one first")
         try:
