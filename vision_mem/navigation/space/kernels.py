@@ -48,10 +48,7 @@ class OctreeKernels:
 
 
 def choose(name: str = "auto") -> OctreeKernels:
-    """Give a set of kernels.
-
-    Args:
-        name: ``numba``, ``numpy``, or ``auto`` for numba where it is installed.
+    """Give a set of kernels; ``auto`` is numba where it is installed.
 
     Raises:
         MissingExtra: when numba is asked for and not installed.

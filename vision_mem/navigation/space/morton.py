@@ -34,12 +34,7 @@ _SPREAD = (
 def quantise(
     points: ArrayLike, size: float, origin: ArrayLike = (0.0, 0.0, 0.0)
 ) -> tuple[Cells, NDArray[np.bool_]]:
-    """Find the cells that points lie in.
-
-    Args:
-        points: ``(n, 3)`` metres in the map's frame.
-        size: edge of a cell, metres, above 0.
-        origin: ``(3,)`` metres: corner of cell (0, 0, 0).
+    """Find the cells of ``size`` metres that points ``(n, 3)`` lie in, (0, 0, 0) at ``origin``.
 
     Returns:
         int64 ``(n, 3)`` cell numbers from ``-HALF`` to ``HALF - 1``, and bool ``(n,)``: False

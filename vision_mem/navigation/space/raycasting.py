@@ -123,17 +123,11 @@ def look(
 ) -> FrameUpdate:
     """Work out what a frame's points say about space.
 
-    Args:
-        kernels: see ``kernels.choose``.
-        size: edge of a leaf, metres.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
-        sensor: ``(3,)`` metres in the map's frame; where rays begin.
-        points: ``(n, 3)`` metres in the map's frame; rows that are not finite are dropped.
-        max_range: metres; points further away carve up to there and hit nothing.
-        colours: ``(n, 3)`` uint8, or None.
-        labels: ``(n,)`` 0 to 65535, 0 for none, or None.
-        embeddings: ``(m, d)`` vectors of segments, or None.
-        embedding_of: ``(n,)`` row in ``embeddings`` of each point, -1 for none.
+    ``sensor`` ``(3,)``, where rays begin, and ``points`` ``(n, 3)`` are metres in the map's frame,
+    whose leaf (0, 0, 0) begins at ``corner``. Rows that are not finite are dropped; points beyond
+    ``max_range`` carve up to there and hit nothing. ``colours`` are ``(n, 3)`` uint8, ``labels``
+    ``(n,)`` 0 to 65535, 0 for none; ``embeddings`` ``(m, d)`` are of segments, ``embedding_of``
+    ``(n,)`` is the row of each point, -1 for none.
 
     Raises:
         InputError: for a sensor position that is not finite, or arrays that do not fit.
