@@ -637,12 +637,13 @@ def export(
 
     place = None if earth is None else Origin(*earth)
     with _open_to_read(map_) as session:
-        for path, write, what in (
+        writers: list[tuple[Path | None, Callable[[NavigationSession, Path], int], str]] = [
             (ply, export.write_points, "points"),
             (geojson, functools.partial(export.write_features, origin=place), "features"),
             (graphml, export.write_graph, "nodes"),
             (rerun, export.write_recording, "points"),
-        ):
+        ]
+        for path, write, what in writers:
             if path is not None:
                 number = write(session, path)
                 empty = "; this map holds no space" if path is ply and not number else ""

@@ -132,7 +132,8 @@ def stored_config(text: str) -> NavigationConfig:
     """
     default = NavigationConfig()
     try:
-        values, parts = json.loads(text), {}
+        values = json.loads(text)
+        parts: dict[str, Any] = {}
         for part in fields(NavigationConfig):
             usual = getattr(default, part.name)
             for name, value in values[part.name].items():

@@ -219,8 +219,9 @@ def _memory(row: Sequence[Any]) -> Memory:
             None if position is None else np.frombuffer(position, "<f8"), embedding, str(label),
             float(score), str(track), str(source), str(note), int(seq),
         )  # fmt: skip
-        good = memory.crc() == crc and np.isfinite(memory.pose + memory.relative).all()
-        good &= memory.position is None or memory.position.shape == (12,)
+        finite = bool(np.isfinite(memory.pose + memory.relative).all())
+        fits = memory.position is None or memory.position.shape == (12,)
+        good = finite and fits and memory.crc() == crc
     except BROKEN:
         good = False
     if not good:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ class Nearby:
 
     def __init__(self, reach: float) -> None:
         self._reach = reach
-        self._cells: dict[tuple[int, int, int], set[int]] = {}
+        self._cells: dict[tuple[int, ...], set[int]] = {}
         self._row: dict[int, int] = {}
         self._free: list[int] = []
         self._nodes = np.full(16, -1, np.int64)
@@ -65,7 +66,7 @@ class Nearby:
         span = math.ceil(radius / self._reach) if math.isfinite(radius) else 2 * _FAR
         if (2 * span + 1) ** 3 > len(self._cells):
             near = (np.abs(self._grid - cell) <= span).all(axis=1) & (self._nodes >= 0)
-            rows = np.flatnonzero(near)
+            rows: NDArray[Any] = np.flatnonzero(near)
         else:
             axes = (range(each - span, each + span + 1) for each in cell)
             cells = (self._cells.get(each, ()) for each in itertools.product(*axes))
@@ -83,17 +84,14 @@ class Nearby:
         count = int(np.searchsorted(metres, radius, "right"))
         return nodes[:count], metres[:count], where[:count]
 
-    def _of(self, row: int) -> tuple[int, int, int]:
-        x, y, z = self._grid[row].tolist()
-        return x, y, z
+    def _of(self, row: int) -> tuple[int, ...]:
+        return tuple(self._grid[row].tolist())
 
-    def _leave(self, row: int, cell: tuple[int, int, int]) -> None:
+    def _leave(self, row: int, cell: tuple[int, ...]) -> None:
         self._cells[cell].discard(row)
         if not self._cells[cell]:
             del self._cells[cell]
 
-    def _cell(self, position: NDArray[np.float64]) -> tuple[int, int, int]:
-        x, y, z = (
-            min(max(math.floor(each / self._reach), -_FAR), _FAR) for each in position.tolist()
-        )
-        return x, y, z
+    def _cell(self, position: NDArray[np.float64]) -> tuple[int, ...]:
+        at = (math.floor(each / self._reach) for each in position.tolist())
+        return tuple(min(max(each, -_FAR), _FAR) for each in at)

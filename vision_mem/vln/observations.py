@@ -129,7 +129,7 @@ class StreetLandmarks:
         self._mean[row] = self._total[row] / max(float(np.linalg.norm(self._total[row])), 1e-12)
         self._position[row] = self._position[row] + (at - self._position[row]) / self._looks[row]
 
-    def _near(self, at: Vector, radius: float) -> NDArray[np.int64]:
+    def _near(self, at: Vector, radius: float) -> NDArray[np.intp]:
         apart = np.reshape(self._position, (-1, 2)) - at
         return np.flatnonzero(apart[:, 0] ** 2 + apart[:, 1] ** 2 <= radius**2)
 

@@ -241,7 +241,8 @@ class Topology:
 
     def around(self, position: NDArray[np.float64], radius: float) -> list[int]:
         """Places within ``radius`` metres, nearest first."""
-        return self._nearby.within(position, radius)[0].tolist()
+        found: list[int] = self._nearby.within(position, radius)[0].tolist()
+        return found
 
     def positions(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids ``(n,)`` ascending and positions ``(n, 3)``, metres."""
