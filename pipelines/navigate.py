@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, NotFoundError
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.folder import number_folder
 from vision_mem.runs.tally import count
+from vision_mem.text import short
 
 from . import evaluate, navigate_streets
 from .options import (
@@ -24,10 +26,16 @@ from .options import (
     INPUT,
     MODEL,
     OUTPUT,
+    AsJson,
     DepthScale,
     End,
     GroupedCommand,
     Intrinsics,
+    MaxFrames,
+    Quiet,
+    Start,
+    Strict,
+    Stride,
     grouped,
     listed,
     parse_numbers,
@@ -38,22 +46,21 @@ if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
     from vision_mem.models.vlm.word_search import WordEmbedder
     from vision_mem.navigation import Hit, NavigationSession
+    from vision_mem.navigation.builder import MapBuild
     from vision_mem.types import SourceInfo
+    from vision_mem.vln.exploration import StreetBuild
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
-NOTHING_FOUND = 3
-"""Exit code of a question that nothing remembered answers."""
+NOTHING_FOUND = NotFoundError.exit_code
 
 MapOption = Annotated[Path, typer.Option("--map", help="The map file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="The answer as JSON.")]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", help="Draw the map from above, with the answer: .png.")
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: change a setting, planning.radius=0.3")
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
@@ -116,13 +123,11 @@ class RecordingOptions:
     pixels: Annotated[
         int | None, typer.Option(min=1, help="Pixels from one point to the next [about 20,000].")
     ] = None
-    start: Annotated[int, typer.Option(min=0, help="First frame, from 0.")] = 0
+    start: Start = 0
     end: End = None
-    stride: Annotated[int, typer.Option(min=1, help="Every how many frames.")] = 1
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Frames at most.")] = None
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at a frame that cannot be used.")
-    ] = False
+    stride: Stride = 1
+    max_frames: MaxFrames = None
+    strict: Strict = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class MapOptions:
     as_json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each frame, flushed.")
     ] = False
-    quiet: QuietOption = False
+    quiet: Quiet = False
 
 
 @dataclass(frozen=True)
@@ -214,11 +219,7 @@ def build(
     groups = (remember, recording, model, settings)
     if is_street_graph(source):
         _refuse(groups, _OF_ROOMS, f"{source} is a street graph")
-        return navigate_streets.build(
-            source, map_, sights=remember.sights, tour=remember.tour, seed=remember.seed,
-            overwrite=output.overwrite, picture=output.picture, as_json=output.as_json,
-            quiet=output.quiet,
-        )  # fmt: skip
+        return _build_streets(source, map_, remember, output)
     _refuse(groups, _OF_STREETS, f"{source} is no street graph")
     return _build_room(source, map_, remember, recording, output, model, settings)
 
@@ -246,25 +247,22 @@ def _build_room(
     _check_settings(settings)
 
     from vision_mem.navigation.builder import MapBuild, open_for_writing, recording_of
-    from vision_mem.navigation.export import write_picture
     from vision_mem.navigation.observer import parse_thing, read_things
-    from vision_mem.runs.progress import MapProgress
-    from vision_mem.runs.signals import StopSignals
     from vision_mem.sources.posed import PosedSource
 
     things = [parse_thing(word) for word in remember.landmark or []]
     things += [] if remember.landmarks is None else read_things(remember.landmarks)
-    poses = recording.poses
+    poses, start, strict = recording.poses, recording.start or 0, bool(recording.strict)
     if poses is None and not recording.track_poses and (made := recording_of(source)) is not None:
         source, poses = made
     options = {
         "layout": recording.layout, "intrinsics": numbers, "depth_scale": recording.depth_scale,
-        "poses": poses, "strict": recording.strict, "end": recording.end,
-        "stride": recording.stride, "max_frames": recording.max_frames,
+        "poses": poses, "strict": strict, "end": recording.end,
+        "stride": recording.stride or 1, "max_frames": recording.max_frames,
     }  # fmt: skip
     with ExitStack() as stack:
         # Before the map is made: slips are told at once.
-        whole = PosedSource(source, recording.start, **options)
+        whole = PosedSource(source, start, **options)
         detector = _open_detector(remember, whole.info, model.device)
         if detector is not None:
             stack.callback(detector.close)
@@ -275,29 +273,46 @@ def _build_room(
         )  # fmt: skip
         stack.callback(session.close)
         job = MapBuild(
-            session, whole, source, recording.start, options, detector, things, recording.pixels,
-            recording.track_poses, turn, recording.strict, embedder,
+            session, whole, source, start, options, detector, things, recording.pixels,
+            recording.track_poses, turn, strict, embedder,
         )  # fmt: skip
-        show = not output.quiet and not output.as_json
-        bar = MapProgress(session, job.left, show=show, done=job.before)
+        return _take_in(job, map_, output, "frame")
 
-        def tell(row: Any, result: Any) -> None:
-            bar.add(result)
-            if output.as_json:
-                print(json.dumps({"index": row.index, **asdict(result)}), flush=True)
 
-        with StopSignals() as signals:
-            with bar:
-                done = job.run(lambda: signals.received is not None, tell)
-            if signals.received is None:
-                job.put_rest()
-            if output.picture is not None:
-                write_picture(session, output.picture, title=str(map_))
-        if show:
-            went_on = f", after {count(job.before, 'frame')} before" if job.before else ""
-            stopped = "stopped: " if signals.received is not None else ""
-            print("\n".join(job.lines()))
-            print(f"{stopped}{count(done, 'frame')} taken in{went_on}; map: {map_}")
+def _build_streets(source: str, map_: Path, remember: RememberOptions, output: MapOptions) -> int:
+    from vision_mem.vln.exploration import StreetBuild
+
+    job = StreetBuild(source, map_, remember.sights, remember.tour, remember.seed, output.overwrite)
+    with job.memory:
+        return _take_in(job, map_, output, "panorama")
+
+
+def _take_in(job: MapBuild | StreetBuild, map_: Path, output: MapOptions, what: str) -> int:
+    """Run a build to its end or to a signal, with progress; then say what came of it."""
+    from vision_mem.navigation.export import write_picture
+    from vision_mem.runs.progress import MapProgress
+    from vision_mem.runs.signals import StopSignals
+
+    show = not output.quiet and not output.as_json
+    bar = MapProgress(job.session, job.left, show=show, done=job.before)
+
+    def tell(number: int, result: Any) -> None:
+        bar.add(result)
+        if output.as_json:
+            print(json.dumps({"index": number, **asdict(result)}), flush=True)
+
+    with StopSignals() as signals:
+        with bar:
+            done = job.run(signals.until, tell)
+        if signals.received is None:
+            job.put_rest()
+        if output.picture is not None:
+            write_picture(job.session, output.picture, title=str(map_))
+    if show:
+        went_on = f", after {count(job.before, what)} before" if job.before else ""
+        stopped = "stopped: " if signals.received is not None else ""
+        print("\n".join(job.lines()))
+        print(f"{stopped}{count(done, what)} taken in{went_on}; map: {map_}")
     return signals.exit_code
 
 
@@ -342,7 +357,7 @@ def demo(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
     overwrite: OverwriteFiles = False,
-    quiet: QuietOption = False,
+    quiet: Quiet = False,
 ) -> int:
     """Film a generated room, build its map, ask where things are, plan a route, draw it.
 
@@ -396,9 +411,8 @@ def _demo_streets(folder: Path, map_: Path, seed: int, quiet: bool) -> int:
     write_city(city, folder, {"dev": [task]})
     sights, steps, name = folder / "sights.jsonl", 1500, task.landmarks[-1]
     print(f"$ vision-mem navigate build {folder} --map {map_} --sights {sights} --tour {steps}")
-    if code := navigate_streets.build(
-        str(folder), map_, sights=sights, tour=steps, seed=seed, overwrite=True, quiet=quiet
-    ):
+    remember = RememberOptions(sights=sights, tour=steps, seed=seed)
+    if code := _build_streets(str(folder), map_, remember, MapOptions(overwrite=True, quiet=quiet)):
         return code
     print(f'\n$ vision-mem navigate where "{name}" --map {map_} -k 2')
     where(map_, name, k=2)
@@ -429,7 +443,7 @@ def where(
     at: Annotated[float | None, typer.Option(help="Seconds: as it was known then.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Answers at most.")] = 5,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say where something is, how sure that is, and when it was last seen.
 
@@ -458,14 +472,14 @@ def where(
             there = "" if pose is None else f"{direction_words(pose, hit.position)}; "
             if near is not None:
                 there = f"{float(((hit.position - near) ** 2).sum() ** 0.5):.1f} m from there; "
-            print(f"{number}. {hit.label or 'no name'} (landmark:{hit.node}): {there}"
+            print(f"{number}. {short(hit.label) or 'no name'} (landmark:{hit.node}): {there}"
                   f"at {_xyz(hit.position)} +-{hit.sigma:.2f} m")  # fmt: skip
             gone = ", believed gone" if hit.gone else ""
             print(f"   seen {count(hit.count, 'time')}, last {_ago(hit.age_s)}{gone}; best in "
-                  f"{_source_of(session, hit) or 'no named frame'}")  # fmt: skip
+                  f"{short(_source_of(session, hit), 200) or 'no named frame'}")  # fmt: skip
         if not hits:
             known = count(len(session.state.landmarks), "remembered thing")
-            hint = f"; near in spelling: {', '.join(close)}" if close else ""
+            hint = f"; near in spelling: {short(', '.join(close), 200)}" if close else ""
             print(f"nothing found among {known}{hint}")
     return 0 if hits else NOTHING_FOUND
 
@@ -484,7 +498,7 @@ def route(
     ] = False,
     set_: SetOption = None,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say how to get somewhere: over the open floor, else along places that were walked."""
     changes = [*(set_ or []), *(["planning.optimistic=true"] if optimistic else [])]
@@ -515,7 +529,7 @@ def recall(
     key: Annotated[str, typer.Argument(help="landmark:12, place:3, leaf:CODE, or a name.")],
     at: Annotated[float | None, typer.Option(help="Seconds: leave out what came later.")] = None,
     max_results: Annotated[int | None, typer.Option(min=1, help="Only the latest so many.")] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say everything that was observed of a thing, a place or a spot, byte for byte as it came."""
     with _open_to_read(map_) as session:
@@ -532,9 +546,9 @@ def recall(
                     "note": memory.note, "embedding": None if vector is None else vector.tolist(),
                 }, ensure_ascii=False))  # fmt: skip
                 continue
-            what = memory.label or ("a look" if memory.landmark is None else "no name")
+            what = short(memory.label) or ("a look" if memory.landmark is None else "no name")
             print(f"{memory.seq}: at {memory.time_s:g} s from place:{memory.place}: {what} "
-                  f"{memory.score:.2f} {memory.source}")  # fmt: skip
+                  f"{memory.score:.2f} {short(memory.source, 200)}")  # fmt: skip
         if not found and not as_json:
             print(f"nothing is remembered of {key}")
     return 0 if found else NOTHING_FOUND
@@ -547,7 +561,7 @@ def forget(
         str | None, typer.Option(help="x,y,z,x,y,z: two corners of a box, metres.")
     ] = None,
     before: Annotated[float | None, typer.Option(help="Seconds: all that is older.")] = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Take something out of memory and file for good."""
     corners = parse_numbers(region, 6, "--region")
@@ -561,7 +575,7 @@ def forget(
         print(json.dumps(gone))
     else:
         print("forgotten: " + ", ".join(f"{number} {what}" for what, number in gone.items()))
-    return 0
+    return 0 if any(gone.values()) else NOTHING_FOUND
 
 
 def show(
@@ -570,7 +584,7 @@ def show(
         bool, typer.Option("--check", help="Look through the file and every memory for damage.")
     ] = False,
     picture: PictureOption = None,
-    as_json: JsonOption = False,
+    as_json: AsJson = False,
 ) -> int:
     """Say what a map holds; draw it, or look through it for damage."""
     with _open_to_read(map_) as session:
@@ -623,15 +637,17 @@ def export(
 
     place = None if earth is None else Origin(*earth)
     with _open_to_read(map_) as session:
-        if ply is not None:
-            points = export.write_points(session, ply)
-            print(f"{ply}: {points} points" + ("" if points else "; this map holds no space"))
-        if geojson is not None:
-            print(f"{geojson}: {export.write_features(session, geojson, place)} features")
-        if graphml is not None:
-            print(f"{graphml}: {export.write_graph(session, graphml)} nodes")
-        if rerun is not None:
-            print(f"{rerun}: {export.write_recording(session, rerun)} points")
+        writers: list[tuple[Path | None, Callable[[NavigationSession, Path], int], str]] = [
+            (ply, export.write_points, "points"),
+            (geojson, functools.partial(export.write_features, origin=place), "features"),
+            (graphml, export.write_graph, "nodes"),
+            (rerun, export.write_recording, "points"),
+        ]
+        for path, write, what in writers:
+            if path is not None:
+                number = write(session, path)
+                empty = "; this map holds no space" if path is ply and not number else ""
+                print(f"{path}: {number} {what}{empty}")
         if picture is not None:
             export.write_picture(session, picture, title=str(map_))
             print(f"{picture}: seen from above")

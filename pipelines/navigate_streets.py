@@ -1,4 +1,4 @@
-"""Streets in a map file: a street graph taken in, an instruction followed with what is known.
+"""An instruction followed on a street graph, with what a map knows of these streets.
 
 A map of streets is a map like any other: ``where``, ``route``, ``recall``, ``forget``, ``show`` and
 ``export`` answer from it.
@@ -7,13 +7,14 @@ A map of streets is a map like any other: ``where``, ``route``, ``recall``, ``fo
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vision_mem.errors import InputError
+from vision_mem.text import short
 
 if TYPE_CHECKING:
     from vision_mem.formats.touchdown import StreetRoute
@@ -23,54 +24,6 @@ FollowMap = Annotated[
     Path | None,
     typer.Option("--map", help="What is remembered of these streets: read, and added to."),
 ]
-
-
-def build(
-    source: str,
-    map_: Path,
-    *,
-    sights: Path | None = None,
-    tour: int | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-    picture: Path | None = None,
-    as_json: bool = False,
-    quiet: bool = False,
-) -> int:
-    """Take a street graph into a map, with progress; see ``navigate build`` and ``StreetBuild``."""
-    from vision_mem.navigation.export import write_picture
-    from vision_mem.runs.progress import MapProgress
-    from vision_mem.runs.signals import StopSignals
-    from vision_mem.runs.tally import count
-    from vision_mem.types import SourceInfo
-    from vision_mem.vln.exploration import StreetBuild
-
-    job = StreetBuild(source, map_, sights, tour, seed, overwrite)
-    session, show = job.memory.session, not quiet and not as_json
-    try:
-        info = SourceInfo(map_.stem, 1, 1, 30.0, job.total - job.before)
-        bar = MapProgress(session, info, show=show, done=job.before)
-
-        def tell(number: int, result: Any) -> None:
-            bar.add(result)
-            if as_json:
-                print(json.dumps({"index": number, **asdict(result)}), flush=True)
-
-        with StopSignals() as signals, bar:
-            done = job.run(lambda: signals.received is not None, tell)
-        if picture is not None:
-            write_picture(session, picture, title=str(map_))
-        if show:
-            usage, memory = session.usage(), job.memory
-            print(f"{count(memory.places, 'place')}, {count(memory.ways, 'way')}, "
-                  f"{count(len(session.state.landmarks), 'landmark')}")  # fmt: skip
-            print(f"{usage.memories} memories, file {usage.file_bytes / 1e6:.1f} MB")
-            went_on = f", after {count(job.before, 'panorama')} before" if job.before else ""
-            stopped = "stopped: " if signals.received is not None else ""
-            print(f"{stopped}{count(done, 'panorama')} taken in{went_on}; map: {map_}")
-    finally:
-        job.memory.close()
-    return signals.exit_code
 
 
 def follow(
@@ -158,5 +111,5 @@ def _route(graph: Path, routes: str, route_id: str | None) -> StreetRoute:
     found = [each for each in known if route_id in (None, each.route_id)]
     if not found:
         some = ", ".join(each.route_id for each in known[:5])
-        raise InputError(f"no route {route_id!r} in {routes}; there are {some}, ...")
+        raise InputError(f"no route {route_id!r} in {routes}; there are {short(some, 200)}, ...")
     return found[0]

@@ -15,6 +15,12 @@ class InputError(VisionMemError, ValueError):
     exit_code = 2
 
 
+class NotFoundError(InputError):
+    """Something asked for that nothing remembered answers, or where no way leads (exit code 3)."""
+
+    exit_code = 3
+
+
 class SourceError(VisionMemError, OSError):
     """A video, folder, camera or stream that cannot be opened or broke for good."""
 
@@ -29,6 +35,12 @@ class ModelError(VisionMemError):
 
 class NotThere(SourceError, ModelError):
     """What was named as a source, as weights or as a snapshot is not there (exit code 2)."""
+
+    exit_code = 2
+
+
+class DamagedFileError(ModelError):
+    """A map or memory file that is damaged, hostile or of another program (exit code 2)."""
 
     exit_code = 2
 

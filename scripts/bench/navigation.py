@@ -287,6 +287,34 @@ def paths(side=172):
             "ms": 100 * (time.perf_counter() - begun)}  # fmt: skip
 
 
+def nearby(steps=40, seen=4):
+    """A step that sees a few of many landmarks near by, and looks through others.
+
+    Of the later half: until one that is looked through is as surely gone as can be, after 18 steps,
+    each of them changes its row in the file.
+    """
+    random = np.random.default_rng(0)
+    v, u = np.mgrid[-20:20, -26:26] / 20
+    wall = np.stack([u * 4, v * 4, np.full(u.shape, 4.0)], -1).reshape(-1, 3)
+    found = []
+    for count in (10, 800, 3_000, 10_000):
+        side = int(np.ceil(count ** (1 / 3)))
+        where = np.stack(np.unravel_index(np.arange(count), (side,) * 3), 1) * (7.7 / side) - 3.85
+        spent = []
+        with NavigationSession() as session:
+            things = [Sighting(p, f"thing {i}", 0.02, track=f"t{i}") for i, p in enumerate(where)]
+            session.step(Observation(0.0, np.eye(4), sightings=things))
+            for number in range(1, steps + 1):
+                some = random.choice(count, seen, replace=False).tolist()
+                things = [Sighting(where[i] + 0.01, f"thing {i}", 0.02) for i in some]
+                begun = time.perf_counter()
+                session.step(Observation(float(number), np.eye(4), wall, sightings=things))
+                spent.append(time.perf_counter() - begun)
+        later = 1e3 * float(np.median(spent[steps // 2 :]))
+        found.append({"landmarks": count, "median_step_ms": later})
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rgbd", type=Path, help="folder of depth PNG and pose files, 7-Scenes")
@@ -295,9 +323,9 @@ def main() -> None:
     parser.add_argument("--leaf", type=float, nargs="+", default=[0.10, 0.05])
     parser.add_argument("--observations", type=int, default=50_000, help="in the long journal")
     parser.add_argument("--sightings", type=int, default=20, help="a step of it")
-    parser.add_argument("--only", nargs="*", help="of: insertion steps journal search paths")
+    parser.add_argument("--only", nargs="*", help="of: insertion steps journal search paths nearby")
     args = parser.parse_args()
-    wanted = args.only or ["insertion", "steps", "journal", "search", "paths"]
+    wanted = args.only or ["insertion", "steps", "journal", "search", "paths", "nearby"]
     found = {"kernels": choose("auto").name, "python": platform.python_version(),
              "numpy": np.__version__}  # fmt: skip
     frames = list(filmed(args.rgbd, args.pixels)) if args.rgbd else None
@@ -313,6 +341,8 @@ def main() -> None:
             found["search"] = search()
         if "paths" in wanted:
             found["paths"] = paths()
+        if "nearby" in wanted:
+            found["nearby"] = nearby()
     print(json.dumps(found, indent=1))
 
 

@@ -120,11 +120,66 @@ def test_a_route_keeps_off_furniture(filmed, built, capsys, tmp_path) -> None:
 
 
 def test_a_goal_that_cannot_be_reached_is_one_line(built, capsys) -> None:
-    assert navigate("route", "--map", built, "--to=40,40,0") == 2
+    assert navigate("route", "--map", built, "--to=40,40,0") == 3
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "no way" in shown
-    assert navigate("route", "--map", built, "--to", "piano") == 2
+    assert navigate("route", "--map", built, "--to", "piano") == 3
     assert "'piano' is not known here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["route", "--to=40,40,0", "--optimistic"], 3, "the nearest open floor is "),
+        (["route", "--to", "fridge", "--set", "planning.radius=3"], 3, "(--places)"),
+        (["route", "--to", "fridge", "--set", "planning.snap=0"], 3, "planning.snap="),
+        (["route", "--to", "place:99"], 3, "goal place:99 is not in this map"),
+        (["route", "--to", "40.7,-74.0"], 2, "does not know its latitude and longitude"),
+        (["recall", "piano"], 3, "'piano' is not known here"),
+        (["recall", "landmark:999"], 3, ""),
+        (["where", "--from", "piano"], 3, "'piano' is not known here"),
+        (["recall", "landmark:" + "9" * 5000], 2, "expected leaf:CODE"),
+    ],
+)
+def test_what_is_not_found_is_exit_code_3_and_advice_was_tried(
+    built, capsys, words, code, says
+) -> None:
+    assert navigate(*words, "--map", built) == code
+    shown = capsys.readouterr().err
+    assert says in shown and shown.count("\n") <= 1 and len(shown) < 300
+    assert "planning.optimistic" not in shown
+
+
+def test_one_bad_pixel_costs_its_landmark_only(filmed, tmp_path, capsys) -> None:
+    path = tmp_path / "pixels.map"
+    words = ("build", filmed[0], "--map", path, *FAST, "--max-frames", 4)
+    pixels = ("bad=5000,90@1", "good=80,90@1", "late=10,10@999")
+    assert navigate(*words, *(each for p in pixels for each in ("--landmark", p))) == 0
+    shown = capsys.readouterr()
+    assert "4 frames taken in" in shown.out and "2 landmarks left out: landmark 'bad'" in shown.out
+    assert shown.err.count("left out: ") == 2 and "1 landmark: good" in shown.out
+    size = path.stat().st_size / 1e6
+    assert f"file {size:.1f} MB" in shown.out and not path.with_name("pixels.map-wal").exists()
+    words = (*words[:3], path.with_name("strict.map"), *words[4:])
+    assert navigate(*words, "--landmark", pixels[0], "--strict", "--quiet") == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_for_a_line_and_closes_the_map(tmp_path, number) -> None:
+    path = tmp_path / "live.map"
+    row = {"t": 0.0, "pose": np.eye(4).tolist(), "points": [[0.0, 0.0, 2.0]]}
+    words = ["navigate", "build", "-", "--map", str(path), "--json", *FAST[:2]]
+    command = [sys.executable, "-m", "vision_mem", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
+        run.stdin.write(json.dumps(row).encode() + b"\n")
+        run.stdin.flush()
+        assert json.loads(run.stdout.readline())["frame"] == 1
+        run.send_signal(number)
+        assert run.wait(20) == 128 + number
+    assert not path.with_name("live.map-wal").exists()
+    with NavigationSession(path, mode="r") as session:
+        assert session.state.frame == session.check() == 1
 
 
 def test_recall_gives_all_looks_of_a_thing(built, capsys) -> None:
@@ -254,7 +309,7 @@ def test_a_map_that_another_writes_can_be_asked_but_not_changed(built, filmed, c
 def test_forgetting(filmed, tmp_path, capsys) -> None:
     path = tmp_path / "m.map"
     assert navigate("build", filmed[0], "--map", path, *FAST, *SOFA, "--max-frames", 3) == 0
-    assert navigate("forget", "--map", path, "--landmark", "red") == 2
+    assert navigate("forget", "--map", path, "--landmark", "red") == 3
     assert "no landmark is called 'red' exactly" in capsys.readouterr().err
     gone = answer(capsys, "forget", "--map", path, "--landmark", "red sofa")
     assert gone["landmarks"] == 1 and gone["memories"] == 1
@@ -371,7 +426,7 @@ def test_what_somebody_means_is_resolved_in_every_question(built, capsys) -> Non
     assert navigate("recall", "red sofa", "--map", built, "--limit", 2) == 0
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 2 and "--max-results" in shown.err
-    assert navigate("recall", "piano", "--map", built) == 2
+    assert navigate("recall", "piano", "--map", built) == 3
     assert "key 'piano' is not known here" in capsys.readouterr().err
 
 

@@ -192,6 +192,26 @@ def test_slips_are_one_line(streets, known, tmp_path, capsys, words, says) -> No
     NavigationSession(room).close()
     text.write_text("hello")
     names = {"root": streets, "map": known, "other": other, "room": room, "text": text}
-    assert main(["navigate", *(word.format(**names) for word in words)]) in (1, 2)
+    assert main(["navigate", *(word.format(**names) for word in words)]) in (1, 2, 3)
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and says in shown
+
+
+def test_goals_in_degrees(known, capsys) -> None:
+    from vision_mem.formats.graphs import to_degrees
+    from vision_mem.navigation import NavigationSession
+
+    with NavigationSession(known, mode="r") as session:
+        place = max(session.state.topology.places)
+        at, origin = session.state.topology.places[place].position, session.state.origin
+    latitude, longitude = (float(each[0]) for each in to_degrees(at[None, :2], origin))
+    words = ["navigate", "route", "--map", str(known), "--from", "place:1", "--json"]
+    ends = []
+    for goal in (f"{latitude:.7f},{longitude:.7f}", f"geo:{latitude:.7f},{longitude:.7f}"):
+        assert main([*words, "--to", goal]) == 0
+        ends.append(json.loads(capsys.readouterr().out)["places"][-1])
+    assert ends == [place, place]
+    assert main([*words, "--to", f"{longitude:.5f},{latitude:.5f}"]) == 2
+    assert "the latitude comes first" in capsys.readouterr().err
+    assert main([*words, "--to", "95,200"]) == 2
+    assert "expected latitude,longitude in degrees" in capsys.readouterr().err

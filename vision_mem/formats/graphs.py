@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.formats.text import make_folder, write_file
@@ -57,8 +57,26 @@ def _clean(properties: Mapping[str, Value]) -> dict[str, Value]:
     }
 
 
+Degrees = tuple[float, float]
+"""Latitude and longitude."""
 _EARTH = 6_371_008.8
 """Mean radius, metres."""
+
+
+def to_metres(latitude: ArrayLike, longitude: ArrayLike, origin: Degrees) -> NDArray[np.float64]:
+    """``(N, 2)`` metres east and north of an origin, of ``(N,)`` latitudes and longitudes."""
+    north = np.radians(np.asarray(latitude) - origin[0]) * _EARTH
+    east = np.radians(np.asarray(longitude) - origin[1]) * _EARTH * np.cos(np.radians(origin[0]))
+    return np.stack([east, north], axis=1)
+
+
+def to_degrees(
+    position: NDArray[np.float64], origin: Degrees
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Latitudes and longitudes of ``(N, 2)`` metres east and north of an origin in degrees."""
+    latitude = origin[0] + np.degrees(position[:, 1] / _EARTH)
+    around = _EARTH * np.cos(np.radians(origin[0]))
+    return latitude, origin[1] + np.degrees(position[:, 0] / around)
 
 
 @dataclass(frozen=True)
@@ -102,10 +120,8 @@ class Origin:
         turn = math.radians(self.heading)
         east = x * math.cos(turn) + y * math.sin(turn)
         north = y * math.cos(turn) - x * math.sin(turn)
-        latitude = self.latitude + np.degrees(north / _EARTH)
-        longitude = self.longitude + np.degrees(
-            east / (_EARTH * math.cos(math.radians(self.latitude)))
-        )
+        flat = np.stack([east, north], axis=1)
+        latitude, longitude = to_degrees(flat, (self.latitude, self.longitude))
         rows = np.stack([longitude.round(8), latitude.round(8), z.round(3)], axis=1)
         return [[float(value) for value in row] for row in rows]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from vision_mem.errors import ModelError
+from vision_mem.errors import DamagedFileError
 from vision_mem.text import short
 
 _STEPS, _MOST = 10_000_000, 100
@@ -28,7 +28,7 @@ def distrust(database: sqlite3.Connection, where: str) -> None:
     (``sqlite3.OperationalError``); reading millions of rows takes far fewer.
 
     Raises:
-        ModelError: when the file holds views, triggers, virtual tables or columns that are
+        DamagedFileError: when the file holds views, triggers, virtual tables or columns that are
             computed; ours never do.
     """
     looks, latest = 0, 0.0
@@ -43,7 +43,7 @@ def distrust(database: sqlite3.Connection, where: str) -> None:
     database.execute("PRAGMA trusted_schema=OFF")
     for asked in _CODE:
         if (found := database.execute(asked).fetchone()) is not None:
-            raise ModelError(
+            raise DamagedFileError(
                 f"{where} holds {short(str(found[0]))!r}, which no program of ours makes; not "
                 "opened"
             )

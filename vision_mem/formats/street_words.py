@@ -69,7 +69,7 @@ def read_sight_words(path: str | Path) -> dict[str, tuple[SeenWord, ...]]:
             )
             if not isinstance(name, str) or not np.isfinite([s[1:] for s in sights]).all():
                 raise ValueError
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise InputError(
                 f'{path} line {number}: expected {{"panorama": id, "sights": [{{"word": text, '
                 '"bearing": degrees}]}'

@@ -22,12 +22,7 @@ _SAMPLES, _TOP, _TAIL = 200, 10, 0.2
 
 
 class Neighbours:
-    """Search over the means of a store.
-
-    Args:
-        store: sums of unit vectors.
-        exact_up_to: rows up to which search is exact.
-        engine: ``auto``, ``exact``, ``faiss`` or ``usearch``.
+    """Search over the means of a store, see ``RecallConfig``.
 
     Attributes:
         recall: of the approximate index as measured when it was built; None before that.
@@ -35,8 +30,6 @@ class Neighbours:
     """
 
     def __init__(self, store: UnitSums, exact_up_to: int = 50_000, engine: str = "auto") -> None:
-        if engine not in ENGINES:
-            raise InputError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
         self.store = store
         self.exact_up_to = exact_up_to
         self.engine = engine
@@ -48,14 +41,10 @@ class Neighbours:
         self._tried = 0
 
     def search(self, query: NDArray[np.float32], k: int) -> list[tuple[int, float]]:
-        """Rows whose mean direction is likest.
-
-        Args:
-            query: float32 ``(d,)`` of length 1.
-            k: rows at most.
+        """Rows whose mean direction is likest to a query, float32 ``(d,)`` of length 1.
 
         Returns:
-            ``(row, cosine)``, best first, equals by row; empty rows are never found.
+            ``(row, cosine)``, ``k`` at most, best first, equals by row; empty rows are never found.
 
         Raises:
             InputError: for a query of another width than the store.

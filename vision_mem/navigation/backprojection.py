@@ -50,17 +50,14 @@ def cloud(
 
 
 def lift_pixel(depth: NDArray[np.float32], camera: Pinhole, u: float, v: float) -> ArrayLike | None:
-    """Where what a pixel shows is.
-
-    Args:
-        depth: ``(H, W)`` metres.
-        camera: its intrinsics.
-        u: column, from the image's top left corner.
-        v: row.
+    """Where what a pixel shows is: ``u`` is its column from the top left corner, ``v`` its row.
 
     Returns:
         ``(3,)`` metres in the camera's frame, with the median depth of 5 x 5 pixels; None where
         there is no reading.
+
+    Raises:
+        InputError: for a pixel outside the image.
     """
     row, column = int(v), int(u)
     if not (0 <= row < camera.height and 0 <= column < camera.width):
@@ -91,9 +88,6 @@ def lift(
         depth: ``(H, W)`` metres.
         camera: its intrinsics.
         embeddings: what each looks like; those of the detections when left out.
-
-    Returns:
-        Sightings in the camera's frame.
     """
     sightings = []
     for number, box in enumerate(found.boxes.astype(np.float64)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from vision_mem.runs.folder import RECORD
 from vision_mem.runs.tally import count
 from vision_mem.sources.posed import STDIN, PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
-from vision_mem.text import read_json
+from vision_mem.text import read_json, short
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
@@ -40,13 +40,7 @@ log = logging.getLogger(__name__)
 
 
 def recording_of(source: str) -> tuple[str, Path] | None:
-    """What a results folder of ``reconstruct`` was made from, and the poses it found.
-
-    Args:
-        source: a folder.
-
-    Returns:
-        The recording and the file of its trajectory; None for any other folder.
+    """The recording and the trajectory behind a results folder of ``reconstruct``; None for others.
 
     Raises:
         InputError: when the recording is not where it was.
@@ -79,14 +73,7 @@ def open_for_writing(
 ) -> tuple[NavigationSession, NDArray[np.float64]]:
     """The map, made when there is none, and how recordings are turned so that up is an axis.
 
-    Args:
-        path: the map file.
-        preset: of a new map.
-        changes: settings, ``key=value``.
-        up: the map's axis that is up, as recorded; ``auto`` to find it, and to make it exact.
-        feed: what is going to be taken in.
-        overwrite: forget what the map holds.
-        encoder: of the embeddings to come, "" for none.
+    ``up`` is the axis as recorded, or ``auto`` to find it and to make it exact.
 
     Returns:
         The map, and a rotation vector ``(3,)``.
@@ -127,26 +114,17 @@ def open_for_writing(
 
 
 class MapBuild:
-    """One run.
+    """What is left of a recording goes into a map.
 
-    Args:
-        session: the map.
-        whole: the source from its first frame on, for what was pointed out earlier.
-        source: as ``PosedSource``.
-        start: first frame; a run that goes on begins after the last frame that the map has.
-        options: as ``PosedSource``.
-        detector: finds things; None for none.
-        things: pointed out by hand.
-        pixels: from one point to the next; None to choose.
-        track_poses: find the poses that frames lack.
-        turn: rotation vector by which the recording's world is turned.
-        strict: stop at a frame that cannot be used.
-        embedder: of names and looks; None for no embeddings.
+    ``whole`` is the source from its first frame on, for what was pointed out earlier; ``source``,
+    ``start`` and ``options`` are as of ``PosedSource``, the others as of ``Observer``. A run that
+    goes on begins after the last frame that the map has.
 
     Attributes:
         before: frames of this source that the map had.
         left: of the source, what is left to take in.
         left_out: frames that could not be used.
+        dropped: landmarks that could not be placed.
     """
 
     def __init__(
@@ -164,67 +142,62 @@ class MapBuild:
         strict: bool,
         embedder: WordEmbedder | None = None,
     ) -> None:
-        self._session, self._strict, self._turn = session, strict, turn
-        self._source = source
-        self._stride = int(options.get("stride", 1))
+        self.session, self._strict, self._turn = session, strict, turn
+        self._source, self._whole = source, whole
         self._limit = options.get("max_frames")
-        name = whole.name
-        path = session.path
-        self._last = None if source == STDIN else last_taken(path, name)
+        self._last = None if source == STDIN else last_taken(session.path, whole.name)
         if self._last is not None and self._last[0] < start:
             self._last = None  # a later part than the map has
         # Nobody walked from the end of another recording to the beginning of this one.
         self._jump = self._last is None and session.state.frame > 0
         first = start if self._last is None else self._last[0]
-        self.before = 0 if self._last is None else (self._last[0] - start) // self._stride + 1
+        stride = int(options.get("stride", 1))
+        self.before = 0 if self._last is None else (self._last[0] - start) // stride + 1
         self.left_out: list[str] = []
+        self.dropped: list[str] = []
         # The last frame known is read once more, for its time.
         more = 0 if self._last is None else 1
         limit = None if self._limit is None else max(self._limit - self.before, 0) + more
         # Poses are found from the first frame on.
         options = {**options, "max_frames": self._limit if track_poses else limit}
         self._feed: PosedSource | None = None
-        self._whole = whole
-        if not self._nothing_left(first, options.get("end")):
+        end, limit = options.get("end"), self._limit
+        over = (limit is not None and limit <= self.before) or (end is not None and first >= end)
+        if self._last is None or not over:
             self._feed = PosedSource(source, start if track_poses else first, **options)
         tracker = None
         if track_poses:
             from vision_mem.reconstruction import ReconstructionSession
 
             tracker = ReconstructionSession()
-        info = whole.info if self._feed is None else self._feed.info
-        self.left = info if self._feed is not None else replace(info, frame_count=0)
+        done = replace(whole.info, frame_count=0)
+        self.left = done if self._feed is None else self._feed.info
         self._observer = Observer(
-            name, detector, not_known(session, things), pixels, tracker, turn, embedder
+            whole.name,
+            detector,
+            not_known(session, things),
+            pixels,
+            tracker,
+            turn,
+            self._drop,
+            embedder,
         )
 
-    def _nothing_left(self, first: int, end: int | None) -> bool:
-        if self._last is None:
-            return False
-        if self._limit is not None and self._limit <= self.before:
-            return True
-        return end is not None and first >= end
-
     def run(
-        self, should_stop: Callable[[], bool], tell: Callable[[PosedRow, NavigationResult], None]
+        self,
+        until: Callable[[Iterable[PosedRow | SourceError]], Iterator[PosedRow | SourceError]],
+        tell: Callable[[int, NavigationResult], None],
     ) -> int:
-        """Take in what is left.
+        """Take in what is left, telling of each frame and what it changed; returns how many.
 
-        Args:
-            should_stop: asked between frames.
-            tell: told each frame and what it changed.
-
-        Returns:
-            Frames taken in.
+        ``until`` gives the frames as they come, until it is to end: ``StopSignals.until``.
 
         Raises:
             InputError: with ``strict``, for the first frame that cannot be used.
             SourceError: likewise; or when there is none that can.
         """
         done, shift = 0, None
-        for row in self._feed or ():
-            if should_stop():
-                return done
+        for row in until(self._feed or ()):
             if isinstance(row, SourceError):
                 self._leave_out(str(row), row)
                 continue
@@ -236,13 +209,13 @@ class MapBuild:
                 shift = self._shift(row)
             try:
                 seen = self._observer.observe(row, shift)
-                result = self._session.step(replace(seen, jump=self._jump))
+                result = self.session.step(replace(seen, jump=self._jump))
             except InputError as error:
                 self._leave_out(f"frame {row.index}: {error}", error)
                 continue
             self._jump = False
             done += 1
-            tell(row, result)
+            tell(row.index, result)
         if not done and not self.before and self.left_out:
             raise SourceError(
                 f"no frame of {self._source} could be used "
@@ -253,16 +226,16 @@ class MapBuild:
 
     def put_rest(self) -> None:
         """Remember what was pointed out in frames that had been taken in before."""
-        if self._observer.waiting:
-            put_by_hand(self._session, self._whole, self._observer.waiting, self._turn)
-            self._observer.waiting = []
+        if self._observer.things:
+            put_by_hand(self.session, self._whole, self._observer.things, self._turn, self._drop)
+            self._observer.things = []
 
     def lines(self) -> list[str]:
         """What came of it, in words."""
-        session = self._session
+        session = self.session
         state, usage = session.state, session.usage()
         marks = {i: each for i, each in state.landmarks.by_id.items() if each.label}
-        names = sorted({each.label for each in marks.values()})
+        names = sorted({short(each.label) for each in marks.values()})
         some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
         said = [
             f"{count(len(state.topology.places), 'place')}, "
@@ -278,6 +251,8 @@ class MapBuild:
                 f"turned by {degrees:.1f} degrees, so that {session.config.planning.up} is up; "
                 "positions are those of the turned map"
             )
+        if self.dropped:
+            said.append(f"{count(len(self.dropped), 'landmark')} left out: {self.dropped[0]}")
         if self.left_out:
             said.append(f"{count(len(self.left_out), 'frame')} left out: {self.left_out[0]}")
         return said
@@ -289,11 +264,18 @@ class MapBuild:
         # The first one is news; their number is said in the end.
         log.log(logging.INFO if len(self.left_out) > 1 else logging.WARNING, "left out: %s", why)
 
+    def _drop(self, error: InputError) -> None:
+        """A thing pointed out that is nowhere: the frame and the others are as good without it."""
+        if self._strict:
+            raise error
+        self.dropped.append(str(error))
+        log.warning("left out: %s", error)
+
     def _shift(self, row: PosedRow) -> float:
         """Seconds to add, so that time goes on where a map ended."""
         if self._last is not None and row.index == self._last[0]:
             return self._last[1] - row.time_s
-        state = self._session.state
+        state = self.session.state
         if state.frame and row.time_s <= state.now_s:
             return state.now_s + 1.0 / 30 - row.time_s
         return 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.config import load_config
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
 from vision_mem.navigation.graph.path_planning import PlanningConfig
 from vision_mem.navigation.graph.topology import TopologyConfig
 from vision_mem.navigation.journal import DTYPES
 from vision_mem.navigation.landmarks import LandmarkConfig
 from vision_mem.navigation.retrieval import RecallConfig
 from vision_mem.navigation.space.octree import OctreeConfig
+from vision_mem.navigation.storage import BROKEN
 from vision_mem.navigation.working_memory import ShortConfig
-from vision_mem.text import parse_json
+from vision_mem.text import parse_json, short
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,7 @@ def _as_changes(values: dict[str, Any], before: str = "") -> list[str]:
 def settings(
     meta: Mapping[str, str], config: NavigationConfig | None, path: Path
 ) -> NavigationConfig:
-    """Settings with which a map is opened.
-
-    Args:
-        meta: what the map says of itself; nothing for a new map.
-        config: those asked for; None for those of the map.
-        path: of the map, for what is said of it.
+    """Settings with which a map is opened: those asked for, else those that its file has.
 
     Raises:
         InputError: for a setting that is fixed when a map is made, and is another one.
@@ -118,9 +115,7 @@ def settings(
         return config or NavigationConfig()
     stored = stored_config(meta["config"])
     for name in _FIXED:
-        part, key = name.split(".")
-        old = getattr(getattr(stored, part), key)
-        new = old if config is None else getattr(getattr(config, part), key)
+        old, new = (attrgetter(name)(each) for each in (stored, config or stored))
         if new != old:
             raise InputError(
                 f"map {path} was made with {name}={old} and cannot go on with {new}; leave the "
@@ -135,16 +130,32 @@ def stored_config(text: str) -> NavigationConfig:
     Raises:
         ModelError: for text that is damaged.
     """
+    default = NavigationConfig()
     try:
-        values, default = parse_json(text, "the map"), NavigationConfig()
-        parts = {
-            part.name: type(getattr(default, part.name))(**values[part.name])
-            for part in fields(NavigationConfig)
-        }
+        values = parse_json(text, "the map")
+        parts: dict[str, Any] = {}
+        for part in fields(NavigationConfig):
+            usual = getattr(default, part.name)
+            for name, value in values[part.name].items():
+                if not _of_kind(value, getattr(usual, name)):
+                    raise InputError(f"{part.name}.{short(name)} is {short(str(value))}")
+            parts[part.name] = type(usual)(**values[part.name])
         return NavigationConfig(**parts)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        said = " ".join(str(error).split())
-        raise ModelError(f"the settings stored in the map cannot be used: {said}") from error
+    except (*BROKEN, InputError) as error:
+        said = f": {error}" if isinstance(error, InputError) else "; it is damaged"
+        raise DamagedFileError(f"the settings stored in the map cannot be used{said}") from error
+
+
+def _of_kind(value: Any, usual: Any) -> bool:
+    """Whether a stored setting is of the same kind as the usual one; None stands for a number."""
+    if isinstance(usual, dict):
+        return isinstance(value, dict) and all(_of_kind(each, 0.0) for each in value.values())
+    if isinstance(usual, (bool, str)):
+        return type(value) is type(usual)
+    if usual is None or type(usual) is float:
+        number = type(value) in (int, float) and abs(value) < 1e300
+        return number or (usual is None and value is None)
+    return type(value) is int and abs(value) < 1 << 53
 
 
 def stored_corner(text: str) -> NDArray[np.float64]:
@@ -157,6 +168,8 @@ def stored_corner(text: str) -> NDArray[np.float64]:
         corner = np.array(parse_json(text, "the map"), np.float64)
         if corner.shape != (3,) or not np.isfinite(corner).all():
             raise ValueError("expected 3 finite numbers")
-    except (ValueError, TypeError) as error:
-        raise ModelError("the corner stored in the map cannot be used; it is damaged") from error
+    except BROKEN as error:
+        raise DamagedFileError(
+            "the corner stored in the map cannot be used; it is damaged"
+        ) from error
     return corner

@@ -60,8 +60,8 @@ def forget(
 def _drop_landmark(
     state: SpatialState, sql: sqlite3.Connection, landmark_id: int, gone: dict[str, int]
 ) -> None:
-    deleted = sql.execute("DELETE FROM memory WHERE landmark=?", (landmark_id,)).rowcount
-    gone["memories"] += deleted
+    asked = "DELETE FROM memory WHERE landmark=?"
+    gone["memories"] += sql.execute(asked, (landmark_id,)).rowcount
     gone["landmarks"] += 1
     state.landmarks.drop(landmark_id)
     state.short.drop(landmark_id)
@@ -86,10 +86,8 @@ def _forget_region(
     leaving = [i for i in sorted(places) if inside(places[i].position)]
     for place_id in leaving:
         rest = [i for i in places if i not in leaving]
-        deleted = sql.execute(
-            "DELETE FROM memory WHERE place=? AND landmark IS NULL", (place_id,)
-        ).rowcount
-        gone["memories"] += deleted
+        asked = "DELETE FROM memory WHERE place=? AND landmark IS NULL"
+        gone["memories"] += sql.execute(asked, (place_id,)).rowcount
         if rest:
             here = places[place_id].position
             near = min(rest, key=lambda i: (float(np.linalg.norm(places[i].position - here)), i))
@@ -107,12 +105,8 @@ def rebuild(state: SpatialState, sql: sqlite3.Connection) -> None:
     """Work out all landmarks anew from the journal; only whether they still exist is kept."""
     old = state.landmarks
     fresh = Landmarks(state.config.landmark)
-    rows = sql.execute(
-        "SELECT DISTINCT landmark FROM memory WHERE landmark IS NOT NULL ORDER BY landmark"
-    ).fetchall()
-    known = {row[0] for row in rows}
     for memory in state.journal.all(sql):
-        if memory.landmark not in known or memory.landmark is None or memory.position is None:
+        if memory.landmark is None or memory.position is None:
             continue
         place = state.topology.places.get(memory.place)
         seen = from_memory(state, memory, place)

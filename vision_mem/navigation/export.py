@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.graphs import Origin, Shape, Value, write_geojson, write_graphml
 from vision_mem.formats.ply import write_ply
-from vision_mem.navigation.graph.path_planning import floor_plan
+from vision_mem.navigation.graph.path_planning import PlanningConfig, floor_plan
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Route
-from vision_mem.navigation.retrieval import Hit
+from vision_mem.navigation.retrieval import Hit, sigma_of
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MapFile
 from vision_mem.sinks.rerun import write_rerun
@@ -46,7 +46,7 @@ class Above:
     @classmethod
     def of(cls, up: str) -> Above:
         """From a setting such as ``+z``."""
-        axis, sign = "xyz".index(up[1]), 1 if up[0] == "+" else -1
+        axis, sign = PlanningConfig(up).upward
         right, ahead = [each for each in range(3) if each != axis]
         # Right, the picture's up and the viewer's side are a right-handed frame.
         handed = float(np.cross(np.eye(3)[right], np.eye(3)[ahead])[axis])
@@ -77,16 +77,7 @@ def view_from_above(
     goal: ArrayLike | None = None,
     title: str = "",
 ) -> TopDown:
-    """What a picture of a map shows.
-
-    Args:
-        session: the map.
-        route: drawn as a line.
-        hits: only these things; None for all that are remembered.
-        start: ``(3,)`` metres, or None.
-        goal: likewise.
-        title: one line above it all.
-    """
+    """What a picture shows: a way as a line, some hits or all things, start and goal ``(3,)``."""
     state, planning = session.state, session.config.planning
     above = Above.of(planning.up)
     ids, observers = state.topology.positions()
@@ -98,7 +89,7 @@ def view_from_above(
     ways = [(spot[a], spot[b]) for a, b in _pairs(session)]
     if hits is None:
         things = [
-            Thing(each.label, above.spot(each.position), _sigma(each.covariance),
+            Thing(each.label, above.spot(each.position), sigma_of(each.covariance),
                   state.landmarks.gone(each))
             for each in state.landmarks.by_id.values()
         ]  # fmt: skip
@@ -130,10 +121,6 @@ def write_picture(session: NavigationSession, path: str | Path, **shown: Any) ->
 def _pairs(session: NavigationSession) -> list[tuple[int, int]]:
     """Ends of ways, whichever way they are gone."""
     return sorted({(min(pair), max(pair)) for pair in session.state.topology.ways})
-
-
-def _sigma(covariance: NDArray[np.float64]) -> float:
-    return math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0))
 
 
 def occupied(session: NavigationSession) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
@@ -168,7 +155,7 @@ def write_features(
     shapes = [
         Shape(above.surveyed(each.position), {
             "kind": "landmark", "id": number, "name": each.label, "seen": each.count,
-            "first_s": each.first_s, "last_s": each.last_s, "sigma_m": _sigma(each.covariance),
+            "first_s": each.first_s, "last_s": each.last_s, "sigma_m": sigma_of(each.covariance),
             "gone": state.landmarks.gone(each),
         })
         for number, each in sorted(state.landmarks.by_id.items())
@@ -235,56 +222,33 @@ def write_recording(session: NavigationSession, path: str | Path) -> int:
     return len(points)
 
 
-def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
-    """How far a recording got into a map.
+def frames_taken(path: str | Path, recording: str) -> list[tuple[int, int]]:
+    """Frames of a recording that are in a map: their number there, and in the map.
 
-    Frames of a recording are remembered with the source ``<recording>#<number>``.
-
-    Args:
-        path: the map file.
-        recording: the name.
-
-    Returns:
-        Number and time, as the map has it in seconds, of its last frame; None for none, or where
-        there is no map.
+    They are remembered with the source ``<recording>#<number>``, or -1 after ``#`` and a name.
     """
     if not Path(path).is_file() or not Path(path).stat().st_size:
+        return []
+    with contextlib.closing(MapFile(path, "r")) as file, file.reading() as sql:
+        # "$" is the character after "#".
+        rows = sql.execute(
+            "SELECT source, frame FROM frame WHERE source >= ? AND source < ?",
+            (f"{recording}#", f"{recording}$"),
+        )
+        tails = [(str(source).rpartition("#")[2], frame) for source, frame in rows]
+    return [
+        (int(tail) if tail.isdecimal() and len(tail) < 19 else -1, frame) for tail, frame in tails
+    ]
+
+
+def last_taken(path: str | Path, recording: str) -> tuple[int, float] | None:
+    """Number, and seconds as the map has them, of a recording's last frame in it; None for none."""
+    number, frame = max(frames_taken(path, recording), default=(-1, 0))
+    if number < 0:
         return None
-    file = MapFile(path, "r")
-    try:
-        with file.reading() as sql:
-            # "$" is the character after "#".
-            rows = sql.execute(
-                "SELECT source, frame FROM frame WHERE source >= ? AND source < ?",
-                (f"{recording}#", f"{recording}$"),
-            )
-            best = max(
-                ((int(tail), frame) for source, frame in rows
-                 if (tail := str(source).rpartition("#")[2]).isdigit()), default=None,
-            )  # fmt: skip
-            if best is None:
-                return None
-            return best[0], _time_of(sql, best[1])
-    finally:
-        file.close()
-
-
-def count_taken(path: str | Path, recording: str) -> int:
-    """How many frames of a recording are in a map; 0 where there is no map."""
-    if not Path(path).is_file() or not Path(path).stat().st_size:
-        return 0
-    file = MapFile(path, "r")
-    try:
-        with file.reading() as sql:
-            ends = (f"{recording}#", f"{recording}$")
-            asked = "SELECT count(*) FROM frame WHERE source >= ? AND source < ?"
-            return int(sql.execute(asked, ends).fetchone()[0])
-    finally:
-        file.close()
-
-
-def _time_of(sql: sqlite3.Connection, frame: int) -> float:
-    return float(sql.execute("SELECT t FROM memory WHERE frame=?", (frame,)).fetchone()[0])
+    with contextlib.closing(MapFile(path, "r")) as file, file.reading() as sql:
+        (time_s,) = sql.execute("SELECT t FROM memory WHERE frame=?", (frame,)).fetchone()
+    return number, float(time_s)
 
 
 def latest_pose(session: NavigationSession) -> NDArray[np.float64] | None:
@@ -298,12 +262,7 @@ def latest_pose(session: NavigationSession) -> NDArray[np.float64] | None:
 
 
 def direction_words(pose: NDArray[np.float64], position: ArrayLike) -> str:
-    """``2.1 m away, ahead on the left``: a position as somebody sees it who stands at a pose.
-
-    Args:
-        pose: ``(4, 4)`` camera-to-world.
-        position: ``(3,)`` metres in the map's frame.
-    """
+    """``2.1 m away, ahead on the left``: a position ``(3,)`` as seen from a pose ``(4, 4)``."""
     local = pose[:3, :3].T @ (np.asarray(position, np.float64) - pose[:3, 3])
     away = float(np.linalg.norm(local))
     level = math.hypot(local[0], local[2])

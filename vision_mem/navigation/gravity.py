@@ -28,11 +28,8 @@ def find_up(
 ) -> NDArray[np.float64] | None:
     """The direction that most level surfaces face, near that of the cameras' tops.
 
-    Args:
-        views: depth ``(H, W)`` metres, intrinsics, and camera-to-world pose each.
-
-    Returns:
-        ``(3,)`` of length 1 in the world's frame; None where too little is level.
+    Of views of depth ``(H, W)`` metres, intrinsics and camera-to-world pose. Returns ``(3,)`` of
+    length 1 in the world's frame; None where too little is level.
     """
     found, tops = [np.empty((0, 3))], []
     for depth, camera, pose in views:
@@ -84,14 +81,9 @@ def _facing(depth: NDArray[np.float32], camera: Pinhole) -> NDArray[np.float64]:
 
 
 def levelled(up: NDArray[np.float64], least: float = 3.0) -> tuple[str, NDArray[np.float64]]:
-    """The axis nearest to a direction, and the smallest turn that makes it that axis.
+    """The axis nearest to a direction ``(3,)``, such as ``+z``, and the smallest turn to it.
 
-    Args:
-        up: ``(3,)`` of length 1.
-        least: degrees below which nothing is turned.
-
-    Returns:
-        An axis such as ``+z``, and a rotation vector ``(3,)`` in radians; zeros for none.
+    The turn is a rotation vector ``(3,)`` in radians; zeros where it is below ``least`` degrees.
     """
     axis = int(np.abs(up).argmax())
     sign = 1.0 if up[axis] > 0 else -1.0

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
+from vision_mem.navigation.storage import BROKEN, get_meta, whole
+from vision_mem.text import short
 
 KINDS = ("leaf", "place", "landmark")
 DTYPES = ("float32", "float16")
@@ -58,7 +60,7 @@ class Key:
         """
         found = re.fullmatch(r"\s*([a-z]+):(\d{1,19})\s*", text)
         if not found:
-            raise InputError(f"key {text!r}: expected leaf:CODE, place:ID or landmark:ID")
+            raise InputError(f"key {short(text)!r}: expected leaf:CODE, place:ID or landmark:ID")
         return cls(found[1], int(found[2]))
 
     def __str__(self) -> str:
@@ -107,30 +109,24 @@ class Memory:
 
     def crc(self) -> int:
         """CRC-32 of everything that was observed."""
-        pose = self.pose.astype("<f8").tobytes() + self.relative.astype("<f8").tobytes()
-        position = b"" if self.position is None else self.position.astype("<f8").tobytes()
+        pose = _raw(self.pose) + _raw(self.relative)
+        position = b"" if self.position is None else _raw(self.position)
         texts = "\0".join([self.label, self.track, self.source, self.note]).encode()
         numbers = np.array([self.time_s, self.score], "<f8").tobytes()
         return zlib.crc32(b"\1".join([pose, position, self.embedding or b"", texts, numbers]))
 
     def vector(self, dtype: str) -> NDArray[np.float32] | None:
-        """The embedding as float32 ``(d,)``, or None.
-
-        Args:
-            dtype: number format of the map.
-        """
+        """The embedding as float32 ``(d,)``, written in the map's number format; None for none."""
         if self.embedding is None:
             return None
-        return np.frombuffer(self.embedding, np.dtype(dtype).newbyteorder("<")).astype(np.float32)
+        kind = np.dtype(dtype).newbyteorder("<")
+        if len(self.embedding) % kind.itemsize:
+            raise DamagedFileError(f"memory {self.seq} of the map is damaged: half a number")
+        return np.frombuffer(self.embedding, kind).astype(np.float32)
 
 
 class Journal:
-    """The table of memories of one map.
-
-    Args:
-        dtype: number format of embeddings: ``float32`` or ``float16``; the bytes written are the
-            bytes that come back.
-    """
+    """The table of memories of one map; ``dtype`` is how embeddings are written."""
 
     def __init__(self, dtype: str = "float32") -> None:
         if dtype not in DTYPES:
@@ -141,8 +137,7 @@ class Journal:
     def open(self, sql: sqlite3.Connection) -> None:
         """Go on after the last row ever written."""
         stored = sql.execute("SELECT max(seq) FROM memory").fetchone()[0] or 0
-        counted = sql.execute("SELECT value FROM meta WHERE key='next_seq'").fetchone()
-        self._next = max(int(stored) + 1, int(counted[0]) if counted else 1)
+        self._next = max(int(stored) + 1, whole(get_meta(sql), "next_seq", 1))
 
     @property
     def next_seq(self) -> int:
@@ -170,42 +165,20 @@ class Journal:
     def write(self, sql: sqlite3.Connection, memories: Iterable[Memory]) -> None:
         """Add rows, within a transaction."""
         memories = list(memories)
-        frames = {
-            each.frame: (
-                each.frame,
-                each.pose.astype("<f8").tobytes(),
-                each.relative.astype("<f8").tobytes(),
-                each.source,
-            )
-            for each in memories
-        }
+        frames = {m.frame: (m.frame, _raw(m.pose), _raw(m.relative), m.source) for m in memories}
         sql.executemany("INSERT OR IGNORE INTO frame VALUES(?,?,?,?)", frames.values())
         rows = [
-            (
-                each.seq, each.time_s, each.frame, each.place, each.landmark, each.leaf,
-                None if each.position is None else each.position.astype("<f8").tobytes(),
-                each.embedding, each.label, each.score, each.track, each.note,
-                each.crc(),
-            )
-            for each in memories
+            (m.seq, m.time_s, m.frame, m.place, m.landmark, m.leaf,
+             None if m.position is None else _raw(m.position),
+             m.embedding, m.label, m.score, m.track, m.note, m.crc())
+            for m in memories
         ]  # fmt: skip
         sql.executemany(f"INSERT INTO memory({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", rows)
 
     def recall(
-        self,
-        sql: sqlite3.Connection,
-        key: Key,
-        at: float | None = None,
-        limit: int | None = None,
+        self, sql: sqlite3.Connection, key: Key, at: float | None = None, limit: int | None = None
     ) -> list[Memory]:
-        """The history of a leaf, place or landmark, oldest first.
-
-        Args:
-            sql: the map.
-            key: what to recall.
-            at: seconds; leaves out what came later. None for all.
-            limit: only the latest so many; None for all.
-        """
+        """The history of a key until ``at`` seconds, oldest first; or the latest of it."""
         latest = "" if limit is None else f"LIMIT {max(int(limit), 0)}"
         rows = sql.execute(
             f"{_SELECT} WHERE {key.kind}=? AND t<=? ORDER BY seq DESC {latest}",
@@ -232,30 +205,25 @@ class Journal:
         return int(sql.execute("SELECT count(*) FROM memory").fetchone()[0])
 
 
+def _raw(numbers: NDArray[np.float64]) -> bytes:
+    return numbers.astype("<f8").tobytes()
+
+
 def _memory(row: Sequence[Any]) -> Memory:
     seq, time_s, frame, place, landmark, leaf, position, embedding, *rest = row
     label, score, track, note, crc, pose, relative, source = rest
     try:
         memory = Memory(
-            float(time_s),
-            int(frame),
-            int(place),
-            landmark,
-            leaf,
-            np.frombuffer(pose, "<f8").reshape(4, 4),
-            np.frombuffer(relative, "<f8").reshape(4, 4),
-            None if position is None else np.frombuffer(position, "<f8"),
-            embedding,
-            str(label),
-            float(score),
-            str(track),
-            str(source),
-            str(note),
-            int(seq),
-        )
-        good = memory.crc() == crc
-    except (TypeError, ValueError):
+            float(time_s), int(frame), int(place), landmark, leaf,
+            np.frombuffer(pose, "<f8").reshape(4, 4), np.frombuffer(relative, "<f8").reshape(4, 4),
+            None if position is None else np.frombuffer(position, "<f8"), embedding, str(label),
+            float(score), str(track), str(source), str(note), int(seq),
+        )  # fmt: skip
+        finite = bool(np.isfinite(memory.pose + memory.relative).all())
+        fits = memory.position is None or memory.position.shape == (12,)
+        good = finite and fits and memory.crc() == crc
+    except BROKEN:
         good = False
     if not good:
-        raise ModelError(f"memory {seq} of the map is damaged: its checksum does not agree")
+        raise DamagedFileError(f"memory {seq} of the map is damaged: its checksum does not agree")
     return memory

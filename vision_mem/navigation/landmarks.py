@@ -7,14 +7,14 @@ moves every landmark with them, exactly, without reading the journal again (spec
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.navigation.graph.topology import Pose, Topology
-from vision_mem.navigation.mean_directions import UnitSums
+from vision_mem.navigation.mean_directions import UnitSums, row_dots
 from vision_mem.navigation.spatial_hash import Nearby
 
 Matrix = NDArray[np.float64]
@@ -124,6 +124,17 @@ class Landmark:
             self.pull += pose[:3, :3] @ view.pull + turned @ pose[:3, 3]
         self.solve()
 
+    def tally(self, seen: LandmarkView, seq: int, time_s: float, config: LandmarkConfig) -> None:
+        """Count a sighting: all but where it is."""
+        if seen.label:
+            self.votes[seen.label] = self.votes.get(seen.label, 0.0) + seen.score
+        self.count += 1
+        self.existence = min(self.existence + config.seen, config.surest)
+        self.last_s = max(self.last_s, time_s)
+        if seen.score > self.best:
+            self.best, self.best_seq = seen.score, seq
+        self.last = (*self.last, seq)[-config.last :]
+
     def solve(self) -> None:
         """Work out position and covariance from the sums."""
         self.covariance = np.asarray(np.linalg.inv(self.weight), np.float64)
@@ -132,17 +143,13 @@ class Landmark:
 
 @dataclass(frozen=True, eq=False)
 class LandmarkView:
-    """One sighting.
+    """One sighting, see ``Sighting``.
 
     Attributes:
         local: ``(3,)`` metres in the frame of the place it was seen from.
         local_covariance: ``(3, 3)`` there.
         position: ``(3,)`` metres in the map's frame.
         covariance: ``(3, 3)`` there.
-        embedding: float32 ``(d,)`` of length 1, or None.
-        label: a name, or "".
-        score: in [0, 1].
-        track: outer identity, or "".
     """
 
     local: Matrix
@@ -157,9 +164,6 @@ class LandmarkView:
 
 class Landmarks:
     """All landmarks of a map.
-
-    Args:
-        config: settings.
 
     Attributes:
         by_id: landmarks.
@@ -227,23 +231,20 @@ class Landmarks:
                 continue
             weight = turn @ view.weight @ turn.T
             pull = turn @ view.pull + weight @ shift
-            old = landmark.views.get(other_id)
-            if old is not None:
-                view = PlaceView(old.count + view.count, old.weight + weight, old.pull + pull,
-                            old.bearing, old.distance)  # fmt: skip
-            else:
-                view = PlaceView(view.count, weight, pull, view.bearing, view.distance)
+            view = replace(view, weight=weight, pull=pull)
+            if (old := landmark.views.get(other_id)) is not None:
+                view = replace(
+                    old, count=old.count + view.count, weight=old.weight + weight,
+                    pull=old.pull + pull,
+                )  # fmt: skip
             landmark.views[other_id] = view
-            pairs = {(landmark.landmark_id, place_id), (landmark.landmark_id, other_id)}
-            self.changed_views |= pairs
+            self.changed_views |= {(landmark.landmark_id, each) for each in (place_id, other_id)}
 
-    def around(self, position: Matrix, radius: float) -> list[tuple[int, float]]:
-        """``(id, metres)`` of landmarks within a radius, nearest first."""
-        near = self._nearby.around(position, radius)
-        found = [(i, float(np.linalg.norm(self.by_id[i].position - position))) for i in near]
-        return sorted(
-            ((i, d) for i, d in found if d <= radius), key=lambda pair: (pair[1], pair[0])
-        )
+    def around(
+        self, position: Matrix, radius: float
+    ) -> tuple[NDArray[np.int64], Matrix, NDArray[np.float64]]:
+        """Ids, metres and positions ``(n, 3)`` of landmarks within a radius, nearest first."""
+        return self._nearby.within(position, radius)
 
     def named(self, word: str) -> set[int]:
         """Ids of landmarks with a word in one of their names."""
@@ -277,24 +278,30 @@ class Landmarks:
         return found
 
     def _candidates(self, seen: LandmarkView) -> Iterable[tuple[int, float, float]]:
+        """Id, likeness and metres of each landmark that a sighting may be of, all at once."""
+        config = self.config
         spread = float(np.sqrt(max(np.linalg.eigvalsh(seen.covariance)[-1], 0.0)))
-        reach = max(self.config.radius, self.config.sigmas * spread)
-        for landmark_id in self._nearby.around(seen.position, reach):
-            landmark = self.by_id[landmark_id]
-            if seen.track and landmark.track:
-                continue  # another outer identity: two different things
-            away = seen.position - landmark.position
-            distance = float(np.linalg.norm(away))
-            if distance > self.config.radius:
-                both = landmark.covariance + seen.covariance
-                if float(away @ np.linalg.solve(both, away)) > self.config.sigmas**2:
-                    continue
-            if seen.embedding is not None and landmark.row:
-                likeness = float(self.vectors.mean(landmark.row) @ seen.embedding)
-                if likeness >= self.config.cosine:
-                    yield landmark_id, likeness, distance
-            elif seen.label and seen.label in landmark.votes:
-                yield landmark_id, 1.0, distance
+        reach = max(config.radius, config.sigmas * spread)
+        ids, metres, where = self._nearby.around(seen.position, reach)
+        marks = [self.by_id[i] for i in ids.tolist()]
+        # Another outer identity: two different things.
+        good = np.array([not (seen.track and mark.track) for mark in marks], bool)
+        if len(far := np.flatnonzero(good & (metres > config.radius))):
+            away = seen.position - where[far]
+            both = np.array([marks[i].covariance for i in far.tolist()]) + seen.covariance
+            solved = np.linalg.solve(both, away[:, :, None])[:, :, 0]
+            good[far] = row_dots(away, solved) <= config.sigmas**2
+        rows = np.array([mark.row for mark in marks], np.int64)
+        likeness = np.full(len(marks), -np.inf)
+        looks = good & (rows > 0) if seen.embedding is not None else np.zeros(len(marks), bool)
+        if seen.embedding is not None and looks.any():
+            likeness[looks] = row_dots(self.vectors.means(rows[looks]), seen.embedding)
+            likeness[likeness < config.cosine] = -np.inf
+        if seen.label:
+            for i in np.flatnonzero(good & ~looks).tolist():
+                likeness[i] = 1.0 if seen.label in marks[i].votes else -np.inf
+        kept = likeness > -np.inf
+        return zip(ids[kept].tolist(), likeness[kept].tolist(), metres[kept].tolist(), strict=True)
 
     def add(
         self,
@@ -305,31 +312,14 @@ class Landmarks:
         place_id: int,
         topology: Topology,
     ) -> Landmark:
-        """Take in one sighting.
-
-        Args:
-            landmark_id: of a landmark, or a new id.
-            seen: what was seen.
-            seq: journal id.
-            time_s: seconds.
-            place_id: where the observer was.
-            topology: where places are.
-        """
-        config = self.config
+        """Take in one sighting of a landmark, or of a new one with that id, seen from a place."""
         landmark = self.by_id.get(landmark_id) or Landmark(landmark_id, first_s=time_s)
         if seen.embedding is not None:
             if not landmark.row:
                 landmark.row = int(self.vectors.new(1, len(seen.embedding))[0])
             self.vectors.add(np.array([landmark.row]), seen.embedding[None])
-        if seen.label:
-            landmark.votes[seen.label] = landmark.votes.get(seen.label, 0.0) + seen.score
         landmark.track = landmark.track or seen.track
-        landmark.count += 1
-        landmark.existence = min(landmark.existence + config.seen, config.surest)
-        landmark.last_s = max(time_s, landmark.last_s)
-        if seen.score > landmark.best:
-            landmark.best, landmark.best_seq = seen.score, seq
-        landmark.last = (*landmark.last, seq)[-config.last :]
+        landmark.tally(seen, seq, time_s, self.config)
         self._view(landmark, seen, place_id, topology.places[place_id].pose)
         landmark.solve()
         self.put(landmark)
@@ -359,7 +349,8 @@ class Landmarks:
         landmark = self.by_id[landmark_id]
         was = landmark.existence
         landmark.existence = max(was - self.config.missed, -self.config.surest)
-        self.changed.add(landmark_id)
+        if landmark.existence != was:
+            self.changed.add(landmark_id)
         return was >= self.config.gone_below > landmark.existence
 
     def gone(self, landmark: Landmark) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -12,13 +14,10 @@ PAGE = 256
 
 
 def unit(vector: ArrayLike) -> NDArray[np.float32]:
-    """A vector of length 1.
-
-    Args:
-        vector: ``(d,)`` finite, not all 0.
+    """A vector ``(d,)`` made 1 long.
 
     Raises:
-        InputError: for one that has no direction.
+        InputError: for one that is not finite or has no direction.
     """
     array = np.asarray(vector, np.float32)
     length = float(np.linalg.norm(array.astype(np.float64))) if array.ndim == 1 else 0.0
@@ -28,6 +27,14 @@ def unit(vector: ArrayLike) -> NDArray[np.float32]:
             "finite numbers, not all 0"
         )
     return np.asarray(array / length, np.float32)
+
+
+def row_dots(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """``(n,)`` dot products of rows ``(n, d)`` with rows, or with one ``(d,)``.
+
+    Each is summed as that of two vectors alone would be: equal to the bit, however many there are.
+    """
+    return np.asarray(np.matmul(one[:, None, :], other[..., None])[:, 0, 0])
 
 
 class UnitSums:
@@ -51,11 +58,7 @@ class UnitSums:
         return self.sums.nbytes + self.count.nbytes
 
     def new(self, count: int, width: int) -> NDArray[np.int64]:
-        """Give rows of zeros.
-
-        Args:
-            count: how many.
-            width: numbers in a vector, d; the first call decides.
+        """Give rows of zeros for vectors of a width, which the first call decides.
 
         Raises:
             InputError: for another width than before.
@@ -94,9 +97,13 @@ class UnitSums:
 
     def mean(self, row: int) -> NDArray[np.float32]:
         """Mean direction, float32 ``(d,)`` of length 1; zeros where nothing was added."""
-        total = self.sums[row]
-        length = float(np.linalg.norm(total))
-        return np.asarray(total / length if length else total.copy(), np.float32)
+        return np.asarray(self.means(np.array([row]))[0])
+
+    def means(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The same of several rows, ``(n, d)``."""
+        sums = self.sums[rows]
+        lengths = np.sqrt(row_dots(sums, sums))
+        return np.asarray(sums / np.where(lengths, lengths, 1)[:, None], np.float32)
 
     # -- storing -------------------------------------------------------------------------------
 
@@ -114,13 +121,7 @@ class UnitSums:
         self._dirty.clear()
 
     def load(self, page: int, raw: bytes, width: int, used: int) -> None:
-        """Put a stored page back.
-
-        Args:
-            page: its number.
-            raw: what ``pages`` gave.
-            width: numbers in a vector.
-            used: rows in all, row 0 included.
+        """Put a page back that ``pages`` gave, of a store that has so many rows in all.
 
         Raises:
             ValueError: when the lengths do not fit.
@@ -129,7 +130,7 @@ class UnitSums:
             self.new(used - self.used, width)
         n = len(raw) // (4 + 4 * width)
         place = page * PAGE
-        if n * (4 + 4 * width) != len(raw) or place + n > self.used:
-            raise ValueError("a page of embeddings has a wrong length")
+        if page < 0 or n * (4 + 4 * width) != len(raw) or place + n > self.used:
+            raise ValueError
         self.count[place : place + n] = np.frombuffer(raw[: 4 * n], "<u4")
         self.sums[place : place + n] = np.frombuffer(raw[4 * n :], "<f4").reshape(n, width)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import text_lines
+from vision_mem.formats.text import json_rows
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse, is_rigid, transform
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
@@ -21,9 +21,10 @@ from vision_mem.navigation.gravity import find_up, levelled, turned
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Observation, Sighting
 from vision_mem.navigation.session import NavigationSession
+from vision_mem.navigation.storage import BROKEN
 from vision_mem.sources.posed import PosedSource
 from vision_mem.sources.posed_jsonl import PosedRow
-from vision_mem.text import parse_json
+from vision_mem.text import parse_json, short
 from vision_mem.types import Detections, Frame
 
 if TYPE_CHECKING:
@@ -73,12 +74,13 @@ def parse_thing(word: str) -> NamedThing:
         if equals and name.strip() and np.isfinite(values).all():
             if len(values) == 3 and not at:
                 return NamedThing(name.strip(), position=(values[0], values[1], values[2]))
-            if len(values) == 2 and at and int(frame) >= 0:
+            if len(values) == 2 and at and 0 <= int(frame) < 1 << 53:
                 return NamedThing(name.strip(), None, (values[0], values[1]), int(frame))
     except ValueError:
         pass
     raise InputError(
-        f"--landmark {word!r}: expected NAME=x,y,z in metres, or NAME=u,v@FRAME, a pixel of a frame"
+        f"--landmark {short(word)!r}: expected NAME=x,y,z in metres, or NAME=u,v@FRAME, a "
+        "pixel of a frame"
     )
 
 
@@ -89,13 +91,12 @@ def read_things(path: Path) -> list[NamedThing]:
         InputError: for a file that cannot be read or a line that says something else.
     """
     found = []
-    for number, line in text_lines(path):
+    for number, item in json_rows(path):
         try:
-            item = parse_json(line, "")
             spot = ",".join(str(float(v)) for v in item.get("position") or item["pixel"])
             frame = "" if item.get("position") else f"@{int(item['frame'])}"
             found.append(parse_thing(f"{item['name']}={spot}{frame}"))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        except BROKEN:
             raise InputError(
                 f"{path}, line {number}: expected name with position [x, y, z], or with pixel "
                 "[u, v] and frame"
@@ -103,42 +104,38 @@ def read_things(path: Path) -> list[NamedThing]:
     return found
 
 
+@dataclass
 class Observer:
     """Makes observations of rows: points, and things from detections, from the row, by hand.
 
     Args:
         name: of the recording.
         detector: finds things in pictures; None to look for none.
-        things: pointed out by hand.
+        things: pointed out by hand, and not yet seen.
         stride: pixels between points; None to choose.
         tracker: finds the poses that rows lack; None to leave such rows out.
         turn: rotation vector by which the recording's world is turned.
+        drop: told of a thing pointed out at a pixel where nothing can be placed.
         embedder: of names and looks; None for no embeddings.
     """
 
-    def __init__(
-        self,
-        name: str,
-        detector: Detector | None,
-        things: Sequence[NamedThing],
-        stride: int | None,
-        tracker: ReconstructionSession | None,
-        turn: NDArray[np.float64],
-        embedder: WordEmbedder | None = None,
-    ) -> None:
-        self._embedder = embedder
-        self._name, self._detector, self._stride = name, detector, stride
-        self._tracker, self._turn = tracker, turn
-        self._moving: NDArray[np.bool_] | None = None
-        self.waiting = list(things)
+    name: str
+    detector: Detector | None
+    things: list[NamedThing]
+    stride: int | None
+    tracker: ReconstructionSession | None
+    turn: NDArray[np.float64]
+    drop: Callable[[InputError], None]
+    embedder: WordEmbedder | None = None
+    _moving: NDArray[np.bool_] | None = field(default=None, init=False)
 
     def pose_of(self, row: PosedRow) -> NDArray[np.float64] | None:
         """Where the camera was, as recorded; or found, when somebody is to find it."""
-        if self._tracker is None:
+        if self.tracker is None:
             return row.pose
         if row.depth is None or row.image is None or row.camera is None:
             raise InputError("a pose can only be found for a frame with colour and depth")
-        result = self._tracker.step(
+        result = self.tracker.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)
         )
         self._moving = None if result.lost else result.dynamic
@@ -153,16 +150,16 @@ class Observer:
         pose = self.pose_of(row)
         points, colours = row.points, None
         if points is None and row.depth is not None and row.camera is not None:
-            stride = self._stride or max(1, round(math.sqrt(row.depth.size / _ENOUGH)))
+            stride = self.stride or max(1, round(math.sqrt(row.depth.size / _ENOUGH)))
             image = row.image
             shown = np.full((*row.depth.shape, 3), 160, np.uint8) if image is None else image
             points, colours = cloud(shown, row.depth, row.camera, stride, moving=self._moving)
             colours = None if image is None else colours
         seen = self._seen(row, pose)
-        source = f"{self._name}#{row.index}"
-        time_s, note = row.time_s + shift_s, _noted(self._turn)
+        source = f"{self.name}#{row.index}"
+        time_s, note = row.time_s + shift_s, _noted(self.turn)
         if pose is not None and is_rigid(pose):
-            pose = turned(np.asarray(pose, np.float64), self._turn)
+            pose = turned(np.asarray(pose, np.float64), self.turn)
         # Refuses a pose that is missing before anything pointed out is used up.
         bare = Observation(time_s, pose, points, colours, sightings=seen, source=source, note=note)
         named = self._named(row, np.asarray(bare.pose, np.float64))
@@ -176,15 +173,15 @@ class Observer:
             None if row.things is None else [self._given(each, row, pose) for each in row.things]
         )
         seen = None if found is None else [each for each in found if each is not None]
-        if self._detector is None or row.image is None:
+        if self.detector is None or row.image is None:
             return seen
         frame = Frame(row.index, row.time_s, row.image)
-        detected = self._detector.detect(frame)
+        detected = self.detector.detect(frame)
         if detected is None:
             return seen
         if row.depth is None or row.camera is None:
             raise InputError("detections need depth to be somewhere in space; the frame has none")
-        vectors = None if self._embedder is None else self._embedder.of_things(frame, detected)
+        vectors = None if self.embedder is None else self.embedder.of_things(frame, detected)
         return [*(seen or []), *lift(detected, row.depth, row.camera, vectors)]
 
     def _given(
@@ -212,24 +209,23 @@ class Observer:
     def _named(self, row: PosedRow, pose: NDArray[np.float64]) -> list[Sighting]:
         """What was pointed out in this frame, or anywhere."""
         found, rest = [], []
-        for thing in self.waiting:
+        for thing in self.things:
             if thing.pixel is not None and thing.frame != row.index:
                 rest.append(thing)
                 continue
-            seen = sighting_of(thing, row, pose)
-            vector = None if self._embedder is None else self._embedder.of_text(thing.name)
+            try:
+                seen = sighting_of(thing, row, pose)
+            except InputError as error:
+                self.drop(error)
+                continue
+            vector = None if self.embedder is None else self.embedder.of_text(thing.name)
             found.append(seen if vector is None else replace(seen, embedding=vector))
-        self.waiting = rest
+        self.things = rest
         return found
 
 
 def sighting_of(thing: NamedThing, row: PosedRow | None, pose: NDArray[np.float64]) -> Sighting:
-    """A thing that was pointed out, in the frame of a camera.
-
-    Args:
-        thing: what.
-        row: the frame with its pixel; None for things given by position.
-        pose: of the camera.
+    """A thing that was pointed out, in the frame of a camera; ``row`` is the frame with its pixel.
 
     Raises:
         InputError: when its pixel has no depth.
@@ -240,12 +236,15 @@ def sighting_of(thing: NamedThing, row: PosedRow | None, pose: NDArray[np.float6
     assert thing.pixel is not None
     if row is None or row.depth is None or row.camera is None:
         raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no depth")
-    spot = lift_pixel(row.depth, row.camera, *thing.pixel)
-    if spot is None:
-        raise InputError(
-            f"landmark {thing.name!r}: no depth at pixel {thing.pixel[0]:g},{thing.pixel[1]:g} of "
-            f"frame {thing.frame}; point at another pixel of it"
-        )
+    u, v = thing.pixel
+    try:
+        spot = lift_pixel(row.depth, row.camera, u, v)
+        if spot is None:
+            raise InputError(
+                f"no depth at pixel {u:g},{v:g} of frame {thing.frame}; point at another of it"
+            )
+    except InputError as error:
+        raise InputError(f"landmark {thing.name!r}: {error}") from None
     return Sighting(spot, thing.name, 0.03, track=thing.track)
 
 
@@ -281,17 +280,12 @@ def put_by_hand(
     feed: PosedSource,
     things: Sequence[NamedThing],
     turn: NDArray[np.float64],
+    drop: Callable[[InputError], None],
 ) -> None:
     """Remember things pointed out after their frames were taken in, as if seen from here.
 
-    Args:
-        session: the map.
-        feed: the recording.
-        things: pointed out.
-        turn: as ``Observer``.
-
     Raises:
-        InputError: when the map has no place yet, or a frame has no pose or depth there.
+        InputError: when the map has no place yet.
     """
     current = session.state.topology.current
     if current is None:
@@ -302,10 +296,15 @@ def put_by_hand(
         if thing.position is not None:
             seen.append(sighting_of(thing, None, here))
             continue
-        row = feed.at(thing.frame)
-        if row.pose is None:
-            raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no pose")
-        there = sighting_of(thing, row, row.pose)
+        try:
+            row = feed.at(thing.frame)
+            if row.pose is None:
+                raise InputError(f"landmark {thing.name!r}: frame {thing.frame} has no pose")
+            there = sighting_of(thing, row, row.pose)
+        except InputError as error:
+            said = str(error).removeprefix(f"landmark {thing.name!r}: ")
+            drop(InputError(f"landmark {thing.name!r}: {said}"))
+            continue
         local = transform(inverse(here), transform(turned(row.pose, turn), there.position))
         seen.append(Sighting(local, thing.name, 0.03, track=thing.track))
     if seen:
@@ -322,7 +321,7 @@ def turn_of(session: NavigationSession) -> NDArray[np.float64]:
     latest = [] if current is None else session.recall(Key("place", current), limit=1)
     try:
         turn = np.array(parse_json(latest[0].note, "")["turn"], np.float64)
-    except (IndexError, ValueError, KeyError, TypeError):
+    except BROKEN:
         return np.zeros(3)
     return turn if turn.shape == (3,) and np.isfinite(turn).all() else np.zeros(3)
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError
-from vision_mem.navigation.graph.path_planning import directions, floor_plan, shortest_walk
+from vision_mem.errors import InputError, NotFoundError
+from vision_mem.formats.graphs import Degrees, to_metres
+from vision_mem.navigation.graph.path_planning import (
+    FloorPlan,
+    directions,
+    floor_plan,
+    nearest_open,
+    shortest_walk,
+)
 from vision_mem.navigation.graph.topology import Place
 from vision_mem.navigation.journal import KINDS, Key, Memory
 from vision_mem.navigation.landmarks import Landmark, words
@@ -20,9 +29,12 @@ from vision_mem.navigation.records import Route
 from vision_mem.navigation.retrieval import Hit, MapQuery, make_hit
 from vision_mem.navigation.state import SpatialState
 from vision_mem.navigation.update import to_seen
+from vision_mem.text import short
 
 History = Callable[[Key, float], list[Memory]]
 """What was observed of a key until a time, in seconds."""
+_SNAP_MOST = 5.0
+"""Metres beside a start or goal beyond which a way that begins or ends there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +57,13 @@ def resolve(state: SpatialState, what: Any, role: str = "target") -> Target:
     if what is None:
         current = state.topology.current
         if current is None:
-            raise InputError(f"the {role} is not known: the map has no places yet; give a position")
+            raise NotFoundError(
+                f"the {role} is not known: the map has no places yet; give a position"
+            )
         here = state.topology.places[current].position
         return Target(here, Key("place", current), f"place {current}")
     if isinstance(what, str):
-        key, position = parse_key(what), _parse_position(what)
+        key, position = parse_key(what), _parse_position(what, role, state.origin)
         if key is None and position is None:
             return _best(state, what, role)
         what = key or position
@@ -57,7 +71,7 @@ def resolve(state: SpatialState, what: Any, role: str = "target") -> Target:
         known: Any = {"place": state.topology.places, "landmark": state.landmarks.by_id}
         found = known.get(what.kind, {}).get(what.number)
         if found is None:
-            raise InputError(f"{role} {what} is not in this map")
+            raise NotFoundError(f"{role} {what} is not in this map")
         return Target(found.position, what, str(what))
     array = np.asarray(what, np.float64)
     if array.shape != (3,) or not np.isfinite(array).all():
@@ -87,33 +101,30 @@ def key_of(state: SpatialState, text: str) -> Key:
 
 
 def landmark_id(state: SpatialState, what: int | str) -> int:
-    """The id of a landmark that is named exactly: for what cannot be undone.
-
-    Args:
-        state: the map.
-        what: its id, ``landmark:ID``, its id in digits, or its exact name.
+    """The id of a landmark that is named exactly, by id, key or name: for what cannot be undone.
 
     Raises:
         InputError: for none, or more than one, which are listed.
     """
     marks = state.landmarks.by_id
-    if not isinstance(what, str):
-        found = [what] if what in marks else []
-    elif (key := parse_key(what)) is not None:
+    key = parse_key(what) if isinstance(what, str) else Key("landmark", what)
+    if key is not None:
         found = [key.number] if key.kind == "landmark" and key.number in marks else []
     else:
         found = [number for number, each in marks.items() if each.label == what]
-        if what.isdecimal() and int(what) in marks and int(what) not in found:
+        if str(what).isdecimal() and int(what) in marks and int(what) not in found:
             found.append(int(what))
     if len(found) == 1:
         return found[0]
     if found:
-        some = ", ".join(f"landmark:{number} ({marks[number].label})" for number in found[:8])
+        some = ", ".join(f"landmark:{i} ({short(marks[i].label)})" for i in found[:8])
         raise InputError(f"{len(found)} landmarks may be meant by {what!r}: {some}; give its key")
-    if isinstance(what, str) and not what.isdecimal() and parse_key(what) is None:
-        raise InputError(f"no landmark is called {what!r} exactly; `navigate where` finds numbers")
-    number = str(what).removeprefix("landmark:")
-    raise InputError(f"no landmark {number} in this map; `navigate where` finds numbers")
+    if key is None and not str(what).isdecimal():
+        raise NotFoundError(
+            f"no landmark is called {short(str(what))!r} exactly; `navigate where` finds numbers"
+        )
+    number = short(str(what).removeprefix("landmark:"))
+    raise NotFoundError(f"no landmark {number} in this map; `navigate where` finds numbers")
 
 
 def _best(state: SpatialState, text: str, role: str) -> Target:
@@ -121,19 +132,34 @@ def _best(state: SpatialState, text: str, role: str) -> Target:
     hits = where(state, text, None, None, 1, False)
     if not hits:
         close = ", ".join(nearest_words(state, text, 5))
-        hint = f"; near in spelling: {close}" if close else ""
-        raise InputError(f"{role} {text!r} is not known here{hint}")
+        hint = f"; near in spelling: {short(close, 200)}" if close else ""
+        raise NotFoundError(f"{role} {short(text)!r} is not known here{hint}")
     key = Key("landmark", hits[0].node)
-    return Target(hits[0].position, key, f"{hits[0].label or hits[0].node!s} ({key})")
+    return Target(hits[0].position, key, f"{short(hits[0].label) or hits[0].node!s} ({key})")
 
 
-def _parse_position(text: str) -> list[float] | None:
-    """``x,y,z`` in metres; None for words."""
+def _parse_position(text: str, role: str, origin: Degrees | None) -> list[float] | None:
+    """``x,y,z`` in metres, or ``latitude,longitude`` on streets; None for words."""
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.strip().removeprefix("geo:").split(",")]
     except ValueError:
         return None
-    return values if len(values) == 3 else None
+    if len(values) != 2:
+        return values if len(values) == 3 else None
+    if origin is None:
+        raise InputError(
+            f"{role} {text!r} is two numbers, and this map does not know its latitude and "
+            "longitude; give x,y,z in metres"
+        )
+    if not (abs(values[0]) <= 90 and abs(values[1]) <= 180):
+        raise InputError(
+            f"{role} {text!r}: expected latitude,longitude in degrees (up to 90, 180), or x,y,z in "
+            "metres"
+        )
+    if max(abs(values[1] - origin[0]), abs(values[0] - origin[1])) < 1:
+        raise InputError(f"{role} {text!r}: the latitude comes first: {values[1]:g},{values[0]:g}")
+    east, north = to_metres(values[:1], values[1:], origin)[0].tolist()
+    return [east, north, 0.0]
 
 
 def where(
@@ -178,18 +204,11 @@ def summed(state: SpatialState, landmark_id: int, history: list[Memory]) -> Land
     for memory in history:
         place = state.topology.places.get(memory.place)
         seen = from_memory(state, memory, place)
-        if seen.label:
-            made.votes[seen.label] = made.votes.get(seen.label, 0.0) + seen.score
+        made.tally(seen, memory.seq, memory.time_s, config)
         spread = seen.covariance + config.least_sigma**2 * np.eye(3)
         weight = np.asarray(np.linalg.inv(spread), np.float64)
         made.weight = made.weight + weight
         made.pull = made.pull + weight @ seen.position
-        made.count += 1
-        made.existence = min(made.existence + config.seen, config.surest)
-        made.last_s = max(made.last_s, memory.time_s)
-        if memory.score > made.best:
-            made.best, made.best_seq = memory.score, memory.seq
-        made.last = (*made.last, memory.seq)[-config.last :]
     made.solve()
     return made
 
@@ -221,15 +240,15 @@ def plan(state: SpatialState, goal: Any, start: Any) -> Route:
     last, name = _place(state, goal, "goal")
     way = topology.path(first, last)
     if way is None:
-        raise InputError(
-            f"no known way leads from place {first} to {name}; explore between them, or lift a "
-            "block"
+        blocked = any(each.blocked for each in topology.ways.values())
+        raise NotFoundError(
+            f"no known way leads from place {first} to {name}; explore between them"
+            f"{', or lift a block' if blocked else ''}"
         )
     points = np.array([topology.places[place].position for place in way])
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    sign, axis = state.config.planning.up[0], state.config.planning.up[1]
-    up = ("xyz".index(axis), 1 if sign == "+" else -1)
-    return Route(points, length, tuple(way), *directions(points, up), "places")
+    turns = directions(points, state.config.planning.upward)
+    return Route(points, length, tuple(way), *turns, "places")
 
 
 def route(state: SpatialState, goal: Any, start: Any) -> Route:
@@ -242,12 +261,43 @@ def route(state: SpatialState, goal: Any, start: Any) -> Route:
     first, last = resolve(state, start, "start"), resolve(state, goal, "goal")
     points = shortest_walk(drawn, first.position, last.position, config.snap)
     if points is None:
-        raise InputError(
-            f"no way over the known floor leads to {last.name}; explore more, allow unknown floor "
-            "(planning.optimistic), or a larger planning.snap"
+        raise NotFoundError(
+            f"no way over the {'' if config.optimistic else 'known '}floor leads to {last.name}; "
+            f"{_remedy(state, drawn, first, last, goal, start)}"
         )
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
     return Route(points, length, (), *directions(points, drawn.up), "floor")
+
+
+def _remedy(
+    state: SpatialState, drawn: FloorPlan, first: Target, last: Target, goal: Any, start: Any
+) -> str:
+    """What would open a way: each advice was tried, none is given that leads nowhere."""
+    config, observers = state.config.planning, state.topology.positions()[1]
+    for end, role in ((first, "start"), (last, "goal")):
+        away = nearest_open(drawn, end.position)
+        if config.snap < away < np.inf and away > _SNAP_MOST:
+            return f"the nearest open floor is {away:.1f} m from the {role}: explore there"
+    snap = max(nearest_open(drawn, end.position) for end in (first, last))
+    wider = math.ceil(10 * snap + 1e-6) / 10 if config.snap < snap <= _SNAP_MOST else config.snap
+    unseen = {"optimistic": True}
+    tried: list[tuple[dict[str, Any], str]] = [
+        ({"snap": wider}, f"planning.snap={wider:g} begins or ends that far beside it"),
+        (unseen, "planning.optimistic=true crosses floor that was never seen"),
+        ({"radius": config.radius / 2}, f"planning.radius={config.radius / 2:g} goes closer by"),
+        (unseen | {"snap": _SNAP_MOST}, f"with planning.optimistic=true and planning.snap="
+         f"{_SNAP_MOST:g} one does, over floor never seen"),
+    ]  # fmt: skip
+    ends = (first.position, last.position)
+    for changes, advice in tried:
+        other = replace(config, **changes)
+        drawn_so = None if other == config else floor_plan(state.octree, other, observers)
+        if drawn_so is not None and shortest_walk(drawn_so, *ends, other.snap) is not None:
+            return advice
+    with contextlib.suppress(InputError):
+        plan(state, goal, start)
+        return "one that was walked does (--places)"
+    return "no setting opens one: explore between them"
 
 
 def _query(query: str | ArrayLike | None, near: ArrayLike | None) -> MapQuery:
@@ -276,10 +326,10 @@ def _place(state: SpatialState, what: Any, role: str) -> tuple[int, str]:
             return min(seen, key=lambda place: (views[place].distance, place)), target.name
     nearest = topology.nearest(target.position)
     if nearest is None:
-        raise InputError(f"the {role} cannot be reached: the map has no places yet")
+        raise NotFoundError(f"the {role} cannot be reached: the map has no places yet")
     away = float(np.linalg.norm(topology.places[nearest].position - target.position))
     if away > max(10 * config.topology.place_radius, 5 * config.planning.snap):
-        raise InputError(
+        raise NotFoundError(
             f"the {role} {target.name} is {away:.1f} m from the nearest place that is known; "
             "explore there"
         )

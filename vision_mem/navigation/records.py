@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -122,8 +123,8 @@ class Observation:
         object.__setattr__(self, "pose", pose)
         if self.descriptor is not None:
             object.__setattr__(self, "descriptor", unit(self.descriptor))
-        tracks = [each.track for each in self.sightings or () if each.track]
-        twice = sorted({track for track in tracks if tracks.count(track) > 1})
+        tracks = Counter(each.track for each in self.sightings or () if each.track)
+        twice = sorted(track for track, times in tracks.items() if times > 1)
         if twice:
             raise InputError(f"{what} has two sightings of {twice[0]!r}; an identity is one thing")
 
@@ -168,7 +169,7 @@ class NavigationUsage(MemoryUsage):
         entries: landmarks, places, and entries of short memory.
         bytes: in memory; the file is counted apart.
         detail: the same by kind.
-        file_bytes: on disk, the log included.
+        file_bytes: on disk, the log folded in.
         memories: rows of the journal.
     """
 

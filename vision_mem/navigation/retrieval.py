@@ -103,7 +103,12 @@ class Hit:
     @property
     def sigma(self) -> float:
         """Standard deviation of the position, metres, along its worst axis."""
-        return math.sqrt(max(float(np.linalg.eigvalsh(self.covariance)[-1]), 0.0))
+        return sigma_of(self.covariance)
+
+
+def sigma_of(covariance: NDArray[np.float64]) -> float:
+    """Standard deviation along the worst axis of a ``(3, 3)`` covariance."""
+    return math.sqrt(max(float(np.linalg.eigvalsh(covariance)[-1]), 0.0))
 
 
 Ranking = list[tuple[int, float]]
@@ -137,18 +142,10 @@ class Retriever:
         allowed: set[int] | None = None,
         write: bool = True,
     ) -> list[Hit]:
-        """Find landmarks.
+        """Find landmarks, ``k`` at most, best first.
 
-        Args:
-            query: what is asked; words and likeness choose, the position only ranks. With neither,
-                everything near the position is found.
-            k: hits at most.
-            now_s: seconds, for ages.
-            allowed: ids that may be found; None for all.
-            write: whether being found counts as a use in short memory.
-
-        Returns:
-            Hits, best first.
+        Words and likeness choose, the position only ranks; with neither, all near it is found.
+        ``write`` counts being found as a use in short memory; ``allowed`` limits what may be.
         """
         asked = query.embedding is not None or bool(words(query.text))
         if not self.landmarks.by_id or not (asked or query.position is not None):
@@ -167,8 +164,9 @@ class Retriever:
         if query.position is not None and self.config.radius:
             # Near things that nothing else speaks for are no answer to a question.
             named = {node for ranking in rankings.values() for node, _ in ranking}
-            near = self.landmarks.around(query.position, self.config.radius)
-            rankings["spatial"] = [row for row in near if not asked or row[0] in named]
+            ids, metres, _ = self.landmarks.around(query.position, self.config.radius)
+            rows = zip(ids.tolist(), metres.tolist(), strict=True)
+            rankings["spatial"] = [row for row in rows if not asked or row[0] in named]
         if allowed is not None:
             rankings = {
                 name: [row for row in ranking if row[0] in allowed]
@@ -212,14 +210,12 @@ class Retriever:
         whole = sum(weight.values())
         rows = []
         likely = [
-            (score, -node) for node, score in scores.items() if not allowed or node in allowed
+            (score, -node) for node, score in scores.items() if allowed is None or node in allowed
         ]
         for score, node in heapq.nlargest(4 * self.config.depth, likely):
-            node = -node
-            if allowed is None or node in allowed:
-                name = set(words(self.landmarks.by_id[node].label))
-                used = len(name.intersection(asked)) / max(len(name), 1)
-                rows.append((node, score / whole * (0.9 + 0.1 * used)))
+            name = set(words(self.landmarks.by_id[-node].label))
+            used = len(name.intersection(asked)) / max(len(name), 1)
+            rows.append((-node, score / whole * (0.9 + 0.1 * used)))
         rows.sort(key=lambda row: (-row[1], -self.landmarks.by_id[row[0]].count, row[0]))
         return rows[: self.config.depth]
 
@@ -244,30 +240,16 @@ def make_hit(
 ) -> Hit:
     """A hit on a landmark as it is remembered now."""
     return Hit(
-        landmark.landmark_id,
-        "landmark",
-        landmark.label,
-        landmark.position.copy(),
-        landmark.covariance.copy(),
-        score,
-        dict(channels),
-        now_s - landmark.last_s,
-        landmark.count,
-        landmark.existence,
-        gone,
-        landmark.last,
-        landmark.best_seq,
-    )
+        landmark.landmark_id, "landmark", landmark.label, landmark.position.copy(),
+        landmark.covariance.copy(), score, dict(channels), now_s - landmark.last_s, landmark.count,
+        landmark.existence, gone, landmark.last, landmark.best_seq,
+    )  # fmt: skip
 
 
 def fuse(rankings: Mapping[str, Sequence[tuple[int, float]]]) -> Ranking:
     """Merge rankings: each gives ``1 / (60 + rank)``, the best of a ranking being rank 1.
 
-    Args:
-        rankings: ``(node, value)`` best first, by channel; equal values share a rank.
-
-    Returns:
-        ``(node, score)``, best first; equals by node.
+    ``(node, value)`` best first go in, where equal values share a rank; ``(node, score)`` come out.
     """
     scores: dict[int, float] = {}
     for name in sorted(rankings):

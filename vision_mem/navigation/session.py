@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError, ModelError
 from vision_mem.navigation import edits, queries
 from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
 from vision_mem.navigation.journal import Key, Memory
@@ -27,6 +27,7 @@ from vision_mem.navigation.space.blocks import NO_CODES
 from vision_mem.navigation.state import SpatialState
 from vision_mem.navigation.storage import MEMORY, MapFile, get_meta, put_meta
 from vision_mem.navigation.update import observe
+from vision_mem.text import short
 
 
 class NavigationSession:
@@ -84,8 +85,8 @@ class NavigationSession:
         known = self.state.encoder
         if encoder and known and encoder != known:
             raise InputError(
-                f"map {self._file.path} holds embeddings of {known!r}, not of {encoder!r}: their "
-                "numbers do not compare; use that encoder, or build a new map"
+                f"map {self._file.path} holds embeddings of {short(known)!r}, not of {encoder!r}: "
+                "their numbers do not compare; use that encoder, or build a new map"
             )
         self.state.encoder = known or encoder
         if self._file.mode == "w" and self.state.encoder != known:
@@ -107,7 +108,7 @@ class NavigationSession:
         with self._file.told():
             rows = [self._file.sql.execute(asked, (code,)).fetchone() for code in codes]
         if None in rows:
-            raise ModelError(f"map {self.path} is damaged: a brick of it is missing")
+            raise DamagedFileError(f"map {self.path} is damaged: a brick of it is missing")
         return [row[0] for row in rows]
 
     def _load(self) -> None:
@@ -132,13 +133,7 @@ class NavigationSession:
         self.close()
 
     def step(self, observation: Observation) -> NavigationResult:
-        """Remember one observation.
-
-        Args:
-            observation: see there.
-
-        Returns:
-            What it changed.
+        """Remember one observation; returns what it changed.
 
         Raises:
             InputError: for an observation that cannot be used; the map is as before.
@@ -152,7 +147,7 @@ class NavigationSession:
             full = state.octree.bricks.full
             if full or (state.memories and state.frame % self.config.store.commit_every == 0):
                 self.commit(fold=full)
-            return NavigationResult(**result, committed=not state.memories)
+            return replace(result, committed=not state.memories)
 
     def commit(self, *, fold: bool = False) -> None:
         """Write all that is not in the file yet; ``fold`` also folds looks into bricks."""
@@ -253,15 +248,7 @@ class NavigationSession:
             return queries.plan(self.state, goal, start)
 
     def route(self, goal: Any, start: Any = None) -> Route:
-        """The shortest way over the floor where space is mapped, else along places.
-
-        Args:
-            goal: as ``plan``.
-            start: as ``plan``.
-
-        Raises:
-            InputError: when either is not known, or no way leads there.
-        """
+        """The shortest way over the floor where space is mapped, else along places, as ``plan``."""
         with self._lock:
             self._refresh()
             return queries.route(self.state, goal, start)
@@ -269,12 +256,8 @@ class NavigationSession:
     def correct(self, poses: Mapping[int, ArrayLike]) -> int:
         """Move places, and everything that was seen from them, after a closed loop.
 
-        Args:
-            poses: new ``(4, 4)`` camera-to-world poses by place id, such as those of
-                ``state.topology.close_loop``; the other places follow the nearest of these.
-
-        Returns:
-            How many places moved.
+        New ``(4, 4)`` camera-to-world poses by place id are those of ``topology.close_loop``; other
+        places follow the nearest of these. Returns how many places moved.
         """
         with self._lock:
             self._must_write()

@@ -9,34 +9,36 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import ModelError
+from vision_mem.errors import DamagedFileError
 from vision_mem.navigation.config import NavigationConfig
 from vision_mem.navigation.graph.frontiers import Exits
-from vision_mem.navigation.graph.topology import Changes, Place, Topology, Way
+from vision_mem.navigation.graph.topology import Place, Topology, Way
 from vision_mem.navigation.journal import Journal, Memory
 from vision_mem.navigation.landmarks import Landmark, Landmarks, PlaceView
 from vision_mem.navigation.retrieval import Retriever
 from vision_mem.navigation.space.octree import Octree, OctreeStats
 from vision_mem.navigation.space.raycasting import FrameUpdate
-from vision_mem.navigation.storage import get_meta, put_meta
+from vision_mem.navigation.storage import BROKEN, get_meta, put_meta, whole
 from vision_mem.navigation.working_memory import WorkingMemory
 from vision_mem.text import parse_json
 
-_FIELDS = "row votes count existence first_s last_s best best_seq last track"
+_FIELDS: dict[str, type] = {
+    "row": int, "votes": dict, "count": int, "existence": float, "first_s": float, "last_s": float,
+    "best": float, "best_seq": int, "last": list, "track": str,
+}  # fmt: skip
+_MOST = 1 << 32
+"""Numbers in all embeddings of one kind."""
 
 
 class SpatialState:
     """The parts of a map.
-
-    Args:
-        config: settings.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
 
     Attributes:
         octree, topology, exits, landmarks, short, journal, retriever: the parts.
@@ -99,11 +101,7 @@ class SpatialState:
         self._save_places(sql)
         self.exits.save(sql)
         self._save_landmarks(sql)
-        slots = {slot: self.short.pack(slot) for slot in sorted(self.short.changed)}
-        full = [(slot, *packed) for slot, packed in slots.items() if packed is not None]
-        sql.executemany("INSERT OR REPLACE INTO short VALUES(?, ?, ?)", full)
-        free = [(slot,) for slot, packed in slots.items() if packed is None]
-        sql.executemany("DELETE FROM short WHERE slot=?", free)
+        _write(sql, "short", ("slot",), self.short.changed, self.short.pack)
         meta: dict[str, Any] = {
             "next_id": self.next_id,
             "next_seq": self.journal.next_seq,
@@ -130,20 +128,17 @@ class SpatialState:
             self.octree.bricks.trim()
             self.octree.vectors.clean()
         self.memories, self.looks, self.events = [], [], []
-        self.topology.changed = Changes()
+        self.topology.changed_places, self.topology.changed_ways = set(), set()
         self.exits.changed = set()
         self.landmarks.changed, self.landmarks.changed_views = set(), set()
         self.short.changed = set()
 
     def _fold(self, sql: sqlite3.Connection) -> dict[str, Any]:
         bricks = self.octree.bricks
-        for row in np.flatnonzero(bricks.dirty).tolist():
-            code = int(bricks.codes[row])
-            if bricks.tick[row].any():
-                values = (code, bricks.pack(row))
-                sql.execute("INSERT OR REPLACE INTO brick VALUES(?, ?)", values)
-            else:
-                sql.execute("DELETE FROM brick WHERE code=?", (code,))
+        rows = {int(bricks.codes[row]): row for row in np.flatnonzero(bricks.dirty).tolist()}
+        _write(sql, "brick", ("code",), rows, lambda code: (
+            (bricks.pack(rows[code]),) if bricks.tick[rows[code]].any() else None
+        ))  # fmt: skip
         sql.executemany("INSERT OR REPLACE INTO vector VALUES(?, ?)", self.octree.vectors.pages())
         sql.execute("DELETE FROM look")
         return {
@@ -153,49 +148,45 @@ class SpatialState:
         }
 
     def _save_places(self, sql: sqlite3.Connection) -> None:
-        for place_id in sorted(self.topology.changed.places):
+        def place_row(place_id: int) -> tuple[Any, ...] | None:
             place = self.topology.places.get(place_id)
             if place is None:
-                sql.execute("DELETE FROM place WHERE id=?", (place_id,))
-                continue
+                return None
             looks = None if place.descriptor is None else place.descriptor.astype("<f4").tobytes()
             pose = place.pose.astype("<f8").tobytes()
-            row = (place_id, pose, looks, place.visits, place.first_s, place.last_s)
-            sql.execute("INSERT OR REPLACE INTO place VALUES(?, ?, ?, ?, ?, ?)", row)
-        for pair in sorted(self.topology.changed.ways):
+            return pose, looks, place.visits, place.first_s, place.last_s
+
+        def way_row(pair: tuple[int, int]) -> tuple[Any, ...] | None:
             way = self.topology.ways.get(pair)
-            if way is None:
-                sql.execute("DELETE FROM way WHERE a=? AND b=?", pair)
-            else:
-                values = (*pair, way.traversed, way.last_s, int(way.blocked))
-                sql.execute("INSERT OR REPLACE INTO way VALUES(?, ?, ?, ?, ?)", values)
+            return None if way is None else (way.traversed, way.last_s, int(way.blocked))
+
+        _write(sql, "place", ("id",), self.topology.changed_places, place_row)
+        _write(sql, "way", ("a", "b"), self.topology.changed_ways, way_row)
 
     def _save_landmarks(self, sql: sqlite3.Connection) -> None:
-        rows, views = [], []
-        for landmark_id in sorted(self.landmarks.changed):
-            landmark = self.landmarks.by_id.get(landmark_id)
-            if landmark is None:
-                sql.execute("DELETE FROM landmark WHERE id=?", (landmark_id,))
-                continue
-            fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS.split()})
+        marks, store = self.landmarks.by_id, self.landmarks.vectors
+
+        def landmark_row(landmark_id: int) -> tuple[Any, ...] | None:
+            if (landmark := marks.get(landmark_id)) is None:
+                return None
+            fields = json.dumps({name: getattr(landmark, name) for name in _FIELDS})
             sums = np.concatenate([landmark.weight.reshape(-1), landmark.pull]).astype("<f8")
-            store = self.landmarks.vectors
             vector = b""
             if landmark.row:
                 count = np.array([store.count[landmark.row]], "<u4")
                 vector = count.tobytes() + store.sums[landmark.row].astype("<f4").tobytes()
-            rows.append((landmark_id, fields, sums.tobytes() + vector))
-        sql.executemany("INSERT OR REPLACE INTO landmark VALUES(?, ?, ?)", rows)
-        for pair in sorted(self.landmarks.changed_views):
-            owner = self.landmarks.by_id.get(pair[0])
-            view = None if owner is None else owner.views.get(pair[1])
+            return fields, sums.tobytes() + vector
+
+        def view_row(pair: tuple[int, int]) -> tuple[Any, ...] | None:
+            view = marks[pair[0]].views.get(pair[1]) if pair[0] in marks else None
             if view is None:
-                sql.execute("DELETE FROM view WHERE landmark=? AND place=?", pair)
-                continue
+                return None
             ends = [view.count, view.bearing, view.distance]
             numbers = np.concatenate([view.weight.reshape(-1), view.pull, ends]).astype("<f8")
-            views.append((*pair, numbers.tobytes()))
-        sql.executemany("INSERT OR REPLACE INTO view VALUES(?, ?, ?)", views)
+            return (numbers.tobytes(),)
+
+        _write(sql, "landmark", ("id",), self.landmarks.changed, landmark_row)
+        _write(sql, "view", ("landmark", "place"), self.landmarks.changed_views, view_row)
 
     # -- out of the file -----------------------------------------------------------------------
 
@@ -207,64 +198,72 @@ class SpatialState:
         """
         try:
             self._load(sql)
-        except (ValueError, TypeError, KeyError, IndexError, np.linalg.LinAlgError) as error:
-            if isinstance(error, ModelError):
-                raise
-            said = " ".join(str(error).split())
-            raise ModelError(f"the map is damaged: {said}; restore it from a copy") from error
+        except BROKEN as error:
+            raise DamagedFileError("the map is damaged; restore it from a copy") from error
 
     def _load(self, sql: sqlite3.Connection) -> None:
         meta = get_meta(sql)
-        self.next_id = int(meta.get("next_id", 1))
-        self.frame = int(meta.get("frame", 0))
-        self.now_s = float(meta.get("now_s", 0.0))
-        self.dropped = int(meta.get("dropped", 0))
+        self.next_id, self.frame = whole(meta, "next_id", 1), whole(meta, "frame")
+        (self.now_s,) = _finite([float(meta.get("now_s", 0.0))]).tolist()
+        self.dropped = whole(meta, "dropped")
         self.encoder = meta.get("encoder", "")
-        origin = parse_json(meta.get("origin", "null"), "origin")
-        self.origin = None if origin is None else (float(origin[0]), float(origin[1]))
+        if (origin := parse_json(meta.get("origin", "null"), "origin")) is not None:
+            latitude, longitude = _finite(origin).tolist()
+            self.origin = (latitude, longitude)
         self.journal.open(sql)
         self._load_places(sql)
-        self.topology.current = int(meta.get("current", 0)) or None
+        current = whole(meta, "current")
+        self.topology.current = current if current in self.topology.places else None
         self._load_landmarks(sql, meta)
         for slot, fields, numbers in sql.execute("SELECT slot, fields, numbers FROM short"):
             self.short.unpack(slot, fields, numbers)
-        self.short.step = int(meta.get("short_step", 0))
+        self.short.step = whole(meta, "short_step")
         self._load_space(sql, meta)
 
     def _load_places(self, sql: sqlite3.Connection) -> None:
-        for place_id, pose, looks, visits, first_s, last_s in sql.execute("SELECT * FROM place"):
-            matrix = np.frombuffer(pose, "<f8").astype(np.float64).reshape(4, 4)
+        rows = _once(sql.execute("SELECT * FROM place ORDER BY id"), 1)
+        for place_id, pose, looks, visits, first_s, last_s in rows:
+            matrix = _floats(pose, 16).reshape(4, 4)
             vector = None if looks is None else np.frombuffer(looks, "<f4").astype(np.float32)
-            self.topology.put(Place(place_id, matrix, vector, visits, first_s, last_s))
-        for start, end, traversed, last_s, blocked in sql.execute("SELECT * FROM way"):
+            times = _finite([first_s, last_s]).tolist()
+            self.topology.put(Place(place_id, matrix, vector, int(visits), *times))
+        rows = _once(sql.execute("SELECT * FROM way ORDER BY a, b"), 2)
+        for start, end, traversed, last_s, blocked in rows:
             if not {start, end} <= self.topology.places.keys():
-                raise ValueError(f"a way leads to place {start} or {end}, which is missing")
-            self.topology.put_way(Way(start, end, traversed, last_s, bool(blocked)))
+                raise _damaged(f"a way leads to place {start} or {end}, which is missing")
+            (last,) = _finite([last_s]).tolist()
+            self.topology.put_way(Way(start, end, int(traversed), last, bool(blocked)))
         if sql.execute("PRAGMA user_version").fetchone()[0] >= 2:  # an older file, only read
             self.exits.load(sql)
 
     def _load_landmarks(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
         views: dict[int, dict[int, PlaceView]] = {}
         # In the order of the key, so that sums over views do not depend on the file's history.
-        for landmark_id, place_id, raw in sql.execute("SELECT * FROM view ORDER BY 1, 2"):
+        rows = _once(sql.execute("SELECT * FROM view ORDER BY landmark, place"), 2)
+        for landmark_id, place_id, raw in rows:
             numbers = _floats(raw, 15)
             view = PlaceView(
                 int(numbers[12]), numbers[:9].reshape(3, 3), numbers[9:12], *numbers[13:].tolist()
             )
             if place_id not in self.topology.places:
-                raise ValueError(f"a landmark was seen from place {place_id}, which is missing")
+                raise _damaged(f"a landmark was seen from place {place_id}, which is missing")
             views.setdefault(landmark_id, {})[place_id] = view
         store = self.landmarks.vectors
-        used, width = int(meta.get("landmark_vectors", 1)), int(meta.get("landmark_width", 0))
+        used, width = _room(meta, "landmark")
         if used > 1:
             store.new(used - 1, width)
-        for landmark_id, text, raw in sql.execute("SELECT * FROM landmark ORDER BY id"):
+        rows = _once(sql.execute("SELECT * FROM landmark ORDER BY id"), 1)
+        for landmark_id, text, raw in rows:
             fields = parse_json(text, "landmark")
-            fields["last"] = tuple(fields["last"])
-            landmark = Landmark(landmark_id, **fields, views=views.get(landmark_id, {}))
+            kinds = {name: _typed(fields.pop(name), kind) for name, kind in _FIELDS.items()}
+            kinds["last"] = tuple(kinds["last"])
+            if fields or not 0 <= kinds["row"] < used:
+                raise _damaged(f"landmark {landmark_id} cannot be used")
+            landmark = Landmark(landmark_id, **kinds, views=views.get(landmark_id, {}))
             sums = _floats(raw[:96], 12)
             landmark.weight, landmark.pull = sums[:9].reshape(3, 3), sums[9:]
             landmark.solve()
+            _finite(landmark.position)
             if landmark.row:
                 store.count[landmark.row] = np.frombuffer(raw[96:100], "<u4")[0]
                 store.sums[landmark.row] = np.frombuffer(raw[100:], "<f4")
@@ -274,23 +273,83 @@ class SpatialState:
     def _load_space(self, sql: sqlite3.Connection, meta: dict[str, str]) -> None:
         bricks, vectors = self.octree.bricks, self.octree.vectors
         if bricks.limit:
-            codes = [row[0] for row in sql.execute("SELECT code FROM brick")]
-            bricks.away = np.unique(np.array(codes, np.uint64))
+            asked = sql.execute("SELECT code FROM brick ORDER BY code")
+            bricks.away = np.array([row[0] for row in _once(asked, 1)], np.uint64)
         else:
-            rows = sql.execute("SELECT code, fields FROM brick ORDER BY code").fetchall()
+            rows = list(_once(sql.execute("SELECT code, fields FROM brick ORDER BY code"), 1))
             bricks.unpack(np.array([row[0] for row in rows], np.uint64), [row[1] for row in rows])
             bricks.dirty[:] = False
-        self.octree.stats = OctreeStats(**parse_json(meta.get("octree", "{}"), "octree"))
-        used, width = int(meta.get("leaf_vectors", 1)), int(meta.get("leaf_width", 0))
-        for page, numbers in sql.execute("SELECT page, numbers FROM vector"):
+        stats = parse_json(meta.get("octree", "{}"), "octree")
+        self.octree.stats = OctreeStats(**{name: _typed(each, int) for name, each in stats.items()})
+        used, width = _room(meta, "leaf")
+        asked = sql.execute("SELECT page, numbers FROM vector ORDER BY page")
+        for page, numbers in _once(asked, 1):
             vectors.load(page, numbers, width, used)
-        for anchor, change in sql.execute("SELECT anchor, change FROM look ORDER BY seq"):
+        asked = sql.execute("SELECT seq, anchor, change FROM look ORDER BY seq")
+        for _, anchor, change in _once(asked, 1):
             self.octree.apply(FrameUpdate.from_bytes(change), anchor)
             self._unfolded += 1
+
+
+def _write(
+    sql: sqlite3.Connection, table: str, keys: Sequence[str], changed: Iterable[Any],
+    row_of: Callable[[Any], tuple[Any, ...] | None],
+) -> None:  # fmt: skip
+    """Put the rows of keys that changed in place of what was there; None takes one out."""
+    rows = [(key if isinstance(key, tuple) else (key,), row_of(key)) for key in sorted(changed)]
+    where = " AND ".join(f"{key}=?" for key in keys)
+    sql.executemany(f"DELETE FROM {table} WHERE {where}", [key for key, row in rows if row is None])
+    full = [(*key, *row) for key, row in rows if row is not None]
+    if full:
+        places = ", ".join("?" * len(full[0]))
+        sql.executemany(f"INSERT OR REPLACE INTO {table} VALUES({places})", full)
+
+
+def _damaged(what: str) -> DamagedFileError:
+    return DamagedFileError(f"the map is damaged: {what}")
+
+
+def _once(rows: Iterable[Sequence[Any]], keys: int) -> Iterator[Sequence[Any]]:
+    """Rows in the order of their first columns, each key once: pages may lead in circles."""
+    before: Any = None
+    for row in rows:
+        if before is not None and tuple(row[:keys]) <= before:
+            raise _damaged("rows of it come twice")
+        before = tuple(row[:keys])
+        yield row
+
+
+def _room(meta: dict[str, str], what: str) -> tuple[int, int]:
+    """Rows and width of a store of embeddings."""
+    used, width = whole(meta, f"{what}_vectors", 1), whole(meta, f"{what}_width")
+    if used < 1 or used * width > _MOST:
+        raise _damaged(f"{used} embeddings of {width} numbers are too many")
+    return used, width
+
+
+def _typed(value: Any, kind: type) -> Any:
+    """A value from JSON that is of a kind, and no larger than what was ever written."""
+    if kind in (list, dict):
+        parts = value.values() if kind is dict else value
+        good = isinstance(value, kind) and all(_typed(each, float) is each for each in parts)
+    elif kind is str:
+        good = isinstance(value, str)
+    else:
+        good = type(value) in (int, kind) and abs(value) < 1 << 63
+    if not good:
+        raise _damaged("a value of it is of another kind than ours")
+    return value
+
+
+def _finite(values: Any) -> NDArray[np.float64]:
+    array = np.asarray(values, np.float64)
+    if not np.isfinite(array).all():
+        raise _damaged("a number of it is not finite")
+    return array
 
 
 def _floats(raw: bytes, count: int) -> NDArray[np.float64]:
     numbers = np.frombuffer(raw, "<f8").astype(np.float64)
     if len(numbers) != count:
-        raise ValueError(f"{len(numbers)} numbers where {count} belong")
-    return numbers
+        raise _damaged(f"{len(numbers)} numbers where {count} belong")
+    return _finite(numbers)

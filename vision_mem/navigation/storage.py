@@ -8,15 +8,21 @@ says which), others read at the same time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vision_mem.errors import InputError, ModelError, SinkError, VisionMemError
+import numpy as np
+
+from vision_mem.errors import DamagedFileError, InputError, SinkError, VisionMemError
 from vision_mem.formats.sqlite import distrust
 from vision_mem.runs.lock import FileLock
+from vision_mem.text import short
 
 FORMAT = "vision-mem-map"
 VERSION = 2
@@ -60,6 +66,15 @@ CREATE TABLE exit(place INTEGER, number INTEGER, heading REAL NOT NULL, leads_to
 """,
 )
 """What makes each version of a file of the one before."""
+_MADE = {" ".join(each.split()) for step in _STEPS for each in step.split(";")}
+BROKEN = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError,
+    MemoryError, zlib.error, np.linalg.LinAlgError,
+)  # fmt: skip
+"""What Python and numpy say of values that are not those that were written."""
+_STEP, _PER_BYTE, _LEAST = 10_000, 40, 20_000_000
+"""Instructions of SQLite between two looks, and those that a question may take: so many a byte of
+the file, or at least. Pages of a file from strangers may lead in circles."""
 
 
 class MapFile:
@@ -83,7 +98,10 @@ class MapFile:
             raise InputError(f"mode is {mode!r}; expected 'w' to write or 'r' to read")
         self.path = Path(path)
         self.mode = mode
+        self._log = Path(f"{self.path}-wal")
         self.in_memory = str(path) == MEMORY
+        if not self.path.name:
+            raise InputError(f"map {str(path)!r} has no name; expected that of a file")
         if mode == "r" and not self.path.is_file():
             raise InputError(f"no map file {self.path}; build one first")
         try:
@@ -96,28 +114,35 @@ class MapFile:
 
     def _open(self, durable: bool) -> None:
         with self.told():
+            address = str(self.path)
             if self.mode == "r":
-                wal = self.path.with_name(self.path.name + "-wal")
                 # Without a log and without the right to make one, the file alone is the map.
-                fixed = not wal.exists() and not os.access(self.path.parent, os.W_OK)
+                fixed = not self._log.exists() and not os.access(self.path.parent, os.W_OK)
                 address = f"{self.path.resolve().as_uri()}?mode=ro" + "&immutable=1" * fixed
-                self._sql = sqlite3.connect(
-                    address, uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
-                )
-            else:
-                # Whoever calls keeps two threads from writing at once.
-                self._sql = sqlite3.connect(
-                    str(self.path), timeout=5.0, isolation_level=None, check_same_thread=False
-                )
+            # Whoever calls keeps two threads from writing at once.
+            self._sql = sqlite3.connect(
+                address, 5.0, isolation_level=None, check_same_thread=False, uri=self.mode == "r"
+            )
+            self._limit()
             sql = self._sql
             identity = sql.execute("PRAGMA application_id").fetchone()[0]
             tables = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if identity != _ID and (tables or self.mode == "r"):
-                raise ModelError(f"{self.path} is a database, but no map of this program")
+                raise DamagedFileError(f"{self.path} is a database, but no map of this program")
             distrust(sql, f"map {self.path}")
+            foreign = (
+                "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+            )
+            for name, text in sql.execute(foreign):
+                # A column that computes, or an index on one, would run while the map is read.
+                if " ".join(str(text).split()) not in _MADE:
+                    raise DamagedFileError(
+                        f"map {self.path} holds {short(name)!r} as no program of ours makes it; "
+                        "not opened"
+                    )
             version = sql.execute("PRAGMA user_version").fetchone()[0]
             if tables and not _OLDEST <= version <= VERSION:
-                raise ModelError(
+                raise DamagedFileError(
                     f"map {self.path} has version {version}; this program reads {_OLDEST} to "
                     f"{VERSION}: use the program that wrote it, or build the map anew"
                 )
@@ -153,13 +178,14 @@ class MapFile:
 
     @contextlib.contextmanager
     def told(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours, in one line."""
+        """Turn SQLite's errors into ours, in one line; a question that never ends is stopped."""
+        self._limit()
         try:
             yield
         except sqlite3.Error as error:
             raise _ours(self.path, error) from error
         except UnicodeDecodeError as error:  # text of a damaged file, also in SQLite's own words
-            raise ModelError(f"map {self.path} is damaged or no map: broken text") from error
+            raise DamagedFileError(f"map {self.path} is damaged or no map: broken text") from error
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -204,14 +230,24 @@ class MapFile:
         with self.told():
             said = self.sql.execute("PRAGMA integrity_check").fetchone()[0]
         if said != "ok":
-            raise ModelError(f"map {self.path} is damaged: {str(said).splitlines()[0]}")
+            raise DamagedFileError(f"map {self.path} is damaged: {str(said).splitlines()[0]}")
 
     def file_bytes(self) -> int:
-        """Bytes on disk, the log included; 0 for a map in memory."""
+        """Bytes of the file, what is in its log folded in, as it is on closing; 0 in memory."""
         if self.in_memory:
             return 0
-        parts = [self.path, self.path.with_name(self.path.name + "-wal")]
-        return sum(part.stat().st_size for part in parts if part.exists())
+        with self.told():
+            asked = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+            return int(self.sql.execute(asked).fetchone()[0])
+
+    def _limit(self) -> None:
+        if self._sql is not None and not self.in_memory:
+            size = 0
+            for part in (self.path, self._log):
+                with contextlib.suppress(OSError):  # its writer may close it just now
+                    size += part.stat().st_size
+            most, looks = max(_LEAST, _PER_BYTE * size), itertools.count(0, _STEP)
+            self._sql.set_progress_handler(lambda: next(looks) > most, _STEP)
 
     def content(self) -> bytes:
         """The whole map as the bytes of a file."""
@@ -287,17 +323,48 @@ def put_meta(sql: sqlite3.Connection, values: dict[str, Any]) -> None:
     sql.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", rows)
 
 
+_REMEDIES = {
+    "readonly": "is read-only; check permissions, or open with mode 'r'",
+    "read-only": "is read-only; check permissions, or open with mode 'r'",
+    "locked": "is locked by another program; close it there",
+    "busy": "is locked by another program; close it there",
+    "full": "could not be written: no space left; free some",
+    "unable to open": "cannot be opened; check folder and permissions",
+}
+
+
 def _ours(path: Path, error: sqlite3.Error) -> VisionMemError:
     said = " ".join(str(error).split())
-    if isinstance(error, sqlite3.OperationalError):
-        if "readonly" in said or "read-only" in said:
-            return SinkError(f"map {path} is read-only; check permissions, or open with mode 'r'")
-        if "locked" in said or "busy" in said:
-            return SinkError(f"map {path} is locked by another program; close it there")
-        if "full" in said:
-            return SinkError(f"map {path} could not be written: no space left; free some")
-        if "unable to open" in said:
-            return SinkError(f"map {path} cannot be opened; check folder and permissions")
+    for words, remedy in _REMEDIES.items():
+        if isinstance(error, sqlite3.OperationalError) and words in said:
+            return SinkError(f"map {path} {remedy}")
+    if said == "interrupted":
+        return DamagedFileError(f"map {path} is damaged: it takes more steps than its size can")
     if isinstance(error, sqlite3.ProgrammingError):
         return InputError(f"map {path}: {said}")
-    return ModelError(f"map {path} is damaged or no map: {said}")
+    return DamagedFileError(f"map {path} is damaged or no map: {short(said, 200)}")
+
+
+def whole(meta: Mapping[str, str], key: str, usual: int = 0) -> int:
+    """A whole number from 0 that the map says of itself.
+
+    Raises:
+        DamagedFileError: for anything else.
+    """
+    text = meta.get(key, str(usual))
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise DamagedFileError(f"the map is damaged: {key} is {short(text)!r}, no whole number")
+    return int(text)
+
+
+def inflate(packed: bytes, most: int) -> bytes:
+    """Unpack what zlib packed, up to so many bytes.
+
+    Raises:
+        ValueError: for more; ``zlib.error`` for bytes that are damaged.
+    """
+    tool = zlib.decompressobj()
+    raw = tool.decompress(packed, most)
+    if not tool.eof:
+        raise ValueError("it is larger than it can be")
+    return raw

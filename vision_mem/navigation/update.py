@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,26 +10,23 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.navigation.journal import Memory
 from vision_mem.navigation.landmarks import LandmarkView
-from vision_mem.navigation.records import Observation, Sighting
+from vision_mem.navigation.records import NavigationResult, Observation, Sighting
 from vision_mem.navigation.space.kernels import MISS
 from vision_mem.navigation.space.morton import HALF, encode, quantise
 from vision_mem.navigation.space.raycasting import LEAVES, FrameUpdate
 from vision_mem.navigation.state import SpatialState
 
 
-def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
+def observe(state: SpatialState, observation: Observation) -> NavigationResult:
     """Change a map by one observation.
 
     Whatever can be wrong with it is found before anything changes.
-
-    Returns:
-        Fields of ``NavigationResult``.
 
     Raises:
         InputError: for an observation that cannot be used; the map is as before.
     """
     pose = np.asarray(observation.pose, np.float64)
-    leaf = _leaf(state, pose[:3, 3])
+    (leaf,) = _leaves(state, [pose[:3, 3]])
     if leaf is None:
         reach = HALF * state.config.octree.leaf / 1000
         raise InputError(
@@ -38,7 +35,7 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
         )
     update = _space(state, observation, pose)
     sightings = list(observation.sightings or ())
-    _same_width(state, observation, sightings, update)
+    _same_width(state, observation, update)
     vectors = [_stored(state, each) for each in sightings]
     if update is not None:
         state.octree.bricks.find(update.bricks)  # reads those that are away, while that may fail
@@ -77,20 +74,12 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     found = iter(state.landmarks.associate([each for each in seen if each is not None]))
 
     first = state.journal.give(1 + len(seen) - lost)
-    common = (time_s, state.frame, place.place_id)
-    state.memories.append(
-        Memory(
-            *common,
-            None,
-            leaf,
-            pose,
-            relative,
-            embedding=state.journal.pack(descriptor),
-            source=observation.source,
-            note=observation.note,
-            seq=first,
-        )
-    )
+    look = Memory(
+        time_s, state.frame, place.place_id, None, leaf, pose, relative,
+        embedding=state.journal.pack(descriptor), source=observation.source, note=observation.note,
+        seq=first,
+    )  # fmt: skip
+    state.memories.append(look)
     seq = first
     landmarks: list[int | None] = []
     new: list[int] = []
@@ -108,23 +97,12 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
             landmark_id, thing, seq, time_s, place.place_id, state.topology
         )
         spot = np.concatenate([np.asarray(sighting.position), np.asarray(sighting.sigma).ravel()])
-        state.memories.append(
-            Memory(
-                *common,
-                landmark_id,
-                leaves[number],
-                pose,
-                relative,
-                spot,
-                state.journal.pack(vectors[number]),
-                sighting.label,
-                sighting.score,
-                sighting.track,
-                observation.source,
-                sighting.note,
-                seq,
-            )
-        )
+        vector = state.journal.pack(vectors[number])
+        state.memories.append(replace(
+            look, landmark=landmark_id, leaf=leaves[number], position=spot, embedding=vector,
+            label=sighting.label, score=sighting.score, track=sighting.track, note=sighting.note,
+            seq=seq,
+        ))  # fmt: skip
         out = state.short.insert(
             landmark_id, landmark.position, place.place_id, thing.embedding, landmark.label, time_s
         )
@@ -135,18 +113,10 @@ def observe(state: SpatialState, observation: Observation) -> dict[str, Any]:
     for landmark_id in gone:
         state.events.append((time_s, "gone", {"landmark": landmark_id}))
         state.short.drop(landmark_id)
-    return {
-        "frame": state.frame,
-        "time_s": time_s,
-        "place": place.place_id,
-        "new_place": new_place,
-        "landmarks": tuple(landmarks),
-        "new_landmarks": tuple(new),
-        "gone": tuple(gone),
-        "evicted": tuple(evicted),
-        "memories": (first, seq),
-        "dropped": dropped + lost,
-    }
+    return NavigationResult(
+        state.frame, time_s, place.place_id, new_place, tuple(landmarks), tuple(new), tuple(gone),
+        tuple(evicted), memories=(first, seq), dropped=dropped + lost, committed=False,
+    )  # fmt: skip
 
 
 def to_seen(
@@ -161,15 +131,8 @@ def to_seen(
 ) -> LandmarkView:
     """Carry a sighting from the camera's frame to those of its place and of the map.
 
-    Args:
-        place_pose: ``(4, 4)`` place-to-world, as it is now.
-        relative: ``(4, 4)`` camera-to-place.
-        position: ``(3,)`` metres in the camera's frame.
-        covariance: ``(3, 3)`` there.
-        embedding: ``(d,)`` or None.
-        label: a name, or "".
-        score: in [0, 1].
-        track: outer identity, or "".
+    ``place_pose`` ``(4, 4)`` is place-to-world as it is now, ``relative`` camera-to-place; position
+    ``(3,)`` metres and covariance ``(3, 3)`` are in the camera's frame.
     """
     turn = relative[:3, :3]
     local = turn @ position + relative[:3, 3]
@@ -178,10 +141,6 @@ def to_seen(
     world = up @ local + place_pose[:3, 3]
     spread = up @ local_covariance @ up.T
     return LandmarkView(local, local_covariance, world, spread, embedding, label, score, track)
-
-
-def _leaf(state: SpatialState, position: NDArray[np.float64]) -> int | None:
-    return _leaves(state, [position])[0]
 
 
 def _leaves(state: SpatialState, positions: list[NDArray[np.float64]]) -> list[int | None]:
@@ -202,13 +161,9 @@ def _space(
     with np.errstate(invalid="ignore", over="ignore"):
         world = points @ pose[:3, :3].T + pose[:3, 3]
     return state.octree.look(
-        pose[:3, 3],
-        world,
-        colours=observation.colours,
-        labels=observation.labels,
-        embeddings=observation.embeddings,
-        embedding_of=observation.embedding_of,
-    )
+        pose[:3, 3], world, colours=observation.colours, labels=observation.labels,
+        embeddings=observation.embeddings, embedding_of=observation.embedding_of,
+    )  # fmt: skip
 
 
 def _stored(state: SpatialState, sighting: Sighting) -> NDArray[np.float32] | None:
@@ -221,16 +176,11 @@ def _stored(state: SpatialState, sighting: Sighting) -> NDArray[np.float32] | No
     return np.frombuffer(packed, kind).astype(np.float32)
 
 
-def _same_width(
-    state: SpatialState,
-    observation: Observation,
-    sightings: list[Sighting],
-    update: FrameUpdate | None,
-) -> None:
-    of_things = {np.size(each.embedding) for each in sightings if each.embedding is not None}
-    of_space = (
-        set() if update is None or update.embeddings is None else {update.embeddings.shape[1]}
-    )
+def _same_width(state: SpatialState, observation: Observation, update: FrameUpdate | None) -> None:
+    seen = observation.sightings or ()
+    of_things = {np.size(each.embedding) for each in seen if each.embedding is not None}
+    vectors = None if update is None else update.embeddings
+    of_space = set() if vectors is None else {vectors.shape[1]}
     for store, widths in ((state.landmarks.vectors, of_things), (state.octree.vectors, of_space)):
         widths |= {store.sums.shape[1]} if store.used > 1 else set()
         if len(widths) > 1:
@@ -239,14 +189,13 @@ def _same_width(
                 "encoder for one map"
             )
     if observation.descriptor is not None:
-        for place in state.topology.places.values():
-            if place.descriptor is not None:
-                if place.descriptor.shape != np.shape(observation.descriptor):
-                    raise InputError(
-                        f"the descriptor has {np.shape(observation.descriptor)[0]} numbers, those "
-                        f"of this map have {len(place.descriptor)}: use one encoder for one map"
-                    )
-                break
+        places = state.topology.places.values()
+        known = next((each.descriptor for each in places if each.descriptor is not None), None)
+        if known is not None and len(known) != np.size(observation.descriptor):
+            raise InputError(
+                f"the descriptor has {np.size(observation.descriptor)} numbers, those of this map "
+                f"have {len(known)}: use one encoder for one map"
+            )
 
 
 def _missed(
@@ -254,16 +203,13 @@ def _missed(
 ) -> list[int]:
     """Landmarks through whose place the observer looked without seeing them; those gone now."""
     reach = state.config.octree.max_range or np.inf
-    gone = []
-    for landmark_id, _ in state.landmarks.around(pose[:3, 3], reach):
-        if landmark_id in seen:
-            continue
-        leaf = _leaf(state, state.landmarks.by_id[landmark_id].position)
-        if leaf is None:
-            continue
-        row = int(np.searchsorted(update.bricks, np.uint64(leaf >> 9)))
-        if row < len(update.bricks) and int(update.bricks[row]) == leaf >> 9:
-            looked_through = update.state[row, leaf % LEAVES] == MISS
-            if looked_through and state.landmarks.miss(landmark_id):
-                gone.append(landmark_id)
-    return gone
+    ids, _, where = state.landmarks.around(pose[:3, 3], reach)
+    cells, inside = quantise(where, state.config.octree.leaf, state.octree.corner)
+    inside &= ~np.isin(ids, [each for each in seen if each is not None])
+    ids, codes = ids[inside], encode(cells[inside])
+    rows = np.searchsorted(update.bricks, codes >> np.uint64(9))
+    known = rows < len(update.bricks)
+    known[known] = update.bricks[rows[known]] == codes[known] >> np.uint64(9)
+    slots = (codes[known] & np.uint64(LEAVES - 1)).astype(np.int64)
+    looked_through = ids[known][update.state[rows[known], slots] == MISS]
+    return [number for number in looked_through.tolist() if state.landmarks.miss(number)]

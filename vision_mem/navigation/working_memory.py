@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
+from vision_mem.navigation.storage import BROKEN
 from vision_mem.text import parse_json
 
 POLICIES = ("own", "paper")
@@ -46,10 +47,14 @@ class ShortConfig:
     lifetimes: dict[str, float] = field(default_factory=lambda: {"person": 5.0, "car": 60.0})
 
     def __post_init__(self) -> None:
-        if self.capacity < 1 or self.policy not in POLICIES or not 0 <= self.balance <= 1:
+        if (
+            not 1 <= self.capacity <= 1_000_000
+            or self.policy not in POLICIES
+            or not 0 <= self.balance <= 1
+        ):
             raise InputError(
                 f"short memory: capacity {self.capacity}, policy {self.policy!r}, balance "
-                f"{self.balance}; expected 1 or more, one of {', '.join(POLICIES)}, 0 to 1"
+                f"{self.balance}; expected 1 to 1,000,000, one of {', '.join(POLICIES)}, 0 to 1"
             )
         if not (self.reach > 0 and all(value > 0 for value in self.lifetimes.values())):
             raise InputError("short memory: reach and lifetimes must be above 0")
@@ -82,9 +87,6 @@ class RecentEntry:
 
 class WorkingMemory:
     """A fixed number of entries.
-
-    Args:
-        config: settings.
 
     Attributes:
         entries: by slot; None where a slot is free.
@@ -180,17 +182,12 @@ class WorkingMemory:
         *,
         write: bool = True,
     ) -> list[tuple[int, float, float]]:
-        """What is within reach of a position.
+        """What is within reach of a position ``(3,)``, by likeness to an embedding, or nearness.
 
-        Args:
-            embedding: ``(d,)`` of length 1 to rank by likeness; None to rank by nearness.
-            position: ``(3,)`` metres in the map's frame.
-            k: entries at most.
-            write: whether being found counts as a use (policy ``own`` only).
+        ``write`` counts being found as a use (policy ``own`` only).
 
         Returns:
-            ``(node, likeness, metres)``, best first; without embeddings on both sides the
-            likeness is 0.
+            ``(node, likeness, metres)``, ``k`` at most; without embeddings the likeness is 0.
         """
         near = []
         for each in self.entries:
@@ -218,15 +215,7 @@ class WorkingMemory:
         return found
 
     def relative(self, node: int, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where an entry is in the frame of an observer.
-
-        Args:
-            node: of an entry.
-            pose: ``(4, 4)`` camera-to-world of the observer.
-
-        Returns:
-            ``(3,)`` metres: right, down, ahead.
-        """
+        """Where an entry is seen from a pose ``(4, 4)``: ``(3,)`` metres right, down, ahead."""
         entry = self.entries[self._slots[node]]
         assert entry is not None
         return np.asarray(pose[:3, :3].T @ (entry.position - pose[:3, 3]))
@@ -264,10 +253,12 @@ class WorkingMemory:
                 int(node), position, int(anchor), vector if len(vector) else None,
                 str(label), int(step), int(uses), float(time_s),
             )  # fmt: skip
-            if position.shape != (3,):
-                raise ValueError("no position")
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"entry {slot} of short memory is damaged: {error}") from error
+            counts = (slot, entry.node, entry.step, entry.uses)
+            if position.shape != (3,) or not np.isfinite(position).all() or min(counts) < 0:
+                raise ValueError
+            np.array(counts, np.int64)
+        except BROKEN as error:
+            raise DamagedFileError(f"entry {slot} of short memory is damaged") from error
         if slot >= len(self.entries):
             return  # the capacity was made smaller since; the journal has it
         self._note(slot, entry)
@@ -277,14 +268,7 @@ class WorkingMemory:
 
 
 def keep_score(config: ShortConfig, uses: ArrayLike, age: ArrayLike, most_uses: int) -> Any:
-    """How much entries deserve to stay; the lowest goes.
-
-    Args:
-        config: settings.
-        uses: ``(n,)`` or one number, from 1.
-        age: likewise: steps since an entry was put in or, with policy ``own``, used.
-        most_uses: of any entry.
-    """
+    """How much entries deserve to stay, by uses and age in steps; the lowest goes."""
     uses, age = np.asarray(uses), np.asarray(age)
     if config.policy == "paper":
         return config.balance * uses - (1 - config.balance) * age

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from vision_mem.session import FrameSource
 from vision_mem.types import Frame, SourceInfo
+
+Item = TypeVar("Item")
 
 
 class _WaitIsOver(KeyboardInterrupt):
@@ -59,7 +61,8 @@ class StopSignals:
         if again:
             raise KeyboardInterrupt
 
-    def _frames(self, source: FrameSource) -> Iterator[Frame]:
+    def until(self, source: Iterable[Item]) -> Iterator[Item]:
+        """Items of a source until a signal comes, which also ends the wait for the next one."""
         frames = iter(source)
         while self.received is None:
             try:
@@ -84,7 +87,7 @@ class _Watched:
         return self._source.info
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._signals._frames(self._source)
+        return self._signals.until(self._source)
 
     def close(self) -> None:
         self._source.close()

@@ -18,9 +18,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from vision_mem.errors import InputError
+from vision_mem.formats.graphs import to_degrees
 from vision_mem.formats.street_words import PanoramaFeatures, SeenWord
 from vision_mem.formats.touchdown import StreetFiles
-from vision_mem.vln.graph import StreetGraph, bearing_of, to_degrees, turn_between
+from vision_mem.vln.graph import StreetGraph, bearing_of, turn_between
 from vision_mem.vln.observations import ENCODER, WIDTH, Sight, word_vector
 
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple")
@@ -106,12 +107,7 @@ class City:
         return [self.landmarks[i] for i in np.argsort(apart, kind="stable") if apart[i] <= radius]
 
     def changed(self, rng: np.random.Generator, share: float = 0.1) -> City:
-        """The city after a while: some landmarks gone, as many repainted.
-
-        Args:
-            rng: decides which.
-            share: of the landmarks that change, half of each kind.
-        """
+        """The city after a while: a share of its landmarks, half of them gone, half repainted."""
         order = rng.permutation(len(self.landmarks))[: round(share * len(self.landmarks))]
         gone, painted = set(order[::2].tolist()), set(order[1::2].tolist())
         marks = []
@@ -127,12 +123,7 @@ class City:
 
 
 def make_city(seed: int, config: CityConfig | None = None) -> City:
-    """Generate a city.
-
-    Args:
-        seed: 0 or more; the same seed gives the same city everywhere.
-        config: sizes.
-    """
+    """Generate a city; the same seed, 0 or more, gives the same city everywhere."""
     config = config or CityConfig()
     rng = np.random.default_rng([seed, 7])
     corners = _junctions(rng, config)
@@ -157,27 +148,18 @@ def _streets(rng: np.random.Generator, config: CityConfig) -> list[tuple[int, in
     n = config.blocks
     streets = [(j, j + 1) for j in range(n * n) if j % n < n - 1]
     streets += [(j, j + n) for j in range(n * n - n)]
-    wanted = round(config.removed * len(streets))
+    wanted, grid = round(config.removed * len(streets)), list(streets)
     degree = np.bincount(np.ravel(streets), minlength=n * n)
     for number in rng.permutation(len(streets)).tolist():
         if wanted == 0:
             break
-        street = tuple(sorted(_grid_street(number, n)))
+        street = grid[number]
         rest = [one for one in streets if one != street]
         if min(degree[street[0]], degree[street[1]]) <= 2 or not _in_one_piece(rest, n * n):
             continue
         streets, wanted = rest, wanted - 1
         degree[list(street)] -= 1
     return streets
-
-
-def _grid_street(number: int, n: int) -> tuple[int, int]:
-    """The street that had this number in the full grid."""
-    across = n * (n - 1)
-    if number < across:
-        row, column = divmod(number, n - 1)
-        return row * n + column, row * n + column + 1
-    return number - across, number - across + n
 
 
 def _in_one_piece(streets: list[tuple[int, int]], count: int) -> bool:
@@ -303,13 +285,7 @@ class CityWorld:
         return other
 
     def sights(self, place: int, visit: int, heading: float) -> tuple[Sight, ...]:
-        """What is seen at a place.
-
-        Args:
-            place: place number.
-            visit: how often one was there before, from 0.
-            heading: looked at, degrees.
-        """
+        """What is seen at a place on the ``visit``-th visit, from 0, looking at a heading."""
         found, bearing = self._in_reach[place]
         if not len(found):
             return ()
@@ -351,16 +327,9 @@ def city_features(
 ) -> PanoramaFeatures:
     """Features of views, such as an embedder of pictures would give (spec 5.1, b).
 
-    Args:
-        city: the city.
-        seed: of the noise.
-        reach_m: farther landmarks are not seen.
-        noise: length of the noise beside features of length 1; views of nothing are noise only,
-            and short, as they are of no direction.
-
-    Returns:
-        Features in the space of ``word_vector``: of each view the sum of the names in it, nearer
-        ones counting more.
+    In the space of ``word_vector``: of each view the sum of the names within ``reach_m``, nearer
+    ones counting more, and noise of length ``noise`` beside their length of 1. Views of nothing
+    are noise only, and short, as they are of no direction.
     """
     rng = np.random.default_rng([seed, 23])
     bearings = np.arange(VIEWS) * 360.0 / VIEWS

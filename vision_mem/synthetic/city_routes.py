@@ -26,14 +26,7 @@ ASIDE_M = 13.0  # and this near to a place, beside it
 def make_routes(
     city: City, count: int, seed: int, *, turns: tuple[int, int] = (2, 4), longest: int = 45
 ) -> list[StreetRoute]:
-    """Routes with turn-by-turn instructions.
-
-    Args:
-        city: where.
-        count: how many.
-        seed: decides which.
-        turns: fewest and most turns.
-        longest: most places on a route.
+    """Routes with turn-by-turn instructions, so many ``turns``, ``longest`` places at most.
 
     Raises:
         InputError: when the city has not enough such routes.
@@ -54,14 +47,7 @@ def make_routes(
 def make_goals(
     city: City, count: int, seed: int, *, nearest: int = 10, farthest: int = 45
 ) -> list[StreetRoute]:
-    """Tasks that name only the goal; the true path is a shortest one.
-
-    Args:
-        city: where.
-        count: how many.
-        seed: decides which.
-        nearest: least number of links between start and goal.
-        farthest: most.
+    """Tasks that name only the goal, ``nearest`` to ``farthest`` links away on a shortest path.
 
     Raises:
         InputError: when no landmark's name is unique, or no start is at such a distance.
@@ -176,11 +162,8 @@ class _Walker:
 def write_city(city: City, root: str | Path, splits: dict[str, list[StreetRoute]]) -> None:
     """Write a city as Touchdown's files, for the same readers and commands.
 
-    Args:
-        city: the city.
-        root: the folder: ``graph/nodes.txt``, ``graph/links.txt``, ``data/<split>.json``; and what
-            is to be seen, ``sights.jsonl`` (words) and ``features.npz`` (of views).
-        splits: split name to routes.
+    ``graph/nodes.txt``, ``graph/links.txt``, ``data/<split>.json``; and what is to be seen,
+    ``sights.jsonl`` (words) and ``features.npz`` (of views).
 
     Raises:
         SinkError: when it cannot be written.

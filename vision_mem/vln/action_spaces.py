@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
@@ -31,42 +30,45 @@ class StreetState:
     heading: float
 
 
-class Navigator(Protocol):
-    """Moves one agent on a graph."""
+class Navigator:
+    """Moves one agent on a graph; keeps its state, the places it reached and its actions.
+
+    Attributes:
+        state: where it is.
+        trajectory: its start and every place it reached after.
+        taken: actions so far.
+        done: whether it stopped.
+    """
 
     name: str
-    graph: StreetGraph
     actions: tuple[str, ...]
-    state: StreetState
-    trajectory: list[int]
-    taken: list[str]
-    done: bool
-
-    def begin(self, place: int, heading: float) -> None:
-        """Put the agent somewhere; forget what was."""
-
-    def step(self, action: str) -> StreetState:
-        """Do one action; returns the new state."""
-
-    def toward(self, place: int) -> str:
-        """The action that leads to a neighbouring place, now or after further turning."""
-
-
-class _Walk:
-    """What both navigators keep: state, places reached, actions taken."""
 
     def __init__(self, graph: StreetGraph) -> None:
         self.graph = graph
         self.begin_at(StreetState(0, 0.0))
 
     def begin_at(self, state: StreetState) -> None:
+        """Put the agent somewhere, as it is; forget what was."""
         self.state = state
         self.before: StreetState | None = None
         self.trajectory = [state.place]
         self.taken: list[str] = []
         self.done = False
 
+    def begin(self, place: int, heading: float) -> None:
+        """Put the agent somewhere; forget what was."""
+        raise NotImplementedError
+
+    def step(self, action: str) -> StreetState:
+        """Do one action; returns the new state."""
+        raise NotImplementedError
+
+    def toward(self, place: int) -> str:
+        """The action that leads to a neighbouring place, now or after further turning."""
+        raise NotImplementedError
+
     def move(self, action: str, state: StreetState) -> StreetState:
+        """Take a state that an action led to."""
         self.before, self.state = self.state, state
         self.taken.append(action)
         if state.place != self.before.place:
@@ -75,6 +77,7 @@ class _Walk:
         return state
 
     def headings(self, place: int) -> list[float]:
+        """Of the links that leave a place."""
         return [heading for heading, _ in self.graph.exits[place]]
 
     def along(self, heading: float) -> int | None:
@@ -83,17 +86,15 @@ class _Walk:
         return next((end for one, end in exits if one == heading), None)
 
     def refuse(self, action: str, actions: tuple[str, ...]) -> InputError:
+        """What to say of an action that is none."""
         hint = nearest(action, list(actions))
         return InputError(f"no action {action!r}; there are {', '.join(actions)}{hint}")
 
 
-class TouchdownNavigator(_Walk):
+class TouchdownNavigator(Navigator):
     """Four actions; left and right turn to the next link that way, whatever kind of place.
 
     A step onto a place with fewer than two links is refused: the agent stays as it was.
-
-    Args:
-        graph: the streets.
     """
 
     name = "touchdown"
@@ -148,14 +149,11 @@ class TouchdownNavigator(_Walk):
         return RIGHT if turn < 180.0 else LEFT
 
 
-class VelmaNavigator(_Walk):
+class VelmaNavigator(Navigator):
     """Five actions, with left, right and ahead as seen by someone who arrives at a junction.
 
     On a street left and right mean forward. At its end anything but turning around is a stop. At
     a junction the way one came from does not count; ahead is the middle one of the others.
-
-    Args:
-        graph: the streets.
     """
 
     name = "velma"
@@ -273,15 +271,11 @@ def _heading_to(graph: StreetGraph, place: int, target: int) -> float:
 
 
 def follow_path(navigator: Navigator, path: list[int], limit: int = 200) -> list[int]:
-    """Follow the true path: what a perfect agent does with this navigator.
-
-    Args:
-        navigator: has begun at the first place of the path.
-        path: place numbers; where no link leads to the next one it stops.
-        limit: actions after which it gives up.
+    """Follow the true path, as a perfect agent does; the navigator begins at its first place.
 
     Returns:
-        The trajectory; equal to the path where the navigator allows it.
+        The trajectory; equal to the path where the navigator allows it. It stops where no link
+        leads to the next place.
     """
     at, graph = 0, navigator.graph
     while not navigator.done and len(navigator.taken) < limit:

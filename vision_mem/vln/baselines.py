@@ -15,11 +15,7 @@ from vision_mem.vln.observations import StreetMemory
 
 
 class ForwardAgent:
-    """Straight on, and a stop after so many steps.
-
-    Args:
-        steps: actions before it stops; Touchdown's routes have about 34 places.
-    """
+    """Straight on, and a stop after so many steps; Touchdown's routes have about 34 places."""
 
     def __init__(self, steps: int = 33) -> None:
         self._steps, self._done = steps, 0
@@ -39,9 +35,7 @@ class ForwardAgent:
 class RandomAgent:
     """Any action but stop with equal chance, and a stop after so many.
 
-    Args:
-        seed: of the chance; each task has its own, whatever the order of tasks.
-        steps: actions before it stops.
+    Each task has its own chance by the seed, whatever the order of tasks.
     """
 
     def __init__(self, seed: int = 0, steps: int = 40) -> None:
@@ -64,12 +58,7 @@ class RandomAgent:
 
 
 class ReplayAgent:
-    """Does what was done before, and remembers it: a memory goes on after a restart.
-
-    Args:
-        actions: of the walk.
-        memory: what is seen is written into it.
-    """
+    """Does what was done before, and remembers it: a memory goes on after a restart."""
 
     def __init__(self, actions: Sequence[str], memory: StreetMemory) -> None:
         self._actions, self._memory = actions, memory

@@ -83,11 +83,7 @@ class StreetWorld(Protocol):
 
 
 class WordWorld:
-    """Sights from words: a file's landmarks, or nothing anywhere.
-
-    Args:
-        graph: the streets.
-        words: panorama id to ``(word, bearing in degrees, range in metres)`` each.
+    """Sights from words by panorama id, with bearing in degrees and range in metres; or none.
 
     Raises:
         InputError: for a panorama that is not in the graph.
@@ -113,13 +109,9 @@ class WordWorld:
 
 
 class FeatureWorld:
-    """Sights from features of panoramas' crops; each crop is one thing, some metres away.
+    """Sights from features of panoramas' crops; each crop is one thing, ``range_m`` metres away.
 
-    Args:
-        graph: the streets.
-        found: the features.
-        field: degrees that are looked at, half of them to each side of the heading.
-        range_m: how far away what a crop shows is taken to be.
+    ``field`` is the degrees that are looked at, half of them to each side of the heading.
 
     Raises:
         InputError: for a panorama that is not in the graph.
@@ -184,17 +176,11 @@ def run_episode(
     first_forward: bool = False,
     watch: Callable[[int, StreetState, str], None] | None = None,
 ) -> Episode:
-    """Let an agent walk until it stops or its steps are used up.
+    """Let an agent walk until it stops or its steps, ``limit`` of them, are used up.
 
-    Args:
-        agent: who.
-        navigator: moves it.
-        task: what it is asked.
-        start: place number and heading.
-        world: what it sees.
-        limit: most actions.
-        first_forward: begin with one forced step, as VELMA does on Map2Seq.
-        watch: told the number of each step, where the agent was, and its action.
+    ``start`` is a place number and a heading; ``first_forward`` begins with one forced step, as
+    VELMA does on Map2Seq; ``watch`` is told the number of each step, where the agent was, and its
+    action.
 
     Raises:
         InputError: when the agent asks for an action that is none.
@@ -240,15 +226,9 @@ def _view(navigator: Navigator, came_by: float | None, sights: tuple[Sight, ...]
         return navigator.toward(next(end for one, end in exits if one == nearest))
 
     return StreetView(
-        graph.position[state.place],
-        state.heading,
-        tuple(heading for heading, _ in exits),
-        came_by,
-        sights,
-        navigator.actions,
-        toward,
-        graph.ids[state.place],
-    )
+        graph.position[state.place], state.heading, tuple(heading for heading, _ in exits),
+        came_by, sights, navigator.actions, toward, graph.ids[state.place],
+    )  # fmt: skip
 
 
 def _way(graph: StreetGraph, trajectory: list[int]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,12 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.formats.street_words import read_panorama_features, read_sight_words
-from vision_mem.navigation.export import count_taken
+from vision_mem.navigation.export import frames_taken
+from vision_mem.navigation.records import NavigationResult
+from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import discard_map
+from vision_mem.runs.tally import count
+from vision_mem.types import SourceInfo
 from vision_mem.vln.environment import FeatureWorld, StreetWorld, WordWorld
 from vision_mem.vln.graph import StreetGraph
 from vision_mem.vln.memory import LongMemory
@@ -28,17 +32,9 @@ def explore(
     seed: int,
     memory: LongMemory | None = None,
 ) -> LongMemory:
-    """Walk through a city, and remember it.
+    """Walk through a city, and remember it, as ``tour`` and in a new memory by default.
 
-    Args:
-        graph: the streets walked on; the memory gets to know those it walks.
-        world: what is seen.
-        steps: as ``tour``.
-        seed: as ``tour``.
-        memory: what to write into; a new one by default.
-
-    Returns:
-        The memory. It holds what was seen and walked, and nothing of the rest of the city.
+    The memory holds what was seen and walked, and nothing of the rest of the city.
     """
     memory = LongMemory() if memory is None else memory
     memory.begin()
@@ -49,17 +45,11 @@ def explore(
 
 
 def tour(graph: StreetGraph, world: StreetWorld, steps: int, seed: int) -> Iterator[Visit]:
-    """A walk, at each place along the way taken least so far.
+    """A walk, one visit a step, at each place along the way taken least so far.
 
-    Args:
-        graph: the streets walked on.
-        world: what is seen.
-        steps: places visited; 3,000 see nearly all of the default city several times. A longer
-            tour begins as a shorter one.
-        seed: of the choice between ways taken equally often, and of where to begin.
-
-    Yields:
-        One visit a step; it ends early where no way leads on.
+    3,000 steps see nearly all of the default city several times; a longer tour begins as a shorter
+    one, and ends early where no way leads on. Where ways were taken equally often, and where to
+    begin, the seed decides.
 
     Raises:
         InputError: for fewer than 0 steps.
@@ -109,11 +99,6 @@ class StreetSights:
 def open_sights(graph: StreetGraph, path: Path | None, *, around: bool) -> StreetSights:
     """Read a file of sights: words as JSON lines, or features of panoramas as ``.npz``.
 
-    Args:
-        graph: the streets.
-        path: the file; None when nothing is seen.
-        around: whether the whole panorama is looked at, rather than what is ahead.
-
     Raises:
         InputError: for a file that is neither.
     """
@@ -147,15 +132,7 @@ class StreetBuild:
     """Takes a street graph into a map: every panorama as it lies there, or what a walk passes.
 
     Each panorama, or step of the walk, is one transaction; the same build goes on where it was cut
-    off.
-
-    Args:
-        source: folder of the graph.
-        map_: the map file.
-        sights: file of what is seen where, or None.
-        tour: steps of a walk; None to take in the whole graph with all its links.
-        seed: of the walk.
-        overwrite: forget what the map holds.
+    off. ``tour`` is the steps of a walk; None takes in the whole graph with all its links.
 
     Attributes:
         memory: the map.
@@ -187,35 +164,45 @@ class StreetBuild:
         self.memory: LongMemory = LongMemory(map_, encoder=self._seen.encoder)
         try:
             self.memory.belong_to(self._graph.origin)
-            self.before = min(count_taken(map_, self._name), self.total)
+            self.before = min(len(frames_taken(map_, self._name)), self.total)
         except BaseException:
             self.memory.close()
             raise
 
-    def run(self, should_stop: Callable[[], bool], tell: Callable[[int, Any], None]) -> int:
-        """Take in what is left.
+    @property
+    def session(self) -> NavigationSession:
+        """The map."""
+        return self.memory.session
 
-        Args:
-            should_stop: asked before each panorama.
-            tell: told the number of each panorama or step, and what it changed.
+    @property
+    def left(self) -> SourceInfo:
+        """What is left to take in."""
+        return SourceInfo(self.session.path.stem, 1, 1, 30.0, self.total - self.before)
 
-        Returns:
-            How many were taken in.
-        """
+    def run(
+        self,
+        until: Callable[[Iterable[tuple[int, Visit]]], Iterator[tuple[int, Visit]]],
+        tell: Callable[[int, NavigationResult], None],
+    ) -> int:
+        """Take in what is left, telling each number and what it changed; returns how many."""
         if self._tour is not None and 0 < self.before < self.total:
             self.memory.go_on()
         done = 0
-        for number, visit in enumerate(self._visits()):
-            if number < self.before:
-                continue
-            if should_stop():
-                return done
-            source = f"{self._name}#{visit.source}"
-            tell(number, self.memory.write(replace(visit, source=source)))
-            done += 1
-        if self._tour is None:
-            self._link()
+        for number, visit in until(enumerate(self._visits())):
+            if number >= self.before:
+                source = f"{self._name}#{visit.source}"
+                tell(number, self.memory.write(replace(visit, source=source)))
+                done += 1
         return done
+
+    def lines(self) -> list[str]:
+        """What came of it, in words."""
+        usage, memory = self.session.usage(), self.memory
+        marks = count(len(self.session.state.landmarks), "landmark")
+        return [
+            f"{count(memory.places, 'place')}, {count(memory.ways, 'way')}, {marks}",
+            f"{usage.memories} memories, file {usage.file_bytes / 1e6:.1f} MB",
+        ]
 
     def _visits(self) -> Iterator[Visit]:
         graph, world = self._graph, self._seen.world
@@ -227,8 +214,10 @@ class StreetBuild:
             looks = exits[0] if exits else 0.0
             yield Visit(graph.position[place], exits, world.sights(place, 0, looks), None, name)
 
-    def _link(self) -> None:
+    def put_rest(self) -> None:
         """Remember which panorama each link leads to, once all are there."""
+        if self._tour is not None:
+            return
         graph, memory = self._graph, self.memory
         radius = memory.session.config.topology.place_radius
         places = [memory.place_at(at, radius) for at in graph.position]

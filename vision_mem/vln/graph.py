@@ -18,16 +18,13 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from vision_mem.errors import InputError
+from vision_mem.formats.graphs import to_metres
 from vision_mem.formats.touchdown import StreetFiles, StreetRoute, read_street_files
-
-EARTH_RADIUS_M = 6_371_008.8  # mean radius
+from vision_mem.text import short
 
 
 class StreetGraph:
     """Places numbered from 0, and the links that leave them.
-
-    Args:
-        files: what the graph's files say.
 
     Attributes:
         ids: panorama ids by number.
@@ -42,8 +39,8 @@ class StreetGraph:
         self.ids = files.ids
         self.yaw = files.yaw
         self._index = {name: number for number, name in enumerate(files.ids)}
-        self.position = to_metres(files.latitude, files.longitude)
         self.origin = (float(files.latitude.mean()), float(files.longitude.mean()))
+        self.position = to_metres(files.latitude, files.longitude, self.origin)
         exits: list[list[tuple[float, int]]] = [[] for _ in files.ids]
         for start, heading, end in zip(
             files.start.tolist(), files.heading.tolist(), files.end.tolist(), strict=True
@@ -78,16 +75,12 @@ class StreetGraph:
             return self._index[panorama]
         except KeyError:
             raise InputError(
-                f"panorama {panorama!r} is not in the street graph of {len(self)} places; "
+                f"panorama {short(panorama)!r} is not in the street graph of {len(self)} places; "
                 "check that routes and graph belong together"
             ) from None
 
     def path_of(self, route: StreetRoute, *, linked: bool = True) -> list[int]:
         """Place numbers along a route.
-
-        Args:
-            route: the route.
-            linked: whether each step has to be a link.
 
         Raises:
             InputError: for a panorama that is not there or, with ``linked``, a step without a link.
@@ -95,12 +88,13 @@ class StreetGraph:
         try:
             path = [self.number(name) for name in route.panoramas]
         except InputError as error:
-            raise InputError(f"route {route.route_id}: {error}") from None
+            raise InputError(f"route {short(route.route_id)}: {error}") from None
         gap = self.first_gap(path) if linked else None
         if gap is not None:
+            one, other = (short(self.ids[place]) for place in path[gap : gap + 2])
             raise InputError(
-                f"route {route.route_id}: no link leads from {self.ids[path[gap]]} to "
-                f"{self.ids[path[gap + 1]]}; check that routes and graph belong together"
+                f"route {short(route.route_id)}: no link leads from {one} to {other}; check that "
+                "routes and graph belong together"
             )
         return path
 
@@ -147,15 +141,9 @@ class StreetGraph:
     def distances(
         self, source: int, *, hops: bool = False, limit: float = np.inf
     ) -> NDArray[np.float64]:
-        """Shortest distances from one place to all.
+        """Shortest distances ``(N,)`` from a place to all, in metres or links (``hops``).
 
-        Args:
-            source: place number.
-            hops: count links instead of metres.
-            limit: farther places need not be looked at and come out as infinite.
-
-        Returns:
-            ``(N,)`` metres or links; infinite where no way leads.
+        Infinite where no way leads, or farther than ``limit``.
         """
         found = dijkstra(self._matrix, indices=source, unweighted=hops, limit=limit)
         return np.asarray(found, np.float64)
@@ -163,16 +151,10 @@ class StreetGraph:
     def distance_table(
         self, sources: Sequence[int], targets: Sequence[int], *, hops: bool
     ) -> tuple[NDArray[np.float64], bool]:
-        """Distances from each source to each target.
+        """Distances ``(A, B)`` from each source to each target, in metres or links (``hops``).
 
-        Args:
-            sources: place numbers, A of them.
-            targets: place numbers, B of them.
-            hops: count links instead of metres.
-
-        Returns:
-            ``(A, B)`` distances; and whether a pair had no way between, whose distance is then the
-            largest one in the graph (``diameter``).
+        And whether a pair had no way between, whose distance is then the largest one in the graph
+        (``diameter``).
         """
         origins, row = np.unique(np.asarray(sources, np.int64), return_inverse=True)
         column = np.asarray(targets, np.int64)
@@ -237,12 +219,7 @@ def turn_between(heading: float, other: float) -> float:
 
 
 def nearest_heading(heading: float, headings: Sequence[float]) -> float:
-    """The heading closest in angle; the first one given on ties.
-
-    Args:
-        heading: degrees.
-        headings: at least one.
-    """
+    """The heading closest in angle, in degrees, of one or more; the first one given on ties."""
     return min(headings, key=lambda one: abs(turn_between(heading, one)))
 
 
@@ -255,20 +232,3 @@ def along(heading: float, offset: NDArray[np.float64]) -> float:
     """How far ahead an ``(east, north)`` offset lies in a direction; metres, negative behind."""
     radians = np.radians(heading)
     return float(offset[0] * np.sin(radians) + offset[1] * np.cos(radians))
-
-
-def to_metres(latitude: NDArray[np.float64], longitude: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``(N, 2)`` metres east and north of the mean of ``(N,)`` latitudes and longitudes."""
-    middle = (float(latitude.mean()), float(longitude.mean()))
-    north = np.radians(latitude - middle[0]) * EARTH_RADIUS_M
-    east = np.radians(longitude - middle[1]) * EARTH_RADIUS_M * np.cos(np.radians(middle[0]))
-    return np.stack([east, north], axis=1)
-
-
-def to_degrees(
-    position: NDArray[np.float64], origin: tuple[float, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Latitudes and longitudes of ``(N, 2)`` metres east and north of an origin in degrees."""
-    latitude = origin[0] + np.degrees(position[:, 1] / EARTH_RADIUS_M)
-    around = EARTH_RADIUS_M * np.cos(np.radians(origin[0]))
-    return latitude, origin[1] + np.degrees(position[:, 0] / around)

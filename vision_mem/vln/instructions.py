@@ -43,7 +43,7 @@ _ORDINALS = {
     "next": 1, "first": 1, "1st": 1, "second": 2, "2nd": 2, "third": 3, "3rd": 3,
     "fourth": 4, "4th": 4, "fifth": 5, "5th": 5, "sixth": 6, "6th": 6,
 }  # fmt: skip
-_BY_NUMBER = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth"}
+_BY_NUMBER = dict(enumerate(("first", "second", "third", "fourth", "fifth", "sixth"), 1))
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 _TURNS = {
     "left": "Turn left", "right": "Turn right", "straight": "Go straight", "around": "Turn around",
@@ -51,10 +51,7 @@ _TURNS = {
 
 
 def write_instruction(steps: Sequence[Step]) -> str:
-    """Steps as English sentences.
-
-    Args:
-        steps: at most six junctions counted at a step; landmarks are words without punctuation.
+    """Steps as English sentences; landmarks are words without punctuation.
 
     Raises:
         InputError: for a step that the grammar has no sentence for.
@@ -112,13 +109,9 @@ _STOP_AT = re.compile(
 
 
 def read_instruction(text: str) -> list[Step]:
-    """Steps of an instruction.
+    """Steps of an instruction, from ``write_instruction`` or in free English.
 
-    Args:
-        text: sentences as ``write_instruction`` makes them, or free English.
-
-    Returns:
-        The steps; free text always ends with a ``stop`` or ``find``.
+    Free text always ends with a ``stop`` or ``find``.
     """
     sentences = [part.strip() for part in re.split(r"[.!?]+(?:\s|$)", text) if part.strip()]
     steps: list[Step] = []

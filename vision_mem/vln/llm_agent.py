@@ -55,13 +55,7 @@ class LanguageConfig:
 
 
 class LanguageAgent:
-    """Asks a language model for each action.
-
-    Args:
-        complete: prompt to answer. The first action named in the answer is taken.
-        config: what goes into the prompt.
-        memory: what is remembered; None for nothing.
-        encode: words to a unit vector in the space of the sights.
+    """Asks a language model for each action, and takes the first one that its answer names.
 
     Attributes:
         prompt: the latest one.
@@ -166,12 +160,7 @@ class LanguageAgent:
 
 
 def read_action(answer: str, actions: tuple[str, ...]) -> str | None:
-    """The first action named in an answer; None when there is none.
-
-    Args:
-        answer: free text, such as ``Turn left.`` or ``turn_around``.
-        actions: those that may be taken.
-    """
+    """The first action named in an answer, such as ``Turn left.`` or ``turn_around``; or None."""
     text = answer.lower().replace("-", "_").replace("turn around", AROUND)
     text = text.replace("turnaround", AROUND)
     known = {FORWARD, LEFT, RIGHT, STOP, AROUND} & set(actions)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from vision_mem.navigation.records import NavigationResult, Observation, Sightin
 from vision_mem.navigation.session import NavigationSession
 from vision_mem.navigation.storage import MEMORY
 from vision_mem.vln.graph import turn_between
-from vision_mem.vln.observations import LandmarkHit, StreetLandmarks, Visit
+from vision_mem.vln.observations import LandmarkHit, StreetLandmarks, Vector, Visit
 
 SIGHT_SIGMA_M = 1.5
 """How exact the position of a sight is taken to be (spec 5.2)."""
@@ -45,11 +44,7 @@ def street_config() -> NavigationConfig:
 
 
 class RecentViews:
-    """The latest views; older ones are gone.
-
-    Args:
-        views: how many are kept.
-    """
+    """The latest views, so many; older ones are gone."""
 
     def __init__(self, views: int = 6) -> None:
         if views < 1:
@@ -63,11 +58,7 @@ class RecentViews:
         self._pooled = None
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Landmarks of the latest views most like a vector, best first."""
         if self._pooled is None:
@@ -129,12 +120,7 @@ class LongMemory:
     def __enter__(self) -> LongMemory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -142,10 +128,7 @@ class LongMemory:
         self.session.close()
 
     def belong_to(self, origin: tuple[float, float]) -> None:
-        """Say where (0, 0) is; positions of another graph's middle would mean other places.
-
-        Args:
-            origin: latitude and longitude, degrees.
+        """Say at which latitude and longitude (0, 0) is: other streets would mean other places.
 
         Raises:
             InputError: when the map is of somewhere else.
@@ -178,17 +161,11 @@ class LongMemory:
             with np.errstate(invalid="ignore"):  # refused below, in words
                 local = pose[:3, :3].T @ away
             seen.append(Sighting(local, sight.word, SIGHT_SIGMA_M, sight.vector))
-        result = self.session.step(
-            Observation(
-                self.session.state.now_s + 1.0,
-                pose,
-                sightings=seen,
-                source=visit.source,
-                jump=self._fresh or visit.came_by is None,
-                exits=visit.exits,
-                came_by=visit.came_by,
-            )
-        )
+        observation = Observation(
+            self.session.state.now_s + 1.0, pose, sightings=seen, source=visit.source,
+            jump=self._fresh or visit.came_by is None, exits=visit.exits, came_by=visit.came_by,
+        )  # fmt: skip
+        result = self.session.step(observation)
         self._fresh = False
         return result
 
@@ -205,7 +182,7 @@ class LongMemory:
         state = self.session.state
         if start != end and (start, end) not in state.topology.ways:
             state.topology.put_way(Way(start, end, 0, state.now_s))
-            state.topology.changed.ways.add((start, end))
+            state.topology.changed_ways.add((start, end))
             state.exits.lead(start, heading, end)
 
     def forget_way(self, start: int, end: int) -> bool:
@@ -230,11 +207,7 @@ class LongMemory:
         return len(self.session.state.topology.ways)
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Landmarks most like a vector, best first; an empty list from an empty memory.
 
@@ -256,7 +229,7 @@ class LongMemory:
             scored = state.retriever.neighbours.search(asked / max(length, 1e-12), k)
             found = [(marks.by_id[marks.owner[row]], score * length) for row, score in scored]
         else:
-            around = [marks.by_id[i] for i, _ in marks.around(_flat(near), radius)]
+            around = [marks.by_id[i] for i in marks.around(_flat(near), radius)[0].tolist()]
             around = [mark for mark in around if mark.row]
             rows = np.array([mark.row for mark in around], np.int64)
             sums = store.sums[rows]
@@ -297,13 +270,7 @@ class LongMemory:
         return self.session.state.topology.path(start, *goals) or []
 
     def ahead(self, place: int, heading: float, limit: int = 60) -> list[int]:
-        """Places met by walking on as straight as remembered ways allow, the start left out.
-
-        Args:
-            place: where to begin.
-            heading: of the first step, degrees.
-            limit: most places.
-        """
+        """Places met by walking on as straight as remembered ways allow, the start left out."""
         found: list[int] = []
         seen = {place}
         while len(found) < limit:
@@ -338,7 +305,7 @@ class LongMemory:
         return copy
 
 
-def _flat(position: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flat(position: Vector) -> NDArray[np.float64]:
     return np.array([position[0], position[1], 0.0])
 
 

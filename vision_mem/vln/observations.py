@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+
+Vector = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -74,38 +75,9 @@ class StreetMemory(Protocol):
         """Remember a visit; what it returns is nobody's business here."""
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Landmarks most like a vector, best first, within ``radius`` metres of ``near``."""
-
-
-class WayMemory(StreetMemory, Protocol):
-    """A memory that also knows places and the ways that were walked between them."""
-
-    def place_at(self, position: NDArray[np.float64], radius: float = 4.0) -> int | None:
-        """The remembered place nearest to a position, None when there is none within metres."""
-
-    def place_position(self, place: int) -> NDArray[np.float64]:
-        """``(2,)`` metres."""
-
-    def exits_of(self, place: int) -> tuple[float, ...]:
-        """Headings of the ways seen to leave a place, walked or not."""
-
-    def ways_from(self, place: int) -> list[tuple[float, int]]:
-        """``(heading, place)`` of each way that was walked from here."""
-
-    def places_near(self, position: NDArray[np.float64], radius: float) -> list[int]:
-        """Places within ``radius`` metres, nearest first."""
-
-    def ahead(self, place: int, heading: float, limit: int = 60) -> list[int]:
-        """Places met by walking straight on over remembered ways, the start left out."""
-
-    def path(self, start: int, goals: Sequence[int]) -> list[int]:
-        """Shortest remembered way to the nearest of some places; empty when there is none."""
 
 
 class StreetLandmarks:
@@ -120,11 +92,15 @@ class StreetLandmarks:
 
     def __init__(self, radius: float = 8.0, likeness: float = 0.35) -> None:
         self.radius, self.likeness = radius, likeness
-        self.total = np.zeros((0, 0))
-        self.mean = np.zeros((0, 0))
-        self.position = np.zeros((0, 2))
-        self.looks = np.zeros(0, np.int64)
-        self.count = 0
+        self._total: list[NDArray[np.float64]] = []
+        self._mean: list[NDArray[np.float64]] = []
+        self._position: list[NDArray[np.float64]] = []
+        self._looks: list[int] = []
+
+    @property
+    def count(self) -> int:
+        """How many landmarks there are."""
+        return len(self._looks)
 
     def add(self, sight: Sight) -> None:
         """Pool one sight.
@@ -137,68 +113,49 @@ class StreetLandmarks:
         if not (np.isfinite(at).all() and np.isfinite(size) and size > 0):
             raise InputError("a sight without finite position and vector; leave it out")
         vector = vector / size
-        self._make_room(len(vector))
-        n = self.count
-        apart = self.position[:n] - at
-        near = np.flatnonzero(apart[:, 0] ** 2 + apart[:, 1] ** 2 <= self.radius**2)
-        if len(near):
-            alike = self.mean[near] @ vector
-            best = int(np.argmax(alike))
-            if alike[best] >= self.likeness:
-                self._join(int(near[best]), vector, at)
-                return
-        self.total[n], self.mean[n], self.position[n], self.looks[n] = vector, vector, at, 1
-        self.count += 1
+        self._same_width(vector, "sight")
+        near = self._near(at, self.radius)
+        alike = np.array(self._mean)[near] @ vector if len(near) else np.array([-np.inf])
+        best = int(np.argmax(alike))
+        if alike[best] < self.likeness:
+            self._total.append(vector)
+            self._mean.append(vector)
+            self._position.append(at)
+            self._looks.append(1)
+            return
+        row = int(near[best])
+        self._looks[row] += 1
+        self._total[row] = self._total[row] + vector
+        self._mean[row] = self._total[row] / max(float(np.linalg.norm(self._total[row])), 1e-12)
+        self._position[row] = self._position[row] + (at - self._position[row]) / self._looks[row]
 
-    def _join(self, row: int, vector: NDArray[np.float64], at: NDArray[np.float64]) -> None:
-        self.looks[row] += 1
-        self.total[row] += vector
-        self.mean[row] = self.total[row] / max(float(np.linalg.norm(self.total[row])), 1e-12)
-        self.position[row] += (at - self.position[row]) / self.looks[row]
+    def _near(self, at: Vector, radius: float) -> NDArray[np.intp]:
+        apart = np.reshape(self._position, (-1, 2)) - at
+        return np.flatnonzero(apart[:, 0] ** 2 + apart[:, 1] ** 2 <= radius**2)
 
-    def _make_room(self, width: int) -> None:
-        if self.count and self.total.shape[1] != width:
+    def _same_width(self, vector: Vector, what: str) -> None:
+        if self._mean and len(vector) != len(self._mean[0]):
             raise InputError(
-                f"a sight of {width} numbers; this memory holds vectors of {self.total.shape[1]}: "
-                "one map, one encoder"
+                f"a {what} of {len(vector)} numbers; this memory holds vectors of "
+                f"{len(self._mean[0])}: one map, one encoder"
             )
-        if self.count == 0 and self.total.shape[1] != width:
-            self.total, self.mean = np.zeros((0, width)), np.zeros((0, width))
-            self.position, self.looks = np.zeros((0, 2)), np.zeros(0, np.int64)
-        if self.count == len(self.looks):
-            more = max(32, self.count)
-            self.total = np.concatenate([self.total, np.zeros((more, width))])
-            self.mean = np.concatenate([self.mean, np.zeros((more, width))])
-            self.position = np.concatenate([self.position, np.zeros((more, 2))])
-            self.looks = np.concatenate([self.looks, np.zeros(more, np.int64)])
 
     def find(
-        self,
-        vector: NDArray[np.floating],
-        near: NDArray[np.float64] | None = None,
-        radius: float = np.inf,
-        k: int = 3,
+        self, vector: Vector, near: Vector | None = None, radius: float = np.inf, k: int = 3
     ) -> list[LandmarkHit]:
         """Best matches, best first; an empty list when nothing is there."""
-        n = self.count
-        if n == 0 or k <= 0:
+        if not self._mean or k <= 0:
             return []
-        rows = np.arange(n)
+        rows = np.arange(self.count)
         if near is not None and np.isfinite(radius):
-            apart = self.position[:n] - near
-            rows = np.flatnonzero(apart[:, 0] ** 2 + apart[:, 1] ** 2 <= radius**2)
+            rows = self._near(near, radius)
             if not len(rows):
                 return []
-        if len(vector) != self.total.shape[1]:
-            raise InputError(
-                f"a query of {len(vector)} numbers; this memory holds vectors of "
-                f"{self.total.shape[1]}: one map, one encoder"
-            )
-        scores = self.mean[rows] @ np.asarray(vector, np.float64)
-        order = np.argsort(-scores, kind="stable")[:k]
+        self._same_width(vector, "query")
+        scores = np.array(self._mean)[rows] @ np.asarray(vector, np.float64)
         return [
-            LandmarkHit(float(scores[i]), self.position[rows[i]].copy(), int(self.looks[rows[i]]))
-            for i in order
+            LandmarkHit(float(scores[i]), self._position[rows[i]].copy(), self._looks[rows[i]])
+            for i in np.argsort(-scores, kind="stable")[:k].tolist()
         ]
 
 
@@ -209,14 +166,9 @@ _SILENT = frozenset({"the", "a", "an", "of", "on", "in", "at", "with", "your", "
 
 
 def word_vector(text: str, width: int = WIDTH) -> NDArray[np.float32]:
-    """Unit vector of a name.
+    """Unit vector of a name, float32 ``(width,)``; zeros for text without words.
 
-    Args:
-        text: words; order, capitals and words such as "the" do not count.
-        width: numbers in the vector.
-
-    Returns:
-        ``(width,)`` float32 of length 1; zeros for text without words.
+    The order of words, capitals, and words such as "the" do not count.
     """
     return _vector(" ".join(sorted(words_of(text))), width).copy()
 

@@ -22,7 +22,7 @@ from vision_mem.vln.environment import StreetTask, StreetView
 from vision_mem.vln.graph import along, bearing_of, turn_between
 from vision_mem.vln.instructions import Step, read_instruction
 from vision_mem.vln.memory import LongMemory, RecentViews
-from vision_mem.vln.observations import LandmarkHit, WayMemory, word_vector
+from vision_mem.vln.observations import LandmarkHit, word_vector
 
 Match = Callable[[NDArray[np.float32], NDArray[np.float64], float], LandmarkHit | None]
 
@@ -36,15 +36,10 @@ class Searcher:
 
     With remembered ways and ``plan``: along the shortest of them. With remembered landmarks only:
     toward where it was. Without: by chance at junctions.
-
-    Args:
-        long: what is remembered; None for nothing.
-        config: the follower's.
-        rng: for chance.
     """
 
     def __init__(
-        self, long: WayMemory | None, config: FollowerConfig, rng: np.random.Generator
+        self, long: LongMemory | None, config: FollowerConfig, rng: np.random.Generator
     ) -> None:
         self._long, self._config, self._rng = long, config, rng
         self._taken: Counter[tuple[int, int, float]] = Counter()
@@ -126,13 +121,9 @@ class LegPlanner:
 
     The plan is checked at each place: off the remembered way it is dropped, and the follower goes
     by what it sees. Only ways that were walked are known.
-
-    Args:
-        long: what is remembered.
-        config: the follower's.
     """
 
-    def __init__(self, long: WayMemory | None, config: FollowerConfig) -> None:
+    def __init__(self, long: LongMemory | None, config: FollowerConfig) -> None:
         self._long, self._config = long, config
         self.clear()
 
@@ -143,16 +134,9 @@ class LegPlanner:
     def here(
         self, view: StreetView, heading: float, vector: NDArray[np.float32], *, stop: bool
     ) -> bool | None:
-        """Whether the planned place is reached.
+        """Whether the place is reached at whose corner to turn, or beside which to ``stop``.
 
-        Args:
-            view: where one is.
-            heading: along which one came, degrees.
-            vector: of the landmark's name.
-            stop: whether to stop beside the landmark, rather than turn at its corner.
-
-        Returns:
-            None when there is no plan: nothing remembered ahead, or off the way.
+        None when there is no plan: nothing remembered ahead, or off the way.
         """
         if self._way is None:
             self._way = self._plan(view, heading, vector, stop)
@@ -257,11 +241,8 @@ class FollowerConfig:
 class RuleFollower:
     """Follows instructions.
 
-    Args:
-        config: what the rules go by.
-        long: what is remembered from before; None for nothing.
-        encode: words to a unit vector in the space of the sights.
-        seed: of the choices where nothing tells the way.
+    By its config and what is remembered, ``long``; ``encode`` makes words unit vectors in the space
+    of the sights, ``seed`` decides where nothing tells the way.
 
     Attributes:
         reason: what the latest decision went by, JSON-ready: the step of the instruction and
@@ -274,7 +255,7 @@ class RuleFollower:
     def __init__(
         self,
         config: FollowerConfig | None = None,
-        long: WayMemory | None = None,
+        long: LongMemory | None = None,
         *,
         encode: Encode = word_vector,
         seed: int = 0,
@@ -291,7 +272,7 @@ class RuleFollower:
         """Read the instruction, forget the views of the last task."""
         self._steps = read_instruction(task.text)
         self._short.clear()
-        if isinstance(self.long, LongMemory):
+        if self.long is not None:
             self.long.begin()
         rng = np.random.default_rng([self._seed, zlib.crc32(task.task_id.encode())])
         self._planner = LegPlanner(self.long, self.config) if self.config.plan else None
@@ -415,13 +396,7 @@ def straight_on(view: StreetView, heading: float) -> float:
 
 
 def exit_to(action: str, view: StreetView, heading: float) -> float | None:
-    """The exit that a person would call left, right, straight or back; None without one.
-
-    Args:
-        action: ``left``, ``right``, ``straight`` or ``around``.
-        view: where.
-        heading: along which one came, degrees.
-    """
+    """The exit that a person would call left, right, straight or around; None without one."""
     wanted = {"left": -90.0, "right": 90.0, "straight": 0.0, "around": 180.0}[action]
     off = {one: abs(turn_between(heading + wanted, one)) for one in view.exits}
     if action in ("left", "right"):

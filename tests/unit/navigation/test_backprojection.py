@@ -12,6 +12,7 @@ from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import make_pose, rotation_from
 from vision_mem.navigation.backprojection import cloud, lift, lift_pixel
 from vision_mem.navigation.gravity import find_up, levelled, turned
+from vision_mem.navigation.observer import parse_thing, read_things
 from vision_mem.sources.posed_jsonl import PosedRow, read_posed_lines
 from vision_mem.synthetic.furnished_room import Room
 from vision_mem.types import Detections
@@ -143,3 +144,16 @@ def test_a_quaternion_and_three_rows_are_poses(tmp_path) -> None:
     assert [row.index for row in read_posed_lines(path, 1)] == [1]
     with pytest.raises(InputError, match="cannot be read"):
         list(read_posed_lines(tmp_path / "no.jsonl"))
+
+
+@pytest.mark.parametrize("spot", ["[" * 50_000 + "]" * 50_000, "9" * 5_000, "9" * 400, '"x"', "{}"])
+@pytest.mark.parametrize("kind", ['"position": [{}, 1, 2]', '"pixel": [1, 2], "frame": {}'])
+def test_landmarks_from_strangers_are_one_bounded_line(tmp_path, kind, spot) -> None:
+    path = tmp_path / "things.jsonl"
+    path.write_text(f'{{"name": "a", {kind.replace("{}", spot)}}}\n')
+    with pytest.raises(InputError) as error:
+        read_things(path)
+    assert "line 1" in str(error.value) and len(str(error.value)) < 300
+    with pytest.raises(InputError) as error:
+        parse_thing(f"a={'7' * 9_000}")
+    assert len(str(error.value)) < 300

@@ -27,7 +27,9 @@ from vision_mem.navigation import (
 )
 from vision_mem.navigation.config import OctreeConfig, StoreConfig
 from vision_mem.navigation.graph.path_planning import directions
+from vision_mem.navigation.mean_directions import row_dots
 from vision_mem.navigation.space.octree import OCCUPIED
+from vision_mem.navigation.spatial_hash import Nearby
 
 
 @pytest.fixture
@@ -357,3 +359,27 @@ def test_directions_turn_by_turn(points, said, ends):
     assert directions(flat, (2, 1)) == (tuple(said), tuple(ends))
     mirrored = directions(flat * (1, -1, 1), (2, -1))  # seen from below, and mirrored
     assert mirrored == (tuple(said), tuple(ends))
+
+
+def test_what_lies_near_is_told_at_once_and_equal_to_one_by_one():
+    rng = np.random.default_rng(0)
+    near, where = Nearby(0.5), {}
+    for node in rng.permutation(400).tolist():
+        where[node] = rng.uniform(-3, 3, 3)
+        near.put(node, where[node])
+    for node in rng.permutation(400)[:150].tolist():
+        if node % 3:
+            near.drop(node)
+            del where[node]
+        else:
+            where[node] = rng.uniform(-3, 3, 3)
+            near.put(node, where[node])
+    for radius in (0.2, 1.0, 40.0, np.inf):
+        here = rng.uniform(-3, 3, 3)
+        apart = {i: float(np.linalg.norm(at - here)) for i, at in where.items()}
+        wanted = sorted((d, i) for i, d in apart.items() if d <= radius)
+        ids, metres, at = near.within(here, radius)
+        assert list(zip(metres.tolist(), ids.tolist(), strict=True)) == wanted
+        np.testing.assert_array_equal(at, np.array([where[i] for i in ids.tolist()]).reshape(-1, 3))
+    vectors = rng.standard_normal((50, 384)).astype(np.float32)
+    assert row_dots(vectors, vectors[0]).tolist() == [float(each @ vectors[0]) for each in vectors]

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sqlite3
+import zlib
 
 import numpy as np
 import pytest
@@ -25,8 +26,10 @@ from vision_mem.navigation import (
     Key,
     NavigationConfig,
     NavigationSession,
+    storage,
 )
 from vision_mem.navigation.config import StoreConfig
+from vision_mem.navigation.storage import MapFile
 
 
 @pytest.fixture
@@ -222,11 +225,90 @@ def edited(path, *statements):
         ("INSERT INTO exit VALUES(1, 0, 'north', 0)", "damaged"),
         ("UPDATE meta SET value='[1]' WHERE key='origin'", "damaged"),
         ("UPDATE meta SET value='{}' WHERE key='origin'", "damaged"),
+        ("UPDATE place SET visits='many'", "damaged"),
+        ("UPDATE place SET first_s=9e999", "damaged: a number of it is not finite"),
+        ("UPDATE place SET pose=zeroblob(120)", "15 numbers where 16 belong"),
+        ("UPDATE short SET slot=-1 WHERE slot=0", "entry -1 of short memory is damaged"),
+        ("UPDATE meta SET value='99999999999' WHERE key='landmark_vectors'", "damaged"),
+        ("CREATE TABLE extra(x)", "holds 'extra' as no program of ours makes it"),
+        ("CREATE INDEX extra ON place(abs(visits))", "holds 'extra' as no program of ours"),
     ],
 )
 def test_damage_is_said_in_one_line(path, statement, words):
     edited(path, statement)
     assert words in said(lambda: NavigationSession(path))
+
+
+DEEP, LONG = "[" * 100_000 + "]" * 100_000, "9" * 5_000
+
+
+@pytest.mark.parametrize(
+    "target", [f"INSERT OR REPLACE INTO meta VALUES('{key}', ?)" for key in (
+        "next_id", "frame", "now_s", "short_step", "octree", "origin", "config", "corner",
+        "landmark_vectors", "leaf_width",
+    )] + ["UPDATE landmark SET fields=?", "UPDATE short SET fields=?"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", [DEEP, LONG, "9" * 400, '{"a": "b"}', "1e999", "\x1b[31m"])
+def test_values_from_strangers_are_one_bounded_line(path, target, value):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(2))
+    with sqlite3.connect(path) as database:
+        database.execute(target, (value,))
+    database.close()
+    line = said(lambda: NavigationSession(path))
+    assert len(line) < 300 and "\x1b" not in line and "Error" not in line
+
+
+@pytest.mark.parametrize(
+    ("table", "content"),
+    [
+        ("brick VALUES(7, ?)", bytes(300_000)),
+        ("look VALUES(999, 1, ?)", bytes(300_000_000)),
+        ("look VALUES(999, 1, ?)", np.array([10**12] + [0] * 8, "<i8").tobytes()),
+        ("look VALUES(999, 1, ?)", np.array([0, 0, 0, 0, 10**15, -1, -1, -1, 9], "<i8").tobytes()),
+    ],
+)
+def test_what_unpacks_to_more_than_it_can_be_is_refused(path, table, content):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(2))
+    with sqlite3.connect(path) as database:
+        database.execute(f"INSERT INTO {table}", (zlib.compress(content, 9),))
+    database.close()
+    assert "is damaged" in said(lambda: NavigationSession(path))
+
+
+def test_pages_that_lead_in_circles_are_noticed(path):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(2))
+    with sqlite3.connect(path) as database:
+        rows = [(10**6 + code, bytes(200)) for code in range(400)]
+        database.executemany("INSERT INTO brick VALUES(?, ?)", rows)
+        asked = "SELECT rootpage FROM sqlite_master WHERE name='brick'"
+        (root,) = database.execute(asked).fetchone()
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        database.commit()
+        database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+    raw, page = bytearray(path.read_bytes()), (root - 1) * size
+    assert raw[page] == 5  # the root of a table of several pages
+    count = int.from_bytes(raw[page + 3 : page + 5], "big")
+    cells = [page + int.from_bytes(raw[page + 12 + 2 * i :][:2], "big") for i in range(count)]
+    for cell in cells[1:]:
+        raw[cell : cell + 4] = raw[cells[0] : cells[0] + 4]
+    path.write_bytes(raw)
+    assert "rows of it come twice" in said(lambda: NavigationSession(path, mode="r"))
+
+
+def test_a_question_without_end_is_stopped(path, monkeypatch):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(3))
+    monkeypatch.setattr(storage, "_LEAST", 1_000_000)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
+    file = MapFile(path, "r")
+    with pytest.raises(ModelError) as error, file.reading() as sql:
+        sql.execute(endless).fetchone()
+    file.close()
+    assert "takes more steps than its size can" in str(error.value) and error.value.exit_code == 2
 
 
 def test_a_changed_memory_is_noticed(path):

@@ -7,13 +7,12 @@ import pytest
 from street_samples import cross, graph_of, walk
 
 from vision_mem.errors import InputError
+from vision_mem.formats.graphs import to_degrees, to_metres
 from vision_mem.formats.touchdown import StreetRoute
 from vision_mem.vln.action_spaces import follow_path, make_navigator
 from vision_mem.vln.graph import (
     StreetGraph,
     nearest_heading,
-    to_degrees,
-    to_metres,
     turn_between,
 )
 
@@ -34,8 +33,7 @@ def test_the_first_heading_wins_a_tie() -> None:
 
 def test_metres_and_degrees() -> None:
     at = np.array([[0.0, 0.0], [1000.0, -2000.0], [-1000.0, 2000.0]])
-    back = to_metres(*to_degrees(at, (40.73, -73.99)))
-    # A street map's own origin is its mean, here the first place.
+    back = to_metres(*to_degrees(at, (40.73, -73.99)), (40.73, -73.99))
     assert np.abs(back - at).max() < 0.01
 
 

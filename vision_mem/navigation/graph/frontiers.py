@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.errors import DamagedFileError
+
 
 class Exits:
     """Headings of ways by place, and the place each is known to lead to.
@@ -95,9 +97,11 @@ class Exits:
         """Take in what a file holds.
 
         Raises:
-            ValueError: for content that cannot be.
+            DamagedFileError: for content that cannot be.
         """
         for place, _, heading, end in sql.execute("SELECT * FROM exit ORDER BY place, number"):
             if not 0.0 <= float(heading) < 360.0:
-                raise ValueError(f"a way leaves place {place} at heading {heading}")
+                raise DamagedFileError(
+                    f"the map is damaged: a way leaves place {place} at heading {heading}"
+                )
             self._of.setdefault(int(place), {})[float(heading)] = int(end)

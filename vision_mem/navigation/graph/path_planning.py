@@ -50,6 +50,11 @@ class PlanningConfig:
     optimistic: bool = False
     below: float = 0.4
 
+    @property
+    def upward(self) -> tuple[int, int]:
+        """The axis that is up, and 1 or -1 for its direction."""
+        return "xyz".index(self.up[1]), 1 if self.up[0] == "+" else -1
+
     def __post_init__(self) -> None:
         if self.up not in AXES:
             raise InputError(f"up is {self.up!r}; expected one of {', '.join(AXES)}")
@@ -97,20 +102,14 @@ class FloorPlan:
 def floor_plan(
     octree: Octree, config: PlanningConfig, observers: NDArray[np.float64]
 ) -> FloorPlan | None:
-    """Draw the plan of a whole map.
+    """Draw the plan of a whole map; None when nothing is known.
 
-    Args:
-        octree: the map.
-        config: settings.
-        observers: ``(n, 3)`` metres: where one looked from; they tell where the floor cannot be.
-
-    Returns:
-        The plan; None when nothing is known.
+    Where one looked from, ``observers`` ``(n, 3)`` metres, tells where the floor cannot be.
 
     Raises:
         InputError: for a map too wide for one plan.
     """
-    axis, sign = "xyz".index(config.up[1]), 1 if config.up[0] == "+" else -1
+    axis, sign = config.upward
     axes = (0, 1) if axis == 2 else (0, 2) if axis == 1 else (1, 2)
     size = octree.config.leaf
     parts = [(each.centres, each.occupied) for each in octree.leaves()]
@@ -160,24 +159,17 @@ def _find_floor(
 def shortest_walk(
     plan: FloorPlan, start: NDArray[np.float64], goal: NDArray[np.float64], snap: float
 ) -> NDArray[np.float64] | None:
-    """The shortest walk over open cells, in straight pieces.
+    """The shortest walk over open cells, in straight pieces: ``(n, 3)`` metres, or None.
 
-    Args:
-        plan: the plan.
-        start: ``(3,)`` metres.
-        goal: ``(3,)`` metres.
-        snap: metres within which an open cell stands for either.
-
-    Returns:
-        ``(n, 3)`` metres on the floor; None when there is no way.
+    An open cell within ``snap`` metres stands for the start or goal, ``(3,)`` metres each.
     """
     number = np.full(plan.open.shape, -1, np.int64)
     cells = np.argwhere(plan.open)
     if not len(cells):
         return None
     number[plan.open] = np.arange(len(cells))
-    first, last = (_snapped(plan, cells, each, snap) for each in (start, goal))
-    if first is None or last is None:
+    (first, one), (last, other) = (_nearest(plan, cells, each) for each in (start, goal))
+    if max(one, other) > max(snap, plan.size):
         return None
     rows, columns, costs = [], [], []
     for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
@@ -202,13 +194,19 @@ def shortest_walk(
     return plan.position(_straightened(plan, cells[way[::-1]]))
 
 
-def _snapped(
-    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64], snap: float
-) -> int | None:
-    wanted = plan.cell(position)
-    away = ((cells - wanted) ** 2).sum(axis=1)
+def nearest_open(plan: FloorPlan, position: NDArray[np.float64]) -> float:
+    """Metres over the floor from a position ``(3,)`` to the nearest open cell."""
+    cells = np.argwhere(plan.open)
+    return _nearest(plan, cells, position)[1] if len(cells) else math.inf
+
+
+def _nearest(
+    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64]
+) -> tuple[int, float]:
+    """Which open cell is nearest, and how many metres it is away."""
+    away = ((cells - plan.cell(position)) ** 2).sum(axis=1)
     best = int(away.argmin())
-    return best if math.sqrt(away[best]) * plan.size <= max(snap, plan.size) else None
+    return best, math.sqrt(away[best]) * plan.size
 
 
 def _straightened(plan: FloorPlan, way: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -239,11 +237,7 @@ def _clear(plan: FloorPlan, start: NDArray[np.int64], end: NDArray[np.int64]) ->
 def directions(
     points: NDArray[np.float64], up: tuple[int, int]
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Turn by turn, in words; a way that only bends a little is one leg.
-
-    Args:
-        points: ``(n, 3)`` metres.
-        up: the axis that is up, and its direction.
+    """A way ``(n, 3)`` metres turn by turn, in words; one that only bends a little is one leg.
 
     Returns:
         Words of each leg, and the index of the point at which it ends.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,25 +90,15 @@ class Way:
     blocked: bool = False
 
 
-@dataclass
-class Changes:
-    """What has to be stored: ids of places, pairs of ways."""
-
-    places: set[int] = field(default_factory=set)
-    ways: set[tuple[int, int]] = field(default_factory=set)
-
-
 class Topology:
     """The graph of places.
-
-    Args:
-        config: settings.
 
     Attributes:
         places: by id.
         ways: by (start, end).
         current: the place of the latest look, None before the first.
-        changed: since it was last replaced.
+        changed_places: ids to be stored.
+        changed_ways: pairs of ids to be stored.
         version: counts changes that matter to paths.
     """
 
@@ -117,7 +107,8 @@ class Topology:
         self.places: dict[int, Place] = {}
         self.ways: dict[tuple[int, int], Way] = {}
         self.current: int | None = None
-        self.changed = Changes()
+        self.changed_places: set[int] = set()
+        self.changed_ways: set[tuple[int, int]] = set()
         self.version = 0
         self._nearby = Nearby(max(self.config.place_radius, 2.0))
         self._graph: tuple[int, NDArray[np.int64], csr_array] | None = None
@@ -143,18 +134,13 @@ class Topology:
 
     def match(self, pose: Pose, descriptor: NDArray[np.float32] | None = None) -> int | None:
         """The nearest place that this may be; None where it is a new one."""
-        best, least = None, math.inf
-        for place_id in self._nearby.around(pose[:3, 3], self.config.place_radius):
-            place = self.places[place_id]
-            distance = float(np.linalg.norm(place.position - pose[:3, 3]))
-            if distance > self.config.place_radius or distance >= least:
-                continue
-            if descriptor is not None and place.descriptor is not None:
-                likeness = float(place.descriptor @ descriptor)
-                if likeness < self.config.place_cosine:
-                    continue
-            best, least = place_id, distance
-        return best
+        for place_id in self.around(pose[:3, 3], self.config.place_radius):
+            known = self.places[place_id].descriptor
+            if descriptor is None or known is None:
+                return place_id
+            if float(known @ descriptor) >= self.config.place_cosine:
+                return place_id
+        return None
 
     def visit(
         self,
@@ -167,15 +153,8 @@ class Topology:
     ) -> tuple[Place, bool]:
         """Be somewhere: find the place or make it, and remember the way that led here.
 
-        Args:
-            pose: ``(4, 4)`` camera-to-world.
-            time_s: seconds.
-            new_id: id for the place if it is new.
-            descriptor: ``(d,)`` of length 1, or None.
-            jump: whether the observer was put here, so that no way is known.
-
-        Returns:
-            The place, and whether it is new.
+        Without a way after a ``jump``: the observer was put here. Returns the place, and whether it
+        is new; then it has ``new_id``.
         """
         found = self.match(pose, descriptor)
         new = found is None
@@ -190,7 +169,7 @@ class Topology:
                 descriptor=descriptor if known.descriptor is None else known.descriptor,
             )
         self.places[place.place_id] = place
-        self.changed.places.add(place.place_id)
+        self.changed_places.add(place.place_id)
         if new:
             self._nearby.put(place.place_id, place.position)
             self.version += 1
@@ -214,7 +193,7 @@ class Topology:
             self.ways[pair] = replace(
                 way, traversed=way.traversed + gone, last_s=time_s, blocked=blocked
             )
-            self.changed.ways.add(pair)
+            self.changed_ways.add(pair)
 
     def block(self, start: int, end: int, blocked: bool = True) -> None:
         """Say that a way, in one direction, is closed or open.
@@ -225,14 +204,14 @@ class Topology:
         if (start, end) not in self.ways:
             raise InputError(f"no way from place {start} to place {end} is known")
         self.ways[start, end] = replace(self.ways[start, end], blocked=blocked)
-        self.changed.ways.add((start, end))
+        self.changed_ways.add((start, end))
         self.version += 1
 
     def drop_way(self, start: int, end: int) -> bool:
         """Forget a way, in one direction; whether it was known."""
         if self.ways.pop((start, end), None) is None:
             return False
-        self.changed.ways.add((start, end))
+        self.changed_ways.add((start, end))
         self.version += 1
         return True
 
@@ -241,10 +220,10 @@ class Topology:
         if self.places.pop(place_id, None) is None:
             return
         self._nearby.drop(place_id)
-        self.changed.places.add(place_id)
+        self.changed_places.add(place_id)
         for pair in [pair for pair in self.ways if place_id in pair]:
             del self.ways[pair]
-            self.changed.ways.add(pair)
+            self.changed_ways.add(pair)
         self.current = None if self.current == place_id else self.current
         self.version += 1
 
@@ -262,9 +241,8 @@ class Topology:
 
     def around(self, position: NDArray[np.float64], radius: float) -> list[int]:
         """Places within ``radius`` metres, nearest first."""
-        near = self._nearby.around(position, radius)
-        apart = {i: float(np.linalg.norm(self.places[i].position - position)) for i in near}
-        return sorted((i for i in near if apart[i] <= radius), key=lambda i: (apart[i], i))
+        found: list[int] = self._nearby.within(position, radius)[0].tolist()
+        return found
 
     def positions(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Ids ``(n,)`` ascending and positions ``(n, 3)``, metres."""
@@ -328,15 +306,9 @@ class Topology:
     # -- corrections ---------------------------------------------------------------------------
 
     def close_loop(self, start: int, end: int, relative: Pose) -> dict[int, Pose]:
-        """Poses after a closed loop: the error is spread evenly along the way that was gone.
+        """Poses for ``correct`` after a closed loop: its error is spread evenly along the way gone.
 
-        Args:
-            start: a place.
-            end: another that turned out to be seen from it.
-            relative: ``(4, 4)`` pose of ``end`` in the frame of ``start``, as measured now.
-
-        Returns:
-            New poses for ``correct``.
+        ``relative`` is the pose ``(4, 4)`` of ``end`` in the frame of ``start``, as measured now.
 
         Raises:
             InputError: when no way leads from one to the other.
@@ -359,10 +331,7 @@ class Topology:
         return poses
 
     def correct(self, poses: Mapping[int, Pose]) -> dict[int, Pose]:
-        """Move places; those not named follow the corrected place nearest along the ways.
-
-        Args:
-            poses: new ``(4, 4)`` camera-to-world poses by place id.
+        """Move places to new poses ``(4, 4)``; others follow the one nearest along the ways.
 
         Returns:
             For every place that moved the rigid motion ``(4, 4)`` from old to new map frame.
@@ -391,6 +360,6 @@ class Topology:
             pose = motion @ place.pose if exact is None else np.asarray(exact, np.float64)
             self.places[place_id] = replace(place, pose=pose)
             self._nearby.put(place_id, pose[:3, 3])
-            self.changed.places.add(place_id)
+            self.changed_places.add(place_id)
         self.version += 1
         return motions

@@ -12,15 +12,16 @@ Source: specification 1.1, table of the leaf record; section 6, the cap on memor
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import ModelError
-from vision_mem.navigation.space.kernels import OctreeKernels
+from vision_mem.errors import DamagedFileError, ModelError
 from vision_mem.navigation.space.morton import BRICK, Codes
+from vision_mem.navigation.storage import BROKEN, inflate
 
 LEAVES = BRICK**3
 UNIT = 1000
@@ -37,6 +38,10 @@ _KINDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "label_weight": ("u1", ()),
     "embedding": ("<u4", ()),
 }
+_LARGEST = 73 + LEAVES * sum(
+    np.dtype(kind).itemsize * math.prod(more) for kind, more in _KINDS.values()
+)
+"""Bytes of a brick, unpacked."""
 ALWAYS = ("log_odds", "hits", "tick")
 Fetch = Callable[[list[int]], list[bytes]]
 """Stored bricks by code."""
@@ -45,56 +50,8 @@ _KEPT = 0.6
 """Share of the limit that is kept when it is reached, so that it is not reached again at once."""
 
 
-class Directory:
-    """Finds the row of a brick: an open-addressing table with numba, a sorted list without."""
-
-    def __init__(self, kernels: OctreeKernels) -> None:
-        self._kernels = kernels
-        self._count = 0
-        self._keys = np.zeros(1024 if kernels.find else 0, np.uint64)
-        self._rows = np.full(1024 if kernels.find else 0, -1, np.int64)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self._keys.nbytes + self._rows.nbytes
-
-    def find(self, codes: Codes) -> NDArray[np.int64]:
-        """Rows of bricks, -1 where there is none."""
-        codes = np.ascontiguousarray(codes, np.uint64)
-        if self._kernels.find is not None:
-            found: NDArray[np.int64] = self._kernels.find(self._keys, self._rows, codes)
-            return found
-        if not self._count:
-            return np.full(len(codes), -1, np.int64)
-        place = np.minimum(np.searchsorted(self._keys, codes), self._count - 1)
-        return np.where(self._keys[place] == codes, self._rows[place], -1)
-
-    def add(self, codes: Codes, rows: NDArray[np.int64]) -> None:
-        """Take in new bricks; none of them may be there already."""
-        if not len(codes):
-            return
-        self._count += len(codes)
-        if self._kernels.add is None:
-            order = np.argsort(codes)
-            place = np.searchsorted(self._keys, codes[order])
-            self._keys = np.insert(self._keys, place, codes[order])
-            self._rows = np.insert(self._rows, place, rows[order])
-            return
-        if self._count > 0.6 * len(self._keys):
-            room = 1 << int(np.ceil(np.log2(self._count / 0.3)))
-            used = self._rows >= 0
-            keys, places = self._keys[used], self._rows[used]
-            self._keys, self._rows = np.zeros(room, np.uint64), np.full(room, -1, np.int64)
-            self._kernels.add(self._keys, self._rows, keys, places)
-        self._kernels.add(self._keys, self._rows, codes, rows)
-
-
 class Bricks:
     """All bricks of a map.
-
-    Args:
-        kernels: which inner loops.
 
     Attributes:
         codes: uint64 ``(n,)`` in the order of their making: leaf codes cut by 9 bits.
@@ -111,9 +68,9 @@ class Bricks:
         limit: bytes of all this in memory; 0 for no limit.
     """
 
-    def __init__(self, kernels: OctreeKernels) -> None:
-        self._kernels = kernels
-        self._directory = Directory(kernels)
+    def __init__(self) -> None:
+        # Codes ascending, and the row of each.
+        self._sorted, self._row = NO_CODES, np.zeros(0, np.int64)
         self._fetch: Fetch | None = None
         self._damage: ModelError | None = None
         self._clock = 0
@@ -156,7 +113,7 @@ class Bricks:
     def nbytes(self) -> int:
         """Bytes of all arrays, their spare room included."""
         arrays = sum(array.nbytes for array in self._arrays.values())
-        return self._directory.nbytes + arrays + self.away.nbytes
+        return self._sorted.nbytes + self._row.nbytes + arrays + self.away.nbytes
 
     def want(self, name: str) -> None:
         """Make room for a field from now on."""
@@ -175,28 +132,28 @@ class Bricks:
         """
         if self._damage is not None:
             raise self._damage
-        found = self._directory.find(codes)
+        found = self._find(codes)
         if len(self.away):
             lacking = np.unique(codes[found < 0])
             self._bring(lacking[np.isin(lacking, self.away)])
-            found = self._directory.find(codes)
+            found = self._find(codes)
         if self.limit:
             self._clock += 1
             self.used[found[found >= 0]] = self._clock
         return found
+
+    def _find(self, codes: Codes) -> NDArray[np.int64]:
+        place = np.searchsorted(self._sorted, codes)
+        there = place < len(self._sorted)
+        there[there] = self._sorted[place[there]] == codes[there]
+        return np.where(there, np.append(self._row, -1)[place], -1)
 
     def every(self) -> Codes:
         """Codes of all bricks, ascending, those that are away too."""
         return np.union1d(self.codes, self.away)
 
     def page(self, fetch: Fetch, limit: int, away: Codes) -> None:
-        """From now on keep no more than a limit in memory.
-
-        Args:
-            fetch: reads bricks.
-            limit: bytes.
-            away: codes of those that can be read.
-        """
+        """From now on keep so many bytes in memory at most; ``fetch`` reads what is ``away``."""
         self._fetch, self.limit, self.away = fetch, limit, np.unique(away)
 
     @property
@@ -220,8 +177,8 @@ class Bricks:
         self.away = np.union1d(self.away, self.codes[gone[known]])
         self._arrays = {name: array[kept] for name, array in self._arrays.items()}
         self._count = self._room = len(kept)
-        self._directory = Directory(self._kernels)
-        self._directory.add(self.codes, np.arange(self._count))
+        self._row = np.argsort(self.codes)
+        self._sorted = self.codes[self._row]
 
     def _bring(self, codes: Codes) -> None:
         if not len(codes) or self._fetch is None:
@@ -235,11 +192,7 @@ class Bricks:
             raise
 
     def rows(self, codes: Codes) -> NDArray[np.int64]:
-        """Rows of bricks, made where there was none.
-
-        Args:
-            codes: uint64 ``(n,)`` without repeats.
-        """
+        """Rows of bricks, codes without repeats; made where there was none."""
         found = self.find(codes)
         new = found < 0
         count = int(new.sum())
@@ -247,7 +200,10 @@ class Bricks:
             self._grow(self._count + count)
             rows = np.arange(self._count, self._count + count)
             self._arrays["codes"][rows] = codes[new]
-            self._directory.add(codes[new], rows)
+            order = np.argsort(codes[new])
+            place = np.searchsorted(self._sorted, codes[new][order])
+            self._sorted = np.insert(self._sorted, place, codes[new][order])
+            self._row = np.insert(self._row, place, rows[order])
             found[new] = rows
             self._count += count
         return found
@@ -274,9 +230,9 @@ class Bricks:
         """
         for code, row, blob in zip(codes.tolist(), self.rows(codes).tolist(), blobs, strict=True):
             try:
-                self._unpack(row, zlib.decompress(blob))
-            except (zlib.error, ValueError, IndexError) as error:
-                raise ModelError(f"brick {code} of the map is damaged: {error}") from error
+                self._unpack(row, inflate(blob, _LARGEST))
+            except BROKEN as error:
+                raise DamagedFileError(f"brick {code} of the map is damaged") from error
 
     def _unpack(self, row: int, raw: bytes) -> None:
         head, anchor = raw[0], int.from_bytes(raw[1:9], "little")

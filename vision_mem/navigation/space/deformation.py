@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,25 +22,8 @@ _FIELDS = ("log_odds", "hits", "tick", "colour", "label", "label_weight", "embed
 _AROUND = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
 
 
-@dataclass(frozen=True, eq=False)
-class _Moved:
-    """Leaves in their new place."""
-
-    anchor: int
-    codes: Codes
-    fields: dict[str, NDArray[Any]]
-
-
 def move_space(octree: Octree, motions: Mapping[int, NDArray[np.float64]]) -> int:
-    """Move the bricks anchored to places that moved.
-
-    Args:
-        octree: the map.
-        motions: rigid motion ``(4, 4)`` from old to new map frame, by place.
-
-    Returns:
-        How many bricks moved.
-    """
+    """Move bricks by the rigid motions ``(4, 4)`` of their places; returns how many moved."""
     bricks = octree.bricks
     moving = {
         place: motion
@@ -52,20 +34,20 @@ def move_space(octree: Octree, motions: Mapping[int, NDArray[np.float64]]) -> in
     rows = np.flatnonzero(np.isin(bricks.anchor, np.array(list(moving), np.uint64)))
     if not len(rows):
         return 0
-    moved = [
-        _resampled(octree, rows[bricks.anchor[rows] == place], place, motion)
+    moved = {
+        place: _resampled(octree, rows[bricks.anchor[rows] == place], motion)
         for place, motion in sorted(moving.items())
-    ]
+    }
     index, slots = np.nonzero(bricks.tick[rows])
     octree.clear(rows[index], slots)
-    for part in moved:
-        _put(octree, part)
+    for place, (codes, fields) in moved.items():
+        _put(octree, place, codes, fields)
     return len(rows)
 
 
 def _resampled(
-    octree: Octree, rows: NDArray[np.int64], anchor: int, motion: NDArray[np.float64]
-) -> _Moved:
+    octree: Octree, rows: NDArray[np.int64], motion: NDArray[np.float64]
+) -> tuple[Codes, dict[str, NDArray[Any]]]:
     bricks, size, corner = octree.bricks, octree.config.leaf, octree.corner
     # Every brick that the moved ones may reach into: those around where their middles come to lie.
     middles = centres(decode(bricks.codes[rows] << np.uint64(9)) + BRICK // 2, size, corner)
@@ -100,7 +82,7 @@ def _resampled(
             fields[name] = array[at[0], at[1]].copy()
     if "embedding" in fields:
         fields["embedding"] = _copied(octree, fields["embedding"].astype(np.int64))
-    return _Moved(anchor, np.concatenate(codes) if codes else np.empty(0, np.uint64), fields)
+    return np.concatenate(codes) if codes else np.empty(0, np.uint64), fields
 
 
 def _copied(octree: Octree, refs: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -115,14 +97,13 @@ def _copied(octree: Octree, refs: NDArray[np.int64]) -> NDArray[np.uint32]:
     return out
 
 
-def _put(octree: Octree, moved: _Moved) -> None:
-    if not len(moved.codes):
+def _put(octree: Octree, anchor: int, codes: Codes, fields: dict[str, NDArray[Any]]) -> None:
+    if not len(codes):
         return
-    bricks, fields = octree.bricks, moved.fields
-    bricks_of = moved.codes >> np.uint64(9)
-    unique, inverse = np.unique(bricks_of, return_inverse=True)
+    bricks = octree.bricks
+    unique, inverse = np.unique(codes >> np.uint64(9), return_inverse=True)
     rows = bricks.rows(unique)
-    at = (rows[inverse], (moved.codes & np.uint64(LEAVES - 1)).astype(np.int64))
+    at = (rows[inverse], (codes & np.uint64(LEAVES - 1)).astype(np.int64))
     new = bricks.tick[at] == 0
     surer = new | (fields["hits"] > bricks.hits[at])
     lowest, highest = (round(v * 1000) for v in (octree.config.lowest, octree.config.highest))
@@ -136,5 +117,5 @@ def _put(octree: Octree, moved: _Moved) -> None:
     hits = bricks.hits[at].astype(np.int64) + fields["hits"]
     bricks.hits[at] = np.minimum(hits, 65535)
     bricks.tick[at] = np.maximum(bricks.tick[at], fields["tick"])
-    bricks.anchor[rows] = moved.anchor
+    bricks.anchor[rows] = anchor
     bricks.dirty[rows] = True

@@ -40,23 +40,15 @@ class OctreeKernels:
             uint8 ``grid`` for each cell from ``first`` up to, not including, each of ``ends``;
             a cell's place is ``tx[x - low[0]] + ty[y - low[1]] + tz[z - low[2]]``.
         walk: ``walk(start, first, ends)`` gives those cells, int64 ``(n, 3)``, ray after ray.
-        find: ``find(table, codes)`` looks up rows in an open-addressing table, -1 where absent;
-            None for numpy, which searches a sorted list instead.
-        add: ``add(table, codes, rows)`` writes new codes into such a table.
     """
 
     name: str
     mark: Callable[..., Any]
     walk: Callable[..., Any]
-    find: Callable[..., Any] | None = None
-    add: Callable[..., Any] | None = None
 
 
 def choose(name: str = "auto") -> OctreeKernels:
-    """Give a set of kernels.
-
-    Args:
-        name: ``numba``, ``numpy``, or ``auto`` for numba where it is installed.
+    """Give a set of kernels; ``auto`` is numba where it is installed.
 
     Raises:
         MissingExtra: when numba is asked for and not installed.
@@ -149,34 +141,6 @@ def _walk_loop(start: Any, first: Any, ends: Any, out: Any) -> None:
             until[axis] = (border[axis] - start[axis]) * inverse[axis] if more else np.inf
 
 
-def _find_loop(keys: Any, places: Any, codes: Any, out: Any) -> None:
-    mask = np.uint64(keys.shape[0] - 1)
-    for i in range(codes.shape[0]):
-        code = codes[i]
-        h = (code ^ (code >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-        h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-        h = (h ^ (h >> np.uint64(33))) & mask
-        out[i] = -1
-        while places[h] >= 0:
-            if keys[h] == code:
-                out[i] = places[h]
-                break
-            h = (h + np.uint64(1)) & mask
-
-
-def _add_loop(keys: Any, places: Any, codes: Any, rows: Any) -> None:
-    mask = np.uint64(keys.shape[0] - 1)
-    for i in range(codes.shape[0]):
-        code = codes[i]
-        h = (code ^ (code >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-        h = (h ^ (h >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-        h = (h ^ (h >> np.uint64(33))) & mask
-        while places[h] >= 0:
-            h = (h + np.uint64(1)) & mask
-        keys[h] = code
-        places[h] = rows[i]
-
-
 @functools.lru_cache(maxsize=1)
 def _compiled() -> OctreeKernels:
     numba = importlib.import_module("numba")
@@ -188,19 +152,13 @@ def _compiled() -> OctreeKernels:
             return numba.njit(nogil=True)(loop)
 
     mark, walked = compiled(_mark_loop), compiled(_walk_loop)
-    found, added = compiled(_find_loop), compiled(_add_loop)
 
     def walk(start: Any, first: Cells, ends: Cells) -> Cells:
         out = np.empty((int(np.abs(ends - first).sum()), 3), np.int64)
         walked(start, first, ends, out)
         return out
 
-    def find(keys: Any, places: Any, codes: Any) -> NDArray[np.int64]:
-        out = np.empty(len(codes), np.int64)
-        found(keys, places, codes, out)
-        return out
-
-    return OctreeKernels("numba", mark, walk, find, added)
+    return OctreeKernels("numba", mark, walk)
 
 
 # -- numpy -----------------------------------------------------------------------------------

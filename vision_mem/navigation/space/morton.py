@@ -34,12 +34,7 @@ _SPREAD = (
 def quantise(
     points: ArrayLike, size: float, origin: ArrayLike = (0.0, 0.0, 0.0)
 ) -> tuple[Cells, NDArray[np.bool_]]:
-    """Find the cells that points lie in.
-
-    Args:
-        points: ``(n, 3)`` metres in the map's frame.
-        size: edge of a cell, metres, above 0.
-        origin: ``(3,)`` metres: corner of cell (0, 0, 0).
+    """Find the cells of ``size`` metres that points ``(n, 3)`` lie in, (0, 0, 0) at ``origin``.
 
     Returns:
         int64 ``(n, 3)`` cell numbers from ``-HALF`` to ``HALF - 1``, and bool ``(n,)``: False
@@ -61,14 +56,7 @@ def centres(cells: Cells, size: float, origin: ArrayLike = (0.0, 0.0, 0.0)) -> N
 
 
 def encode(cells: ArrayLike) -> Codes:
-    """Turn cell numbers into codes.
-
-    Args:
-        cells: ``(..., 3)`` whole numbers from ``-HALF`` to ``HALF - 1``.
-
-    Returns:
-        uint64 ``(...)`` below 2^63; 0 is a code like any other.
-    """
+    """Codes, uint64 ``(...)``, of cell numbers ``(..., 3)`` from ``-HALF`` to ``HALF - 1``."""
     shifted = (np.asarray(cells, np.int64) + HALF).astype(np.uint64)
     return _spread(shifted[..., 0], 0) | _spread(shifted[..., 1], 1) | _spread(shifted[..., 2], 2)
 
@@ -83,17 +71,7 @@ def decode(codes: ArrayLike) -> Cells:
 def level_centres(
     codes: ArrayLike, level: int, size: float, origin: ArrayLike = (0.0, 0.0, 0.0)
 ) -> NDArray[np.float64]:
-    """Middles of the cells of a level.
-
-    Args:
-        codes: of that level, that is leaf codes cut by ``3 * level`` bits.
-        level: 0 for leaves to ``BITS`` for the root.
-        size: edge of a leaf, metres.
-        origin: ``(3,)`` metres: corner of leaf cell (0, 0, 0).
-
-    Returns:
-        ``(n, 3)`` metres in the map's frame.
-    """
+    """Middles of cells of a level, ``(n, 3)`` metres: leaf codes are cut by ``3 * level`` bits."""
     from_corner = decode(codes) + HALF
     middle = ((from_corner + 0.5) * (1 << level) - HALF) * size
     return np.asarray(middle + np.asarray(origin, np.float64))

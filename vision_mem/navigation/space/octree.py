@@ -89,51 +89,6 @@ class RayHit:
     through_unknown: bool
 
 
-def gather(
-    bricks: Bricks, rows: NDArray[np.int64], level: int, size: float, corner: ArrayLike
-) -> Leaves:
-    """Known cells of some bricks.
-
-    Args:
-        bricks: the map.
-        rows: which of them, without repeats.
-        level: 0 for leaves to 21 for the root.
-        size: edge of a leaf, metres.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
-    """
-    if not 0 <= level <= BITS:
-        raise InputError(f"level is {level}; expected 0 (leaves) to {BITS} (root)")
-    rows = rows[np.argsort(bricks.codes[rows])]
-    index, slots = np.nonzero(bricks.tick[rows])
-    at = (rows[index], slots)
-    codes = (bricks.codes[at[0]] << np.uint64(9)) | slots.astype(np.uint64)
-    odds = np.asarray(bricks.log_odds[at] / np.float32(UNIT), np.float32)
-    hits, tick = bricks.hits[at].astype(np.int64), bricks.tick[at].astype(np.int64)
-    paint = None if bricks.colour is None else bricks.colour[at] / SHADES
-    labels = None if bricks.label is None else bricks.label[at]
-    refs = bricks.embedding[at].astype(np.int64) if bricks.embedding is not None else hits * 0
-    known = np.ones(len(codes), np.int64)
-    if level:
-        codes, begins = np.unique(codes >> np.uint64(3 * level), return_index=True)
-        groups = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(odds)))
-        if labels is not None or bricks.embedding is not None:
-            best = np.lexsort((hits, groups))[np.append(begins[1:], len(odds)) - 1]
-            labels = None if labels is None else labels[best]
-            refs = refs[best]
-        if paint is not None:
-            weight = np.bincount(groups, hits, len(begins))
-            sums = [np.bincount(groups, paint[:, a] * hits, len(begins)) for a in range(3)]
-            paint = np.stack(sums, axis=1) / np.maximum(weight, 1)[:, None]
-        refs = refs if len(refs) == len(begins) else np.zeros(len(begins), np.int64)
-        if len(begins):
-            odds = np.maximum.reduceat(odds, begins)
-            hits, known = np.add.reduceat(hits, begins), np.add.reduceat(known, begins)
-            tick = np.maximum.reduceat(tick, begins)
-    colours = None if paint is None else np.rint(paint).astype(np.uint8)
-    where = level_centres(codes, level, size, corner)
-    return Leaves(codes, level, where, odds, hits, known, tick, colours, labels, refs)
-
-
 UNKNOWN, FREE, OCCUPIED = -1, 0, 1
 
 
@@ -192,9 +147,7 @@ class OctreeStats:
 class Octree:
     """Occupancy, colours, labels and embeddings in cubic leaves.
 
-    Args:
-        config: settings.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0), about which the map's range lies.
+    The map's range lies about ``corner``, ``(3,)`` metres: that of leaf (0, 0, 0).
     """
 
     def __init__(self, config: OctreeConfig | None = None, corner: ArrayLike = (0, 0, 0)) -> None:
@@ -203,7 +156,7 @@ class Octree:
         if self.corner.shape != (3,) or not np.isfinite(self.corner).all():
             raise InputError(f"corner is {self.corner.tolist()}; expected 3 finite numbers, metres")
         self.kernels = choose(self.config.kernels)
-        self.bricks = Bricks(self.kernels)
+        self.bricks = Bricks()
         self.stats = OctreeStats()
         self.vectors = UnitSums()
         self._steps = [
@@ -218,31 +171,20 @@ class Octree:
     # -- writing -------------------------------------------------------------------------------
 
     def look(self, sensor: ArrayLike, points: ArrayLike, **extras: Any) -> FrameUpdate:
-        """Work out what a frame changes, without changing anything; see ``carving.look``."""
+        """Work out what a frame changes, without changing anything; see ``raycasting.look``."""
         reach = self.config.max_range or np.inf
         return look(
             self.kernels, self.config.leaf, self.corner, sensor, points, max_range=reach, **extras
         )
 
     def insert(self, sensor: ArrayLike, points: ArrayLike, **extras: Any) -> FrameUpdate:
-        """Take in one frame: ``look``, then ``apply``.
-
-        Args:
-            sensor: ``(3,)`` metres in the map's frame; where rays begin.
-            points: ``(n, 3)`` metres in the map's frame.
-            extras: ``colours``, ``labels``, ``embeddings``, ``embedding_of``: ``carving.look``.
-        """
+        """Take in one frame: ``look``, then ``apply``; arguments as ``raycasting.look``."""
         update = self.look(sensor, points, **extras)
         self.apply(update)
         return update
 
     def apply(self, update: FrameUpdate, anchor: int = 0) -> None:
-        """Change the map as a frame says.
-
-        Args:
-            update: what ``look`` gave, on this map or on another of the same grid.
-            anchor: the place it was seen from, 0 for none; see ``Bricks.anchor``.
-        """
+        """Change the map as ``look`` said of this grid, seen from the place ``anchor``."""
         hit, miss, lowest, highest = self._steps
         stats = self.stats
         stats.frames += 1
@@ -354,16 +296,10 @@ class Octree:
     def ray(
         self, start: ArrayLike, direction: ArrayLike, max_range: float, *, unknown: bool = False
     ) -> RayHit | None:
-        """Find the first occupied leaf along a ray.
+        """Find the first occupied leaf along a ray; start and direction ``(3,)``, metres.
 
-        Args:
-            start: ``(3,)`` metres.
-            direction: ``(3,)``, any length above 0.
-            max_range: metres to look.
-            unknown: whether a leaf of which nothing is known stops the ray, too.
-
-        Returns:
-            Where it ends; None when nothing stops it, or it starts outside the grid.
+        With ``unknown`` a leaf of which nothing is known stops it, too. None when nothing does,
+        or it starts outside the grid.
         """
         start, direction = np.asarray(start, np.float64), np.asarray(direction, np.float64)
         length = float(np.linalg.norm(direction))
@@ -426,9 +362,40 @@ class Octree:
             yield self._gather(self.bricks.find(codes[place : place + some]), 0)
 
     def _gather(self, rows: NDArray[np.int64], level: int) -> Leaves:
-        found = gather(self.bricks, rows, level, self.config.leaf, self.corner)
-        self.bricks.trim()
-        return found
+        """Known cells of a level in some bricks without repeats."""
+        if not 0 <= level <= BITS:
+            raise InputError(f"level is {level}; expected 0 (leaves) to {BITS} (root)")
+        bricks = self.bricks
+        rows = rows[np.argsort(bricks.codes[rows])]
+        index, slots = np.nonzero(bricks.tick[rows])
+        at = (rows[index], slots)
+        codes = (bricks.codes[at[0]] << np.uint64(9)) | slots.astype(np.uint64)
+        odds = np.asarray(bricks.log_odds[at] / np.float32(UNIT), np.float32)
+        hits, tick = bricks.hits[at].astype(np.int64), bricks.tick[at].astype(np.int64)
+        paint = None if bricks.colour is None else bricks.colour[at] / SHADES
+        labels = None if bricks.label is None else bricks.label[at]
+        refs = bricks.embedding[at].astype(np.int64) if bricks.embedding is not None else hits * 0
+        known = np.ones(len(codes), np.int64)
+        if level:
+            codes, begins = np.unique(codes >> np.uint64(3 * level), return_index=True)
+            groups = np.repeat(np.arange(len(begins)), np.diff(begins, append=len(odds)))
+            if labels is not None or bricks.embedding is not None:
+                best = np.lexsort((hits, groups))[np.append(begins[1:], len(odds)) - 1]
+                labels = None if labels is None else labels[best]
+                refs = refs[best]
+            if paint is not None:
+                weight = np.bincount(groups, hits, len(begins))
+                sums = [np.bincount(groups, paint[:, a] * hits, len(begins)) for a in range(3)]
+                paint = np.stack(sums, axis=1) / np.maximum(weight, 1)[:, None]
+            refs = refs if len(refs) == len(begins) else np.zeros(len(begins), np.int64)
+            if len(begins):
+                odds = np.maximum.reduceat(odds, begins)
+                hits, known = np.add.reduceat(hits, begins), np.add.reduceat(known, begins)
+                tick = np.maximum.reduceat(tick, begins)
+        colours = None if paint is None else np.rint(paint).astype(np.uint8)
+        where = level_centres(codes, level, self.config.leaf, self.corner)
+        bricks.trim()
+        return Leaves(codes, level, where, odds, hits, known, tick, colours, labels, refs)
 
     def _rows_in(self, low: Any, high: Any, level: int) -> NDArray[np.int64]:
         """Bricks that may hold leaves of cells whose middle lies in the box."""

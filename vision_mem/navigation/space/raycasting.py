@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import DamagedFileError, InputError
 from vision_mem.navigation.space.kernels import END, HIT, MISS, OctreeKernels, batches
 from vision_mem.navigation.space.morton import (
     BRICK,
@@ -24,8 +24,11 @@ from vision_mem.navigation.space.morton import (
     encode,
     quantise,
 )
+from vision_mem.navigation.storage import BROKEN, inflate
 
 LEAVES = BRICK**3
+_LARGEST = 1 << 27
+"""Bytes of a stored frame, unpacked."""
 _DENSEST = 1 << 26
 """Leaves of a box that is held at once; frames that reach further are sorted instead."""
 
@@ -77,8 +80,10 @@ class FrameUpdate:
             ModelError: for bytes that are damaged.
         """
         try:
-            raw = memoryview(zlib.decompress(packed))
+            raw = memoryview(inflate(packed, _LARGEST))
             n, h, dropped, beyond, width, *lengths = np.frombuffer(raw[:72], "<i8").tolist()
+            if not 0 <= n <= len(raw) // (8 + LEAVES // 4) or width < 0 or min(dropped, beyond) < 0:
+                raise ValueError
             kinds = [("u1", 3), ("<u2", 1), ("<i4", 1), ("<f4", width)]
             place = 72 + 8 * n
             bricks = np.cumsum(np.frombuffer(raw[72:place], "<u8"), dtype=np.uint64)
@@ -95,10 +100,10 @@ class FrameUpdate:
                 part = part.reshape(-1, columns) if kind in ("u1", "<f4") and columns else part
                 extras.append(None if length < 0 else part)
                 place += size
-            if len(hits) != h or place != len(raw):
-                raise ValueError("lengths differ")
-        except (zlib.error, ValueError) as error:
-            raise ModelError(f"a stored frame of the map is damaged: {error}") from error
+            if len(hits) != h or place != len(raw) or (bricks[1:] <= bricks[:-1]).any():
+                raise ValueError
+        except BROKEN as error:
+            raise DamagedFileError("a stored frame of the map is damaged") from error
         paint, label, rows, vectors = extras
         return cls(bricks, state, hits, paint, label, rows, vectors, dropped, beyond)
 
@@ -118,17 +123,11 @@ def look(
 ) -> FrameUpdate:
     """Work out what a frame's points say about space.
 
-    Args:
-        kernels: see ``kernels.choose``.
-        size: edge of a leaf, metres.
-        corner: ``(3,)`` metres: corner of leaf (0, 0, 0).
-        sensor: ``(3,)`` metres in the map's frame; where rays begin.
-        points: ``(n, 3)`` metres in the map's frame; rows that are not finite are dropped.
-        max_range: metres; points further away carve up to there and hit nothing.
-        colours: ``(n, 3)`` uint8, or None.
-        labels: ``(n,)`` 0 to 65535, 0 for none, or None.
-        embeddings: ``(m, d)`` vectors of segments, or None.
-        embedding_of: ``(n,)`` row in ``embeddings`` of each point, -1 for none.
+    ``sensor`` ``(3,)``, where rays begin, and ``points`` ``(n, 3)`` are metres in the map's frame,
+    whose leaf (0, 0, 0) begins at ``corner``. Rows that are not finite are dropped; points beyond
+    ``max_range`` carve up to there and hit nothing. ``colours`` are ``(n, 3)`` uint8, ``labels``
+    ``(n,)`` 0 to 65535, 0 for none; ``embeddings`` ``(m, d)`` are of segments, ``embedding_of``
+    ``(n,)`` is the row of each point, -1 for none.
 
     Raises:
         InputError: for a sensor position that is not finite, or arrays that do not fit.
@@ -176,19 +175,15 @@ def look(
     carries = not (paint is None and kinds is None and segment is None)
     order = _order(of_point[hit], hits, state.size) if carries else hits
     unit, segment = _units(embeddings, segment)
+    count = len(hits)
+    if paint is not None:
+        paint = _mean(paint[hit], order, count)
+    kinds = None if kinds is None else _majority(kinds[hit], order, count)
+    rows = None if segment is None else _majority(segment[hit] + 1, order, count) - 1
     return FrameUpdate(
-        bricks,
-        state,
-        hits,
-        None if paint is None else _mean(paint[hit], order, len(hits)),
-        None if kinds is None else _majority(kinds[hit], order, len(hits), 0).astype(np.uint16),
-        None
-        if segment is None
-        else _majority(segment[hit] + 1, order, len(hits), 0).astype(np.int32) - 1,
-        unit,
-        dropped,
-        beyond,
-    )
+        bricks, state, hits, paint, None if kinds is None else kinds.astype(np.uint16),
+        None if rows is None else rows.astype(np.int32), unit, dropped, beyond,
+    )  # fmt: skip
 
 
 def _column(
@@ -310,12 +305,10 @@ def _mean(colours: NDArray[np.uint8], order: NDArray[np.int64], n: int) -> NDArr
     return np.rint(np.stack(sums, axis=1) / count[:, None]).astype(np.uint8)
 
 
-def _majority(
-    values: NDArray[np.int64], order: NDArray[np.int64], n: int, none: int
-) -> NDArray[np.int64]:
-    """The most frequent value of each group, the lowest of equals; ``none`` does not vote."""
-    out = np.full(n, none, np.int64)
-    votes = values != none
+def _majority(values: NDArray[np.int64], order: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """The most frequent value of each group, the lowest of equals; 0 does not vote."""
+    out = np.zeros(n, np.int64)
+    votes = values != 0
     pairs, counts = np.unique(
         np.stack([order[votes], values[votes]], axis=1), axis=0, return_counts=True
     )
