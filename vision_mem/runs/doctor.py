@@ -10,11 +10,10 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +113,8 @@ def check_devices() -> Iterator[Finding]:
 
 def check_codecs() -> Iterator[Finding]:
     """Write a tiny H.264 clip and read it back with each decoder."""
+    from vision_mem.sources.open import open_source
+
     frames = [_test_image(t) for t in range(6)]
     with tempfile.TemporaryDirectory(prefix="vision-mem-doctor-") as folder:
         path = Path(folder) / "clip.mp4"
@@ -123,17 +124,11 @@ def check_codecs() -> Iterator[Finding]:
             yield Finding("codecs", "write H.264 (PyAV)", False, _line(error))
             return
         yield Finding("codecs", "write H.264 (PyAV)", True, f"{path.stat().st_size} bytes")
-        readers: list[tuple[str, Callable[[Path], list[Any]], bool]] = [
-            ("read H.264 (PyAV)", _read_av, True),
-            ("read H.264 (decord)", _read_decord, False),
-            ("read H.264 (OpenCV)", _read_opencv, False),
-        ]
-        for name, read, needed in readers:
+        for title, decoder in (("PyAV", "pyav"), ("decord", "decord"), ("OpenCV", "opencv")):
+            name, needed = f"read H.264 ({title})", decoder == "pyav"
             try:
-                decoded = read(path)
-            except ImportError:
-                yield Finding("codecs", name, False, "not installed", needed)
-                continue
+                with open_source(path, decoder=decoder) as source:
+                    decoded = [frame.image for frame in source]
             except Exception as error:
                 yield Finding("codecs", name, False, _line(error), needed)
                 continue
@@ -196,32 +191,6 @@ def _write_h264(path: Path, frames: list[NDArray[np.uint8]]) -> None:
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def _read_av(path: Path) -> list[Any]:
-    import av
-
-    with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-
-
-def _read_decord(path: Path) -> list[Any]:
-    import decord
-
-    return [frame.asnumpy() for frame in decord.VideoReader(str(path), num_threads=1)]
-
-
-def _read_opencv(path: Path) -> list[Any]:
-    import cv2
-
-    capture = cv2.VideoCapture(str(path))
-    frames: list[Any] = []
-    while True:
-        read, image = capture.read()
-        if not read:
-            capture.release()
-            return frames
-        frames.append(image[..., ::-1])
 
 
 def _line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ snapshots, a record, Ctrl-C. The classes are what may stand around its source an
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -261,37 +262,50 @@ class RemainingFrames:
         return EndedSource(opened)
 
 
-class EndedSource:
-    """A source of which every frame has been seen."""
+class SourceView(ABC):
+    """A source seen another way; its size and rate are those of the source."""
 
     def __init__(self, source: FrameSource) -> None:
-        self.info = replace(source.info, frame_count=0)
-        self.close = source.close
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iter(())
-
-
-class ShiftedSource:
-    """A live source counts from 0 each time it is opened; a continued run counts on."""
-
-    def __init__(self, source: FrameSource, by: int) -> None:
-        self._source, self._by = source, by
+        self._source = source
 
     @property
     def info(self) -> SourceInfo:
         """That of the source."""
         return self._source.info
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        return (replace(frame, index=frame.index + self._by) for frame in self._source)
+        """Its frames."""
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
 
 
-class ContinuedSource:
+class EndedSource(SourceView):
+    """A source of which every frame has been seen."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source, without frames."""
+        return replace(self._source.info, frame_count=0)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+
+class ShiftedSource(SourceView):
+    """A live source counts from 0 each time it is opened; a continued run counts on."""
+
+    def __init__(self, source: FrameSource, by: int) -> None:
+        super().__init__(source)
+        self._by = by
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (replace(frame, index=frame.index + self._by) for frame in self._source)
+
+
+class ContinuedSource(SourceView):
     """A source that goes on where a memory ended.
 
     Args:
@@ -302,12 +316,8 @@ class ContinuedSource:
     """
 
     def __init__(self, source: FrameSource, seen: tuple[int, float], same: bool) -> None:
-        self._source, self._seen, self._same = source, seen, same
-
-    @property
-    def info(self) -> SourceInfo:
-        """That of the source."""
-        return self._source.info
+        super().__init__(source)
+        self._seen, self._same = seen, same
 
     def __iter__(self) -> Iterator[Frame]:
         index, time_s = self._seen
@@ -321,10 +331,6 @@ class ContinuedSource:
                 # Wall-clock times go on by themselves.
                 shift = max(0.0, time_s + 1.0 / self.info.fps - frame.time_s)
             yield replace(frame, index=frame.index + index + 1, time_s=frame.time_s + shift)
-
-    def close(self) -> None:
-        """Close the source."""
-        self._source.close()
 
 
 def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
