@@ -205,7 +205,7 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
             suffix = ".png" if kind == "depth" else ".npz"
             return scene.DepthFiles(at.folder / kind, suffix, at.append)
         if kind == "dynamic":
-            return scene.MovingPly(at.folder / kind, at.append)
+            return scene.MovingPly(at.folder / kind, ".ply", at.append)
         if kind == "events":
             return scene.SceneEvents(at.file(".events.jsonl"), append=at.append)
         if kind == "rerun":
@@ -276,7 +276,14 @@ def check_names(names: Iterable[str], table: Mapping[str, SinkKind]) -> list[str
     return [*known, "tracks"] if "report" in known and "tracks" not in known else known
 
 
-def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPlace) -> list[Any]:
+def make_sinks(
+    out_dir: str | Path,
+    names: Sequence[str],
+    info: SourceInfo,
+    *,
+    table: Mapping[str, SinkKind] = SINKS,
+    **place: Any,
+) -> list[Any]:
     """Make sinks from their names; they are opened by ``session.run``.
 
     A class of the user's own is called with the results folder. Its objects have ``open(info)``,
@@ -284,9 +291,12 @@ def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPl
     interrupted run.
 
     Args:
-        table: of the system.
-        names: keys of it, or ``module:Class``; a name given twice counts once.
-        place: where to write.
+        out_dir: folder for all files; made when the sinks open.
+        names: keys of the table, or ``module:Class``; a name given twice counts once.
+        info: the source; its name becomes part of file names.
+        table: of the system: ``SINKS``, ``MOTS_SINKS`` or ``SCENE_SINKS``.
+        place: more of ``SinkPlace``. With ``append`` text and JSON files lose the lines of frames
+            that come again and grow from there.
 
     Returns:
         One sink a name, in the order given, but for what is made when the run ends.
@@ -294,12 +304,13 @@ def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPl
     Raises:
         InputError: for a name that is not known, or classes that a format does not have.
     """
+    at = SinkPlace(Path(out_dir), info, **place)
     made = []
     for name in check_names(names, table):
         if name not in table:
-            made.append(_own_sink(name, place.folder))
+            made.append(_own_sink(name, at.folder))
         elif (make := table[name].make) is not None:
-            made.append(make(place))
+            made.append(make(at))
     return made
 
 
@@ -317,72 +328,3 @@ def _own_sink(name: str, folder: Path) -> Any:
             "result) and close()"
         )
     return sink
-
-
-def make_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    convention: str = "true",
-    painter: Painter | None = None,
-) -> list[Any]:
-    """Make sinks of one tracking session, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run. Text and JSON files lose the lines of frames that
-            come again and grow from there; the video goes on in ``<name>_tracked.part2.mp4``.
-        convention: ``"true"`` or ``"samurai"``, how box files count widths.
-        painter: what videos and windows show.
-    """
-    return make_from(SINKS, names, SinkPlace(Path(out_dir), info, append, convention, painter))
-
-
-def make_mots_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    classes: Mapping[str, str] | None = None,
-    painter: Painter | None = None,
-) -> list[Any]:
-    """Make sinks of a multi-object session, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``MOTS_SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run, as ``make_sinks``.
-        classes: words of the detector to classes of the benchmarks' files.
-        painter: what videos and windows show.
-    """
-    place = SinkPlace(Path(out_dir), info, append, painter=painter, classes=classes or {})
-    return make_from(MOTS_SINKS, names, place)
-
-
-def make_scene_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    frames: int = 0,
-    lost: int = 0,
-) -> list[Any]:
-    """Make sinks of a reconstruction, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SCENE_SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run.
-        frames: it had done.
-        lost: of them, lost.
-    """
-    place = SinkPlace(Path(out_dir), info, append, frames=frames, lost=lost)
-    return make_from(SCENE_SINKS, names, place)

@@ -25,7 +25,7 @@ from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.mots import MotsResult, MotsSession
-from vision_mem.sinks.tracks import TRACK_SINKS
+from vision_mem.sinks.tracks import KittiLabels, MotsText, MotText
 from vision_mem.types import Detections, Frame, SourceInfo
 
 MOVING = "moving"
@@ -221,11 +221,11 @@ class DetectedJob:
     def _sink(self, path: Path) -> Any:
         rules = self.rules
         if isinstance(rules.layout, MotsLayout):
-            return TRACK_SINKS["mots"](path, rules.layout)
+            return MotsText(path, rules.layout)
         if rules.files == "kitti":
             types = {number: word.capitalize() for word, number in rules.classes.items()}
-            return TRACK_SINKS["kitti"](path, types)
-        return TRACK_SINKS["mot"](path)
+            return KittiLabels(path, types)
+        return MotText(path)
 
     def _class_numbers(self) -> ClassNumbers:
         given = dict(self.classes)
