@@ -27,6 +27,7 @@ from .options import (
     FOLLOW,
     USUAL,
     AdvancedOptions,
+    Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -66,6 +67,7 @@ class MotsOptions:
     start: int = 0
     stride: int = 1
     strict: bool = False
+    audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class MotsOutput(OutputOptions):
     save: Annotated[
         str | None, typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [{MotsOptions.save}].")
     ] = None
+    audio: Audio = None
     record: Annotated[
         bool | None,
         typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
@@ -157,8 +160,9 @@ def main(
             return nothing_left(folder, done.frames)
         shown = [*names, "window"] if output.show else names
         sinks = make_sinks(
-            folder.path, shown, frames.info, table=MOTS_SINKS, append=resume, classes=meant
-        )
+            folder.path, shown, frames.info, table=MOTS_SINKS, append=resume, classes=meant,
+            frames=done.frames, source=source, audio=options.audio,
+        )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,32 @@ def short(text: str, limit: int = 40) -> str:
     """Text on one line, cut where it is long, for messages."""
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def one_line(text: str) -> str:
+    """The text with what breaks a line, or steers a terminal, as blanks: a record stays a line."""
+    return _BREAKS.sub(" ", text)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One row of CSV, without the line's end.
+
+    Words that a spreadsheet would run as a formula get an apostrophe before them; numbers stay.
+    """
+    cells = [_csv_cell(value) if isinstance(value, str) else value for value in values]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _csv_cell(text: str) -> str:
+    # Full-width signs count as well: spreadsheets of East Asia read them.
+    formula = re.match(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]", text)
+    number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text)
+    return f"'{one_line(text)}" if formula and not number else one_line(text)
 
 
 def sink_error(path: str | Path, error: BaseException) -> SinkError:

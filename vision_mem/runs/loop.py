@@ -128,6 +128,9 @@ def run_to_folder(
     def snapshot() -> None:
         nonlocal snapshot_at
         if snapshot_every and tally.frames > snapshot_at:
+            for sink in sinks:
+                if (flush := getattr(sink, "flush", None)) is not None:
+                    flush()  # results reach as far as the snapshot, whatever happens after it
             folder.take_snapshot(tally.frames, session.snapshot, tally.as_dict())
             snapshot_at = tally.frames
 

@@ -52,7 +52,7 @@ class Progress:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
     def __enter__(self) -> Progress:
-        if self._show and sys.stderr.isatty():
+        if self._show and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar

@@ -20,6 +20,9 @@ from vision_mem.results import Shown, ShownObject
 from vision_mem.types import Frame, SourceInfo, TrackingResult
 from vision_mem.visualization.draw import davis_palette
 
+_LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON leaves as it is and some readers take for the end of a line."""
+
 SomeResult = TypeVar("SomeResult", bound=Shown)
 
 
@@ -94,7 +97,10 @@ class JsonLines(FrameLines, Generic[SomeResult]):
         file = self._resume(result.frame_index)
         place = {"frame": result.frame_index, "time_s": result.time_s}
         lines = [
-            json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False)
+            _LINE_ENDS.sub(
+                lambda end: f"\\u{ord(end[0]):04x}",
+                json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False),
+            )
             for entry in self._entries(result)
         ]
         if lines:

@@ -24,7 +24,7 @@ from vision_mem.sinks.tracks import (
     TrackFile,
     TrackRle,
 )
-from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
+from vision_mem.sinks.video import AnnotatedVideo, WriteBehind, sound_of
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.types import SourceInfo
 from vision_mem.visualization.draw import Painter
@@ -46,6 +46,8 @@ class SinkPlace:
         classes: words of the detector to classes of the benchmarks' files.
         frames: the interrupted run had done.
         lost: of them, without a pose.
+        source: as typed, "" where its sound is of no interest.
+        audio: whether its sound goes into the video.
     """
 
     folder: Path
@@ -56,6 +58,8 @@ class SinkPlace:
     classes: Mapping[str, str] = field(default_factory=dict)
     frames: int = 0
     lost: int = 0
+    source: str = ""
+    audio: bool = False
 
     def file(self, ending: str) -> Path:
         """``<folder>/<name><ending>``."""
@@ -75,8 +79,15 @@ class SinkKind:
     make: Callable[[SinkPlace], Any] | None
 
 
+def _video(at: SinkPlace, ending: str, painter: Any) -> AnnotatedVideo:
+    sound = sound_of(at.source, at.audio, at.info.live) if at.source else None
+    return AnnotatedVideo(
+        at.file(ending), painter=painter, append=at.append, frames=at.frames or None, sound=sound
+    )
+
+
 def _tracked_video(at: SinkPlace) -> Any:
-    video = AnnotatedVideo(at.file("_tracked.mp4"), painter=at.painter, append=at.append)
+    video = _video(at, "_tracked.mp4", at.painter)
     # Drawing and encoding take a fifth of a frame's time. A painter of the caller's may be in use
     # elsewhere, and it remembers trails.
     return video if at.painter is not None else WriteBehind(video)
@@ -128,8 +139,7 @@ def _crowd_painter(at: SinkPlace) -> Painter:
 
 
 def _crowd_video(at: SinkPlace) -> Any:
-    path, painter = at.file("_tracked.mp4"), _crowd_painter(at)
-    return WriteBehind(AnnotatedVideo(path, painter=painter, append=at.append))
+    return WriteBehind(_video(at, "_tracked.mp4", _crowd_painter(at)))
 
 
 def _kitti_labels(at: SinkPlace) -> Any:
@@ -212,9 +222,7 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
             from vision_mem.sinks.rerun import RerunScene
 
             return RerunScene(at.file(".rrd"), append=at.append)
-        painter: Any = scene.SceneDrawing()
-        video = AnnotatedVideo(at.file("_scene.mp4"), painter=painter, append=at.append)
-        return WriteBehind(video)
+        return WriteBehind(_video(at, "_scene.mp4", scene.SceneDrawing()))
 
     return make
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
-from vision_mem.formats.text import LineFile
+from vision_mem.formats.text import LineFile, csv_line
 from vision_mem.results import ShownTrack, ShownTracks
 from vision_mem.runs.tally import RunTally, count
 
@@ -56,17 +55,11 @@ class EndedTable:
             SinkError: when they cannot be written.
         """
         if rows:
-            self._file.write(*(_line(row) for row in rows))
+            self._file.write(*map(csv_line, rows))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _line(values: Sequence[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue().replace("\n", " ").replace("\r", " ")
 
 
 FOLLOWED = "followed"

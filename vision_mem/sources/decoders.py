@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import SourceError
-from vision_mem.sources.pixels import to_rgb
+from vision_mem.sources.pixels import check_size, to_rgb
 from vision_mem.sources.selection import Reader, Selection, sequence_name
 from vision_mem.sources.video import (
     DEFAULT_FPS,
@@ -225,6 +225,8 @@ class _OpenCV:
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
             raise SourceError(f"{path} cannot be opened by OpenCV; try another decoder")
+        sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
+        check_size(path, *(int(self._capture.get(side)) for side in sides))
         # Its other parsers give the time behind a frame, or none.
         self._timed = self._capture.getBackendName() == "FFMPEG"
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.sources.pixels import to_rgb
+from vision_mem.sources.pixels import check_size, to_rgb
 from vision_mem.sources.selection import Selection, sequence_name
 from vision_mem.types import Frame, SourceInfo
 
@@ -58,6 +58,7 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
     try:
         with Image.open(path) as opened:
             for page in ImageSequence.Iterator(opened):
+                check_size(str(path), *page.size)  # pages may differ
                 page.load()
                 shown_ms = float(page.info.get("duration") or 0.0)
                 yield (shown_ms / 1000.0 if shown_ms > 0 else None), _picture(page)
@@ -66,7 +67,10 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
     except FileNotFoundError:
         raise SourceError(f"{path}: no such image; check the path") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.DecompressionBombError):
+            reason = "it says it has more pixels than fit into memory"
+        else:
+            reason = " ".join(str(error).split()) or "it is damaged"
         raise SourceError(
             f"{path} cannot be read as an image ({reason}); replace or remove it"
         ) from None

@@ -143,7 +143,7 @@ class LiveReader:
                         return
                     reason = "no more frames"
                 except SourceError as error:
-                    reason = str(error)
+                    reason = str(error).removeprefix(self._name).lstrip(": ")
                 self._disconnect()
                 if self._closed.is_set():
                     return
@@ -156,8 +156,7 @@ class LiveReader:
                 delay_s = self._reconnect.delay_s(breaks)
                 attempt, breaks = attempt + 1, breaks + 1
                 tries = f"try {attempt}" if limit is None else f"try {attempt} of {limit}"
-                what = reason.removeprefix(self._name).lstrip(": ")
-                log.warning("%s: %s; %s in %.1f s", self._name, what, tries, delay_s)
+                log.warning("%s: %s; %s in %.1f s", self._name, reason, tries, delay_s)
                 self._closed.wait(delay_s)
         finally:
             self._disconnect()
@@ -353,7 +352,7 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
     if not url.lower().startswith(("http://", "https://")):
         return None
     folder = Path(tempfile.mkdtemp(prefix="vision-mem-"))
-    path = folder / (Path(urlsplit(url).path).name or "video")
+    path = folder / (Path(urlsplit(without_password(url)).path).name or "video")
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             length = int(answer.headers.get("Content-Length") or 0)

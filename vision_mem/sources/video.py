@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.sources.pixels import check_size
 from vision_mem.sources.selection import (
     Selection,
     file_name,
@@ -49,6 +50,7 @@ AS_STORED: Matrix = (1, 0, 0, 1)
 
 def frame_to_rgb(frame: Any) -> NDArray[np.uint8]:
     """An RGB array of a decoded PyAV frame as a player shows it: turned, mirrored or as stored."""
+    check_size("the video", frame.width, frame.height)  # it may grow on the way
     return upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
 
 
@@ -133,6 +135,7 @@ class VideoFile:
 
     def _prepare(self, model_size: int | None) -> None:
         self._stream = self._container.streams.video[0]
+        check_size(self._name, self._stream.width, self._stream.height)
         self._stream.thread_type = "AUTO"
         self._announced = shown_count(self._stream)
         self._fps = frame_rate(self._stream) or self._measured_rate()
