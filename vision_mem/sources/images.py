@@ -217,7 +217,7 @@ class ImageFolder:
             _tell_masks(path, self._paths)
         selection.check(str(path), len(self._paths))
         self._selection = selection
-        self._strict = strict
+        self._strict = strict or not path.is_dir()  # nothing is left where the only one is bad
         self._fps = fps
         self._first: tuple[int, NDArray[np.uint8]] | None = None
         for index, image in self._images():
