@@ -65,9 +65,7 @@ def unpack_state(content: bytes, where: str) -> dict[str, Any]:
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size])["__metadata__"]
         return _read_note(metadata, load(content), where)[0]
-    except _DAMAGE as error:
-        raise _damaged(where, error) from error
-    except SafetensorError as error:
+    except (SafetensorError, *_DAMAGE) as error:
         raise _damaged(where, error) from error
 
 

@@ -20,7 +20,7 @@ from vision_mem.results import Shown
 from vision_mem.runs.folder import RunFolder
 from vision_mem.runs.progress import Progress, megabytes
 from vision_mem.runs.signals import StopSignals
-from vision_mem.runs.tally import count, machine
+from vision_mem.runs.tally import RunTally, count, machine
 from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import Reconnect, StopRun
 from vision_mem.sources.open import open_source
@@ -29,7 +29,6 @@ from vision_mem.types import Frame, MemoryUsage, SourceInfo
 
 Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
-Contra = TypeVar("Contra", bound=Shown, contravariant=True)
 Co = TypeVar("Co", bound=Shown, covariant=True)
 
 
@@ -70,29 +69,12 @@ class ResumableSession(Protocol[Co]):
         """Write the state to one file."""
 
 
-class RunCounts(Protocol[Contra]):
-    """What is counted over a run, and survives it; see ``tally.Tally``."""
-
-    frames: int
-    last_index: int
-    seconds: float
-
-    def add(self, result: Contra) -> None:
-        """Count one frame."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-
-    def lines(self) -> list[str]:
-        """The run in words."""
-
-
 def run_to_folder(
     frames: FrameSource,
     session: ResumableSession[SomeResult],
     sinks: Sequence[Sink[SomeResult]],
     folder: RunFolder,
-    tally: RunCounts[SomeResult],
+    tally: RunTally,
     snapshot_every: int = 300,
     *,
     remarks: Mapping[str, Any] | None = None,
@@ -345,7 +327,7 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+def _say(tally: RunTally, usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
     for line in tally.lines():
         print(line)
     print(f"memory held: {megabytes(usage.bytes)}")

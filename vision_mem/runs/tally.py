@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import platform
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", 
 
 
 @dataclass
-class RunTally:
+class RunTally(ABC):
     """What is counted in every run; survives being cut off through ``as_dict``.
 
     Attributes:
@@ -31,6 +32,14 @@ class RunTally:
 
     kept: ClassVar[tuple[str, ...]]
     """Names of what ``as_dict`` gives."""
+
+    @abstractmethod
+    def add(self, result: Any) -> None:
+        """Count one frame."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The run in words."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready values."""

@@ -142,25 +142,17 @@ def _crowd_video(at: SinkPlace) -> Any:
     return WriteBehind(_video(at, "_tracked.mp4", _crowd_painter(at)))
 
 
-def _kitti_labels(at: SinkPlace) -> Any:
-    numbers = ClassNumbers(KITTI_TYPES, at.classes, "KITTI labels")
-    path = at.folder / "kitti" / f"{at.info.name}.txt"
-    return TrackFile(KittiLabels(path, append=at.append), numbers.number)
+def _tracks(
+    make: Callable[..., Any], folder: str, layout: MotsLayout, *more: Any, suffix: str = ".txt"
+) -> Callable[[SinkPlace], Any]:
+    """A file of tracks of a layout's classes; ``more`` goes to its writer."""
 
-
-def _mots_text(folder: str, layout: MotsLayout) -> Callable[[SinkPlace], Any]:
-    def make(at: SinkPlace) -> Any:
+    def made(at: SinkPlace) -> Any:
         numbers = ClassNumbers(layout.classes, at.classes, layout.title)
-        path = at.folder / folder / f"{at.info.name}.txt"
-        return TrackFile(MotsText(path, layout, append=at.append), numbers.number)
+        path = at.folder / folder / f"{at.info.name}{suffix}"
+        return TrackFile(make(path, *more, append=at.append), numbers.number)
 
-    return make
-
-
-def _mots_png(at: SinkPlace) -> Any:
-    numbers = ClassNumbers(KITTI_MOTS.classes, at.classes, KITTI_MOTS.title)
-    path = at.folder / "kitti-mots-png" / at.info.name
-    return TrackFile(MotsPng(path, KITTI_MOTS, append=at.append), numbers.number)
+    return made
 
 
 MOTS_SINKS: Mapping[str, SinkKind] = {
@@ -169,16 +161,20 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
     ),
     "kitti-mots": SinkKind(
         "kitti-mots/<name>.txt: KITTI MOTS text, frames from 0",
-        _mots_text("kitti-mots", KITTI_MOTS),
+        _tracks(MotsText, "kitti-mots", KITTI_MOTS, KITTI_MOTS),
     ),
     "kitti-mots-png": SinkKind(
-        "kitti-mots-png/<name>/000000.png ...: the same as 16-bit PNG", _mots_png
+        "kitti-mots-png/<name>/000000.png ...: the same as 16-bit PNG",
+        _tracks(MotsPng, "kitti-mots-png", KITTI_MOTS, KITTI_MOTS, suffix=""),
     ),
     "mots-challenge": SinkKind(
         "mots-challenge/<name>.txt: MOTS Challenge text, frames from 1",
-        _mots_text("mots-challenge", MOTS_CHALLENGE),
+        _tracks(MotsText, "mots-challenge", MOTS_CHALLENGE, MOTS_CHALLENGE),
     ),
-    "kitti": SinkKind("kitti/<name>.txt: KITTI tracking labels", _kitti_labels),
+    "kitti": SinkKind(
+        "kitti/<name>.txt: KITTI tracking labels",
+        _tracks(KittiLabels, "kitti", MotsLayout("KITTI labels", 0, KITTI_TYPES)),
+    ),
     "mot": SinkKind("mot/<name>.txt: MOTChallenge lines, all classes", _mot_lines),
     "rle": SinkKind(
         "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",

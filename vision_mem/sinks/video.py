@@ -286,7 +286,8 @@ def _packets(parts: Sequence[Path]) -> Iterator[tuple[Fraction, Any]]:
                 head, _, content = _tail(part).read_bytes().partition(b"\n")
                 seconds, _, key = head.decode().partition(" ")
                 if Fraction(seconds) > last:
-                    units = re.split(rb"\x00\x00\x00?\x01", content)[1:]  # MP4 has lengths, no marks
+                    # MP4 has lengths where a stream has marks.
+                    units = re.split(rb"\x00\x00\x00?\x01", content)[1:]
                     packet = av.Packet(b"".join(len(u).to_bytes(4, "big") + u for u in units))
                     packet.time_base, packet.is_keyframe = stream.time_base, key == "1"
                     packet.pts = packet.dts = round(Fraction(seconds) / stream.time_base)

@@ -162,17 +162,13 @@ def _wanted_files(folder: Path) -> list[Path]:
         for entry in entries
         if entry.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in entry.iterdir())
     )
-    if below:
-        raise SourceError(
-            f"{folder} holds no images but folders of images ({', '.join(below[:4])}"
-            f"{', ...' if len(below) > 4 else ''}); give one of them, as {folder / below[0]}"
-        )
     videos = sorted(entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES)
-    if videos:
-        raise SourceError(
-            f"{folder} holds no images but videos ({', '.join(videos[:4])}"
-            f"{', ...' if len(videos) > 4 else ''}); give one of them, as {folder / videos[0]}"
-        )
+    for names, what in ((below, "folders of images"), (videos, "videos")):
+        if names:
+            raise SourceError(
+                f"{folder} holds no images but {what} ({', '.join(names[:4])}"
+                f"{', ...' if len(names) > 4 else ''}); give one of them, as {folder / names[0]}"
+            )
     raise SourceError(f"{folder} holds no images; expected files of type {kinds}")
 
 
