@@ -9,6 +9,8 @@ import io
 import json
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,17 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise sink_error(path, error) from None
+
+
+def scratch_prefix() -> str:
+    """How a temporary folder of this process begins; those of killed ones are removed first."""
+    import psutil
+
+    for left in Path(tempfile.gettempdir()).glob("vision-mem-*-*"):
+        owner = left.name.split("-")[2]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return f"vision-mem-{os.getpid()}-"
 
 
 class LineFile:

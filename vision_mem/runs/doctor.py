@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.formats.text import scratch_prefix
+
 DISTRIBUTION = "vision-mem"
 # Other distributions of the same modules.
 _STAND_INS = {
@@ -116,7 +118,7 @@ def check_codecs() -> Iterator[Finding]:
     from vision_mem.sources.open import open_source
 
     frames = [_test_image(t) for t in range(6)]
-    with tempfile.TemporaryDirectory(prefix="vision-mem-doctor-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
         path = Path(folder) / "clip.mp4"
         try:
             _write_h264(path, frames)

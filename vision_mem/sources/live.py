@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.selection import Selection, file_name, without_password
 from vision_mem.sources.video import DEFAULT_FPS, UNSAID_END, frame_rate, frame_to_rgb
@@ -351,7 +352,7 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
 
     if not url.lower().startswith(("http://", "https://")):
         return None
-    folder = Path(tempfile.mkdtemp(prefix="vision-mem-"))
+    folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
     path = folder / (Path(urlsplit(without_password(url)).path).name or "video")
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
-from vision_mem.formats.text import csv_line, one_line
+from vision_mem.formats.text import csv_line, one_line, scratch_prefix
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-b", "@c", " =x", "\t=y", "\r=z", "\uff1d1"])
@@ -27,3 +31,14 @@ def test_a_record_is_one_line(sign):
     assert one_line(f"a{sign}b") == "a b"
     assert len(csv_line([f"a{sign}b"]).splitlines()) == 1
     assert len(json.dumps(one_line(f"a{sign}b"), ensure_ascii=False).splitlines()) == 1
+
+
+def test_scratch_folders_of_killed_runs_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"vision-mem-{ended.pid}-a", f"vision-mem-{os.getpid()}-b", "vision-mem-mine-c"):
+        (tmp_path / name).mkdir()
+    assert scratch_prefix() == f"vision-mem-{os.getpid()}-"
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {f"vision-mem-{os.getpid()}-b", "vision-mem-mine-c"}

@@ -21,6 +21,7 @@ from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetection
 from vision_mem.evaluation.mots.records import MotRules, MotSequence
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import MotsLayout
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import Segmenter
@@ -140,7 +141,7 @@ class DetectedJob:
         if not self.length:
             raise InputError("it has no images; only its truth was found")
         paths = self.sequence.frames[: self.length]
-        with TemporaryDirectory(prefix="vision-mem-") as folder:
+        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
             path = Path(folder, self.file)
             sink = self._sink(path)
             started = time.perf_counter()
