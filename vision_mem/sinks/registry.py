@@ -202,11 +202,9 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
     def make(at: SinkPlace) -> Any:
         from vision_mem.sinks import scene  # what it needs takes long to import
 
-        if kind == "trajectory":
-            rows = at.frames - at.lost
-            return scene.PathFile(at.file(".tum.txt"), "tum", append=at.append, rows=rows)
-        if kind == "kitti":
-            return scene.PathFile(at.file(".kitti.txt"), "kitti", append=at.append, rows=at.frames)
+        if kind in ("tum", "kitti"):
+            rows = at.frames - (at.lost if kind == "tum" else 0)
+            return scene.PathFile(at.file(f".{kind}.txt"), kind, append=at.append, rows=rows)
         if kind in ("depth", "depth-npz"):
             suffix = ".png" if kind == "depth" else ".npz"
             return scene.DepthFiles(at.folder / kind, suffix, at.append)
@@ -225,7 +223,7 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
 
 SCENE_SINKS: Mapping[str, SinkKind] = {
     "trajectory": SinkKind(
-        "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out", _scene("trajectory")
+        "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out", _scene("tum")
     ),
     "kitti": SinkKind(
         "<name>.kitti.txt: 3x4 matrices, a line a frame; lost ones repeat the last pose",

@@ -274,6 +274,7 @@ def _packets(parts: Sequence[Path]) -> Iterator[tuple[Fraction, Any]]:
     for part in parts:
         with av.open(str(part)) as source:
             stream, last = source.streams.video[0], Fraction(-1)
+            stream.thread_type = "NONE"  # a decoder must hold no frame back
             _, offset = _said(source)
             with contextlib.suppress(av.error.FFmpegError):  # killed while it was written
                 for packet in source.demux(stream):
@@ -400,7 +401,6 @@ def _encoded(parts: Sequence[Path], wanted: Iterable[tuple[Fraction, Any]], copy
         stream.codec_context.time_base = given.time_base
         target.metadata.update(first.metadata)
         for at, packet in wanted:
-            packet.stream.thread_type = "NONE"
             for picture in packet.decode():
                 picture = picture.reformat(given.width, given.height)
                 picture.pts, picture.time_base = round(at / given.time_base), given.time_base

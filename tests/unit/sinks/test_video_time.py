@@ -156,3 +156,18 @@ def test_sound_goes_along_in_time_and_its_loss_is_said_once(root, tmp_path, capl
         found = [(p.pts * p.time_base, bytes(p)) for p in kept.demux(audio=0) if p.pts is not None]
     assert found[1][1] in wanted[:2], "copied, from where the video begins"
     assert float(found[-1][0]) == pytest.approx(20 / 25, abs=0.05)
+
+
+def test_a_part_that_was_encoded_another_way_becomes_one_with_the_rest(root, tmp_path, monkeypatch):
+    clip, out = root / "tests" / "fixtures" / "video" / "base.mp4", tmp_path / "out.mp4"
+    for start, end in ((0, 20), (20, None)):
+        sink = AnnotatedVideo(out, append=start > 0, frames=start or None)
+        with open_source(clip, start=start, end=end) as source:
+            sink.open(source.info)
+            for frame in source:
+                sink.write(frame, nothing(frame))
+        sink.close()
+        monkeypatch.setattr("vision_mem.sinks.video._BT601", 5)  # as another version might
+    _, straight, _ = copied(clip, tmp_path / "straight")
+    with av.open(str(out)) as container:
+        assert [frame.time for frame in container.decode(video=0)] == straight
