@@ -17,7 +17,7 @@ from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.runs.tally import count
-from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_mots_sinks
+from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_sinks
 from vision_mem.sinks.table import MotsTally, track_table
 from vision_mem.sources.open import open_source
 from vision_mem.types import Frame, SourceInfo
@@ -27,6 +27,7 @@ from .options import (
     FOLLOW,
     USUAL,
     AdvancedOptions,
+    Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -65,6 +66,7 @@ class MotsOptions:
     start: int = 0
     stride: int = 1
     strict: bool = False
+    audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class MotsOutput(OutputOptions):
     save: Annotated[
         str | None, typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [{MotsOptions.save}].")
     ] = None
+    audio: Audio = None
     record: Annotated[
         bool | None,
         typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
@@ -154,7 +157,10 @@ def main(
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
         shown = [*names, "window"] if output.show else names
-        sinks = make_mots_sinks(folder.path, shown, frames.info, append=resume, classes=meant)
+        sinks = make_sinks(
+            folder.path, shown, frames.info, table=MOTS_SINKS, append=resume, classes=meant,
+            frames=done.frames, source=source, audio=options.audio,
+        )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)

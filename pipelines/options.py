@@ -114,6 +114,9 @@ Overwrite = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="On a CPU; all cores but one if unset.")]
 Show = Annotated[bool, typer.Option(help="Show a window; q stops.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Audio = Annotated[
+    bool | None, typer.Option("--audio", help="Keep the source's sound in the annotated video.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 Options = TypeVar("Options")

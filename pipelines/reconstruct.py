@@ -16,7 +16,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
-from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_scene_sinks
+from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_sinks
 from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.sources.rgbd import LAYOUTS, open_rgbd
@@ -375,9 +375,10 @@ def _make_sinks(
     from vision_mem.sinks.rerun import RerunScene
 
     folder, done, names, truth = run.folder, run.done, run.names, run.truth
-    sinks = make_scene_sinks(
-        folder.path, names, info, append=output.resume, frames=done.frames, lost=done.lost
-    )
+    sinks = make_sinks(
+        folder.path, names, info, table=SCENE_SINKS, append=output.resume, frames=done.frames,
+        lost=done.lost,
+    )  # fmt: skip
     if truth is None:
         folder.begin()
     if "tracks" in names:

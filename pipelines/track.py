@@ -23,6 +23,7 @@ from .options import (
     ALL_FRAMES,
     FOLLOW,
     AdvancedOptions,
+    Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -57,6 +58,7 @@ class TrackOptions:
     start: int = 0
     stride: int = 1
     strict: bool = False
+    audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class TrackOutput(OutputOptions):
         str | None,
         typer.Option(help=f"Of video,lasot,otb,got10k,mot,rle,png,diary [{TrackOptions.save}]."),
     ] = None
+    audio: Audio = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def main(
         names = [*listed(options.save), "window"] if output.show else listed(options.save)
         sinks = make_sinks(
             folder.path, names, frames.info, append=output.resume,
-            convention="true" if config.inclusive_box else "samurai",
+            convention="true" if config.inclusive_box else "samurai", frames=done.frames,
+            source=source, audio=options.audio,
         )  # fmt: skip
         use_threads(model.threads)
         segmenter = load_segmenter(

@@ -6,6 +6,7 @@ purpose become one line on standard error; log lines and tracebacks come with ``
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -70,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 a run that failed, 2 wrong use, 130 stopped by Ctrl-C.
     """
+    _open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     verbose = sum(len(word) - 1 for word in words if word in ("-v", "-vv"))
     verbose += words.count("--verbose")
@@ -88,20 +91,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str], verbose: int) -> int:
     _set_up_logging(verbose)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()  # a full disk behind it shows itself here, not after the last line
+        return code
     except KeyboardInterrupt:
         return _report("stopped", 130, verbose)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_output()
         return 1
     except VisionMemError as error:
         return _report(str(error), error.exit_code, verbose)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            _silence_output()
+            text = "standard output cannot be written (no space left); results so far are kept"
+            return _report(text, 1, verbose)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(_typing_slip(error.format_message()), int(error.exit_code), verbose)
         text = f"unexpected {type(error).__name__}: {error}"
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _silence_output() -> None:
+    """Let what is still to be printed go nowhere, instead of failing again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """Fill closed streams (``>&- 2>&-``): the next file would get their number, and our words."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r"))  # noqa: SIM115
 
 
 def _renewed(words: list[str]) -> list[str]:

@@ -59,8 +59,8 @@ class ShownTrack(ShownObject, Protocol):
         """Which detection of the frame it is; None when it was not detected."""
 
 
-class Shown(Protocol):
-    """What is said of one frame."""
+class Seen(Protocol):
+    """What is said of one frame, whatever it is about."""
 
     @property
     def frame_index(self) -> int:
@@ -75,12 +75,16 @@ class Shown(Protocol):
         """``(height, width)`` of the frame."""
 
     @property
-    def objects(self) -> Sequence[ShownObject]:
-        """Everything that is followed, to be seen or not."""
-
-    @property
     def events(self) -> Sequence[Event]:
         """What happened on the frame."""
+
+
+class Shown(Seen, Protocol):
+    """What is said of the objects of one frame."""
+
+    @property
+    def objects(self) -> Sequence[ShownObject]:
+        """Everything that is followed, to be seen or not."""
 
 
 class ShownTracks(Shown, Protocol):

@@ -194,7 +194,8 @@ def test_after_kill_9_the_run_continues(blocks: Path, found: Path, tmp_path: Pat
     assert process.returncode == -signal.SIGKILL
     assert _mots(blocks, out, "--resume") == 0
     assert _text_results(out) == _text_results(tmp_path / "whole")
-    assert _decoded(out / "blocks_tracked.part2.mp4") > 0
+    assert _decoded(out / "blocks_tracked.mp4") == FRAMES
+    assert [path.name for path in out.glob("*tracked*")] == ["blocks_tracked.mp4"]
 
 
 def test_results_are_not_lost_when_a_detector_cannot_be_opened(

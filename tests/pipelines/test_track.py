@@ -39,11 +39,15 @@ def _text_results(out: Path) -> dict[str, str]:
     return {str(p.relative_to(out)): p.read_text(encoding="utf-8") for p in kept}
 
 
-def _decoded(path: Path) -> int:
+def _times(path: Path) -> list[float]:
     import av
 
     with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
+        return [round(frame.time, 4) for frame in container.decode(video=0)]
+
+
+def _decoded(path: Path) -> int:
+    return len(_times(path))
 
 
 def test_a_run_leaves_valid_results(small_clip: Path, tmp_path: Path) -> None:
@@ -262,7 +266,8 @@ def test_after_kill_9_lines_are_valid_and_the_run_continues(
         assert whole_run[name].startswith(text), f"{name} is not a beginning of the whole run's"
     assert _track(small_clip, out, "--resume") == 0
     assert _text_results(out) == whole_run
-    assert _decoded(out / "cup_tracked.part2.mp4") > 0
+    assert _times(out / "cup_tracked.mp4") == _times(small_clip), "each frame once, at its time"
+    assert [path.name for path in out.glob("*tracked*")] == ["cup_tracked.mp4"]
 
 
 @pytest.mark.parametrize("words", [["--max-frames", "32"], ["--end", "32"], []])
@@ -299,6 +304,7 @@ def test_ctrl_c_finishes_files_and_the_run_continues(
     assert _decoded(out / "cup_tracked.mp4") == done
     assert json.loads((out / "run.json").read_text())["status"] == "stopped"
     assert _track(small_clip, out, "--resume") == 0
+    assert _times(out / "cup_tracked.mp4") == _times(small_clip)
     assert _text_results(out) == whole_run
 
 

@@ -311,3 +311,20 @@ def test_a_pipeline_is_a_screen_long(name: str) -> None:
     tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
     mains = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main"]
     assert [_lines_of_body(main) for main in mains if _lines_of_body(main) >= 60] == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("redirect", "code", "errors"),
+    [
+        (">&- 2>&-", 0, ""),
+        ("> /dev/full", 1, "error: standard output cannot be written (no space left); results"),
+    ],
+)
+def test_closed_and_full_outputs_end_well(redirect: str, code: int, errors: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"$0" -m vision_mem --help {redirect}', sys.executable],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert done.stderr.startswith(errors) and done.stderr.count("\n") == bool(errors)

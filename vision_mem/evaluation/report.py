@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_mem.evaluation.scores import BenchmarkScore, Curve, Rules
-from vision_mem.formats.text import make_folder, write_file
+from vision_mem.formats.text import csv_line, make_folder, write_file
 from vision_mem.runs.tally import count
 from vision_mem.sinks.masks import strict_json
 
@@ -310,6 +309,4 @@ def _row(values: Mapping[str, float], measures: Sequence[str]) -> list[Cell]:
 
 
 def _csv(rows: Sequence[Sequence[Cell]]) -> bytes:
-    held = io.StringIO()
-    csv.writer(held, lineterminator="\n").writerows(rows)
-    return held.getvalue().encode()
+    return "".join(f"{csv_line(row)}\n" for row in rows).encode()

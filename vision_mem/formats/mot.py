@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from vision_mem.formats.track_rows import (
     Findings,
-    Problem,
     TrackRows,
     check_duplicates,
     check_frames,
+    lister,
     track_rows,
     whole,
 )
@@ -87,15 +87,6 @@ def read_kitti_labels(text: str, where: str | Path, *, frames: int | None = None
     return rows
 
 
-def check_kitti_labels(
-    text: str, where: str | Path, *, frames: int | None = None, most: int = 100
-) -> list[Problem]:
-    """List what is wrong with KITTI labels; arguments as ``read_kitti_labels``. Never raises."""
-    found = Findings(str(where), most)
-    _parse_kitti(text, found, frames)
-    return found.problems()
-
-
 def read_mot_text(
     text: str,
     where: str | Path,
@@ -131,22 +122,7 @@ def read_mot_text(
     return rows
 
 
-def check_mot_text(
-    text: str,
-    where: str | Path,
-    layout: MotLayout = MOT17,
-    *,
-    truth: bool = False,
-    frames: int | None = None,
-    most: int = 100,
-) -> list[Problem]:
-    """List what is wrong with MOTChallenge lines; arguments as ``read_mot_text``. Never raises."""
-    found = Findings(str(where), most)
-    _parse_mot(text, found, layout, truth, frames)
-    return found.problems()
-
-
-def _parse_kitti(text: str, found: Findings, frames: int | None) -> TrackRows:
+def _parse_kitti(text: str, found: Findings, frames: int | None = None) -> TrackRows:
     columns, numbers = [], []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
         fields = line.split()
@@ -186,7 +162,11 @@ def _parse_kitti(text: str, found: Findings, frames: int | None) -> TrackRows:
 
 
 def _parse_mot(
-    text: str, found: Findings, layout: MotLayout, truth: bool, frames: int | None
+    text: str,
+    found: Findings,
+    layout: MotLayout = MOT17,
+    truth: bool = False,
+    frames: int | None = None,
 ) -> TrackRows:
     table, lines = _table(text.removeprefix("\ufeff"), found)
     kinds = np.ones(len(table), np.int64)
@@ -202,6 +182,10 @@ def _parse_mot(
     check_duplicates(found, rows, _MOT_FIRST_FRAME, np.ones(len(rows), dtype=bool))
     _check_boxes(found, rows)
     return rows
+
+
+check_kitti_labels, check_mot_text = lister(_parse_kitti), lister(_parse_mot)
+"""What is wrong with KITTI labels, and with MOTChallenge lines; arguments as of ``read_*``."""
 
 
 def _classes(

@@ -20,13 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.rle import MAX_SIDE, MaskRuns, overlapping, parse_runs, runs_of_labels
+from vision_mem.formats.rle import (
+    MAX_SIDE,
+    MaskRuns,
+    joined,
+    overlapping,
+    parse_runs,
+    runs_of_labels,
+)
 from vision_mem.formats.track_rows import (
     Findings,
-    Problem,
     TrackRows,
     check_duplicates,
     check_frames,
+    lister,
     track_rows,
     whole,
 )
@@ -116,25 +123,6 @@ def read_mots_text(
     return rows
 
 
-def check_mots_text(
-    text: str,
-    where: str | Path,
-    layout: MotsLayout = KITTI_MOTS,
-    *,
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
-    most: int = 100,
-) -> list[Problem]:
-    """List what is wrong with a MOTS text file; arguments as ``read_mots_text``.
-
-    Besides what is refused there: classes that are not scored, ids that do not tell their class,
-    empty masks. Never raises, whatever the file holds.
-    """
-    found = Findings(str(where), most)
-    _parse(text, found, layout, frames, size)
-    return found.problems()
-
-
 def read_mots_pngs(
     images: Sequence[tuple[int, Path]],
     where: str | Path,
@@ -162,27 +150,12 @@ def read_mots_pngs(
     return rows
 
 
-def check_mots_pngs(
-    images: Sequence[tuple[int, Path]],
-    where: str | Path,
-    layout: MotsLayout = KITTI_MOTS,
-    *,
-    frames: int | None = None,
-    size: tuple[int, int] | None = None,
-    most: int = 100,
-) -> list[Problem]:
-    """List what is wrong with MOTS PNG images; arguments as ``read_mots_pngs``. Never raises."""
-    found = Findings(str(where), most)
-    _parse_images(images, found, layout, frames, size)
-    return found.problems()
-
-
 def _parse(
     text: str,
     found: Findings,
-    layout: MotsLayout,
-    frames: int | None,
-    size: tuple[int, int] | None,
+    layout: MotsLayout = KITTI_MOTS,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> TrackRows:
     columns: list[tuple[int, int, int, int]] = []
     lengths: list[str] = []
@@ -253,9 +226,9 @@ def _row(
 def _parse_images(
     images: Sequence[tuple[int, Path]],
     found: Findings,
-    layout: MotsLayout,
-    frames: int | None,
-    size: tuple[int, int] | None,
+    layout: MotsLayout = KITTI_MOTS,
+    frames: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> TrackRows:
     columns = []
     parts: list[MaskRuns] = []
@@ -285,10 +258,18 @@ def _parse_images(
             )  # fmt: skip
         columns += [(frame, value, value // CLASS_STEP, 0) for value in values.tolist()]
         parts.append(runs)
-    masks = _joined(parts, size or (0, 0))
+    masks = joined(parts, size or (0, 0))
     rows = track_rows(np.array(columns, np.int64).reshape(-1, 4), masks=masks)
     _note_classes(found, rows, layout)
     return rows
+
+
+check_mots_text, check_mots_pngs = lister(_parse), lister(_parse_images)
+"""What is wrong with MOTS text, and with PNG images; arguments as of ``read_*``.
+
+Besides what is refused there: classes that are not scored, ids that do not tell their class,
+empty masks.
+"""
 
 
 def read_mots_labels(path: Path) -> NDArray[np.uint16]:
@@ -315,19 +296,6 @@ def read_mots_labels(path: Path) -> NDArray[np.uint16]:
             f"{path} is an image of kind {mode}; expected 16-bit grey: class * 1000 + instance"
         )
     return values.astype(np.uint16)
-
-
-def _joined(parts: list[MaskRuns], size: tuple[int, int]) -> MaskRuns:
-    empty = [np.empty(0, np.int64)]
-    shift = np.cumsum([0, *(len(part) for part in parts)])
-    rows = [part.rows + n for part, n in zip(parts, shift[:-1], strict=True)]
-    return MaskRuns(
-        size,
-        np.concatenate(empty + rows),
-        np.concatenate(empty + [part.starts for part in parts]),
-        np.concatenate(empty + [part.stops for part in parts]),
-        np.concatenate(empty + [part.areas for part in parts]),
-    )
 
 
 def _check(

@@ -202,7 +202,7 @@ def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
                 values = (values > 127).astype(np.int32)
             else:
                 values = np.asarray(picture).astype(np.int32)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"--mask {path} cannot be read as a picture: {_reason(error)}") from error
     objects = [int(value) for value in np.unique(values) if value != 0]
     if len(objects) > _MOST_OBJECTS:

@@ -87,15 +87,10 @@ def _numbers(bits: NDArray[np.uint8], final: Rows) -> tuple[Rows, NDArray[np.boo
     """Numbers that end at these characters, and which are longer than any can be."""
     first = np.concatenate([[0], final[:-1] + 1])
     groups = final - first + 1
-    numbers = (bits[first] & 31).astype(np.int64)
     long = groups > _MOST_GROUPS
+    shift = np.minimum(np.arange(len(bits)) - np.repeat(first, groups), _MOST_GROUPS - 1) * 5
+    numbers = np.bitwise_or.reduceat((bits & 31).astype(np.int64) << shift, first)
     groups[long] = _MOST_GROUPS
-    more = np.flatnonzero(groups > 1)
-    shift = 5
-    while len(more):
-        numbers[more] |= (bits[first[more] + shift // 5] & 31).astype(np.int64) << shift
-        shift += 5
-        more = more[groups[more] > shift // 5]
     negative = np.flatnonzero(bits[final] & 16)
     numbers[negative] -= np.int64(1) << 5 * groups[negative]
     return numbers, long
@@ -221,16 +216,15 @@ def runs_of_masks(masks: Sequence[NDArray[np.bool_]], size: tuple[int, int]) -> 
         masks: ``(H, W)`` bool each, all of one size.
         size: ``(height, width)``, for when there are none.
     """
-    rows, starts, stops = [], [], []
-    for row, mask in enumerate(masks):
+    parts = []
+    for mask in masks:
         # Columns outside its bounds cannot hold a stretch.
         x1, _, x2, _ = mask_to_box(mask).astype(int)
         flat = mask[:, x1:x2].T.ravel().astype(np.int8)
         edges = np.flatnonzero(np.diff(flat, prepend=0, append=0)) + x1 * size[0]
-        starts.append(edges[::2])
-        stops.append(edges[1::2])
-        rows.append(np.full(len(edges) // 2, row))
-    return _gathered(size, len(masks), rows, starts, stops)
+        rows = np.zeros(len(edges) // 2, np.int64)
+        parts.append(_gathered(size, 1, rows, edges[::2], edges[1::2]))
+    return joined(parts, size)
 
 
 def runs_of_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], MaskRuns]:
@@ -240,15 +234,15 @@ def runs_of_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], MaskRuns]:
         labels: ``(H, W)`` of whole numbers.
     """
     flat = labels.T.ravel()
-    edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
     if not flat.size:
-        return np.empty(0, np.int64), _gathered(labels.shape, 0, [], [], [])
+        return np.empty(0, np.int64), joined([], (labels.shape[0], labels.shape[1]))
+    edges = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
     held = flat[edges[:-1]]
     order = np.argsort(held, kind="stable")
     order = order[held[order] != 0]
     values, rows = np.unique(held[order], return_inverse=True)
     starts, stops = edges[:-1][order], edges[1:][order]
-    runs = _gathered(labels.shape, len(values), [rows.ravel()], [starts], [stops])
+    runs = _gathered(labels.shape, len(values), rows.ravel(), starts, stops)
     return values.astype(np.int64), runs
 
 
@@ -270,11 +264,10 @@ def parse_runs(texts: Sequence[str], size: tuple[int, int]) -> tuple[MaskRuns, d
             room -= len(texts[end])
             end += 1
         rows, starts, stops, bad = decode(texts[begin:end], size[0] * size[1])
-        parts.append((rows + begin, starts, stops))
+        parts.append(_gathered(size, end - begin, rows, starts, stops))
         wrong.update({row + begin: reason for row, reason in bad.items()})
         begin = end
-    columns = list(zip(*parts, strict=True)) or [(), (), ()]
-    return _gathered(size, len(texts), *(list(column) for column in columns)), wrong
+    return joined(parts, size), wrong
 
 
 def read_mask(counts: str | bytes | Sequence[int], size: tuple[int, int]) -> MaskRuns:
@@ -313,21 +306,30 @@ def read_mask(counts: str | bytes | Sequence[int], size: tuple[int, int]) -> Mas
     filled = np.arange(len(lengths)) % 2 == 1
     filled &= lengths > 0
     rows = np.zeros(np.count_nonzero(filled), np.int64)
-    return _gathered(size, 1, [rows], [(stops - lengths)[filled]], [stops[filled]])
+    return _gathered(size, 1, rows, (stops - lengths)[filled], stops[filled])
 
 
-def _gathered(
-    size: tuple[int, ...], count: int, rows: list[Any], starts: list[Any], stops: list[Any]
-) -> MaskRuns:
+def joined(parts: Sequence[MaskRuns], size: tuple[int, int]) -> MaskRuns:
+    """The masks of all parts, in order.
+
+    Args:
+        parts: masks of one size.
+        size: ``(height, width)``, for when there are none.
+    """
     empty = np.empty(0, np.int64)
-    all_rows = np.concatenate([empty, *rows]).astype(np.int64)
-    all_starts = np.concatenate([empty, *starts]).astype(np.int64)
-    all_stops = np.concatenate([empty, *stops]).astype(np.int64)
-    # Sums of whole numbers below 2**53 are exact in float64.
-    areas = np.bincount(all_rows, weights=all_stops - all_starts, minlength=count)
-    return MaskRuns(
-        (int(size[0]), int(size[1])), all_rows, all_starts, all_stops, areas.astype(np.int64)
+    shift = np.cumsum([0, *map(len, parts)])
+    rows = np.concatenate([empty, *(part.rows + n for part, n in zip(parts, shift, strict=False))])
+    starts, stops, areas = (
+        np.concatenate([empty, *(getattr(part, name) for part in parts)])
+        for name in ("starts", "stops", "areas")
     )
+    return MaskRuns(size, rows, starts, stops, areas)
+
+
+def _gathered(size: tuple[int, ...], count: int, rows: Rows, starts: Rows, stops: Rows) -> MaskRuns:
+    # Sums of whole numbers below 2**53 are exact in float64.
+    areas = np.bincount(rows, weights=stops - starts, minlength=count).astype(np.int64)
+    return MaskRuns((int(size[0]), int(size[1])), rows.astype(np.int64), starts, stops, areas)
 
 
 def shared_pixels(
@@ -382,9 +384,7 @@ def united(runs: MaskRuns, frames: Rows) -> tuple[MaskRuns, Rows]:
     ends = reach[np.append(heads[1:], len(starts)) - 1] if len(heads) else reach
     found, rows = np.unique(inside[heads], return_inverse=True)
     shift = inside[heads] * pixels
-    whole = _gathered(
-        runs.size, len(found), [rows.ravel()], [starts[heads] - shift], [ends - shift]
-    )
+    whole = _gathered(runs.size, len(found), rows.ravel(), starts[heads] - shift, ends - shift)
     return whole, found.astype(np.int64)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import os
-from collections.abc import Callable, Iterator
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +39,32 @@ def json_rows(path: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, parse_json(line, f"{path} line {number}")
+
+
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+def record_text(text: str) -> str:
+    """The text with what breaks a line, or steers a terminal, as blanks: a record stays a line."""
+    return _BREAKS.sub(" ", text)
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """One row of CSV, without the line's end.
+
+    Words that a spreadsheet would run as a formula get an apostrophe before them; numbers stay.
+    """
+    cells = [_csv_cell(value) if isinstance(value, str) else value for value in values]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _csv_cell(text: str) -> str:
+    # Full-width signs count as well: spreadsheets of East Asia read them.
+    formula = re.match(r"[\t\r\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20]", text)
+    number = re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text)
+    return f"'{record_text(text)}" if formula and not number else record_text(text)
 
 
 def sink_error(path: str | Path, error: BaseException) -> SinkError:
@@ -69,6 +100,17 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise sink_error(path, error) from None
+
+
+def scratch_prefix() -> str:
+    """How a temporary folder of this process begins; those of killed ones are removed first."""
+    import psutil
+
+    for left in Path(tempfile.gettempdir()).glob("vision-mem-*-*"):
+        owner = left.name.split("-")[2]
+        if owner.isdecimal() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
+    return f"vision-mem-{os.getpid()}-"
 
 
 class LineFile:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +206,7 @@ def read_routes(path: str | Path) -> list[StreetRoute]:
                 )
             again += 1
             name = f"{route.route_id}-{again}"
-        kind, marks = route.kind, route.landmarks
-        routes[name] = StreetRoute(
-            name, route.text, route.panoramas, route.start_heading, kind, marks
-        )
+        routes[name] = replace(route, route_id=name)
         lines[name] = number
     if not routes:
         raise InputError(f"{path} holds no routes; expected one JSON object a line")
@@ -300,5 +297,7 @@ def _damaged(path: Path, number: int, wanted: str, line: str) -> InputError:
 
 def is_street_graph(source: str) -> bool:
     """Whether a folder, or its ``graph`` folder, has ``nodes.txt`` and ``links.txt``."""
-    folders = (Path(source), Path(source) / "graph")
-    return any((f / "nodes.txt").is_file() and (f / "links.txt").is_file() for f in folders)
+    try:
+        return bool(find_street_files(source))
+    except InputError:
+        return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -179,6 +181,25 @@ class Findings:
 
     def _sorted(self) -> list[Problem]:
         return sorted(self._found, key=lambda each: (not each.fatal, each.where, each.line))
+
+
+def lister(parse: Callable[..., object]) -> Callable[..., list[Problem]]:
+    """A function that lists what is wrong with a file, and never raises.
+
+    Args:
+        parse: notes problems in its second argument, ``Findings``.
+
+    Returns:
+        A function of the same arguments with the file's name in the second place, and ``most``:
+        problems listed.
+    """
+
+    def check(content: Any, where: str | Path, *more: Any, most: int = 100, **named: Any) -> Any:
+        found = Findings(str(where), most)
+        parse(content, found, *more, **named)
+        return found.problems()
+
+    return check
 
 
 def whole(text: str) -> int | None:

@@ -17,7 +17,8 @@ from vision_mem.reconstruction.session import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
 from vision_mem.sinks.scene import SceneFrame
-from vision_mem.sinks.scene_table import COLUMNS, FOLLOWED, SceneTally
+from vision_mem.sinks.scene_table import COLUMNS, SceneTally
+from vision_mem.sinks.table import FOLLOWED
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 from vision_mem.visualization.bev import write_topdown

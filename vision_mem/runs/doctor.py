@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.sources.open import open_source
 from vision_mem.visualization.contact_sheet import write_video
 
@@ -137,7 +138,7 @@ def _check_pair(torch_version: str) -> Finding:
 def check_codecs() -> Iterator[Finding]:
     """Write a tiny H.264 clip and read it back with each decoder."""
     frames = [_test_image(t) for t in range(6)]
-    with tempfile.TemporaryDirectory(prefix="vision-mem-doctor-") as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
         path = Path(folder) / "clip.mp4"
         try:
             write_video(path, frames, 10.0)

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -83,15 +84,21 @@ def choose_folder(
             f"no snapshot of a run of {command} on {source} in {base.parent} to continue from; "
             "leave out --resume, or name its folder with --out"
         )
-    return RunFolder(number_folder(base))
+    return _first_free(base, lambda folder: folder.reserve())
 
 
 def number_folder(base: Path) -> Path:
     """The folder, or with ``-2``, ``-3`` ... the first one that may be written to."""
+    return _first_free(base, lambda folder: True).path
+
+
+def _first_free(base: Path, fits: Callable[[RunFolder], bool]) -> RunFolder:
     numbered = (base.with_name(f"{base.name}-{n}") for n in range(2, 10_000))
     for place in itertools.chain([base], numbered):
         with suppress(InputError):
-            return RunFolder(place).path
+            folder = RunFolder(place)
+            if fits(folder):
+                return folder
     raise InputError(f"there are too many runs in {base.parent}; give a folder with --out")
 
 
@@ -127,6 +134,12 @@ def _read_record(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def _remove_empty(places: Iterable[Path]) -> None:
+    for place in places:
+        with suppress(OSError):
+            place.rmdir()
+
+
 class RunFolder:
     """Looks at the folder of a run; ``begin`` makes it.
 
@@ -152,6 +165,7 @@ class RunFolder:
         """What ``begin`` says on standard error: only a run that begins has anything to say."""
         self._record: dict[str, Any] = {}
         self._lock: int | None = None
+        self._unused: weakref.finalize[..., Any] | None = None
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path} is a file; expected a folder")
         if adds and not overwrite:
@@ -205,6 +219,20 @@ class RunFolder:
                     f"continue in {self.path}: it is another file; begin anew with --overwrite"
                 )
 
+    def reserve(self) -> bool:
+        """Keep out runs that start in the same moment; a folder that stays unused goes again.
+
+        Returns:
+            Whether this run may have it.
+        """
+        made = [place for place in (self.path, *self.path.parents) if not place.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._unused = weakref.finalize(self, _remove_empty, made)
+            return self._take() and (self._replace or not any(self.path.iterdir()))
+        except OSError:
+            return True  # ``begin`` says what is wrong
+
     def begin(self) -> None:
         """Make the folder, and clear away what is to be replaced: only now, when all else is well.
 
@@ -214,6 +242,8 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             taken = self._take()
+            if self._unused is not None:
+                self._unused.detach()
             if self._replace and taken:
                 self._clear()
             probe = self.path / ".writable"

@@ -7,6 +7,7 @@ snapshots, a record, Ctrl-C. The classes are what may stand around its source an
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +20,7 @@ from vision_mem.results import Shown
 from vision_mem.runs.folder import RunFolder
 from vision_mem.runs.progress import Progress, megabytes
 from vision_mem.runs.signals import StopSignals
-from vision_mem.runs.tally import count, machine
+from vision_mem.runs.tally import RunTally, count, machine
 from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import Reconnect, StopRun
 from vision_mem.sources.open import open_source
@@ -29,7 +30,6 @@ from vision_mem.types import Frame, MemoryUsage, SourceInfo
 
 Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
-Contra = TypeVar("Contra", bound=Shown, contravariant=True)
 Co = TypeVar("Co", bound=Shown, covariant=True)
 
 
@@ -70,29 +70,12 @@ class ResumableSession(Protocol[Co]):
         """Write the state to one file."""
 
 
-class RunCounts(Protocol[Contra]):
-    """What is counted over a run, and survives it; see ``tally.Tally``."""
-
-    frames: int
-    last_index: int
-    seconds: float
-
-    def add(self, result: Contra) -> None:
-        """Count one frame."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-
-    def lines(self) -> list[str]:
-        """The run in words."""
-
-
 def run_to_folder(
     frames: FrameSource,
     session: ResumableSession[SomeResult],
     sinks: Sequence[Sink[SomeResult]],
     folder: RunFolder,
-    tally: RunCounts[SomeResult],
+    tally: RunTally,
     snapshot_every: int = 300,
     *,
     remarks: Mapping[str, Any] | None = None,
@@ -128,6 +111,9 @@ def run_to_folder(
     def snapshot() -> None:
         nonlocal snapshot_at
         if snapshot_every and tally.frames > snapshot_at:
+            for sink in sinks:
+                if (flush := getattr(sink, "flush", None)) is not None:
+                    flush()  # results reach as far as the snapshot, whatever happens after it
             folder.take_snapshot(tally.frames, session.snapshot, tally.as_dict())
             snapshot_at = tally.frames
 
@@ -262,34 +248,47 @@ class RemainingFrames:
         return EndedSource(opened)
 
 
-class EndedSource:
-    """A source of which every frame has been seen."""
+class SourceView(ABC):
+    """A source seen another way; its size and rate are those of the source."""
 
     def __init__(self, source: FrameSource) -> None:
-        self.info = replace(source.info, frame_count=0)
-        self.close = source.close
-
-    def __iter__(self) -> Iterator[Frame]:
-        return iter(())
-
-
-class ShiftedSource:
-    """A live source counts from 0 each time it is opened; a continued run counts on."""
-
-    def __init__(self, source: FrameSource, by: int) -> None:
-        self._source, self._by = source, by
+        self._source = source
 
     @property
     def info(self) -> SourceInfo:
         """That of the source."""
         return self._source.info
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        return (replace(frame, index=frame.index + self._by) for frame in self._source)
+        """Its frames."""
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+
+class EndedSource(SourceView):
+    """A source of which every frame has been seen."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """That of the source, without frames."""
+        return replace(self._source.info, frame_count=0)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(())
+
+
+class ShiftedSource(SourceView):
+    """A live source counts from 0 each time it is opened; a continued run counts on."""
+
+    def __init__(self, source: FrameSource, by: int) -> None:
+        super().__init__(source)
+        self._by = by
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (replace(frame, index=frame.index + self._by) for frame in self._source)
 
 
 def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -301,7 +300,7 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _say(tally: RunCounts[Any], usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
+def _say(tally: RunTally, usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
     for line in tally.lines():
         print(one_line(line))
     print(f"memory held: {megabytes(usage.bytes)}")

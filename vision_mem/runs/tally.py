@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata as metadata
 import platform
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from vision_mem._version import __version__
 from vision_mem.types import TrackingResult
@@ -16,19 +17,51 @@ _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", 
 
 
 @dataclass
-class Tally:
-    """Counts over a run; survives being cut off through ``as_dict`` and ``Tally(**values)``.
+class RunTally(ABC):
+    """What is counted in every run; survives being cut off through ``as_dict``.
 
     Attributes:
         frames: frames done.
         last_index: number of the last frame in its source; -1 before the first.
         seconds: time taken by all parts of the run so far.
-        objects: name to ``{"present": frames, "lost": times, "found": times}``.
     """
 
     frames: int = 0
     last_index: int = -1
     seconds: float = 0.0
+
+    kept: ClassVar[tuple[str, ...]]
+    """Names of what ``as_dict`` gives."""
+
+    @abstractmethod
+    def add(self, result: Any) -> None:
+        """Count one frame."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """The run in words."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        values = {name: getattr(self, name) for name in self.kept}
+        return values | {"seconds": round(self.seconds, 3)}
+
+    def pace(self) -> str:
+        """How many frames, and how fast."""
+        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
+        return f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)"
+
+
+@dataclass
+class Tally(RunTally):
+    """Counts over a run that follows objects; ``Tally(**values)`` goes on.
+
+    Attributes:
+        objects: name to ``{"present": frames, "lost": times, "found": times}``.
+    """
+
+    kept: ClassVar = ("frames", "last_index", "seconds", "objects")
+
     objects: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, result: TrackingResult) -> None:
@@ -42,19 +75,9 @@ class Tally:
             if event.kind in ("lost", "found") and event.name in self.objects:
                 self.objects[event.name][event.kind] += 1
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        return {
-            "frames": self.frames,
-            "last_index": self.last_index,
-            "seconds": round(self.seconds, 3),
-            "objects": self.objects,
-        }
-
     def lines(self) -> list[str]:
         """The run in words, one line for it and one an object."""
-        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
-        lines = [f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)"]
+        lines = [self.pace()]
         for name, counts in self.objects.items():
             lines.append(
                 f"{name}: to be seen in {counts['present']} of them, lost "

@@ -82,7 +82,6 @@ class SingleObjectBoxes:
         self._times: dict[int, LineFile] = {}
         self._labels: dict[int, str] = {}
         self._lines = 0
-        self._resuming = False
         self._last_clock = 0.0
 
     def open(self, info: SourceInfo) -> None:
@@ -92,14 +91,13 @@ class SingleObjectBoxes:
         if not self._append:
             # The index knows the files of an earlier run; stale ones must not survive beside ours.
             self._drop_from(frame_index=-1)
-        self._resuming = self._append
         self._last_clock = time.perf_counter()
 
     def write(self, frame: Frame, result: TrackingResult) -> None:
         """Add one line to the file of each object."""
         assert self._index is not None, "open() comes first"
-        if self._resuming:
-            self._resuming = False
+        if self._append:
+            self._append = False
             self._drop_from(result.frame_index)
         clock = time.perf_counter()
         seconds, self._last_clock = clock - self._last_clock, clock
@@ -125,26 +123,23 @@ class SingleObjectBoxes:
         entry = {"object": new.object_id, "name": new.name, "file": label}
         self._index.write(json.dumps(entry))
         self._open_object(new.object_id, label, lines=0)
-        if self._lines:
-            self._boxes[new.object_id].write(*["0,0,0,0"] * self._lines)
-            if new.object_id in self._times:
-                self._times[new.object_id].write(*["0.000000"] * self._lines)
+        for files, absent in ((self._boxes, "0,0,0,0"), (self._times, "0.000000")):
+            if self._lines and new.object_id in files:
+                files[new.object_id].write(*[absent] * self._lines)
 
-    def _paths(self, label: str) -> tuple[Path, Path | None]:
+    def _paths(self, label: str) -> tuple[Path, ...]:
+        """Of boxes, and of times where the layout has them."""
         if self._layout == "got10k":
             folder = self._folder / label
             return folder / f"{label}_001.txt", folder / f"{label}_time.txt"
-        return self._folder / f"{label}.txt", None
+        return (self._folder / f"{label}.txt",)
 
     def _open_object(self, object_id: int, label: str, lines: int) -> None:
         """Open an object's files and keep their first ``lines`` lines."""
         self._labels[object_id] = label
-        boxes, times = self._paths(label)
-        self._boxes[object_id] = LineFile(boxes, append=lines > 0)
-        self._boxes[object_id].keep(lambda number, line: number < lines)
-        if times is not None:
-            self._times[object_id] = LineFile(times, append=lines > 0)
-            self._times[object_id].keep(lambda number, line: number < lines)
+        for files, path in zip((self._boxes, self._times), self._paths(label), strict=False):
+            files[object_id] = LineFile(path, append=lines > 0)
+            files[object_id].keep(lambda number, line: number < lines)
 
     def _drop_from(self, frame_index: int) -> None:
         """Forget all frames from ``frame_index`` on, and objects that were added there."""
@@ -163,8 +158,7 @@ class SingleObjectBoxes:
         for entry in map(json.loads, everything[frames_end:]):
             if "object" in entry and entry["file"] not in known:
                 for path in self._paths(entry["file"]):
-                    if path is not None:
-                        path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
         self._index.keep(lambda number, line: number < frames_end)
         for entry in kept:
             if "object" in entry:

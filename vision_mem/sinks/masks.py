@@ -20,6 +20,9 @@ from vision_mem.results import Shown, ShownObject
 from vision_mem.types import Frame, SourceInfo, TrackingResult
 from vision_mem.visualization.draw import davis_palette
 
+_LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON leaves as it is and some readers take for the end of a line."""
+
 SomeResult = TypeVar("SomeResult", bound=Shown)
 
 
@@ -44,8 +47,8 @@ def strict_json(value: Any) -> Any:
     return str(value)
 
 
-class JsonLines(ABC, Generic[SomeResult]):
-    """JSON objects, each with its frame index under ``"frame"``; one a frame unless said otherwise.
+class FrameLines(ABC):
+    """A text file that grows by the lines of one frame after the other.
 
     Args:
         path: the file.
@@ -53,39 +56,59 @@ class JsonLines(ABC, Generic[SomeResult]):
     """
 
     def __init__(self, path: str | Path, *, append: bool = False) -> None:
-        self._path = Path(path)
-        self._append = append
+        self._path, self._append = Path(path), append
         self._file: LineFile | None = None
-        self._resuming = False
 
     def open(self, info: SourceInfo) -> None:
         """Make the file."""
         self._file = LineFile(self._path, append=self._append)
-        self._resuming = self._append
-
-    def write(self, frame: Frame, result: SomeResult) -> None:
-        """Add the lines of one frame."""
-        assert self._file is not None, "open() comes first"
-        if self._resuming:
-            self._resuming = False
-            index = result.frame_index
-            self._file.keep(lambda _, line: json.loads(line)["frame"] < index)
-        place = {"frame": result.frame_index, "time_s": result.time_s}
-        lines = [
-            json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False)
-            for entry in self._entries(result)
-        ]
-        if lines:
-            self._file.write(*lines)
 
     @abstractmethod
-    def _entries(self, result: SomeResult) -> list[dict[str, Any]]:
-        """What each line says besides frame and time."""
+    def _frame_of(self, line: str) -> int:
+        """The frame that a line is of, as the file counts."""
+
+    def _resume(self, frame: int) -> LineFile:
+        """The file; before the first lines, without those of ``frame`` and later ones."""
+        assert self._file is not None, "open() comes first"
+        if self._append:
+            self._append = False
+            self._file.keep(lambda _, line: self._frame_of(line) < frame)
+        return self._file
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+class JsonLines(FrameLines, Generic[SomeResult]):
+    """JSON objects, each with its frame index under ``"frame"``; one a frame unless said otherwise.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: lines of frames that come again are dropped.
+    """
+
+    def _frame_of(self, line: str) -> int:
+        return int(json.loads(line)["frame"])
+
+    def write(self, frame: Frame, result: SomeResult) -> None:
+        """Add the lines of one frame."""
+        file = self._resume(result.frame_index)
+        place = {"frame": result.frame_index, "time_s": result.time_s}
+        lines = [
+            _LINE_ENDS.sub(
+                lambda end: f"\\u{ord(end[0]):04x}",
+                json.dumps(strict_json(place | entry), allow_nan=False, ensure_ascii=False),
+            )
+            for entry in self._entries(result)
+        ]
+        if lines:
+            file.write(*lines)
+
+    @abstractmethod
+    def _entries(self, result: SomeResult) -> list[dict[str, Any]]:
+        """What each line says besides frame and time."""
 
 
 class MaskRle(JsonLines[Shown]):
@@ -148,7 +171,58 @@ class Diary(JsonLines[TrackingResult]):
         return [{"objects": objects, "events": events}]
 
 
-class MaskPng:
+class NumberedFiles:
+    """One file a frame, called by its number; those of an earlier run are removed.
+
+    Args:
+        folder: where.
+        suffix: of the files.
+        append: keep the files of frames before the first one written now.
+        digits: of the number, at least.
+    """
+
+    def __init__(
+        self, folder: str | Path, suffix: str, append: bool = False, digits: int = 6
+    ) -> None:
+        self._folder, self._suffix, self._append = Path(folder), suffix, append
+        self._digits = digits
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the folder."""
+        make_folder(self._folder)
+        try:
+            probe = self._folder / f".partial{self._suffix}"
+            probe.touch()
+            probe.unlink()
+            if not self._append:
+                self._drop_from(0)
+        except OSError as error:
+            raise sink_error(self._folder, error) from None
+
+    def _drop_from(self, number: int) -> None:
+        pattern = re.compile(rf"(\d{{{self._digits},}}){re.escape(self._suffix)}")
+        for path in self._folder.iterdir():
+            if (name := pattern.fullmatch(path.name)) and int(name[1]) >= number:
+                path.unlink()
+
+    def _place(self, number: int) -> Path:
+        """The file of a frame."""
+        if self._append:
+            self._append = False
+            self._drop_from(number)
+        return self._folder / f"{number:0{self._digits}d}{self._suffix}"
+
+    def _write_png(self, number: int, image: Any) -> None:
+        """Write a picture of Pillow's, whole or not at all."""
+        content = BytesIO()
+        image.save(content, format="PNG", compress_level=3)
+        write_file(self._place(number), content.getvalue(), durable=False)
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+
+class MaskPng(NumberedFiles):
     """One indexed PNG a frame, in DAVIS colours: ``<frame index, five digits>.png``.
 
     A pixel's value is the id of the object there, 0 for none; of objects that overlap the one added
@@ -160,27 +234,7 @@ class MaskPng:
     """
 
     def __init__(self, folder: str | Path, *, append: bool = False) -> None:
-        self._folder = Path(folder)
-        self._append = append
-        self._resuming = False
-
-    def open(self, info: SourceInfo) -> None:
-        """Make the folder."""
-        make_folder(self._folder)
-        try:
-            probe = self._folder / ".partial.png"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise sink_error(self._folder, error) from None
-        if not self._append:
-            self._drop_from(0)
-        self._resuming = self._append
-
-    def _drop_from(self, frame_index: int) -> None:
-        for path in self._folder.iterdir():
-            if re.fullmatch(r"\d{5,}\.png", path.name) and int(path.stem) >= frame_index:
-                path.unlink()
+        super().__init__(folder, ".png", append, digits=5)
 
     def write(self, frame: Frame, result: TrackingResult) -> None:
         """Write one image.
@@ -191,18 +245,9 @@ class MaskPng:
         """
         from PIL import Image
 
-        if self._resuming:
-            self._resuming = False
-            self._drop_from(result.frame_index)
         image = Image.fromarray(label_image(result), mode=None)
         image.putpalette(davis_palette().reshape(-1).tolist())
-        content = BytesIO()
-        image.save(content, format="PNG", compress_level=3)
-        path = self._folder / f"{result.frame_index:05d}.png"
-        write_file(path, content.getvalue(), durable=False)
-
-    def close(self) -> None:
-        """Nothing stays open between frames."""
+        self._write_png(result.frame_index, image)
 
 
 def label_image(result: TrackingResult) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from vision_mem.sinks.tracks import (
     TrackFile,
     TrackRle,
 )
-from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
+from vision_mem.sinks.video import AnnotatedVideo, WriteBehind, sound_of
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.types import SourceInfo
 from vision_mem.visualization.draw import Painter
@@ -46,6 +46,8 @@ class SinkPlace:
         classes: words of the detector to classes of the benchmarks' files.
         frames: the interrupted run had done.
         lost: of them, without a pose.
+        source: as typed, "" where its sound is of no interest.
+        audio: whether its sound goes into the video.
     """
 
     folder: Path
@@ -56,6 +58,8 @@ class SinkPlace:
     classes: Mapping[str, str] = field(default_factory=dict)
     frames: int = 0
     lost: int = 0
+    source: str = ""
+    audio: bool = False
 
     def file(self, ending: str) -> Path:
         """``<folder>/<name><ending>``."""
@@ -75,8 +79,15 @@ class SinkKind:
     make: Callable[[SinkPlace], Any] | None
 
 
+def _video(at: SinkPlace, ending: str, painter: Any) -> AnnotatedVideo:
+    sound = sound_of(at.source, at.audio, at.info.live) if at.source else None
+    return AnnotatedVideo(
+        at.file(ending), painter=painter, append=at.append, frames=at.frames or None, sound=sound
+    )
+
+
 def _tracked_video(at: SinkPlace) -> Any:
-    video = AnnotatedVideo(at.file("_tracked.mp4"), painter=at.painter, append=at.append)
+    video = _video(at, "_tracked.mp4", at.painter)
     # Drawing and encoding take a fifth of a frame's time. A painter of the caller's may be in use
     # elsewhere, and it remembers trails.
     return video if at.painter is not None else WriteBehind(video)
@@ -128,29 +139,20 @@ def _crowd_painter(at: SinkPlace) -> Painter:
 
 
 def _crowd_video(at: SinkPlace) -> Any:
-    path, painter = at.file("_tracked.mp4"), _crowd_painter(at)
-    return WriteBehind(AnnotatedVideo(path, painter=painter, append=at.append))
+    return WriteBehind(_video(at, "_tracked.mp4", _crowd_painter(at)))
 
 
-def _kitti_labels(at: SinkPlace) -> Any:
-    numbers = ClassNumbers(KITTI_TYPES, at.classes, "KITTI labels")
-    path = at.folder / "kitti" / f"{at.info.name}.txt"
-    return TrackFile(KittiLabels(path, append=at.append), numbers.number)
+def _tracks(
+    make: Callable[..., Any], folder: str, layout: MotsLayout, *more: Any, suffix: str = ".txt"
+) -> Callable[[SinkPlace], Any]:
+    """A file of tracks of a layout's classes; ``more`` goes to its writer."""
 
-
-def _mots_text(folder: str, layout: MotsLayout) -> Callable[[SinkPlace], Any]:
-    def make(at: SinkPlace) -> Any:
+    def made(at: SinkPlace) -> Any:
         numbers = ClassNumbers(layout.classes, at.classes, layout.title)
-        path = at.folder / folder / f"{at.info.name}.txt"
-        return TrackFile(MotsText(path, layout, append=at.append), numbers.number)
+        path = at.folder / folder / f"{at.info.name}{suffix}"
+        return TrackFile(make(path, *more, append=at.append), numbers.number)
 
-    return make
-
-
-def _mots_png(at: SinkPlace) -> Any:
-    numbers = ClassNumbers(KITTI_MOTS.classes, at.classes, KITTI_MOTS.title)
-    path = at.folder / "kitti-mots-png" / at.info.name
-    return TrackFile(MotsPng(path, KITTI_MOTS, append=at.append), numbers.number)
+    return made
 
 
 MOTS_SINKS: Mapping[str, SinkKind] = {
@@ -159,16 +161,20 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
     ),
     "kitti-mots": SinkKind(
         "kitti-mots/<name>.txt: KITTI MOTS text, frames from 0",
-        _mots_text("kitti-mots", KITTI_MOTS),
+        _tracks(MotsText, "kitti-mots", KITTI_MOTS, KITTI_MOTS),
     ),
     "kitti-mots-png": SinkKind(
-        "kitti-mots-png/<name>/000000.png ...: the same as 16-bit PNG", _mots_png
+        "kitti-mots-png/<name>/000000.png ...: the same as 16-bit PNG",
+        _tracks(MotsPng, "kitti-mots-png", KITTI_MOTS, KITTI_MOTS, suffix=""),
     ),
     "mots-challenge": SinkKind(
         "mots-challenge/<name>.txt: MOTS Challenge text, frames from 1",
-        _mots_text("mots-challenge", MOTS_CHALLENGE),
+        _tracks(MotsText, "mots-challenge", MOTS_CHALLENGE, MOTS_CHALLENGE),
     ),
-    "kitti": SinkKind("kitti/<name>.txt: KITTI tracking labels", _kitti_labels),
+    "kitti": SinkKind(
+        "kitti/<name>.txt: KITTI tracking labels",
+        _tracks(KittiLabels, "kitti", MotsLayout("KITTI labels", 0, KITTI_TYPES)),
+    ),
     "mot": SinkKind("mot/<name>.txt: MOTChallenge lines, all classes", _mot_lines),
     "rle": SinkKind(
         "<name>.masks.jsonl: COCO run lengths, one JSON line a frame",
@@ -196,32 +202,28 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
     def make(at: SinkPlace) -> Any:
         from vision_mem.sinks import scene  # what it needs takes long to import
 
-        if kind == "trajectory":
-            rows = at.frames - at.lost
-            return scene.PathFile(at.file(".tum.txt"), "tum", append=at.append, rows=rows)
-        if kind == "kitti":
-            return scene.PathFile(at.file(".kitti.txt"), "kitti", append=at.append, rows=at.frames)
+        if kind in ("tum", "kitti"):
+            rows = at.frames - (at.lost if kind == "tum" else 0)
+            return scene.PathFile(at.file(f".{kind}.txt"), kind, append=at.append, rows=rows)
         if kind in ("depth", "depth-npz"):
             suffix = ".png" if kind == "depth" else ".npz"
             return scene.DepthFiles(at.folder / kind, suffix, at.append)
         if kind == "dynamic":
-            return scene.MovingPly(at.folder / kind, at.append)
+            return scene.MovingPly(at.folder / kind, ".ply", at.append)
         if kind == "events":
             return scene.SceneEvents(at.file(".events.jsonl"), append=at.append)
         if kind == "rerun":
             from vision_mem.sinks.rerun import RerunScene
 
             return RerunScene(at.file(".rrd"), append=at.append)
-        painter: Any = scene.SceneDrawing()
-        video = AnnotatedVideo(at.file("_scene.mp4"), painter=painter, append=at.append)
-        return WriteBehind(video)
+        return WriteBehind(_video(at, "_scene.mp4", scene.SceneDrawing()))
 
     return make
 
 
 SCENE_SINKS: Mapping[str, SinkKind] = {
     "trajectory": SinkKind(
-        "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out", _scene("trajectory")
+        "<name>.tum.txt: time x y z qx qy qz qw; lost frames are left out", _scene("tum")
     ),
     "kitti": SinkKind(
         "<name>.kitti.txt: 3x4 matrices, a line a frame; lost ones repeat the last pose",
@@ -276,7 +278,14 @@ def check_names(names: Iterable[str], table: Mapping[str, SinkKind]) -> list[str
     return [*known, "tracks"] if "report" in known and "tracks" not in known else known
 
 
-def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPlace) -> list[Any]:
+def make_sinks(
+    out_dir: str | Path,
+    names: Sequence[str],
+    info: SourceInfo,
+    *,
+    table: Mapping[str, SinkKind] = SINKS,
+    **place: Any,
+) -> list[Any]:
     """Make sinks from their names; they are opened by ``session.run``.
 
     A class of the user's own is called with the results folder. Its objects have ``open(info)``,
@@ -284,9 +293,12 @@ def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPl
     interrupted run.
 
     Args:
-        table: of the system.
-        names: keys of it, or ``module:Class``; a name given twice counts once.
-        place: where to write.
+        out_dir: folder for all files; made when the sinks open.
+        names: keys of the table, or ``module:Class``; a name given twice counts once.
+        info: the source; its name becomes part of file names.
+        table: of the system: ``SINKS``, ``MOTS_SINKS`` or ``SCENE_SINKS``.
+        place: more of ``SinkPlace``. With ``append`` text and JSON files lose the lines of frames
+            that come again and grow from there.
 
     Returns:
         One sink a name, in the order given, but for what is made when the run ends.
@@ -294,12 +306,13 @@ def make_from(table: Mapping[str, SinkKind], names: Iterable[str], place: SinkPl
     Raises:
         InputError: for a name that is not known, or classes that a format does not have.
     """
+    at = SinkPlace(Path(out_dir), info, **place)
     made = []
     for name in check_names(names, table):
         if name not in table:
-            made.append(_own_sink(name, place.folder))
+            made.append(_own_sink(name, at.folder))
         elif (make := table[name].make) is not None:
-            made.append(make(place))
+            made.append(make(at))
     return made
 
 
@@ -317,72 +330,3 @@ def _own_sink(name: str, folder: Path) -> Any:
             "result) and close()"
         )
     return sink
-
-
-def make_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    convention: str = "true",
-    painter: Painter | None = None,
-) -> list[Any]:
-    """Make sinks of one tracking session, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run. Text and JSON files lose the lines of frames that
-            come again and grow from there; the video goes on in ``<name>_tracked.part2.mp4``.
-        convention: ``"true"`` or ``"samurai"``, how box files count widths.
-        painter: what videos and windows show.
-    """
-    return make_from(SINKS, names, SinkPlace(Path(out_dir), info, append, convention, painter))
-
-
-def make_mots_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    classes: Mapping[str, str] | None = None,
-    painter: Painter | None = None,
-) -> list[Any]:
-    """Make sinks of a multi-object session, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``MOTS_SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run, as ``make_sinks``.
-        classes: words of the detector to classes of the benchmarks' files.
-        painter: what videos and windows show.
-    """
-    place = SinkPlace(Path(out_dir), info, append, painter=painter, classes=classes or {})
-    return make_from(MOTS_SINKS, names, place)
-
-
-def make_scene_sinks(
-    out_dir: str | Path,
-    names: Sequence[str],
-    info: SourceInfo,
-    *,
-    append: bool = False,
-    frames: int = 0,
-    lost: int = 0,
-) -> list[Any]:
-    """Make sinks of a reconstruction, see ``make_from``.
-
-    Args:
-        out_dir: folder for all files; made when the sinks open.
-        names: keys of ``SCENE_SINKS``, or ``module:Class``.
-        info: the source; its name becomes part of file names.
-        append: go on after an interrupted run.
-        frames: it had done.
-        lost: of them, lost.
-    """
-    place = SinkPlace(Path(out_dir), info, append, frames=frames, lost=lost)
-    return make_from(SCENE_SINKS, names, place)

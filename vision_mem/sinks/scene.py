@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +11,9 @@ from numpy.typing import NDArray
 
 from vision_mem.formats.depth import write_depth
 from vision_mem.formats.ply import write_ply
-from vision_mem.formats.text import make_folder
 from vision_mem.formats.trajectory import TrajectoryFile
 from vision_mem.geometry.camera import RgbdFrame
-from vision_mem.sinks.masks import JsonLines
+from vision_mem.sinks.masks import JsonLines, NumberedFiles
 from vision_mem.types import Event, Frame, SourceInfo
 from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
 
@@ -111,63 +108,23 @@ class PathFile:
             self._file.close()
 
 
-class NumberedFiles(ABC):
-    """One file a frame, whole or not at all; those of an earlier run are removed.
-
-    Args:
-        folder: where.
-        suffix: of the files.
-        append: keep the files of frames before the first one written now.
-    """
-
-    def __init__(self, folder: Path, suffix: str, append: bool = False) -> None:
-        self._folder, self._suffix, self._append = folder, suffix, append
-
-    def open(self, info: SourceInfo) -> None:
-        """Make the folder."""
-        make_folder(self._folder)
-        if not self._append:
-            self._drop_from(0)
-
-    def _drop_from(self, index: int) -> None:
-        for path in self._folder.iterdir():
-            name = re.fullmatch(r"(\d{6,})" + re.escape(self._suffix), path.name)
-            if name and int(name[1]) >= index:
-                path.unlink()
-
-    def write(self, frame: Frame, result: SceneFrame) -> None:
-        """Write one file."""
-        if self._append:
-            self._append = False
-            self._drop_from(result.frame_index)
-        self._write(self._folder / f"{result.frame_index:06d}{self._suffix}", result)
-
-    @abstractmethod
-    def _write(self, path: Path, result: SceneFrame) -> None:
-        """Write one file."""
-
-    def close(self) -> None:  # noqa: B027  (a sink has one, and here there is nothing to do)
-        """Nothing stays open between frames."""
-
-
 class DepthFiles(NumberedFiles):
     """Depth maps in metres as the session was given them, holes 0."""
 
-    def _write(self, path: Path, result: SceneFrame) -> None:
-        write_depth(path, result.frame.depth)
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Write one file."""
+        write_depth(self._place(result.frame_index), result.frame.depth)
 
 
 class MovingPly(NumberedFiles):
     """What moves, as points in the world."""
 
-    def __init__(self, folder: Path, append: bool = False) -> None:
-        super().__init__(folder, ".ply", append)
-
-    def _write(self, path: Path, result: SceneFrame) -> None:
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Write one file."""
         found = result.found.moving_points
         write_ply(
-            path, found.points, colours=found.colours, track_ids=found.track_ids,
-            comment=f"frame {result.frame_index}, {result.time_s:.6f} s",
+            self._place(result.frame_index), found.points, colours=found.colours,
+            track_ids=found.track_ids, comment=f"frame {result.frame_index}, {result.time_s:.6f} s",
         )  # fmt: skip
 
 

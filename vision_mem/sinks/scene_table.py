@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vision_mem.runs.tally import count
-from vision_mem.sinks.table import EndedTable
+from vision_mem.sinks.table import EndedTable, EndedTally
 from vision_mem.visualization.scene_overlay import FoundScene
-
-_GONE = "gone at "
 
 COLUMNS = (
     "id", "first_frame", "last_frame", "first_s", "last_s", "frames_shown", "frames_parked",
     "path_m", "fastest_m_s", "width_m", "height_m", "depth_m", "x", "y", "z", "end",
 )  # fmt: skip
-FOLLOWED = "followed"
-"""What the table says of an object that was there when the run ended."""
 _MOST_PLACES = 1024
 
 
@@ -71,54 +67,42 @@ class MovingSums:
 
 
 @dataclass
-class SceneTally:
-    """Counts over a run; survives being cut off through ``as_dict``.
+class SceneTally(EndedTally):
+    """Counts over a run.
 
     Attributes:
-        frames: frames done.
-        last_index: number of the last frame in its source; -1 before the first.
-        seconds: time taken by all parts of the run so far.
         lost: frames whose pose is not believed.
         path_m: metres that the camera went.
-        events: how often each kind happened.
-        tracks: sums of the objects followed now, by id.
         objects: there ever were.
         places: ``[frame, x, y, z, then the camera's axes x, y, z]`` of believed poses, every
             ``spacing`` frames; at most a fixed number.
         spacing: see ``places``.
         stage_ms: sums by stage.
         truth: sums of a comparison with the truth, where there is one.
-        table: where objects that left go; None: nowhere.
     """
 
-    frames: int = 0
-    last_index: int = -1
-    seconds: float = 0.0
+    kept: ClassVar = (
+        "frames", "last_index", "lost", "path_m", "events", "objects", "places", "spacing",
+        "last_place", "stage_ms", "truth",
+    )  # fmt: skip
+    sums: ClassVar = MovingSums
+    mark: ClassVar = "gone at "
+
     lost: int = 0
     path_m: float = 0.0
-    events: dict[str, int] = field(default_factory=dict)
-    tracks: dict[int, MovingSums] = field(default_factory=dict)
     objects: int = 0
     places: list[list[float]] = field(default_factory=list)
     spacing: int = 1
     last_place: list[float] | None = None
     stage_ms: dict[str, float] = field(default_factory=dict)
     truth: dict[str, float] = field(default_factory=dict)
-    table: EndedTable | None = None
-
-    @classmethod
-    def resumed(cls, values: Mapping[str, Any]) -> SceneTally:
-        """What ``as_dict`` was made from."""
-        tracks = {int(key): MovingSums(**sums) for key, sums in values["tracks"].items()}
-        return cls(**{**values, "tracks": tracks})
 
     def add(self, result: Any) -> None:
         """Count one frame, a ``Scene``."""
         found = result.found
         for name, value in found.stage_ms.items():
             self.stage_ms[name] = self.stage_ms.get(name, 0.0) + float(value)
-        for event in found.events:
-            self.events[event.kind] = self.events.get(event.kind, 0) + 1
+        self.count_events(found.events)
         if found.lost:
             self.lost += 1
         else:
@@ -132,13 +116,11 @@ class SceneTally:
                 self.tracks[track.track_id] = MovingSums(*now, *now)
             if track.seen and not found.lost:
                 self.tracks[track.track_id].see(track, found)
-        there = {track.track_id for track in found.tracks}
-        ended = [key for key in self.tracks if key not in there]
-        if self.table is not None:
-            end = f"{_GONE}{self.last_index}"
-            self.table.write([self.tracks[key].row(key, end) for key in ended])
-        for key in ended:
-            del self.tracks[key]
+        self.end_all_but({track.track_id for track in found.tracks})
+
+    def _list(self, ids: Sequence[int], end: str) -> None:
+        if self.table is not None:  # also what was confirmed and never seen
+            self.table.write([self.tracks[key].row(key, end) for key in ids])
 
     def _go(self, found: FoundScene) -> None:
         here = [float(v) for v in found.pose[:3, 3]]
@@ -151,27 +133,8 @@ class SceneTally:
         if len(self.places) > _MOST_PLACES:
             self.places, self.spacing = self.places[::2], self.spacing * 2
 
-    def finish(self) -> None:
-        """Write the objects that are still followed, and close the table."""
-        if self.table is not None:
-            self.table.write([sums.row(key, FOLLOWED) for key, sums in self.tracks.items()])
-            self.table.close()
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        names = (
-            "frames", "last_index", "lost", "path_m", "events", "objects", "places", "spacing",
-            "last_place", "stage_ms", "truth",
-        )  # fmt: skip
-        tracks = {str(key): asdict(sums) for key, sums in self.tracks.items()}
-        seconds = round(self.seconds, 3)
-        return {name: getattr(self, name) for name in names} | {
-            "seconds": seconds, "tracks": tracks
-        }  # fmt: skip
-
     def lines(self) -> list[str]:
         """The run in words."""
-        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
         parts = [f"camera path {self.path_m:.2f} m"]
         parts += [f"lost on {count(self.lost, 'frame')}"] if self.lost else ["never lost"]
         moved = [count(self.objects, "moving object")]
@@ -180,11 +143,7 @@ class SceneTally:
             for word in ("parked", "moved again", "left")
             if word in self.events
         ]
-        return [
-            f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)",
-            ", ".join(parts),
-            ", ".join(moved),
-        ]
+        return [self.pace(), ", ".join(parts), ", ".join(moved)]
 
 
 def moving_table(path: str | Path, *, append: bool = False, after: int = -1) -> EndedTable:
@@ -195,4 +154,4 @@ def moving_table(path: str | Path, *, append: bool = False, after: int = -1) -> 
         append: go on after an interrupted run, as ``EndedTable``.
         after: the last frame that does not come again.
     """
-    return EndedTable(path, COLUMNS, _GONE, append=append, after=after)
+    return EndedTable(path, COLUMNS, SceneTally.mark, append=append, after=after)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vision_mem.formats.text import LineFile
+from typing_extensions import Self
+
+from vision_mem.formats.text import LineFile, csv_line
 from vision_mem.results import ShownTrack, ShownTracks
-from vision_mem.runs.tally import count
+from vision_mem.runs.tally import RunTally, count
 
 
 class EndedTable:
@@ -54,23 +55,71 @@ class EndedTable:
             SinkError: when they cannot be written.
         """
         if rows:
-            self._file.write(*(_line(row) for row in rows))
+            self._file.write(*map(csv_line, rows))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _line(values: Sequence[Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue().replace("\n", " ").replace("\r", " ")
-
-
 FOLLOWED = "followed"
-"""What the table says of a track that was there when the run ended."""
+"""What a table says of what was there when the run ended."""
 
-_REMOVED = "removed at "
+
+@dataclass
+class EndedTally(RunTally):
+    """Counts over a run in which things come and go; those that are gone are in a table.
+
+    Attributes:
+        events: how often each kind happened.
+        tracks: sums of those followed now, by id.
+        table: where ended tracks go; None: nowhere.
+    """
+
+    events: dict[str, int] = field(default_factory=dict)
+    tracks: dict[int, Any] = field(default_factory=dict)
+    table: EndedTable | None = None
+
+    sums: ClassVar[type]
+    """What is kept of a track."""
+    mark: ClassVar[str]
+    """What the table says before the frame on which a track ended."""
+
+    @classmethod
+    def resumed(cls, values: Mapping[str, Any]) -> Self:
+        """What ``as_dict`` was made from."""
+        tracks = {int(key): cls.sums(**sums) for key, sums in values["tracks"].items()}
+        return cls(**{**values, "tracks": tracks})
+
+    def count_events(self, events: Iterable[Any]) -> None:
+        """Count what happened on a frame."""
+        for event in events:
+            self.events[event.kind] = self.events.get(event.kind, 0) + 1
+
+    def end_all_but(self, followed: Collection[int]) -> None:
+        """Write the tracks that are followed no more, and forget them."""
+        ended = [key for key in self.tracks if key not in followed]
+        self._list(ended, f"{self.mark}{self.last_index}")
+        for key in ended:
+            del self.tracks[key]
+
+    def finish(self) -> None:
+        """Write the tracks that are still followed, and close the table."""
+        self._list(list(self.tracks), FOLLOWED)
+        if self.table is not None:
+            self.table.close()
+
+    def _list(self, ids: Sequence[int], end: str) -> None:
+        if self.table is not None:
+            # What was never to be seen was a detector's slip.
+            shown = [key for key in ids if self.tracks[key].frames]
+            self.table.write([self.tracks[key].row(key, end) for key in shown])
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        tracks = {str(key): asdict(sums) for key, sums in self.tracks.items()}
+        return super().as_dict() | {"tracks": tracks}
+
 
 COLUMNS = (
     "id", "name", "class", "first_frame", "last_frame", "first_s", "last_s", "frames_shown",
@@ -138,36 +187,20 @@ class TrackSums:
 
 
 @dataclass
-class MotsTally:
-    """Counts over a run of many objects; survives being cut off through ``as_dict``.
-
-    Tracks that are still followed are held, the others are in the table.
+class MotsTally(EndedTally):
+    """Counts over a run of many objects.
 
     Attributes:
-        frames: frames done.
-        last_index: number of the last frame in its source; -1 before the first.
-        seconds: time taken by all parts of the run so far.
-        events: how often each kind happened.
         classes: tracks that were confirmed, by class.
         most: tracks to be seen at once.
-        tracks: sums of those followed now, by id.
-        table: where ended tracks go; None: nowhere.
     """
 
-    frames: int = 0
-    last_index: int = -1
-    seconds: float = 0.0
-    events: dict[str, int] = field(default_factory=dict)
+    kept: ClassVar = ("frames", "last_index", "events", "classes", "most")
+    sums: ClassVar = TrackSums
+    mark: ClassVar = "removed at "
+
     classes: dict[str, int] = field(default_factory=dict)
     most: int = 0
-    tracks: dict[int, TrackSums] = field(default_factory=dict)
-    table: EndedTable | None = None
-
-    @classmethod
-    def resumed(cls, values: Mapping[str, Any]) -> MotsTally:
-        """What ``as_dict`` was made from."""
-        tracks = {int(key): TrackSums(**sums) for key, sums in values["tracks"].items()}
-        return cls(**{**values, "tracks": tracks})
 
     def add(self, result: ShownTracks) -> None:
         """Count one frame."""
@@ -181,8 +214,8 @@ class MotsTally:
         for each in shown:
             self.tracks[each.object_id].see(each, result)
         self.most = max(self.most, len(shown))
+        self.count_events(result.events)
         for event in result.events:
-            self.events[event.kind] = self.events.get(event.kind, 0) + 1
             sums = self.tracks.get(event.object_id)
             if sums is not None and event.kind in ("lost", "found"):
                 setattr(sums, event.kind, getattr(sums, event.kind) + 1)
@@ -191,32 +224,7 @@ class MotsTally:
             if each.state == "confirmed" and not sums.confirmed:
                 sums.confirmed = True
                 self.classes[each.class_name] = self.classes.get(each.class_name, 0) + 1
-        followed = {each.object_id for each in result.objects}
-        ended = [key for key in self.tracks if key not in followed]
-        self._list(ended, f"{_REMOVED}{self.last_index}")
-        for key in ended:
-            del self.tracks[key]
-
-    def finish(self) -> None:
-        """Write the tracks that are still followed, and close the table."""
-        self._list(list(self.tracks), FOLLOWED)
-        if self.table is not None:
-            self.table.close()
-
-    def _list(self, ids: list[int], end: str) -> None:
-        if self.table is not None:
-            # What was never to be seen was a detector's slip.
-            shown = [key for key in ids if self.tracks[key].frames]
-            self.table.write([self.tracks[key].row(key, end) for key in shown])
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        values = {
-            name: getattr(self, name)
-            for name in ("frames", "last_index", "events", "classes", "most")
-        }
-        tracks = {str(key): asdict(sums) for key, sums in self.tracks.items()}
-        return values | {"seconds": round(self.seconds, 3), "tracks": tracks}
+        self.end_all_but({each.object_id for each in result.objects})
 
     @property
     def objects(self) -> int:
@@ -225,17 +233,13 @@ class MotsTally:
 
     def lines(self) -> list[str]:
         """The run in words."""
-        rate = self.frames / self.seconds if self.seconds > 0 else 0.0
         kinds = ", ".join(f"{number} {word}" for word, number in sorted(self.classes.items()))
         confirmed = count(sum(self.classes.values()), "confirmed track")
         parts = [confirmed + (f" ({kinds})" if kinds else ""), f"at most {self.most} at once"]
         parts += [
             f"{self.events[word]} {word}" for word in ("lost", "found") if word in self.events
         ]
-        return [
-            f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)",
-            ", ".join(parts),
-        ]
+        return [self.pace(), ", ".join(parts)]
 
 
 def track_table(path: str | Path, *, append: bool = False, after: int = -1) -> EndedTable:
@@ -248,4 +252,4 @@ def track_table(path: str | Path, *, append: bool = False, after: int = -1) -> E
         append: go on after an interrupted run, as ``EndedTable``.
         after: the last frame that does not come again.
     """
-    return EndedTable(path, COLUMNS, _REMOVED, append=append, after=after)
+    return EndedTable(path, COLUMNS, MotsTally.mark, append=append, after=after)

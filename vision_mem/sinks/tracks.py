@@ -7,8 +7,7 @@ written of frames that come again is dropped.
 
 from __future__ import annotations
 
-import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,12 @@ from vision_mem.formats.mots import (
     mots_id,
 )
 from vision_mem.formats.rle import encode_mask
-from vision_mem.formats.text import LineFile, make_folder, sink_error
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.geometry.boxes import box_to_xywh, is_empty
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.results import Shown, ShownObject, ShownTracks
 from vision_mem.sinks.boxes import counts_pixels, short_number
-from vision_mem.sinks.masks import JsonLines, MaskRle
+from vision_mem.sinks.masks import FrameLines, JsonLines, MaskRle, NumberedFiles
 from vision_mem.types import Frame, SourceInfo
 
 KITTI_TYPES: Mapping[int, str] = {1: "Car", 2: "Pedestrian"}
@@ -42,21 +40,14 @@ KITTI_TYPES: Mapping[int, str] = {1: "Car", 2: "Pedestrian"}
 _NO_ANGLE, _NO_WORLD = "-10", "-1 -1 -1 -1000 -1000 -1000 -10"
 
 
-class _TextSink(ABC):
+class _TextSink(FrameLines):
     """Lines of one file; the frame is the first number of a line."""
 
     separator = " "
+    first_frame = 0
 
-    def __init__(self, path: str | Path, *, append: bool = False) -> None:
-        self._path = Path(path)
-        self._append = append
-        self._file: LineFile | None = None
-        self._resuming = False
-
-    def open(self, info: SourceInfo) -> None:
-        """Make the file."""
-        self._file = LineFile(self._path, append=self._append)
-        self._resuming = self._append
+    def _frame_of(self, line: str) -> int:
+        return int(line.split(self.separator, 1)[0])
 
     def write(self, frame_index: int, records: Sequence[TrackRecord]) -> None:
         """Add the lines of one frame.
@@ -69,28 +60,16 @@ class _TextSink(ABC):
             InputError: for what the format cannot say; nothing of the frame is written then.
             SinkError: when it cannot be written.
         """
-        assert self._file is not None, "open() comes first"
-        number = self._number(frame_index)
-        if self._resuming:
-            self._resuming = False
-            self._file.keep(lambda _, line: int(line.split(self.separator, 1)[0]) < number)
+        number = frame_index + self.first_frame
+        file = self._resume(number)
         _check_ids(frame_index, records)
         lines = self._lines(number, records)
         if lines:
-            self._file.write(*lines)
-
-    @abstractmethod
-    def _number(self, frame_index: int) -> int:
-        """What the file calls the frame."""
+            file.write(*lines)
 
     @abstractmethod
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         """One line a record."""
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class MotsText(_TextSink):
@@ -106,7 +85,7 @@ class MotsText(_TextSink):
         self, path: str | Path, layout: MotsLayout = KITTI_MOTS, *, append: bool = False
     ) -> None:
         super().__init__(path, append=append)
-        self._first = layout.first_frame
+        self.first_frame = layout.first_frame
 
     def write(
         self,
@@ -129,12 +108,9 @@ class MotsText(_TextSink):
         if ignored is not None and ignored.any() and self._file is not None:
             height, width = ignored.shape
             self._file.write(
-                f"{self._number(frame_index)} {IGNORED_ID} {IGNORED_CLASS} {height} {width} "
+                f"{frame_index + self.first_frame} {IGNORED_ID} {IGNORED_CLASS} {height} {width} "
                 f"{encode_mask(ignored)}"
             )
-
-    def _number(self, frame_index: int) -> int:
-        return frame_index + self._first
 
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         lines = []
@@ -166,9 +142,6 @@ class KittiLabels(_TextSink):
         super().__init__(path, append=append)
         self._types = types
 
-    def _number(self, frame_index: int) -> int:
-        return frame_index
-
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         lines = []
         for each, corners in _placed(number, records):
@@ -198,6 +171,7 @@ class MotText(_TextSink):
     """
 
     separator = ","
+    first_frame = 1
 
     def __init__(
         self,
@@ -210,9 +184,6 @@ class MotText(_TextSink):
         super().__init__(path, append=append)
         self._inclusive, self._short = counts_pixels(convention), short
 
-    def _number(self, frame_index: int) -> int:
-        return frame_index + 1
-
     def _lines(self, number: int, records: Sequence[TrackRecord]) -> list[str]:
         lines = []
         for each, corners in _placed(number, records):
@@ -223,7 +194,7 @@ class MotText(_TextSink):
         return lines
 
 
-class MotsPng:
+class MotsPng(NumberedFiles):
     """One 16-bit PNG a frame, class * 1000 + instance: ``<frame, six digits>.png``.
 
     Frames without objects have an image too. Each file appears whole or not at all.
@@ -237,27 +208,14 @@ class MotsPng:
     def __init__(
         self, folder: str | Path, layout: MotsLayout = KITTI_MOTS, *, append: bool = False
     ) -> None:
-        self._folder = Path(folder)
+        super().__init__(folder, ".png", append)
         self._first = layout.first_frame
-        self._append = append
-        self._resuming = False
         self._size = (0, 0)
 
     def open(self, info: SourceInfo) -> None:
         """Make the folder."""
         self._size = (info.height, info.width)
-        make_folder(self._folder)
-        try:
-            if not self._append:
-                self._drop_from(0)
-        except OSError as error:
-            raise sink_error(self._folder, error) from None
-        self._resuming = self._append
-
-    def _drop_from(self, number: int) -> None:
-        for path in self._folder.iterdir():
-            if re.fullmatch(r"\d{6,}\.png", path.name) and int(path.stem) >= number:
-                path.unlink()
+        super().open(info)
 
     def write(
         self,
@@ -291,28 +249,7 @@ class MotsPng:
                     "ids to 999; write MOTS text"
                 )
             labels[mask] = mots_id(each.object_id, each.class_id)
-        partial = self._folder / ".partial.png"
-        try:
-            if self._resuming:
-                self._resuming = False
-                self._drop_from(number)
-            Image.fromarray(labels).save(partial, format="PNG", compress_level=3)
-            partial.replace(self._folder / f"{number:06d}.png")
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise sink_error(self._folder, error) from None
-
-    def close(self) -> None:
-        """Nothing stays open between frames."""
-
-
-TRACK_SINKS: Mapping[str, Callable[..., Any]] = {
-    "mots": MotsText,
-    "mots-png": MotsPng,
-    "kitti": KittiLabels,
-    "mot": MotText,
-}
-"""The writers by the word for their format."""
+        self._write_png(number, Image.fromarray(labels))
 
 
 def _check_ids(frame_index: int, records: Sequence[TrackRecord]) -> None:
@@ -386,7 +323,7 @@ class TrackFile:
     """Tracks, or objects without a class, that are to be seen, as records of a benchmark's file.
 
     Args:
-        writer: one of ``TRACK_SINKS``.
+        writer: of the format.
         number: word of a class to its number in the file; None leaves the track out.
     """
 

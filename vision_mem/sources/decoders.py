@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import SourceError
-from vision_mem.sources.pixels import to_rgb
+from vision_mem.sources.pixels import check_size, to_rgb
 from vision_mem.sources.selection import Reader, Selection, sequence_name
 from vision_mem.sources.video import (
     DEFAULT_FPS,
+    Decord,
     Presentation,
     VideoFile,
     check_file,
@@ -60,7 +61,14 @@ def open_video(
     """
     check_file(path)
     if decoder == "decord":
-        return PlainVideo(path, _Decord(path), selection, strict=strict, model_size=model_size)
+        try:
+            images = Decord(path)
+        except ImportError:
+            raise SourceError(
+                f"{path} is to be read by decord, which is not installed; pip install decord, or "
+                "choose another decoder"
+            ) from None
+        return PlainVideo(path, images, selection, strict=strict, model_size=model_size)
     if decoder == "opencv":
         return PlainVideo(path, _OpenCV(path), selection, strict=strict, model_size=model_size)
     try:
@@ -122,7 +130,7 @@ class PlainVideo:
         self._path, self._images, self._strict = path, images, strict
         self._selection = selection
         self._model_size = model_size
-        self._small: _Decord | None = None
+        self._small: Decord | None = None
         try:
             self._first = images.next()
             if self._first is None:
@@ -132,7 +140,10 @@ class PlainVideo:
                 )
             selection.check(path, images.count)
             if model_size is not None:
-                self._open_small(model_size)
+                try:
+                    self._small = Decord(path, model_size)
+                except (SourceError, ImportError):
+                    self._without_decord()
         except BaseException:
             images.close()
             raise
@@ -140,12 +151,6 @@ class PlainVideo:
         self.info = SourceInfo(
             sequence_name(Path(path)), width, height, images.fps, selection.count(images.count)
         )
-
-    def _open_small(self, size: int) -> None:
-        try:
-            self._small = _Decord(self._path, size)
-        except SourceError:
-            self._without_decord()
 
     def _without_decord(self) -> None:
         self._small = None
@@ -207,73 +212,6 @@ class PlainVideo:
         self._images.close()
 
 
-class _Decord:
-    """decord, one frame at a time, as large as the video or resized in its decoder."""
-
-    name = "decord"
-    slack = 0
-
-    def __init__(self, path: str, size: int | None = None) -> None:
-        try:
-            import decord
-        except ImportError:
-            raise SourceError(
-                f"{path} is to be read by decord, which is not installed; pip install decord, or "
-                "choose another decoder"
-            ) from None
-        decord.logging.set_level(decord.logging.QUIET)
-        self._errors = (decord.DECORDError, RuntimeError, IndexError, StopIteration)
-        shape = {} if size is None else {"width": size, "height": size}
-        try:
-            self._reader: Any = decord.VideoReader(path, num_threads=1, **shape)
-            self.count: int | None = len(self._reader)
-            stamps = self._reader.get_frame_timestamp(range(len(self._reader)))
-            self.fps = float(self._reader.get_avg_fps()) or DEFAULT_FPS
-        except self._errors:
-            raise SourceError(f"{path} cannot be opened by decord; try another decoder") from None
-        self._times = np.asarray(stamps, dtype=np.float64)[:, 0]
-        about = presentation(path) or Presentation()
-        self._matrix = about.matrix
-        # Where pictures are hidden decord counts them, but passes over them when it decodes.
-        self._seeks = about.times is None
-        if about.times is not None:
-            self._times, self.count = about.times, about.shown
-        self._position = 0
-        self._decoded = 0
-
-    def skip(self) -> bool:
-        # Passed over together with the next wanted image: decord then seeks where that is faster.
-        self._position += 1
-        return self._position <= len(self._times)
-
-    def next(self) -> tuple[float | None, NDArray[np.uint8]] | None:
-        image = self.at(self._position)
-        if image is None:
-            return None
-        time_s = float(self._times[self._position])
-        self._position += 1
-        return time_s, image
-
-    def at(self, index: int) -> NDArray[np.uint8] | None:
-        """Image ``index``, which never comes before that of an earlier call."""
-        if index >= len(self._times):
-            return None
-        try:
-            ahead = index - self._decoded
-            if ahead > 128 and self._seeks:
-                self._reader.seek_accurate(index)
-            elif ahead > 0:
-                self._reader.skip_frames(ahead)
-            image: NDArray[np.uint8] = self._reader.next().asnumpy()
-        except self._errors:
-            return None
-        self._decoded = index + 1
-        return mirrored(image, self._matrix)
-
-    def close(self) -> None:
-        self._reader = None
-
-
 class _OpenCV:
     """OpenCV, whichever of its parsers takes the file."""
 
@@ -287,6 +225,8 @@ class _OpenCV:
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
             raise SourceError(f"{path} cannot be opened by OpenCV; try another decoder")
+        sides = cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT
+        check_size(path, *(int(self._capture.get(side)) for side in sides))
         # Its other parsers give the time behind a frame, or none.
         self._timed = self._capture.getBackendName() == "FFMPEG"
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)

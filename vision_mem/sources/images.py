@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, NotThere, SourceError
-from vision_mem.sources.pixels import to_rgb
+from vision_mem.sources.pixels import check_size, to_rgb
 from vision_mem.sources.selection import Selection, sequence_name
 from vision_mem.types import Frame, SourceInfo
 
@@ -58,6 +58,7 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
     try:
         with Image.open(path) as opened:
             for page in ImageSequence.Iterator(opened):
+                check_size(str(path), *page.size)  # pages may differ
                 page.load()
                 shown_ms = float(page.info.get("duration") or 0.0)
                 yield (shown_ms / 1000.0 if shown_ms > 0 else None), _picture(page)
@@ -66,7 +67,10 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
     except FileNotFoundError:
         raise NotThere(f"{path}: no such image; check the path") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.DecompressionBombError):
+            reason = "it says it has more pixels than fit into memory"
+        else:
+            reason = " ".join(str(error).split()) or "it is damaged"
         raise SourceError(
             f"{path} cannot be read as an image ({reason}); replace or remove it"
         ) from None
@@ -158,17 +162,13 @@ def _wanted_files(folder: Path) -> list[Path]:
         for entry in entries
         if entry.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in entry.iterdir())
     )
-    if below:
-        raise SourceError(
-            f"{folder} holds no images but folders of images ({', '.join(below[:4])}"
-            f"{', ...' if len(below) > 4 else ''}); give one of them, as {folder / below[0]}"
-        )
     videos = sorted(entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES)
-    if videos:
-        raise SourceError(
-            f"{folder} holds no images but videos ({', '.join(videos[:4])}"
-            f"{', ...' if len(videos) > 4 else ''}); give one of them, as {folder / videos[0]}"
-        )
+    for names, what in ((below, "folders of images"), (videos, "videos")):
+        if names:
+            raise SourceError(
+                f"{folder} holds no images but {what} ({', '.join(names[:4])}"
+                f"{', ...' if len(names) > 4 else ''}); give one of them, as {folder / names[0]}"
+            )
     raise SourceError(f"{folder} holds no images; expected files of type {kinds}")
 
 
@@ -213,7 +213,7 @@ class ImageFolder:
             _tell_masks(path, self._paths)
         selection.check(str(path), len(self._paths))
         self._selection = selection
-        self._strict = strict
+        self._strict = strict or not path.is_dir()  # nothing is left where the only one is bad
         self._fps = fps
         self._first: tuple[int, NDArray[np.uint8]] | None = None
         for index, image in self._images():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.selection import Selection, file_name, without_password
 from vision_mem.sources.video import DEFAULT_FPS, UNSAID_END, frame_rate, frame_to_rgb
@@ -143,7 +144,7 @@ class LiveReader:
                         return
                     reason = "no more frames"
                 except SourceError as error:
-                    reason = str(error)
+                    reason = str(error).removeprefix(self._name).lstrip(": ")
                 self._disconnect()
                 if self._closed.is_set():
                     return
@@ -156,8 +157,7 @@ class LiveReader:
                 delay_s = self._reconnect.delay_s(breaks)
                 attempt, breaks = attempt + 1, breaks + 1
                 tries = f"try {attempt}" if limit is None else f"try {attempt} of {limit}"
-                what = reason.removeprefix(self._name).lstrip(": ")
-                log.warning("%s: %s; %s in %.1f s", self._name, what, tries, delay_s)
+                log.warning("%s: %s; %s in %.1f s", self._name, reason, tries, delay_s)
                 self._closed.wait(delay_s)
         finally:
             self._disconnect()
@@ -354,8 +354,8 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
 
     if not url.lower().startswith(("http://", "https://")):
         return None
-    folder = Path(tempfile.mkdtemp(prefix="vision-mem-"))
-    path = folder / (Path(urlsplit(url).path).name or "video")
+    folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
+    path = folder / (Path(urlsplit(without_password(url)).path).name or "video")
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             length = int(answer.headers.get("Content-Length") or 0)

@@ -22,7 +22,14 @@ from vision_mem.sources.images import IMAGE_SUFFIXES, ImageFolder, ImageStack, p
 from vision_mem.sources.live import Camera, LiveReader, NetworkStream, Reconnect, fetch_file
 from vision_mem.sources.pixels import fit_image, to_rgb
 from vision_mem.sources.prefetch import Prefetch
-from vision_mem.sources.selection import Reader, Selection, check_exists, is_url, without_password
+from vision_mem.sources.selection import (
+    Reader,
+    Selection,
+    check_address,
+    check_exists,
+    is_url,
+    without_password,
+)
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
 from vision_mem.types import Frame, SourceInfo
 
@@ -285,6 +292,7 @@ def _open_reader(
         if text.isdecimal() and not Path(text).exists():
             return _open_camera(int(text), selection, drop, reconnect)
         if is_url(text):
+            check_address(text)
             return _open_address(text, selection, strict, timeout_s, reconnect, stream_options)
         path = Path(text).expanduser()
         if is_object_name(text) and not path.exists():

@@ -7,12 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, SourceError
 
 _EXPECTED = (
     "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with uint8, uint16, bool or floats in "
     "[0, 1], channels in the order RGB(A)"
 )
+
+
+MOST_PIXELS = 178_956_970
+"""Of one picture: as many as Pillow takes; beyond it a file means harm, or is damaged."""
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Refuse pictures that would take all memory, before they are decoded.
+
+    Raises:
+        SourceError: one line.
+    """
+    if width * height > MOST_PIXELS:
+        raise SourceError(
+            f"{name} says it holds pictures of {width}x{height} pixels; expected at most "
+            f"{MOST_PIXELS // 10**6} million: make them smaller"
+        )
 
 
 def to_rgb(array: Any) -> NDArray[np.uint8]:

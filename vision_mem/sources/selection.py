@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from vision_mem.errors import InputError, NotThere
 
@@ -98,7 +98,7 @@ def check_exists(text: str) -> None:
     if text == "-":
         raise NotThere("- is no video source; give a file, or an address to read from")
     if re.search(r"%0?\d*d|[*?]", text):
-        folder = str(path.parent)
+        folder = next(str(p) for p in path.parents if not re.search(r"%0?\d*d|[*?]", str(p)))
         raise NotThere(f"{text!r} is a pattern; give the folder of the images, as {folder!r}")
     raise NotThere(
         f"{text!r}: no such file or folder; expected a video, a folder of images, a camera number "
@@ -115,11 +115,51 @@ def is_url(text: str) -> bool:
     return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
 
 
+def check_address(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        InputError: for one that cannot be: without host, with brackets or a port of no use.
+    """
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+        if host or (parts.scheme.lower() in _WITHOUT_HOST and (parts.path or port)):
+            return parts
+    except ValueError:
+        pass
+    scheme = url.partition("://")[0]
+    raise InputError(
+        f"the address that begins {scheme}:// has no host, or no port from 0 to 65535; expected "
+        f"{scheme}://host:port/path"
+    )
+
+
+_WITHOUT_HOST = frozenset({"file", "udp", "rtp", "srt", "tcp", "pipe", "concat"})
+_KEY_FOLDERS = frozenset(
+    {"app", "hls", "key", "live", "play", "publish", "push", "stream", "token"}
+)
+"""Folders of addresses in which names are often keys."""
+_RANDOM = re.compile(r"(?=.*\d)(?=.*[a-z])[a-z0-9]{16,}|[a-z0-9]{4}(-[a-z0-9]{4}){3,}", re.I)
+
+
 def without_password(url: str) -> str:
-    """The address fit for messages: user, password and query left out."""
-    parts = urlsplit(url)
+    """The address fit for messages: user, password, query and keys in its path left out.
+
+    Keys are what follows the application of an rtmp address, and elsewhere names that look
+    random, say ``key=``, or stand behind ``live`` and the like; ``...`` takes their place.
+    """
+    parts = check_address(url)
     host = parts.netloc.rsplit("@", 1)[-1]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    folders = parts.path.split(";")[0].split("/")
+    for place in range(1, len(folders)):
+        name, before = folders[place], folders[place - 1].lower()
+        broadcast = parts.scheme.lower().startswith("rtmp") and place > 1
+        behind = before in _KEY_FOLDERS and len(name) >= 8 and "." not in name
+        random = any(map(_RANDOM.fullmatch, re.split(r"[_.]", name))) or _RANDOM.fullmatch(name)
+        if name and (broadcast or behind or random or "=" in name):
+            folders[place] = "..."
+    return urlunsplit((parts.scheme, host, "/".join(folders), "", ""))
 
 
 # Benchmarks call their image folders all the same: the folder above has the name.

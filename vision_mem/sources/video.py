@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, NotThere, SourceError
+from vision_mem.sources.pixels import check_size
 from vision_mem.sources.selection import (
     Selection,
     file_name,
@@ -49,6 +50,7 @@ AS_STORED: Matrix = (1, 0, 0, 1)
 
 def frame_to_rgb(frame: Any) -> NDArray[np.uint8]:
     """An RGB array of a decoded PyAV frame as a player shows it: turned, mirrored or as stored."""
+    check_size("the video", frame.width, frame.height)  # it may grow on the way
     return upright(frame.to_ndarray(format="rgb24"), display_matrix(frame))
 
 
@@ -133,6 +135,7 @@ class VideoFile:
 
     def _prepare(self, model_size: int | None) -> None:
         self._stream = self._container.streams.video[0]
+        check_size(self._name, self._stream.width, self._stream.height)
         self._stream.thread_type = "AUTO"
         self._announced = shown_count(self._stream)
         self._fps = frame_rate(self._stream) or self._measured_rate()
@@ -456,12 +459,86 @@ def parse_resize(resize: object) -> int | None:
     raise InputError(f"resize is {resize!r}; expected None or ('decord', S) with S in pixels")
 
 
+class Decord:
+    """decord, one frame at a time, as large as the video or resized in its decoder.
+
+    Args:
+        path: the file.
+        size: width and height to ask for, pixels; None for those of the video.
+
+    Raises:
+        ImportError: when it is not installed; there are no wheels for some machines.
+        SourceError: when it cannot open the file.
+    """
+
+    name = "decord"
+    slack = 0
+
+    def __init__(self, path: str, size: int | None = None) -> None:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        self._errors = (decord.DECORDError, RuntimeError, IndexError, StopIteration)
+        shape = {} if size is None else {"width": size, "height": size}
+        try:
+            self._reader: Any = decord.VideoReader(path, num_threads=1, **shape)
+            self.count: int | None = len(self._reader)
+            stamps = self._reader.get_frame_timestamp(range(len(self._reader)))
+            self.fps = float(self._reader.get_avg_fps()) or DEFAULT_FPS
+        except self._errors:
+            raise SourceError(f"{path} cannot be opened by decord; try another decoder") from None
+        self.times: NDArray[np.float64] = np.asarray(stamps, dtype=np.float64)[:, 0]
+        about = presentation(path) or Presentation()
+        self._matrix = about.matrix
+        # Where pictures are hidden decord counts them, but passes over them when it decodes.
+        self._seeks = about.times is None
+        if about.times is not None:
+            self.times, self.count = about.times, about.shown
+        self._position = 0
+        self.decoded = 0
+        """Behind the last frame that was decoded."""
+
+    def skip(self) -> bool:
+        """Pass over one image; False at the end."""
+        # Passed over together with the next wanted image: decord then seeks where that is faster.
+        self._position += 1
+        return self._position <= len(self.times)
+
+    def next(self) -> tuple[float | None, NDArray[np.uint8]] | None:
+        """Time in seconds and the RGB image; None at the end."""
+        image = self.at(self._position)
+        if image is None:
+            return None
+        time_s = float(self.times[self._position])
+        self._position += 1
+        return time_s, image
+
+    def at(self, index: int) -> NDArray[np.uint8] | None:
+        """Image ``index``, which never comes before that of an earlier call; None past damage."""
+        if index >= len(self.times):
+            return None
+        try:
+            ahead = index - self.decoded
+            if ahead > 128 and self._seeks:
+                self._reader.seek_accurate(index)
+            elif ahead > 0:
+                self._reader.skip_frames(ahead)
+            image: NDArray[np.uint8] = self._reader.next().asnumpy()
+        except self._errors:
+            return None
+        self.decoded = index + 1
+        return mirrored(image, self._matrix)
+
+    def close(self) -> None:
+        """Free the file."""
+        self._reader = None
+
+
 class DecordResize:
     """A second reader of the same file that gives images of ``size`` x ``size``.
 
-    decord stops at damaged packets, cannot open files that were cut off, and has no wheels for
-    some machines. From there on FFmpeg's
-    bilinear scaler takes over (mean difference about 0.2 grey levels), with one warning.
+    decord stops at damaged packets, and cannot open files that were cut off. From there on
+    FFmpeg's bilinear scaler takes over (mean difference about 0.2 grey levels), with one warning.
 
     Args:
         path: the video file.
@@ -474,30 +551,21 @@ class DecordResize:
     def __init__(self, path: str, size: int, complete: bool, hidden: bool) -> None:
         self._path = path
         self._size = size
-        self._reader: Any = None
-        self._times: NDArray[np.float64] = np.zeros(0)
-        self._position = 0
-        self._tolerance = 0.0
-        if not complete:
-            self._give_up("the file is cut off")
-            return
+        self._reader: Decord | None = None
+        reason = "the file is cut off" if not complete else ""
         if hidden:
-            self._give_up("the file was trimmed and decord counts what is hidden")
-            return
-        try:
-            import decord
-        except ImportError:  # no wheels for this machine
-            self._give_up("it is not installed; run: pip install decord")
-            return
-        decord.logging.set_level(decord.logging.QUIET)
-        try:
-            self._reader = decord.VideoReader(path, width=size, height=size, num_threads=1)
-            stamps = self._reader.get_frame_timestamp(range(len(self._reader)))
-            self._times = np.asarray(stamps, dtype=np.float64)[:, 0]
-            # decord's stamps are float32: after hours they are good to a few milliseconds only.
-            self._tolerance = 0.4 / max(float(self._reader.get_avg_fps()), 1.0)
-        except (decord.DECORDError, RuntimeError, IndexError):
-            self._give_up("it cannot open the file")
+            reason = reason or "the file was trimmed and decord counts what is hidden"
+        if not reason:
+            try:
+                self._reader = Decord(path, size)
+                # Its stamps are float32: after hours they are good to a few milliseconds only.
+                self._tolerance = 0.4 / max(self._reader.fps, 1.0)
+            except ImportError:
+                reason = "it is not installed; run: pip install decord"
+            except SourceError:
+                reason = "it cannot open the file"
+        if reason:
+            self._give_up(reason)
 
     def at(self, time_s: float, decoded: Any) -> NDArray[np.uint8]:
         """The model image of one frame.
@@ -510,33 +578,18 @@ class DecordResize:
             ``(size, size, 3)`` uint8 RGB, upright.
         """
         if self._reader is not None:
-            image = self._from_decord(time_s)
-            if image is not None:
-                return mirrored(image, display_matrix(decoded))
+            times = self._reader.times
+            wanted = int(np.abs(times - time_s).argmin())
+            # Otherwise decord does not count this frame.
+            if abs(times[wanted] - time_s) <= self._tolerance and wanted >= self._reader.decoded:
+                image = self._reader.at(wanted)
+                if image is not None:
+                    return image
+                self._give_up("damaged data")
         scaled = decoded.reformat(
             width=self._size, height=self._size, format="rgb24", interpolation="BILINEAR"
         ).to_ndarray()
         return upright(scaled, display_matrix(decoded))
-
-    def _from_decord(self, time_s: float) -> NDArray[np.uint8] | None:
-        import decord
-
-        wanted = int(np.searchsorted(self._times, time_s))
-        near = [i for i in (wanted - 1, wanted) if 0 <= i < len(self._times)]
-        wanted = min(near, key=lambda i: abs(float(self._times[i]) - time_s))
-        if abs(float(self._times[wanted]) - time_s) > self._tolerance or wanted < self._position:
-            return None  # decord does not count this frame
-        try:
-            if wanted - self._position > 128:
-                self._reader.seek_accurate(wanted)
-            elif wanted > self._position:
-                self._reader.skip_frames(wanted - self._position)
-            image: NDArray[np.uint8] = self._reader.next().asnumpy()
-        except (decord.DECORDError, RuntimeError, StopIteration):
-            self._give_up("damaged data")
-            return None
-        self._position = wanted + 1
-        return image
 
     def _give_up(self, reason: str) -> None:
         self._reader = None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.formats.text import make_folder, write_file
+from vision_mem.visualization.html_report import write_png
 
 UNSEEN, SEEN, OBSTACLE = (232, 232, 236), (255, 255, 255), (70, 74, 84)
 PLACE, WAY, PATH = (120, 170, 220), (190, 212, 235), (230, 60, 60)
@@ -151,11 +151,7 @@ def write_topdown(path: str | Path, scene: TopDown, longest: int = 800) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"picture {path}: expected a name that ends in .png")
-    good, packed = cv2.imencode(".png", draw_topdown(scene, longest)[..., ::-1])
-    if not good:  # cannot happen with a uint8 picture; said rather than written as nothing
-        raise InputError(f"picture {path} cannot be encoded")
-    make_folder(path.parent)
-    write_file(path, packed.tobytes())
+    write_png(path, draw_topdown(scene, longest))
 
 
 def _reach(scene: TopDown) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.camera import RgbdFrame
-from vision_mem.types import Event
+from vision_mem.results import Seen
 from vision_mem.visualization.draw import colour_of, draw_tag
 
 _MOVING, _PARKED = 2, 3  # values of labels, as in reconstruction.records
@@ -20,20 +20,8 @@ _ALPHA, _SMALLEST = 0.5, 360
 _NO_TRACK = (235, 235, 235)
 
 
-class FoundScene(Protocol):
+class FoundScene(Seen, Protocol):
     """What is said of one frame; see ``reconstruction.ReconstructionResult``."""
-
-    @property
-    def frame_index(self) -> int:
-        """Number of the frame in its source."""
-
-    @property
-    def time_s(self) -> float:
-        """Seconds."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """``(height, width)`` of the frame."""
 
     @property
     def pose(self) -> NDArray[np.float64]:
@@ -62,10 +50,6 @@ class FoundScene(Protocol):
     @property
     def moving_points(self) -> Any:
         """``points, colours, track_ids`` of what moves, in the world."""
-
-    @property
-    def events(self) -> Sequence[Event]:
-        """What happened."""
 
 
 class ScenePainter:

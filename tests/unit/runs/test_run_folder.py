@@ -137,6 +137,7 @@ def test_a_taken_folder_gets_a_number(tmp_path: Path, monkeypatch: pytest.Monkey
     slip = RunFolder(Path("runs/mots/dog"))
     slip.begin()
     slip.record(status="failed")
+    del slip  # its process is over
     assert choose_folder("mots", "dog.mp4", None).path == Path("runs/mots/dog")
     with pytest.raises(InputError, match="holds results already"):
         choose_folder("track", "dog.mp4", Path("runs/track/dog"))
@@ -185,3 +186,12 @@ def test_a_folder_that_is_added_to(tmp_path: Path) -> None:
     folder.record(command="ask")
     assert RunFolder(tmp_path, resume=True, adds=True).recorded("command") == "ask"
     assert (tmp_path / "answers.jsonl").exists()
+
+
+def test_runs_that_start_in_one_moment_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (choose_folder("track", "dog.mp4", None) for _ in range(2))
+    assert [first.path.name, second.path.name] == ["dog", "dog-2"]
+    second.begin()
+    del first, second
+    assert [path.name for path in Path("runs/track").iterdir()] == ["dog-2"], "unused ones go"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -11,7 +13,7 @@ import pytest
 
 from vision_mem.errors import SinkError
 from vision_mem.results import Shown
-from vision_mem.sinks.video import AnnotatedVideo
+from vision_mem.sinks.video import AnnotatedVideo, sound_of
 from vision_mem.sources.open import open_source
 from vision_mem.types import Frame, SourceInfo, TrackingResult
 
@@ -93,3 +95,79 @@ def test_the_first_error_is_the_one_that_is_told(tmp_path, monkeypatch, caplog):
         sink.write(frame, nothing(frame))
     with caplog.at_level(logging.ERROR):
         sink.close()  # nothing to finish, and no second error
+
+
+_WRITER = """
+import sys
+from vision_mem.sinks.video import AnnotatedVideo, sound_of
+from vision_mem.sources.open import open_source
+from vision_mem.types import TrackingResult
+clip, out, first, flushed = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+sink = AnnotatedVideo(out, append=first > 0, frames=first or None)
+with open_source(clip, start=first) as source:
+    sink.open(source.info)
+    for frame in source:
+        sink.write(frame, TrackingResult(frame.index, frame.time_s, frame.size, (), ()))
+        if frame.index == flushed:
+            sink.flush()
+            print("flushed", flush=True)
+        if frame.index == flushed + 3:
+            print("beyond", flush=True)
+            sys.stdin.read()
+sink.close()
+"""
+
+
+@pytest.mark.parametrize("line", ["flushed", "beyond"])
+@pytest.mark.parametrize("name", ["base.mp4", "vfr.mp4"])
+def test_a_video_killed_twice_has_each_frame_once_at_its_time(root, tmp_path, name, line):
+    clip, out = root / "tests" / "fixtures" / "video" / name, tmp_path / "out.mp4"
+    for first, flushed in ((0, 14), (15, 30)):
+        words = [sys.executable, "-c", _WRITER, str(clip), str(out), str(first), str(flushed)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            while line not in child.stdout.readline().decode():
+                assert child.poll() is None
+            child.kill()
+    sink = AnnotatedVideo(out, append=True, frames=31)
+    with open_source(clip, start=31) as source:
+        sink.open(source.info)
+        for frame in source:
+            sink.write(frame, nothing(frame))
+    sink.close()
+    _, straight, _ = copied(clip, tmp_path / "straight")
+    with av.open(str(out)) as container:
+        assert [frame.time for frame in container.decode(video=0)] == straight
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.mp4"]
+
+
+def test_sound_goes_along_in_time_and_its_loss_is_said_once(root, tmp_path, caplog):
+    clip = str(root / "tests" / "fixtures" / "video" / "audio.mp4")
+    assert sound_of(clip, False, False) is None
+    assert caplog.messages == [f"the sound of {clip} is left out; --audio keeps it"]
+    sink = AnnotatedVideo(tmp_path / "out.mp4", sound=sound_of(clip, True, False))
+    with open_source(clip, start=10, end=30) as source:
+        sink.open(source.info)
+        for frame in source:
+            sink.write(frame, nothing(frame))
+    sink.close()
+    with av.open(clip) as given, av.open(str(sink.path)) as kept:
+        first, heard = 10 / 25, given.streams.audio[0]
+        wanted = [bytes(p) for p in given.demux(heard) if p.pts and p.pts * p.time_base > first]
+        found = [(p.pts * p.time_base, bytes(p)) for p in kept.demux(audio=0) if p.pts is not None]
+    assert found[1][1] in wanted[:2], "copied, from where the video begins"
+    assert float(found[-1][0]) == pytest.approx(20 / 25, abs=0.05)
+
+
+def test_a_part_that_was_encoded_another_way_becomes_one_with_the_rest(root, tmp_path, monkeypatch):
+    clip, out = root / "tests" / "fixtures" / "video" / "base.mp4", tmp_path / "out.mp4"
+    for start, end in ((0, 20), (20, None)):
+        sink = AnnotatedVideo(out, append=start > 0, frames=start or None)
+        with open_source(clip, start=start, end=end) as source:
+            sink.open(source.info)
+            for frame in source:
+                sink.write(frame, nothing(frame))
+        sink.close()
+        monkeypatch.setattr("vision_mem.sinks.video._BT601", 5)  # as another version might
+    _, straight, _ = copied(clip, tmp_path / "straight")
+    with av.open(str(out)) as container:
+        assert [frame.time for frame in container.decode(video=0)] == straight

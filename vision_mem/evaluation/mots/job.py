@@ -21,11 +21,11 @@ from vision_mem.evaluation.mots.detections import NUMBERS, TRUTH, TruthDetection
 from vision_mem.evaluation.mots.records import MotRules, MotSequence
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import MotsLayout
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.mots import MotsResult, MotsSession
-from vision_mem.sinks.tracks import TRACK_SINKS
 from vision_mem.text import read_json
 from vision_mem.types import Detections, Frame, SourceInfo
 
@@ -125,7 +125,7 @@ class DetectedJob:
         if not self.length:
             raise InputError("it has no images; only its truth was found")
         paths = self.sequence.frames[: self.length]
-        with TemporaryDirectory(prefix="vision-mem-") as folder:
+        with TemporaryDirectory(prefix=scratch_prefix()) as folder:
             path = Path(folder, self.file)
             sink = self._sink(path)
             started = time.perf_counter()
@@ -198,11 +198,11 @@ class DetectedJob:
     def _sink(self, path: Path) -> Any:
         rules = self.rules
         if isinstance(rules.layout, MotsLayout):
-            return TRACK_SINKS["mots"](path, rules.layout)
+            return MotsText(path, rules.layout)
         if rules.files == "kitti":
             types = {number: word.capitalize() for word, number in rules.classes.items()}
-            return TRACK_SINKS["kitti"](path, types)
-        return TRACK_SINKS["mot"](path)
+            return KittiLabels(path, types)
+        return MotText(path)
 
     def _class_numbers(self) -> ClassNumbers:
         given = dict(self.classes)

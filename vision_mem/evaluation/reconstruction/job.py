@@ -31,6 +31,7 @@ from vision_mem.evaluation.reconstruction.scene_models import (
     SceneWorker,
 )
 from vision_mem.formats.ply import write_ply
+from vision_mem.formats.text import scratch_prefix
 from vision_mem.formats.trajectory import pose_line
 from vision_mem.geometry.poses import transform
 from vision_mem.sources.images import read_image
@@ -193,7 +194,7 @@ def _packed(arrays: dict[str, Any]) -> bytes:
 
 
 def _ply(points: NDArray[np.float32]) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=scratch_prefix()) as folder:
         path = Path(folder) / MAP
         write_ply(path, points, comment="what stays, metres, axes of the first camera")
         return path.read_bytes()
