@@ -116,7 +116,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(error.format_message(), int(error.exit_code), verbose)
-        text = f"unexpected {type(error).__name__}: {error}"
+        # Settings are loaded by then, if anything of the user's own is.
+        settings = sys.modules.get("vision_mem.config")
+        whose = settings.blamed(error) if settings else ""
+        text = f"{whose or 'unexpected'}{': ' if whose else ' '}{type(error).__name__}: {error}"[
+            :500
+        ]
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import logging
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -23,6 +25,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vision_mem.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Schema = TypeVar("Schema")
 
@@ -54,9 +58,12 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"no preset file {path}; expected a YAML file")
         try:
-            return _parse(path.read_text(encoding="utf-8"), str(path))
+            content = _parse(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"preset {path} cannot be read as text: {error}") from error
+        if not content:
+            log.warning("preset %s is empty; all settings are the usual ones", path)
+        return content
     short = name.removeprefix(f"{folder}/")
     known = preset_names(folder)
     if short not in known:
@@ -119,14 +126,42 @@ def load_config(
             merged = OmegaConf.merge(merged, OmegaConf.create(change))
             OmegaConf.resolve(merged)
         except OmegaConfBaseException as error:
-            # Only the first line is meant for people; the rest describes OmegaConf's tree.
-            raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
+            raise InputError(_placed(where, *_worded(error))) from error
     try:
         return _build(schema, OmegaConf.to_container(merged, throw_on_missing=True), kinds)
     except (OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"settings: {str(error).splitlines()[0]}") from error
+        text = str(error).splitlines()[0]
+        key = text.partition(" ")[0].rstrip(":")
+        told = (where for where, change in reversed(changes) if _holds(change, key))
+        raise InputError(_placed(next(told, "settings"), key, text)) from error
+
+
+_EXPECTED = {
+    "Integer": "a whole number", "Float": "a number", "valid bool": "true or false",
+    "to string": "text", "list or tuple": "a list", "None": "a value",
+}  # fmt: skip
+
+
+def _worded(error: Any) -> tuple[str, str]:
+    """The setting that OmegaConf found fault with, and the fault in our words."""
+    # Only the first line is meant for people; the rest describes OmegaConf's tree.
+    text, key = str(error).splitlines()[0], str(error.full_key or "")
+    expected = next((said for word, said in _EXPECTED.items() if word in text), None)
+    if not key or expected is None:
+        return key, f"{key}: {text}" if key else text
+    given = "empty" if error.value is None else repr(error.value)[:60]
+    return key, f"{key} is {given}; expected {expected}"
+
+
+def _holds(change: Any, key: str) -> bool:
+    for part in key.split("."):
+        change = change.get(part) if isinstance(change, Mapping) else None
+    return change is not None
+
+
+def _placed(where: str, key: str, text: str) -> str:
+    """A fault with the place it comes from, the setting named once."""
+    return f"setting {text}" if where == f"setting {key}" else f"{where}: {text}"
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -179,7 +214,19 @@ def load_object(word: str, what: str, place: Path | None = None) -> Any:
             f"{what} {word!r}: module {imported.__file__ or module} has no {name!r}"
             f"{nearest(name, known)}"
         )
+    _own[imported.__file__ or module] = f"{what} {word}"
     return getattr(imported, name)
+
+
+_own: dict[str, str] = {}  # files of the user's own objects, for ``blamed``
+
+
+def blamed(error: BaseException) -> str:
+    """Whose fault an unexpected error is, for messages; empty where nothing is the user's own."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in _own:
+            return f"{_own[frame.filename]} failed ({Path(frame.filename).name}:{frame.lineno})"
+    return f"with {' and '.join(_own.values())}" if _own else ""
 
 
 def check_range(settings: Any, names: Sequence[str], low: float, high: float | None = None) -> None:
@@ -199,6 +246,12 @@ def check_range(settings: Any, names: Sequence[str], low: float, high: float | N
         value = getattr(settings, name)
         if value is not None and not low <= value <= (float("inf") if high is None else high):
             raise InputError(f"{name} is {value}; expected {expected}")
+
+
+def check_choice(settings: Any, name: str, known: Sequence[str]) -> None:
+    """Refuse a setting that is none of the words ``known``; raises as ``check_range``."""
+    if (value := getattr(settings, name)) not in known:
+        raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}")
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -306,6 +359,9 @@ def _all_keys(schema: type, kinds: Mapping[Any, type], prefix: str = "") -> Iter
             yield from _all_keys(typing.cast(type, kind), kinds, f"{prefix}{name}.")
 
 
+_PLAIN = (bool, int, float, str, list)
+
+
 def _refuse_unknown(
     change: Mapping[str, Any],
     schema: type,
@@ -327,6 +383,10 @@ def _refuse_unknown(
                 hint = f"; known here: {', '.join(sorted(known))}"
             raise InputError(f"{where}: there is no setting {full!r}{hint}")
         kind = known[key]
+        if dataclasses.is_dataclass(kind) and (value is None or isinstance(value, _PLAIN)):
+            given = "empty" if value is None else repr(value)[:60]
+            fault = f"{full} is {given}; expected lines of settings below it"
+            raise InputError(_placed(where, full, fault))
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
             _refuse_unknown(value, typing.cast(type, kind), kinds, where, f"{full}.", root)
 
@@ -355,7 +415,11 @@ def _build(schema: type[Schema], values: Any, kinds: Mapping[Any, type]) -> Sche
     for name, kind in _fields(schema, kinds).items():
         value = values[name]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            value = _build(typing.cast(type, kind), value, kinds)
+            try:
+                value = _build(typing.cast(type, kind), value, kinds)
+            except ValueError as error:
+                joint = "." if isinstance(error, InputError) else ": "
+                raise InputError(f"{name}{joint}{error}") from error
         elif isinstance(value, list):
             value = tuple(value)  # settings do not change, and can be hashed
         given[name] = value
