@@ -14,6 +14,9 @@ from vision_mem.types import TrackingResult
 
 _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")
 
+_MOST_LINES = 10
+"""Objects that the summary speaks of."""
+
 
 @dataclass
 class Tally:
@@ -55,11 +58,13 @@ class Tally:
         """The run in words, one line for it and one an object."""
         rate = self.frames / self.seconds if self.seconds > 0 else 0.0
         lines = [f"{count(self.frames, 'frame')} in {self.seconds:.1f} s ({rate:.1f} frames/s)"]
-        for name, counts in self.objects.items():
+        for name, counts in list(self.objects.items())[:_MOST_LINES]:
             lines.append(
                 f"{name}: to be seen in {counts['present']} of them, lost "
                 f"{count(counts['lost'], 'time')}, found {count(counts['found'], 'time')}"
             )
+        if (more := len(self.objects) - _MOST_LINES) > 0:
+            lines.append(f"and {more} more; all of them are in run.json")
         return lines
 
 
