@@ -56,7 +56,8 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         path = Path(preset).expanduser()
         if not path.is_file():
-            raise InputError(f"no preset file {path}; expected a YAML file")
+            near = nearest(path.stem, preset_names(folder))
+            raise InputError(f"no preset file {path}; expected a YAML file{near}")
         try:
             content = _parse(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:

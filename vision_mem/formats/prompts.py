@@ -137,7 +137,8 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
             raise InputError(
                 f"--init {path} is larger than 16 MB; expected x,y,w,h or JSON prompts"
             )
-        text = content.decode("utf-8-sig").strip()
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as some shells of Windows write
+        text = content.decode("utf-16" if wide else "utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise InputError(f"--init {path} is not text; expected x,y,w,h or JSON prompts") from error
     except OSError as error:

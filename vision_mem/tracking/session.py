@@ -128,7 +128,7 @@ class SegmenterSession(ABC):
             if policy is not None:
                 tracking.pop("policy", None)
             check_recorded(tracking.get("policy"), path)
-            config = load_config(cls.schema, None, settings, folder=cls.kind)
+            config: Any = load_config(cls.schema, None, settings, folder=cls.kind)
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"snapshot {path} has settings this version cannot read") from error
         session = cls(segmenter, config, *options, policy=policy)  # type: ignore[call-arg]

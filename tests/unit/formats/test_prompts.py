@@ -79,10 +79,11 @@ def test_wrong_prompts_are_one_clear_line(options: dict, says: str) -> None:
 @pytest.mark.parametrize("line", ["10,20,30,40", "10\t20\t30\t40", "10 20 30 40", "10.0, 20,30;40"])
 def test_first_line_of_benchmark_files(tmp_path: Path, line: str) -> None:
     path = tmp_path / "groundtruth.txt"
-    path.write_text(line + "\n1,1,1,1\n")
-    ((frame, prompt),) = read_init(path)
-    assert frame == FIRST
-    assert prompt.box.tolist() == [10, 20, 40, 60]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text(line + "\n1,1,1,1\n", encoding=encoding)
+        ((frame, prompt),) = read_init(path)
+        assert frame == FIRST
+        assert prompt.box.tolist() == [10, 20, 40, 60]
 
 
 _ODD_INIT = [

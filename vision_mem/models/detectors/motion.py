@@ -117,11 +117,10 @@ class MotionDetector:
         self._start()
 
     def _start(self) -> None:
-        c, make, usual = self.config, cv2.createBackgroundSubtractorMOG2, 16.0
-        if c.method == "knn":
-            make, usual = cv2.createBackgroundSubtractorKNN, 400.0
-        distance = usual if c.threshold is None else c.threshold
-        self._model: Any = make(c.history, distance, True)
+        c, knn = self.config, self.config.method == "knn"
+        distance = (400.0 if knn else 16.0) if c.threshold is None else c.threshold
+        name = "createBackgroundSubtractorKNN" if knn else "createBackgroundSubtractorMOG2"
+        self._model: Any = getattr(cv2, name)(c.history, distance, True)
         self._seen = 0
 
     def close(self) -> None:

@@ -74,7 +74,7 @@ def open_detector(
     """
     options: dict[str, Any] = {"device": device, "precision": precision}
     if isinstance(spec, (list, tuple)):
-        more = {"frame_count": frame_count, "size": size, "guarded": guarded}
+        more: dict[str, Any] = {"frame_count": frame_count, "size": size, "guarded": guarded}
         parts = [open_detector(each, **options, **more) for each in spec]
         return parts[0] if len(parts) == 1 else Ensemble(parts)
     if isinstance(spec, str):
@@ -236,7 +236,8 @@ def _words(spec: str, options: Mapping[str, Any]) -> Detector:
 
 
 def _file(rest: str, frame_count: int | None, size: tuple[int, int] | None) -> Detector:
-    from vision_mem.models.detectors.files import FORMATS, FileDetector
+    from vision_mem.models.detectors.file_formats import FORMATS
+    from vision_mem.models.detectors.files import FileDetector
 
     path, _, tail = rest.rpartition(":")
     format, *pairs = tail.split(",")

@@ -284,9 +284,9 @@ def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
             found = getattr(importlib.import_module(module_name), class_name, None)
         except ImportError:
             found = None
-        is_network = inspect.isclass(found) and issubclass(found, torch.nn.Module)
-        if is_network and found.__module__ == module_name:
-            return found
+        network = inspect.isclass(found) and issubclass(found, torch.nn.Module)
+        if found is not None and network and found.__module__ == module_name:
+            return found  # type: ignore[no-any-return]
     raise ModelError(
         f"configuration {where} names {str(target)[:80]!r}; only network classes of "
         "sam2.modeling may be built"

@@ -135,7 +135,8 @@ class MemorySide:
         parts = [self._tokens(read) for read in reads]
         tokens, codes, pointer_tokens = parts[0]
         if len(parts) > 1:
-            tokens, codes = (torch.cat([part[k] for part in parts], dim=1) for k in (0, 1))
+            tokens = torch.cat([part[0] for part in parts], dim=1)
+            codes = torch.cat([part[1] for part in parts], dim=1)
         places = encoded.maps[-1].shape[0]
         if self._known and (len(tokens) - pointer_tokens) % places == 0:
             return self._attend(encoded, tokens, codes, pointer_tokens)
