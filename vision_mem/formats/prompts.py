@@ -164,8 +164,10 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
     for number, item in enumerate(items):
         where = f"--init {path}, prompt {number}"
         if not isinstance(item, dict) or (odd := sorted(set(item) - set(_INIT_KEYS))):
-            what = f"the key {_brief(odd[0])!r}" if isinstance(item, dict) else _brief(repr(item))
-            raise InputError(f"{where} is or has {what}; expected {_INIT_EXAMPLE}")
+            key = f"has the key {_brief(odd[0])!r}" if isinstance(item, dict) else ""
+            raise InputError(
+                f"{where} {key or f'is {_brief(repr(item))}'}; expected {_INIT_EXAMPLE}"
+            )
         frame, name = item.get("frame", FIRST), item.get("name")
         if not isinstance(frame, int) or isinstance(frame, bool) or frame < FIRST:
             raise InputError(f"{where}: frame is {_brief(repr(frame))}; expected a number from 0")
