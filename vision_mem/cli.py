@@ -116,12 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(error.format_message(), int(error.exit_code), verbose)
+        text = f"{type(error).__name__}: {error}"[:500]
         # Settings are loaded by then, if anything of the user's own is.
         settings = sys.modules.get("vision_mem.config")
-        whose = settings.blamed(error) if settings else ""
-        text = f"{whose or 'unexpected'}{': ' if whose else ' '}{type(error).__name__}: {error}"[
-            :500
-        ]
+        named = settings.blamed(error, text) if settings else text
+        text = f"unexpected {named}" if named.startswith(text) else named
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 

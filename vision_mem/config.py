@@ -222,12 +222,13 @@ def load_object(word: str, what: str, place: Path | None = None) -> Any:
 _own: dict[str, str] = {}  # files of the user's own objects, for ``blamed``
 
 
-def blamed(error: BaseException) -> str:
-    """Whose fault an unexpected error is, for messages; empty where nothing is the user's own."""
+def blamed(error: BaseException, text: str) -> str:
+    """The text of an unexpected error, with what of the user's own it comes from or came with."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename in _own:
-            return f"{_own[frame.filename]} failed ({Path(frame.filename).name}:{frame.lineno})"
-    return f"with {' and '.join(_own.values())}" if _own else ""
+            place = f"{Path(frame.filename).name}:{frame.lineno}"
+            return f"{_own[frame.filename]} failed ({place}): {text}"
+    return f"{text} (with {' and '.join(_own.values())})" if _own else text
 
 
 def check_range(settings: Any, names: Sequence[str], low: float, high: float | None = None) -> None:
