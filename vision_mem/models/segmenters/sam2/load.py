@@ -286,7 +286,7 @@ def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
             found = None
         network = inspect.isclass(found) and issubclass(found, torch.nn.Module)
         if found is not None and network and found.__module__ == module_name:
-            return found  # type: ignore[no-any-return]
+            return found
     raise ModelError(
         f"configuration {where} names {str(target)[:80]!r}; only network classes of "
         "sam2.modeling may be built"
