@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -13,6 +14,7 @@ import typer
 from vision_mem.config import load_config
 from vision_mem.formats.class_names import parse_classes
 from vision_mem.models import load_segmenter, use_threads
+from vision_mem.models.segmenters.load import check_model
 from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -144,6 +146,7 @@ def main(
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
     options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
+    check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
@@ -178,7 +181,8 @@ def main(
         if resume and folder.snapshot is not None:
             session = MotsSession.resume(folder.snapshot / SESSION, segmenter, model.threads)
         if not rest.live:
-            detectors.learn_background(detector, _Excerpts(source, options), options.start, seen)
+            excerpts = partial(_excerpt, source, options)
+            detectors.learn_background(detector, excerpts, options.start, seen)
         folder.begin()
         stem = folder.path / frames.info.name
         if options.record:
@@ -207,37 +211,25 @@ def _detector(
 ) -> Detector:
     from vision_mem.models import detectors
 
-    whole = None if live else _whole(source, options)
+    frame_count = None
+    if not live:  # files of detections speak of all frames of the source
+        with open_source(source, decoder=options.decoder) as whole:
+            frame_count = whole.info.frame_count
     return detectors.make_detector(
         options.detect, every=options.every, looked=seen[-1] if seen else None,
         min_score=options.min_score, only=listed(options.only), region=options.region,
         device=device, precision=options.precision, live=live,
-        frame_count=whole.frame_count if whole else None, size=(info.height, info.width),
+        frame_count=frame_count, size=(info.height, info.width),
     )  # fmt: skip
 
 
-def _whole(source: str, options: MotsOptions) -> SourceInfo:
-    """The whole source: files of detections speak of all its frames."""
-    opened = open_source(source, decoder=options.decoder)
-    try:
-        return opened.info
-    finally:
-        opened.close()
-
-
-class _Excerpts:
-    """Parts of a file, for what must be shown more than once."""
-
-    def __init__(self, source: str, options: MotsOptions) -> None:
-        self._source, self._options = source, options
-
-    def __call__(self, begin: int, end: int) -> Iterable[Frame]:
-        options = self._options
-        with open_source(
-            self._source, start=begin, end=end, stride=options.stride, strict=options.strict,
-            decoder=options.decoder,
-        ) as frames:  # fmt: skip
-            yield from frames
+def _excerpt(source: str, options: MotsOptions, begin: int, end: int) -> Iterable[Frame]:
+    """A part of a file, for what must be shown more than once."""
+    with open_source(
+        source, start=begin, end=end, stride=options.stride, strict=options.strict,
+        decoder=options.decoder,
+    ) as frames:  # fmt: skip
+        yield from frames
 
 
 def _remark(done: MotsTally, skipped: int, options: MotsOptions) -> None:

@@ -14,6 +14,7 @@ from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
+from vision_mem.models.segmenters.load import check_model
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.tally import Tally
 from vision_mem.tracking.config import TrackingConfig
@@ -79,9 +80,13 @@ class TrackPrompts:
     mask: Annotated[
         list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
     ] = None
-    init: Annotated[str | None, typer.Option(help="File: first line x,y,w,h; or JSON prompts.")] = (
-        None
-    )
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help='File: first line x,y,w,h; or JSON [{"name": "cup", "frame": 0, "box": '
+            "[x,y,w,h]}], with points, labels or mask."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,7 @@ def main(
     options = take_options(TrackOptions, flat(prompts, input, output, model, advanced), before)
     done = Tally(**folder.progress()) if output.resume else Tally()
     plan = _planned(options)
+    check_model(options.model)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
     from vision_mem.runs.loop import nothing_left, run_to_folder

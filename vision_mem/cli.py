@@ -109,7 +109,11 @@ def _run(words: list[str], verbose: int) -> int:
             return _report(text, 1, verbose)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(_typing_slip(error.format_message()), int(error.exit_code), verbose)
-        text = f"unexpected {type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {error}"[:500]
+        # Settings are loaded by then, if anything of the user's own is.
+        settings = sys.modules.get("vision_mem.config")
+        named = settings.blamed(error, text) if settings else text
+        text = f"unexpected {named}" if named.startswith(text) else named
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 

@@ -16,10 +16,12 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import logging
 import math
 import operator
 import re
 import sys
+import traceback
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +31,8 @@ from typing import Any, TypeVar
 
 from vision_mem.errors import InputError
 from vision_mem.text import parse_yaml, read_text, shown, trimmed
+
+log = logging.getLogger(__name__)
 
 Schema = TypeVar("Schema")
 
@@ -58,8 +62,12 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         path = Path(preset).expanduser()
         if not path.exists():
-            raise InputError(f"no preset file {path}; expected a YAML file")
-        return _parse(read_text(path, most=100_000), f"preset {path}")
+            near = nearest(path.stem, preset_names(folder))
+            raise InputError(f"no preset file {path}; expected a YAML file{near}")
+        content = _parse(read_text(path, most=100_000), f"preset {path}")
+        if not content:
+            log.warning("preset %s is empty; all settings are the usual ones", path)
+        return content
     named = name.removeprefix(f"{folder}/")
     known = preset_names(folder)
     if named not in known:
@@ -117,8 +125,12 @@ def load_config(
         return _build(schema, values, kinds)
     except ValueError as error:
         # What was set last is named, where the words begin with a setting that was.
-        where = said.get(str(error).partition(" ")[0], "settings")
-        raise InputError(f"{where}: {trimmed(str(error), 400)}") from error
+        text = trimmed(str(error), 400)
+        key = text.partition(" ")[0].rstrip(":")
+        where = said.get(key, "settings")
+        raise InputError(
+            f"setting {text}" if where == f"setting {key}" else f"{where}: {text}"
+        ) from error
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -171,7 +183,20 @@ def load_object(word: str, what: str, place: Path | None = None) -> Any:
             f"{what} {word!r}: module {imported.__file__ or module} has no {name!r}"
             f"{nearest(name, known)}"
         )
+    _own[imported.__file__ or module] = f"{what} {word}"
     return getattr(imported, name)
+
+
+_own: dict[str, str] = {}  # files of the user's own objects, for ``blamed``
+
+
+def blamed(error: BaseException, text: str) -> str:
+    """The text of an unexpected error, with what of the user's own it comes from or came with."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename in _own:
+            place = f"{Path(frame.filename).name}:{frame.lineno}"
+            return f"{_own[frame.filename]} failed ({place}): {text}"
+    return f"{text} (with {' and '.join(_own.values())})" if _own else text
 
 
 def check_range(settings: Any, names: Sequence[str], low: float, high: float | None = None) -> None:
@@ -191,6 +216,12 @@ def check_range(settings: Any, names: Sequence[str], low: float, high: float | N
         value = getattr(settings, name)
         if value is not None and not low <= value <= (float("inf") if high is None else high):
             raise InputError(f"{name} is {value}; expected {expected}")
+
+
+def check_choice(settings: Any, name: str, known: Sequence[str]) -> None:
+    """Refuse a setting that is none of the words ``known``; raises as ``check_range``."""
+    if (value := getattr(settings, name)) not in known:
+        raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}")
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:
@@ -307,7 +338,7 @@ def _merge(
                 hint = f"; known here: {', '.join(sorted(known))}"
             raise InputError(f"{place.where}: there is no setting {shown(full)}{hint}")
         where = place.where if place.where.endswith(full) else f"{place.where}: {full}"
-        place.said[key] = place.where
+        place.said[full] = place.where
         kind: Any = known[key]
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
@@ -372,6 +403,10 @@ def _build(schema: type[Schema], values: Any, kinds: Mapping[Any, type]) -> Sche
     for name, kind in _fields(schema, kinds).items():
         value = values[name]
         if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-            value = _build(typing.cast(type, kind), value, kinds)
+            try:
+                value = _build(typing.cast(type, kind), value, kinds)
+            except ValueError as error:
+                joint = "." if isinstance(error, InputError) else ": "
+                raise InputError(f"{name}{joint}{error}") from error
         given[name] = value
     return schema(**given)

@@ -56,6 +56,28 @@ def test_track_with_a_policy_segmenter_sink_and_generator(examples: Path) -> Non
     assert boxes[29, 0] == pytest.approx(68, abs=3)
 
 
+_BREAKS = {
+    "my_policy.py": ("return f", "return record.nothing  # f", "memory policy my_policy:Spread"),
+    "my_segmenter.py": ("seen = ", "seen = logits.nothing + ", "model my_segmenter:ColourSeg"),
+    "my_sink.py": ("def write(self, frame, result):\n", "", "output my_sink:Heights"),
+}
+
+
+@pytest.mark.parametrize("file", _BREAKS)
+def test_what_is_ones_own_and_raises_is_named(examples: Path, file: str, capsys) -> None:
+    old, new, who = _BREAKS[file]
+    code = (examples / file).read_text()
+    new = new or f"{old}        frame.nothing\n"
+    assert old in code
+    (examples / file).write_text(code.replace(old, new, 1))
+    words = ["--preset", "my_policy.yaml", "--model", "my_segmenter:ColourSegmenter", "--quiet"]
+    words += ["--box", BOX, "--save", "lasot,my_sink:Heights", "--out", "out"]
+    assert main(["track", "my_scene:film", *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {who}") and f"failed ({file}:" in line, line
+    assert "AttributeError: " in line and "nothing" in line
+
+
 def test_mots_with_a_detector(examples: Path) -> None:
     words = ["--detect", "my_detector:find", "--save", "mot,my_sink:Heights", "--quiet"]
     assert main(["mots", "my_scene:film", *words, "--out", "out"]) == 0

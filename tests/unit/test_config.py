@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vision_mem.config import load_config, preset_names, read_preset
+from vision_mem.config import check_range, load_config, preset_names, read_preset
 from vision_mem.errors import InputError
 
 
@@ -114,10 +114,51 @@ def test_a_wrong_preset_file_is_one_clear_line(tmp_path: Path, text: str, says: 
     assert "\n" not in str(caught.value)
 
 
-def test_an_empty_preset_file_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n"])
+def test_an_empty_preset_file_changes_nothing(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("# nothing\n")
+    path.write_text(text)
     assert load(preset=path) == Settings()
+    assert f"preset {path} is empty" in caplog.text
+
+
+@dataclass(frozen=True)
+class Bounded:
+    share: float = 0.5
+    count: int = 1
+    motion: Motion = field(default_factory=Motion)
+
+    def __post_init__(self) -> None:
+        check_range(self, ("share",), 0, 1)
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Bounded = field(default_factory=Bounded)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("share: 7", "inner.share is 7.0; expected a number from 0 to 1"),
+        ("share: high", "inner.share is 'high'; expected a number"),
+        ("share:", "inner.share is empty; expected a value"),
+        ("count: 1.5", "inner.count is 1.5; expected a whole number"),
+        ("motion: 5", "inner.motion is 5; expected lines of settings below it"),
+        ("motion:", "inner.motion is empty; expected lines of settings below it"),
+        ("motion: {enabled: perhaps}", "inner.motion.enabled is 'perhaps'; expected true or false"),
+    ],
+)
+def test_a_wrong_value_names_its_file_and_key(tmp_path: Path, settings: str, says: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"inner:\n  {settings}\n")
+    with pytest.raises(InputError) as caught:
+        load_config(Outer, path, ["inner.motion.weight=0.1"], folder="nowhere")
+    assert str(caught.value) == f"preset {path}: {says}"
+    with pytest.raises(InputError, match=r"^setting inner.share is 3.0; expected"):
+        load_config(Outer, None, ["inner.share=3"], folder="nowhere")
 
 
 def test_missing_presets_name_what_there_is() -> None:

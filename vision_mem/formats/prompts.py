@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
-from vision_mem.text import one_line, parse_json, read_text, shown
+from vision_mem.text import one_line, parse_json
 from vision_mem.types import Prompt
 
 FIRST = -1  # "the first frame of the stream, whatever its number"
@@ -26,6 +26,9 @@ HOW = (
     "say what to follow: --box x,y,w,h (left, top, width, height in pixels), --point x,y, "
     "--mask FILE.png or --init FILE; for example --box dog=120,80,60,90"
 )
+
+_MOST_BYTES = 1 << 24
+"""Of a file of prompts; a larger one is something else."""
 
 # More grey levels than this in a mask file mean soft edges, not objects.
 _MOST_OBJECTS = 64
@@ -94,12 +97,13 @@ def plan_prompts(
     found: list[tuple[int, Prompt]] = []
     for text in boxes:
         name, what, frame = _parts(text, "box")
-        found.append((frame, Prompt(box=_corners(_numbers(what, 4, text, "box")), name=name)))
+        where = f"--box {_brief(text)}"
+        found.append((frame, Prompt(box=_corners(_numbers(what, 4, where), where), name=name)))
     clicks: dict[tuple[int, str | None], list[tuple[float, float, int]]] = {}
     for texts, label, option in ((points, 1, "point"), (not_points, 0, "not-point")):
         for text in texts:
             name, what, frame = _parts(text, option)
-            x, y = _numbers(what, 2, text, option)
+            x, y = _numbers(what, 2, f"--{option} {_brief(text)}")
             clicks.setdefault((frame, name), []).append((x, y, label))
     for (frame, name), clicked in clicks.items():
         _join(found, frame, name, clicked)
@@ -117,7 +121,7 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
         path: text whose first line is ``x,y,w,h`` (commas, tabs or spaces; LaSOT, GOT-10k and
             OTB files), taken as it stands; or JSON: a list of
             ``{"name", "frame", "box": [x, y, w, h], "points": [[x, y], ...], "labels",
-            "mask": "file.png"}``, all but one of box, points and mask optional.
+            "mask": "file.png"}``, all but one of box, points and mask optional. At most 16 MB.
 
     Returns:
         ``(frame, prompt)`` pairs; frame is ``FIRST`` when none was named.
@@ -127,55 +131,67 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
     """
     path = Path(path).expanduser()
     try:
-        text = read_text(path, most=100_000_000).strip()
-    except InputError as error:
-        raise InputError(f"--init {error}") from error
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise InputError(
+                f"--init {path} is larger than 16 MB; expected x,y,w,h or JSON prompts"
+            )
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as some shells of Windows write
+        text = content.decode("utf-16" if wide else "utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"--init {path} is not text; expected x,y,w,h or JSON prompts") from error
+    except OSError as error:
+        raise InputError(f"--init {path} cannot be read as text: {_reason(error)}") from error
     if text.startswith(("[", "{")):
         return _read_json(path, text)
     line = text.splitlines()[0] if text else ""
-    box = _numbers(line, 4, f"{path}, first line {shown(line)}", "init")
-    return [(FIRST, Prompt(box=_corners(box)))]
+    where = f"--init {path}, first line {_brief(line)!r}"
+    return [(FIRST, Prompt(box=_corners(_numbers(line, 4, where), where)))]
 
 
 def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
     items = parse_json(text, f"--init {path}")
     items = items.get("prompts", [items]) if isinstance(items, dict) else items
     if not isinstance(items, list):
-        raise InputError(f"--init {path}: prompts are {shown(items)}; expected a list of objects")
+        raise InputError(f"--init {path}: prompts are {_brief(repr(items))}; expected a list")
     found: list[tuple[int, Prompt]] = []
-    known = {"name", "frame", "box", "points", "labels", "mask"}
     for number, item in enumerate(items):
         where = f"--init {path}, prompt {number}"
-        if not isinstance(item, dict) or set(item) - known:
-            raise InputError(f"{where}: expected an object with keys among {sorted(known)}")
-        frame = item.get("frame", FIRST)
+        if not isinstance(item, dict) or (odd := sorted(set(item) - set(_INIT_KEYS))):
+            key = f"has the key {_brief(odd[0])!r}" if isinstance(item, dict) else ""
+            raise InputError(
+                f"{where} {key or f'is {_brief(repr(item))}'}; expected {_INIT_EXAMPLE}"
+            )
+        frame, name = item.get("frame", FIRST), item.get("name")
         if not isinstance(frame, int) or isinstance(frame, bool) or frame < FIRST:
-            raise InputError(f"{where}: frame is {shown(frame)}; expected a number from 0")
-        name = item.get("name")
-        if not isinstance(name, (str, type(None))):
-            raise InputError(f"{where}: name is {shown(name)}; expected a word")
+            raise InputError(f"{where}: frame is {_brief(repr(frame))}; expected a number from 0")
+        if name is not None and not (isinstance(name, str) and name.strip()):
+            raise InputError(f"{where}: name is {_brief(repr(name))}; expected a word")
         name = name and one_line(name)
         if "mask" in item:
             mask = path.parent / str(item["mask"])
             found += [(frame, prompt) for prompt in read_mask(mask, name)]
             continue
+        box, points, labels = item.get("box"), item.get("points"), item.get("labels")
+        if box is not None:
+            flat = isinstance(box, list) and all(type(v) in (int, float) for v in box)
+            box = ",".join(map(repr, box)) if flat and len(box) == 4 else _brief(repr(box))
+            box = _corners(_numbers(box, 4, f"{where}: box {_brief(box)}"), where)
         try:
-            box = None
-            if "box" in item:
-                if not isinstance(item["box"], list):
-                    raise InputError(f"box is {shown(item['box'])}; expected [x, y, w, h]")
-                box = _corners([float(v) for v in item["box"]])
-            found.append(
-                (
-                    frame,
-                    Prompt(
-                        box=box, points=item.get("points"), labels=item.get("labels"), name=name
-                    ),
-                )
-            )
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{where}: {_reason(error)}") from error
+            prompt = Prompt(box=box, points=points, labels=labels, name=name)
+        except InputError as error:
+            raise InputError(f"{where}: {_brief(str(error), 200)}") from error
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{where}: points or labels hold no numbers; expected {_INIT_EXAMPLE}"
+            ) from error
+        found.append((frame, prompt))
     return found
+
+
+_INIT_KEYS = ("name", "frame", "box", "points", "labels", "mask")
+_INIT_EXAMPLE = '{"name": "cup", "frame": 0, "box": [x, y, width, height]}, or points, labels, mask'
 
 
 def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
@@ -229,39 +245,43 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
     if at and re.fullmatch(r"\s*\d+\s*", after):
         frame = int(after)
     elif at and option != "mask":
-        raise InputError(f"--{option} {text}: {after!r} is no frame number; expected @25 or so")
+        shown = f"--{option} {_brief(text)}: {_brief(after)!r}"
+        raise InputError(f"{shown} is no frame number; expected @25 or so")
     else:
         what = text
     name, equals, value = what.partition("=")
     if not equals:
         return None, what, frame
     if not name.strip():
-        raise InputError(f"--{option} {text}: the name before '=' is empty")
+        raise InputError(f"--{option} {_brief(text)}: the name before '=' is empty")
     return one_line(name.strip()), value, frame
 
 
-def _numbers(text: str, count: int, where: str, option: str) -> list[float]:
+def _numbers(text: str, count: int, where: str) -> list[float]:
     fields = "x,y,w,h" if count == 4 else "x,y"
-    parts = [part for part in re.split(r"[,;\s]+", text.strip()) if part]
+    # No four numbers are longer, and a line may be anything.
+    parts = [part for part in re.split(r"[,;\s]+", text.strip()[:1000]) if part]
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
         numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise InputError(f"--{option} {where}: expected {count} numbers {fields}")
+    if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):  # nor NaN
+        raise InputError(f"{where}: expected {count} numbers {fields}, in pixels")
     return numbers
 
 
-def _corners(box: Sequence[float]) -> NDArray[np.float32]:
-    if len(box) != 4:
-        raise InputError(f"box {list(box)} has {len(box)} numbers; expected 4: x, y, w, h")
+def _corners(box: Sequence[float], where: str) -> NDArray[np.float32]:
     x, y, width, height = box
     if not (width > 0 and height > 0):
         raise InputError(
-            f"box {x:g},{y:g},{width:g},{height:g} has no area; expected x,y,w,h with width and "
-            "height above 0"
+            f"{where}: the box has no area; expected x,y,w,h with width and height above 0"
         )
     return np.array([x, y, x + width, y + height], np.float32)
+
+
+def _brief(text: str, most: int = 60) -> str:
+    """A text of the user's as messages repeat it, cut to a length."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _join(
@@ -312,7 +332,7 @@ def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prom
 
 def _reason(error: Exception) -> str:
     text = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(text).split())
+    return _brief(" ".join(str(text).split()), 200)
 
 
 def describe(prompt: Prompt) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: a ``.safetensors`` file, or what ``torch.save`` wrote: the tensors by name, or the
-            same under the key ``model``.
+            same under the key ``model`` or ``state_dict``, as training leaves them too.
 
     Returns:
         Tensors by name, on the CPU.
@@ -119,22 +119,32 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
 
 
 def named_tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name of what a checkpoint holds: itself, or what lies under the key ``model``.
+    """Tensors by name of what a checkpoint holds, or of what lies under one of ``_KEYS`` in it.
+
+    What parallel training and compiling put before every name is taken off.
 
     Raises:
         ModelError: when it holds none, or more than tensors.
     """
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
+    for key in (*_KEYS, *_KEYS):  # one may lie in another
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping) or not content:
         raise ModelError(f"checkpoint {path} holds no tensors by name; expected a state dict")
     bad = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if bad:
         raise ModelError(
             f"checkpoint {path} holds more than tensors (first: {str(bad[0])[:60]!r}); expected "
-            "a state dict, or one under the key 'model'"
+            "a state dict, or one under the key 'model' or 'state_dict'"
         )
-    return {str(name): value for name, value in content.items()}
+    named = {str(name): value for name, value in content.items()}
+    while word := next((w for w in _WRAPPERS if all(name.startswith(w) for name in named)), ""):
+        named = {name.removeprefix(word): value for name, value in named.items()}
+    return named
+
+
+_KEYS = ("model", "state_dict", "model_state_dict")
+_WRAPPERS = ("module.", "_orig_mod.")
 
 
 def fit_weights(
@@ -150,14 +160,11 @@ def fit_weights(
     extra = sorted(set(state) - set(own))
     shapes = sorted(n for n in set(own) & set(state) if own[n].shape != state[n].shape)
     if missing or extra or shapes:
-        found = [
-            f"{len(missing)} missing" + few(missing),
-            f"{len(extra)} unexpected" + few(extra),
-        ]
-        found.append(f"{len(shapes)} of another shape" + few(shapes))
+        faults = {"missing": missing, "unexpected": extra, "of another shape": shapes}
+        found = ", ".join(f"{len(some)} {what}{few(some)}" for what, some in faults.items())
         raise ModelError(
             f"checkpoint {where} is of another architecture than configuration {config}: "
-            f"{', '.join(found)}; give the configuration it was made with"
+            f"{found}; give the configuration it was made with"
         )
     network.load_state_dict(dict(state))
 
@@ -210,14 +217,9 @@ def fill_random(network: torch.nn.Module, seed: int = RANDOM_SEED) -> None:
 
 
 _EMBEDDING_NAMES = {
-    "no_mem_embed",
-    "no_mem_pos_enc",
-    "no_obj_ptr",
-    "no_obj_embed_spatial",
-    "maskmem_tpos_enc",
-    "pos_embed",
-    "pos_embed_window",
-}
+    "no_mem_embed", "no_mem_pos_enc", "no_obj_ptr", "no_obj_embed_spatial", "maskmem_tpos_enc",
+    "pos_embed", "pos_embed_window",
+}  # fmt: skip
 
 
 def _random_scale(name: str, tensor: torch.Tensor) -> float:

@@ -38,7 +38,7 @@ def choose_device(device: str) -> torch.device:
         place.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
-        raise InputError(f"device {device!r} is not available here; give --device cpu, or auto")
+        raise InputError(f"device {device} is not available here; give --device cpu, or auto")
     return place
 
 
@@ -59,6 +59,11 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_threads(count: int | None = None) -> int:
     """Set how many threads networks and image operations use on the CPU, for the process.
 
@@ -75,8 +80,7 @@ def use_threads(count: int | None = None) -> int:
     import cv2
     import torch
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = max(1, (allowed or 1) - 1) if count is None else count
+    count = max(1, cores() - 1) if count is None else count
     torch.set_num_threads(count)
     cv2.setNumThreads(count)
     return count

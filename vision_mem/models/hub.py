@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vision_mem.errors import MissingExtra, ModelError
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -21,6 +21,30 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """For ``from_pretrained``: nothing is fetched by the way, nothing that came along is run."""
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _REACH_S = 5.0
+
+
+class Published(NamedTuple):
+    """A checkpoint published by SAM 2's authors: its configuration and its web address."""
+
+    config: str
+    url: str
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return self.url.rpartition("/")[2]
+
+
+_PLACE = "https://dl.fbaipublicfiles.com/segment_anything_2"
+_SIZES = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
+PUBLISHED = {
+    f"{version}-hiera-{size}": Published(
+        f"{version}_hiera_{letter}", f"{_PLACE}/{day}/{version}_hiera_{size.replace('-', '_')}.pt"
+    )
+    for version, day in (("sam2.1", "092824"), ("sam2", "072824"))
+    for size, letter in _SIZES.items()
+}
+"""Names (without ``facebook/``) of the checkpoints that can be fetched from Hugging Face."""
 
 
 def transformers_library(who: str, extra: str) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vision_mem.config import check_choice, check_range
 from vision_mem.errors import InputError
 from vision_mem.geometry.assignment import assign
 
@@ -58,18 +59,9 @@ class AssociationConfig:
     max_cost: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.cost not in COSTS:
-            raise InputError(f"cost is {self.cost!r}; expected one of {', '.join(COSTS)}")
-        for name in (
-            "min_iou",
-            "lost_iou",
-            "motion_weight",
-            "part_share",
-            "middle_weight",
-            "doubt_weight",
-        ):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        check_choice(self, "cost", COSTS)
+        shares = ("min_iou", "lost_iou", "motion_weight", "part_share")
+        check_range(self, (*shares, "middle_weight", "doubt_weight"), 0, 1)
         if not self.middle_spread > 0:
             raise InputError(f"middle_spread is {self.middle_spread}; expected more than 0")
 
@@ -87,16 +79,13 @@ def match_by_overlap(
     allowed: NDArray[np.bool_],
     lost: Sequence[bool],
 ) -> dict[int, int]:
-    """Pair detections with tracks by overlap; tracks in view choose first.
+    """Pair detections with tracks by overlap, as detection to track; tracks in view choose first.
 
     Args:
         config: settings.
         iou: ``(n, m)`` overlap of detections and tracks, [0, 1].
         allowed: ``(n, m)`` pairs that may be.
         lost: ``(m,)`` tracks that are lost.
-
-    Returns:
-        Detection to track.
     """
     gone = np.asarray(lost, dtype=bool)
     fits = allowed & (iou >= config.min_iou) & (iou > 0)
@@ -148,9 +137,6 @@ def match_parts(
         boxes: ``(n, 4)`` pixels, of detections without a track.
         paths: ``(m, 4)`` where tracks without a detection should be by their motion.
         allowed: ``(n, m)`` pairs that may be.
-
-    Returns:
-        Detection to track.
     """
     a = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
     b = np.asarray(paths, np.float64).reshape(1, -1, 4)
@@ -184,9 +170,7 @@ def middle_distances(
     """
     a = np.asarray(first, np.float64).reshape(-1, 1, 2)
     b = np.asarray(second, np.float64).reshape(1, -1, 2)
-    sizes = np.asarray(first_areas, np.float64).reshape(-1, 1) + np.asarray(second_areas).reshape(
-        1, -1
-    )
+    sizes = np.add.outer(np.asarray(first_areas, np.float64), np.asarray(second_areas))
     return np.asarray(np.linalg.norm(a - b, axis=-1) / np.sqrt(np.maximum(sizes, 1.0)))
 
 

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vision_mem.errors import InputError
+from vision_mem.config import check_choice, check_range
 from vision_mem.geometry.boxes import box_iou
 
 PROMPTS = ("auto", "box", "mask")
-
-
-def _upright() -> dict[str, float]:
-    return {"person": 0.85, "pedestrian": 0.85}
 
 
 @dataclass(frozen=True)
@@ -43,18 +39,17 @@ class BirthConfig:
     min_area: float = 0.0
     min_score: float = 0.5
     free_share: float = 0.6
-    free_share_by_class: dict[str, float] = field(default_factory=_upright)
+    free_share_by_class: dict[str, float] = field(
+        default_factory=lambda: {"person": 0.85, "pedestrian": 0.85}
+    )
     max_overlap: float = 0.5
     before_association: bool = False
     prompt: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.prompt not in PROMPTS:
-            raise InputError(f"prompt is {self.prompt!r}; expected one of {', '.join(PROMPTS)}")
-        names = ("detector_score", "nms_iou", "min_area", "min_score", "free_share", "max_overlap")
-        for name in names:
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        check_choice(self, "prompt", PROMPTS)
+        shares = ("detector_score", "nms_iou", "min_area", "min_score", "free_share", "max_overlap")
+        check_range(self, shares, 0, 1)
 
     def free(self, class_name: str) -> float:
         """Free share that a new track of a class needs."""
@@ -90,14 +85,9 @@ def worth_a_look(
     for n in np.argsort(-score, kind="stable"):
         if not good[n]:
             continue
-        rivals = [k for k in kept if label[k] == label[n]]
-        if (
-            config.nms_iou < 1
-            and rivals
-            and (box_iou(boxes[n], boxes[rivals])).max() > config.nms_iou
-        ):
-            continue
-        kept.append(int(n))
+        rivals = [k for k in kept if label[k] == label[n]] if config.nms_iou < 1 else []
+        if not rivals or box_iou(boxes[n], boxes[rivals]).max() <= config.nms_iou:
+            kept.append(int(n))
     return kept
 
 
@@ -106,12 +96,8 @@ def is_new(
 ) -> str | None:
     """Why a detection that no track claims does not become a track; None when it does.
 
-    Args:
-        config: settings.
-        score: of the detector, [0, 1].
-        class_name: its class.
-        free: share of its box that no track covers, [0, 1].
-        overlap: largest box IoU with those already accepted on this frame, [0, 1].
+    Score, ``free``, the share of its box that no track covers, and ``overlap``, the largest box
+    IoU with those already accepted on this frame, are in [0, 1].
     """
     if score < config.min_score:
         return f"score {score:.2f} is below {config.min_score}"

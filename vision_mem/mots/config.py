@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vision_mem.errors import InputError
+from vision_mem.config import check_choice, check_range
 from vision_mem.mots.association import AssociationConfig
 from vision_mem.mots.birth import BirthConfig
 from vision_mem.mots.gallery import GalleryConfig
@@ -45,21 +45,13 @@ class EvictionConfig:
     max_tracks: int = 64
 
     def __post_init__(self) -> None:
-        if self.max_tracks < 1:
-            raise InputError(f"max_tracks is {self.max_tracks}; expected 1 or more")
-        if self.budget_mb < 0:
-            raise InputError(f"budget_mb is {self.budget_mb}; expected 0 (none) or more MiB")
-        if not self.gate_area_change >= 1:
-            raise InputError(f"gate_area_change is {self.gate_area_change}; expected 1 or more")
+        check_range(self, ("max_tracks", "gate_area_change"), 1)
+        check_range(self, ("budget_mb",), 0)
 
     @property
     def budget(self) -> int | None:
         """Bytes; None for no limit."""
         return int(self.budget_mb * 2**20) if self.budget_mb else None
-
-
-def _additions() -> dict[str, float]:
-    return {"1": 0.6, "2": 0.85}
 
 
 @dataclass(frozen=True)
@@ -79,7 +71,7 @@ class OfficialConfig:
     """
 
     detection_threshold: float = 0.25
-    addition_threshold: dict[str, float] = field(default_factory=_additions)
+    addition_threshold: dict[str, float] = field(default_factory=lambda: {"1": 0.6, "2": 0.85})
     other_addition: float = 0.6
     reprompt: bool = True
     reprompt_threshold: float = 0.7
@@ -129,13 +121,9 @@ class MotsConfig:
     tracking: TrackingConfig = field(default_factory=_tracking)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.shown_score <= 1.0:
-            raise InputError(f"shown_score is {self.shown_score}; expected a number from 0 to 1")
+        check_range(self, ("shown_score",), 0, 1)
         for name, known in (("rules", RULES), ("overlap", OVERLAPS), ("box", BOXES)):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
-                )
+            check_choice(self, name, known)
 
 
 def is_motion(words: Sequence[str]) -> bool:

@@ -39,21 +39,14 @@ class Latest:
 
 
 def followed(state: MotsState, track_id: int) -> Track:
-    """A track that is followed.
-
-    Raises:
-        InputError: when there is none with this id.
-    """
-    track = state.tracks.get(track_id)
-    if track is None and track_id in state.ids:
-        raise InputError(
-            f"track {track_id} is gone; followed now: "
-            f"{', '.join(str(key) for key in state.tracks) or 'none'}; ids are never given twice"
-        )
-    if track is None:
-        known = ", ".join(str(key) for key in state.tracks) or "none"
-        raise InputError(f"no track {track_id!r}; followed now: {known}")
-    return track
+    """A track that is followed; an ``InputError`` when there is none with this id."""
+    if track_id in state.tracks:
+        return state.tracks[track_id]
+    known = ", ".join(map(str, state.tracks)) or "none"
+    if track_id in state.ids:
+        problem = f"track {track_id} is gone; followed now: {known}; ids are never given twice"
+        raise InputError(problem)
+    raise InputError(f"no track {track_id!r}; followed now: {known}")
 
 
 def prompt(
@@ -64,22 +57,7 @@ def prompt(
     track_id: int | None,
     given: Prompt,
 ) -> tuple[MotsState, int]:
-    """Correct a track on the latest frame, bring one back, or start one.
-
-    Args:
-        engine: the segmenter and its memory policy.
-        config: settings.
-        state: not changed.
-        latest: the frame; the new mask is put into its ``logits``.
-        track_id: which; None for a new one.
-        given: what the person points at.
-
-    Returns:
-        The state after it, and the track's id.
-
-    Raises:
-        InputError: for a prompt that cannot be used, or an id that is not known.
-    """
+    """See ``MotsSession.prompt``; the new mask is put into the latest frame's ``logits``."""
     checked, notes = check_prompt(given, latest.frame)
     track = None if track_id is None else state.tracks.get(track_id)
     known = None
@@ -115,16 +93,11 @@ def prompt(
     kind = "born" if track is None and known is None else "corrected"
     kind = "found" if known is not None else kind
     event = Event(kind, new, latest.frame.index, latest.frame.time_s, after.name)
-    return (
-        replace(
-            state,
-            tracks={**state.tracks, new: made},
-            gallery=tuple(one for one in state.gallery if one.object_id != new),
-            ids=state.ids.add(new),
-            events=(*state.events, event),
-        ),
-        new,
-    )
+    state = replace(
+        state, tracks={**state.tracks, new: made}, gallery=_others(state, new),
+        ids=state.ids.add(new), events=(*state.events, event),
+    )  # fmt: skip
+    return state, new
 
 
 def split(
@@ -136,23 +109,7 @@ def split(
     part: NDArray[Any],
     name: str | None,
 ) -> tuple[MotsState, int]:
-    """Make a part of a track a new track; see ``prompt`` for the arguments.
-
-    Args:
-        engine: as ``prompt``.
-        config: as ``prompt``.
-        state: not changed.
-        latest: the frame.
-        track_id: what is two objects.
-        part: ``(H, W)`` mask, or ``(4,)`` box: what of the track lies in it.
-        name: of the new track.
-
-    Returns:
-        The state after it, and the new id.
-
-    Raises:
-        InputError: when the part is not part of the track, or is all of it.
-    """
+    """See ``MotsSession.split``."""
     track = followed(state, track_id)
     whole = np.zeros(latest.frame.size, dtype=bool)
     if track_id in latest.logits:
@@ -184,11 +141,7 @@ def split(
 
 
 def merge(state: MotsState, keep: int, drop: int) -> tuple[MotsState, bool]:
-    """Two tracks are one object: the identity ``keep`` stays.
-
-    Returns:
-        The state after it, and whether ``keep`` goes on where ``drop`` was.
-    """
+    """See ``MotsSession.merge``; also says whether ``keep`` goes on where ``drop`` was."""
     if keep == drop:
         raise InputError(f"track {keep} cannot be merged with itself; name two tracks")
     gone = followed(state, drop)
@@ -215,9 +168,8 @@ def merge(state: MotsState, keep: int, drop: int) -> tuple[MotsState, bool]:
         Event("merged", keep, index, time_s, kept.object.name),
         Event("removed", drop, index, time_s, gone.object.name),
     )
-    gallery = tuple(one for one in state.gallery if one.object_id != keep)
     tracks = dict(sorted(tracks.items()))
-    return replace(state, tracks=tracks, gallery=gallery, events=events), moves
+    return replace(state, tracks=tracks, gallery=_others(state, keep), events=events), moves
 
 
 def delete(state: MotsState, track_id: int) -> tuple[MotsState, Event]:
@@ -225,15 +177,9 @@ def delete(state: MotsState, track_id: int) -> tuple[MotsState, Event]:
     track = state.tracks.get(track_id)
     name = track.object.name if track is not None else _in_gallery(state, track_id).name
     event = Event("removed", track_id, state.frame_index or 0, state.time_s, name)
-    return (
-        replace(
-            state,
-            tracks={key: one for key, one in state.tracks.items() if key != track_id},
-            gallery=tuple(one for one in state.gallery if one.object_id != track_id),
-            events=(*state.events, event),
-        ),
-        event,
-    )
+    tracks = {key: one for key, one in state.tracks.items() if key != track_id}
+    gallery, events = _others(state, track_id), (*state.events, event)
+    return replace(state, tracks=tracks, gallery=gallery, events=events), event
 
 
 def rename(state: MotsState, track_id: int, name: str) -> MotsState:
@@ -246,6 +192,11 @@ def rename(state: MotsState, track_id: int, name: str) -> MotsState:
     return replace(state, tracks={**state.tracks, track_id: renamed}, events=(*state.events, event))
 
 
+def _others(state: MotsState, track_id: int) -> tuple[Known, ...]:
+    """The gallery without a track."""
+    return tuple(one for one in state.gallery if one.object_id != track_id)
+
+
 def _in_gallery(state: MotsState, track_id: int) -> Known:
     for known in state.gallery:
         if known.object_id == track_id:
@@ -256,14 +207,11 @@ def _in_gallery(state: MotsState, track_id: int) -> Known:
 
 def _rewound(track: Track, logits: torch.Tensor | None) -> Outcome:
     """The track as if the latest frame had not been remembered, so that it can be again."""
-    one = track.object
-    if one.age == 0:
-        before = None
-    else:
+    one, before = track.object, None
+    if one.age > 0:
         memory = one.memory.without(one.age)
-        before = replace(one, age=one.age - 1, memory=memory)
-        if not memory.prompts:
-            before = None  # its only prompt was on this very frame
+        if memory.prompts:  # else its only prompt was on this very frame
+            before = replace(one, age=one.age - 1, memory=memory)
     record = FrameRecord(one.age, 0.0, 0.0, None, 0)
     return Outcome(one, before, logits, record)  # type: ignore[arg-type]
 

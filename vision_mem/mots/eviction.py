@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from vision_mem.mots.config import EvictionConfig, MotsConfig
-from vision_mem.mots.gallery import remembered
+from vision_mem.mots.gallery import Known, remembered
 from vision_mem.mots.lifecycle import LOST, TENTATIVE
 from vision_mem.mots.records import MotsState, MotsUsage, Track
 from vision_mem.tracking.memory_bank import count_usage
@@ -63,16 +63,13 @@ class Holder:
 
 
 def forgetting_order(holders: Sequence[Holder]) -> list[tuple[str, int]]:
-    """In which order memory is given up until the rest fits.
+    """In which order memory is given up until the rest fits: ``("remove" or "thin", object id)``.
 
     1. lost tracks go, the one lost longest first;
-    2. tracks in view are thinned out, tentative ones first, then from the lowest score up: their
-       oldest tracked frames, then their oldest prompted ones but the first;
+    2. tracks in view are thinned out, tentative ones first, then from the lowest score up, each
+       until nothing can be: their oldest tracked frames, then their oldest prompted ones but the
+       first;
     3. tracks in view go, in the same order.
-
-    Returns:
-        ``("remove" or "thin", object id)``; ``thin`` is meant again and again until nothing can
-        be thinned out.
     """
     lost = [h for h in holders if h.state == LOST]
     lost.sort(key=lambda h: (-h.lost_frames, h.score, h.object_id))
@@ -117,12 +114,7 @@ class Ledger:
 
 
 def usage_of(state: MotsState, logits: Mapping[int, torch.Tensor]) -> MotsUsage:
-    """What a state holds, in all and of each track.
-
-    Args:
-        state: of a session.
-        logits: masks of the latest frame, by track.
-    """
+    """What a state holds, in all and of each track; with the latest frame's masks by track."""
     every: list[tuple[str, torch.Tensor]] = []
     entries, each = 0, {}
     for object_id, track in state.tracks.items():
@@ -132,7 +124,7 @@ def usage_of(state: MotsState, logits: Mapping[int, torch.Tensor]) -> MotsUsage:
         every += own
         entries += track.object.memory.usage().entries
         each[object_id] = count_usage(own, 0).bytes
-    every += [("gallery", tensor) for known in state.gallery for tensor in known.looks.tensors()]
+    every += [("gallery", tensor) for tensor in _looks(state.gallery)]
     total = count_usage(every, entries)
     return MotsUsage(total.entries, total.bytes, total.detail, each)
 
@@ -142,13 +134,8 @@ def within_budget(
 ) -> tuple[MotsState, dict[int, torch.Tensor]]:
     """Forget until a state fits ``memory.budget_mb``; exact, whatever tracks share.
 
-    Args:
-        config: settings.
-        state: after a frame; not changed.
-        logits: masks of the latest frame, by track; not changed.
-
-    Returns:
-        Both, as far as they fit. When all tracks are gone the gallery follows, oldest first.
+    The masks of the latest frame, by track, go with their tracks. When all tracks are gone the
+    gallery follows, oldest first.
     """
     budget = config.memory.budget
     if budget is None:
@@ -156,8 +143,7 @@ def within_budget(
     ledger = Ledger()
     for object_id, track in state.tracks.items():
         ledger.add(_held(track, logits, object_id))
-    for known in state.gallery:
-        ledger.add(known.looks.tensors())
+    ledger.add(_looks(state.gallery))
     if ledger.total <= budget:
         return state, logits
     tracks, masks, gallery = dict(state.tracks), dict(logits), state.gallery
@@ -178,15 +164,13 @@ def within_budget(
         masks.pop(object_id, None)
         one = track.known(state.size) if track.proven and state.size is not None else None
         if one is not None:
-            for old in gallery:
-                ledger.drop(old.looks.tensors())
+            ledger.drop(_looks(gallery))
             gallery = remembered(config.gallery, gallery, one)
-            for old in gallery:
-                ledger.add(old.looks.tensors())
+            ledger.add(_looks(gallery))
         index = state.frame_index or 0
         events.append(Event("removed", object_id, index, state.time_s, track.object.name))
     while gallery and ledger.total > budget:
-        ledger.drop(gallery[0].looks.tensors())
+        ledger.drop(_looks(gallery[:1]))
         gallery = gallery[1:]
     if events:
         log.info(
@@ -194,6 +178,10 @@ def within_budget(
         )
     kept = replace(state, tracks=tracks, gallery=gallery, events=(*state.events, *events))
     return kept, masks
+
+
+def _looks(gallery: Sequence[Known]) -> list[torch.Tensor]:
+    return [tensor for known in gallery for tensor in known.looks.tensors()]
 
 
 def _held(track: Track, logits: Mapping[int, torch.Tensor], object_id: int) -> list[torch.Tensor]:

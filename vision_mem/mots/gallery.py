@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError
+from vision_mem.config import check_range
 from vision_mem.mots.regions import Region
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ class GalleryConfig:
     slip_similarity: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.size < 0:
-            raise InputError(f"size is {self.size}; expected 0 or more tracks")
-        if not 0.0 <= self.min_similarity <= 1.0:
-            raise InputError(f"min_similarity is {self.min_similarity}; expected 0 to 1")
+        check_range(self, ("size",), 0)
+        check_range(self, ("min_similarity",), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -120,32 +118,22 @@ class Known:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Known:
         """Rebuild from ``state_dict``."""
+        kinds: dict[str, Any] = {"object_id": int, "name": str, "label": int, "class_name": str}
+        kinds |= {"area": float, "frame_index": int, "time_s": float}
         x1, y1, x2, y2 = (float(value) for value in state["box"])
         height, width = (int(value) for value in state["size"])
         return cls(
-            object_id=int(state["object_id"]),
-            name=str(state["name"]),
-            label=int(state["label"]),
-            class_name=str(state["class_name"]),
             looks=Looks(state["colours"].cpu(), state["embedding"].cpu()),
             box=(x1, y1, x2, y2),
-            area=float(state["area"]),
             size=(height, width),
-            frame_index=int(state["frame_index"]),
-            time_s=float(state["time_s"]),
+            **{name: kind(state[name]) for name, kind in kinds.items()},
         )
 
 
 def looks_of(
     image: NDArray[np.uint8], region: Region, embedding: NDArray[np.float32] | None = None
 ) -> Looks:
-    """Describe what a region of a frame looks like.
-
-    Args:
-        image: ``(H, W, 3)`` RGB.
-        region: where; empty for nothing.
-        embedding: ``(d,)`` of the detector, or None.
-    """
+    """Describe a region of an image ``(H, W, 3)`` RGB; ``embedding`` ``(d,)`` is the detector's."""
     import torch  # seconds to load; the settings above are read without it
 
     halves = np.zeros((2, BINS**3), np.float32)
@@ -217,19 +205,13 @@ def plausible(
 ) -> bool:
     """Whether somebody could be here by now: not too long ago, nor too far, nor too large.
 
-    Args:
-        config: settings.
-        known: whom.
-        box: ``(4,)`` pixels where something turned up.
-        area: pixels it covers.
-        time_s: now.
+    Here is ``box`` ``(4,)`` and ``area``, both in pixels.
     """
     gap = max(time_s - known.time_s, 0.0)
     if 0 < config.max_age_s < gap:
         return False
-    if max(area, 1.0) / max(known.area, 1.0) > config.max_resize:
-        return False
-    if max(known.area, 1.0) / max(area, 1.0) > config.max_resize:
+    before, now = max(known.area, 1.0), max(area, 1.0)
+    if now / before > config.max_resize or before / now > config.max_resize:
         return False
     if config.reach == 0:
         return True
@@ -244,15 +226,7 @@ def plausible(
 
 
 def recognise(config: GalleryConfig, similarities: Sequence[float]) -> int | None:
-    """Who it is, from how alike it is to each.
-
-    Args:
-        config: settings.
-        similarities: to each who could be here, [0, 1].
-
-    Returns:
-        The position of the best when it is good enough and clearly ahead; else None.
-    """
+    """The position of the most alike, [0, 1], when it is good enough and clearly ahead."""
     if not similarities:
         return None
     order = sorted(range(len(similarities)), key=lambda n: -similarities[n])

@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 from vision_mem.geometry.boxes import box_iou
 from vision_mem.mots.birth import BirthConfig, is_new
 from vision_mem.mots.config import MotsConfig
-from vision_mem.mots.gallery import (
-    GalleryConfig,
-    Known,
-    remembered,
-)
+from vision_mem.mots.gallery import GalleryConfig, Known, remembered
 from vision_mem.mots.lifecycle import CONFIRMED, LOST, TrackEvidence, newborn
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, free_share
@@ -92,18 +88,12 @@ def _decoded(
 
     Who is accepted first may leave no room for others: those were shown in vain.
     """
-    likely = [
-        n
-        for n in answers.left()
-        if is_new(
-            config.birth,
-            answers.found[n].score,
-            answers.found[n].class_name,
-            free_share(taken, answers.found[n].box),
-            0.0,
-        )
-        is None
-    ]
+    likely = []
+    for n in answers.left():
+        each = answers.found[n]
+        free = free_share(taken, each.box)
+        if is_new(config.birth, each.score, each.class_name, free, 0.0) is None:
+            likely.append(n)
     prompts = {n: detection_prompt(config.birth, answers.found[n], None) for n in likely}
     return making.decode_together(prompts)
 
@@ -131,13 +121,9 @@ def _bear(
     making.ids = making.ids.add(object_id)
     draft = making.drafts[object_id]
     seen = TrackEvidence(
-        making.frame.time_s,
-        score=making.score(object_id),
-        area=making.regions[object_id].area,
-        matched=True,
-        detector_score=each.score,
-        prompted=True,
-    )
+        making.frame.time_s, score=making.score(object_id), area=making.regions[object_id].area,
+        matched=True, detector_score=each.score, prompted=True,
+    )  # fmt: skip
     life = newborn(config.lifecycle, config.existence, seen)
     label, word = each.label, each.class_name
     if who is not None:
@@ -176,9 +162,7 @@ def _room(config: MotsConfig, making: Making) -> bool:
     if not making.refusing:
         log.warning(
             "frame %d: there are %d tracks, as many as memory.max_tracks allows; new ones are "
-            "refused until one is gone",
-            making.frame.index,
-            most,
-        )
+            "refused until one is gone", making.frame.index, most,
+        )  # fmt: skip
     making.refusing = True
     return False

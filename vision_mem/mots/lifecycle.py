@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vision_mem.errors import InputError
+from vision_mem.config import check_choice, check_range
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class ExistenceConfig:
     delete: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("survive", "detect", "birth", "confirm", "delete"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        check_range(self, ("survive", "detect", "birth", "confirm", "delete"), 0, 1)
 
 
 def survived(config: ExistenceConfig, existence: float) -> float:
@@ -55,10 +53,7 @@ def after_hit(config: ExistenceConfig, existence: float, score: float) -> float:
 def after_miss(config: ExistenceConfig, existence: float, visible: float) -> float:
     """Existence after an answer without it.
 
-    Args:
-        config: constants.
-        existence: before, [0, 1].
-        visible: share of the object that nothing hides, [0, 1]: what is hidden cannot be missed.
+    What is hidden cannot be missed: ``visible`` is the share that nothing hides, [0, 1].
     """
     detect = config.detect * visible
     return existence * (1.0 - detect) / (1.0 - existence * detect)
@@ -117,17 +112,12 @@ class LifecycleConfig:
     free_return: int = 5
 
     def __post_init__(self) -> None:
-        if self.validation not in VALIDATIONS:
-            known = ", ".join(VALIDATIONS)
-            raise InputError(f"validation is {self.validation!r}; expected one of {known}")
-        least = {"confirm_hits": 1, "confirm_answers": 1, "good_frames": 1, "max_misses": 0}
-        least |= {"lost_every": 1, "duplicate_frames": 1, "free_return": 0}
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}; expected {low} or more")
-        for name in ("good_score", "lost_score", "doubt_score", "duplicate_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        check_choice(self, "validation", VALIDATIONS)
+        counts = ("confirm_hits", "confirm_answers", "good_frames", "lost_every")
+        check_range(self, (*counts, "duplicate_frames"), 1)
+        check_range(self, ("max_misses", "free_return"), 0)
+        shares = ("good_score", "lost_score", "doubt_score", "duplicate_share")
+        check_range(self, shares, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -214,17 +204,7 @@ def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: Track
 def advance(
     config: LifecycleConfig, existence: ExistenceConfig, life: Life, seen: TrackEvidence
 ) -> Life:
-    """The life of a track after one more frame.
-
-    Args:
-        config: settings.
-        existence: settings of the probability of existence.
-        life: before the frame; not removed.
-        seen: what the frame showed.
-
-    Returns:
-        The life after it; ``state`` says what became of the track.
-    """
+    """The life of a track, not removed yet, after one more frame."""
     life = _counted(config, existence, life, seen)
     if life.state == TENTATIVE:
         state = _tentative(config, existence, life, seen)
@@ -264,19 +244,11 @@ def _counted(
         if seen.area:
             area += 0.3 * (seen.area - area) if area else float(seen.area)
     return replace(
-        life,
-        frames=life.frames + 1,
-        answers=life.answers + answered,
-        hits=life.hits + seen.matched,
-        misses=misses,
-        good=good,
-        doubtful=doubtful,
-        duplicate=duplicate,
-        since_prompt=0 if seen.prompted else life.since_prompt + 1,
-        score=score,
-        area=area,
-        existence=probability,
-    )
+        life, frames=life.frames + 1, answers=life.answers + answered,
+        hits=life.hits + seen.matched, misses=misses, good=good, doubtful=doubtful,
+        duplicate=duplicate, since_prompt=0 if seen.prompted else life.since_prompt + 1,
+        score=score, area=area, existence=probability,
+    )  # fmt: skip
 
 
 def _tentative(
@@ -335,15 +307,8 @@ def is_due(config: LifecycleConfig, life: Life) -> bool:
     return life.state != LOST or life.lost_frames % config.lost_every == 0
 
 
-def event_kind(before: str | None, after: str) -> str | None:
-    """What to report of a change of state; None when there is nothing to say.
-
-    Args:
-        before: the state before; None for a track that was born.
-        after: the state now.
-    """
-    if before is None:
-        return "born"
+def event_kind(before: str, after: str) -> str | None:
+    """What to report of a change of state; None when there is nothing to say."""
     if before == after:
         return None
     if after == CONFIRMED and before == LOST:

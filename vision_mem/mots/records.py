@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from vision_mem.mots.gallery import Known, Looks
 from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
-from vision_mem.tracking.objects import TrackedObject, UsedIds
-from vision_mem.tracking.policies.protocol import MemoryLimits, MemoryPolicy
+from vision_mem.tracking.memory_bank import MaskMemory
+from vision_mem.tracking.objects import TrackedObject, UsedIds, motion_of, motion_state
 from vision_mem.types import Event, MemoryUsage
 
 Place = tuple[float, float, float, float]
@@ -103,23 +103,14 @@ class Track:
             "proven": self.proven,
             "hidden": self.hidden,
             "tries": self.tries,
-            "mean": None if self.path is None else torch.from_numpy(self.path.mean.copy()),
-            "covariance": None
-            if self.path is None
-            else torch.from_numpy(self.path.covariance.copy()),
+            **motion_state(self.path),
             "blind": self.blind,
             "cut": self.cut,
         }
 
     @classmethod
-    def from_state(
-        cls,
-        state: Mapping[str, Any],
-        policy: MemoryPolicy,
-        limits: MemoryLimits,
-        device: torch.device,
-    ) -> Track:
-        """Rebuild from ``state_dict``."""
+    def from_state(cls, state: Mapping[str, Any], blank: MaskMemory, device: torch.device) -> Track:
+        """Rebuild from ``state_dict``; see ``TrackedObject``."""
         life = Life(**state["life"])
         if life.state not in STATES:
             raise ValueError(f"unknown state {life.state!r}")
@@ -127,21 +118,20 @@ class Track:
         looks = None
         if state["colours"] is not None:
             looks = Looks(state["colours"].cpu(), state["embedding"].cpu())
+        kinds: dict[str, Any] = {
+            "label": int,
+            "class_name": str,
+            "seen_index": int,
+            "seen_s": float,
+        }
+        kinds |= {"proven": bool, "hidden": bool, "tries": int, "blind": int, "cut": bool}
         return cls(
-            TrackedObject.from_state(state["object"], policy, limits, device),
+            TrackedObject.from_state(state["object"], blank, device),
             life,
-            int(state["label"]),
-            str(state["class_name"]),
-            looks,
-            (x1, y1, x2, y2),
-            int(state["seen_index"]),
-            float(state["seen_s"]),
-            bool(state["proven"]),
-            bool(state["hidden"]),
-            int(state["tries"]),
-            _motion(state["mean"], state["covariance"]),
-            int(state["blind"]),
-            bool(state["cut"]),
+            looks=looks,
+            box=(x1, y1, x2, y2),
+            path=motion_of(state),
+            **{name: kind(state[name]) for name, kind in kinds.items()},
         )
 
 
@@ -189,22 +179,18 @@ class MotsState:
 
     @classmethod
     def from_state(
-        cls,
-        state: Mapping[str, Any],
-        policy: MemoryPolicy,
-        limits: MemoryLimits,
-        device: torch.device,
+        cls, state: Mapping[str, Any], blank: MaskMemory, device: torch.device
     ) -> MotsState:
-        """Rebuild from ``state_dict``."""
-        tracks = [Track.from_state(one, policy, limits, device) for one in state["tracks"]]
+        """Rebuild from ``state_dict``; see ``TrackedObject``."""
+        tracks = [Track.from_state(one, blank, device) for one in state["tracks"]]
         index = state["frame_index"]
         return cls(
             tracks={track.object_id: track for track in tracks},
             gallery=tuple(Known.from_state(one) for one in state["gallery"]),
-            ids=UsedIds(tuple((int(a), int(b)) for a, b in state["used_ids"])),
+            ids=UsedIds.of(state["used_ids"]),
             steps=int(state["steps"]),
-            size=_pair(state["size"]),
-            grid_size=_pair(state["grid_size"]),
+            size=pair_of(state["size"]),
+            grid_size=pair_of(state["grid_size"]),
             frame_index=None if index is None else int(index),
             time_s=float(state["time_s"]),
             events=tuple(Event(**event) for event in state["events"]),
@@ -212,16 +198,8 @@ class MotsState:
         )
 
 
-def _motion(mean: Any, covariance: Any) -> BoxMotion | None:
-    if mean is None:
-        return None
-    if mean.shape != (8,) or covariance.shape != (8, 8):
-        raise ValueError("path of another size")
-    kinds = mean.cpu().numpy().astype(np.float64), covariance.cpu().numpy().astype(np.float64)
-    return BoxMotion(*kinds)
-
-
-def _pair(value: Any) -> tuple[int, int] | None:
+def pair_of(value: Any) -> tuple[int, int] | None:
+    """Two whole numbers of a ``state_dict``, or None."""
     return None if value is None else (int(value[0]), int(value[1]))
 
 

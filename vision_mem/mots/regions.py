@@ -128,14 +128,7 @@ def share_inside(of: Sequence[Region], others: Sequence[Region]) -> NDArray[np.f
 
 
 def free_share(taken: NDArray[np.bool_], box: Box) -> float:
-    """What part of a box no object covers yet.
-
-    Args:
-        taken: ``(H, W)`` bool, pixels that belong to an object.
-        box: ``(4,)`` pixels; cut at the borders, corners rounded down.
-
-    Returns:
-        In [0, 1]; 0 for a box without pixels in the frame.
+    """What part of a box, cut at the borders, no pixel of ``taken`` ``(H, W)`` covers; in [0, 1].
 
     Source:
         Seg2Track-SAM2, new-object test of its main loop.
@@ -150,7 +143,7 @@ RULES = ("score", "area", "creation", "none")
 def front_to_back(
     rule: str, scores: Sequence[float], areas: Sequence[int], ids: Sequence[int]
 ) -> list[int]:
-    """Who wins contested pixels, first the one in front.
+    """Who wins contested pixels, as positions, first the one in front.
 
     Args:
         rule: ``score`` (the surest mask), ``area`` (the smallest), ``creation`` (the oldest, as
@@ -158,9 +151,6 @@ def front_to_back(
         scores: of the masks, [0, 1].
         areas: pixels.
         ids: of the tracks; an older one has a lower id, and wins where all else is equal.
-
-    Returns:
-        Positions.
     """
     order = list(range(len(ids)))
     if rule == "score":
@@ -175,16 +165,7 @@ def front_to_back(
 def owners(
     regions: Sequence[Region], order: Sequence[int], size: tuple[int, int]
 ) -> NDArray[np.int32]:
-    """Give each pixel to the first in ``order`` whose mask has it.
-
-    Args:
-        regions: with masks.
-        order: positions in ``regions``, front first.
-        size: ``(height, width)`` of the frame.
-
-    Returns:
-        ``(H, W)``: position + 1 of the owner; 0 where no mask is.
-    """
+    """``(H, W)``: position + 1 of the first in ``order`` whose mask has the pixel; 0 for none."""
     owner = np.zeros(size, np.int32)
     for n in reversed(order):
         region = regions[n]

@@ -104,14 +104,9 @@ def _become(
     track = making.tracks[object_id]
     renamed = replace(track.object, object_id=known, name=who.name)
     mine = replace(
-        track,
-        object=renamed,
-        label=who.label,
-        class_name=who.class_name,
-        looks=who.looks,
-        proven=True,
-        life=recalled(config, track.life),
-    )
+        track, object=renamed, label=who.label, class_name=who.class_name, looks=who.looks,
+        proven=True, life=recalled(config, track.life),
+    )  # fmt: skip
     making.tracks.pop(known, None)
     making.tracks = {
         (known if key == object_id else key): (mine if key == object_id else one)

@@ -65,25 +65,15 @@ _ALONE = 0.1  # share of a mask that others may cover when its looks are taken
 
 
 def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResult]:
-    """Give each pixel to one track, write memories, and say what is to be seen.
-
-    Args:
-        config: settings.
-        making: the frame; its tracks get their new memories, looks and places.
-        answers: of the detector.
-
-    Returns:
-        One result a track, by birth.
-    """
+    """Give each pixel to one track, write memories, and say what is to be seen, by birth."""
     matched = {object_id: answers.found[n] for n, object_id in answers.pairs.items()}
     parts = {answers.pairs[n] for n in answers.parts}
     own, covered = _parts(config, making, set(matched))
     refused = {}
     for object_id, track in making.tracks.items():
-        if object_id in making.drafts:
-            why = _why_not(config, making, track, covered.get(object_id, 0.0))
-            if why is not None:
-                refused[object_id] = why
+        why = _why_not(config, making, track, covered.get(object_id, 0.0))
+        if why is not None:
+            refused[object_id] = why
     making.remember(refused)
     empty = np.zeros(making.frame.size, dtype=bool)
     results = []
@@ -100,19 +90,12 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
             box = each.box.copy()
         results.append(
             TrackResult(
-                object_id=object_id,
-                name=track.object.name,
-                label=track.label,
-                class_name=track.class_name,
-                state=track.life.state,
-                present=present,
-                mask=mask,
-                box=box,
-                score=making.score(object_id) if present else 0.0,
+                object_id, track.object.name, track.label, track.class_name, track.life.state,
+                present, mask, box, making.score(object_id) if present else 0.0,
                 detection=None if each is None else each.number,
                 diary=making.diaries.get(object_id, {}),
             )
-        )
+        )  # fmt: skip
     return results
 
 
@@ -149,7 +132,7 @@ def _parts(
 def _why_not(config: MotsConfig, making: Making, track: Track, covered: float) -> str | None:
     """Why a mask is not remembered; None when it is."""
     object_id = track.object_id
-    if making.drafts[object_id].record.prompted:
+    if object_id not in making.drafts or making.drafts[object_id].record.prompted:
         return None
     if track.life.state == LOST and config.memory.gate:
         return "the track is lost"
@@ -313,15 +296,12 @@ class OwnRules:
                 continue
             each, track = answers.found[n], making.tracks[object_id]
             if should_reprompt(
-                config.reprompt,
-                track.life,
-                weak_now=self._weak(making, object_id),
-                detector_score=each.score,
-                iou=answers.iou[object_id],
+                config.reprompt, track.life, weak_now=self._weak(making, object_id),
+                detector_score=each.score, iou=answers.iou[object_id],
                 box_iou=self._agreement(making, object_id, each),
                 crowded=self._crowded(making, object_id, each),
                 whole=track.cut and n not in answers.parts and not self._cut(making, each),
-            ):
+            ):  # fmt: skip
                 asked[object_id] = n
         # What is known of a part only is of no use when more is shown.
         anew = {key for key in asked if config.reprompt.whole_again and making.tracks[key].cut}
@@ -389,19 +369,14 @@ class OwnRules:
             looked, n = object_id in making.drafts, matched.get(object_id)
             elder, share = covered.get(object_id, (-1, 0.0))
             seen = TrackEvidence(
-                time_s=making.frame.time_s,
-                looked=looked,
-                score=making.score(object_id) if looked else 0.0,
-                area=making.regions[object_id].area if looked else 0,
-                matched=n is not None,
+                making.frame.time_s, looked, score=making.score(object_id) if looked else 0.0,
+                area=making.regions[object_id].area if looked else 0, matched=n is not None,
                 detector_score=0.0 if n is None else answers.found[n].score,
-                answered=answers.answered,
-                absence_counts=answers.absence_counts,
-                prompted=object_id in prompted,
-                covered=share,
+                answered=answers.answered, absence_counts=answers.absence_counts,
+                prompted=object_id in prompted, covered=share,
                 apart=n is not None and elder in matched,
                 visible=self._visible(making, object_id),
-            )
+            )  # fmt: skip
             life = advance(config.lifecycle, config.existence, track.life, seen)
             making.tracks[object_id] = track.living(life)
             kind = event_kind(track.life.state, life.state)

@@ -43,16 +43,13 @@ INVENTED_CLASS = 10
 def split_detections(
     config: OfficialConfig, free: Sequence[float], labels: Sequence[int], tracks: int
 ) -> tuple[list[int], list[int]]:
-    """Which detections become tracks, and which are left for association.
+    """Positions of detections that become tracks, and of those left for association.
 
     Args:
         config: constants.
         free: share of each detection's box that no track covers.
         labels: their class numbers.
         tracks: how many there are; without any, all detections are new.
-
-    Returns:
-        Positions of the new ones and of the others.
     """
     new = [n for n, share in enumerate(free) if tracks == 0 or share > config.addition(labels[n])]
     return new, [n for n in range(len(free)) if n not in new]
@@ -61,11 +58,7 @@ def split_detections(
 def pair_padded(iou: NDArray[np.float64]) -> dict[int, int]:
     """Pair tracks with detections; the table is made square with pairs that overlap nowhere.
 
-    Args:
-        iou: ``(tracks, detections)`` IoU of masks and filled boxes.
-
-    Returns:
-        Track to detection; every one that is no padding, without overlap too.
+    Of ``(tracks, detections)`` IoU it gives every pair that is no padding, without overlap too.
     """
     tracks, detections = iou.shape
     side = max(tracks, detections)
@@ -92,14 +85,10 @@ class Verdict:
 def judge(
     config: OfficialConfig, *, score: float, tries: int, label: int, detector_score: float | None
 ) -> Verdict:
-    """What happens to a track.
+    """What happens to a track of a class.
 
-    Args:
-        config: constants.
-        score: best estimated IoU among its candidates on this frame.
-        tries: bad frames before.
-        label: its class.
-        detector_score: of the detection it was paired with; None without one.
+    Its score is the best estimated IoU among its candidates on this frame, ``tries`` are the bad
+    frames before, and without a detection it was paired with ``detector_score`` is None.
     """
     if config.removal and score < config.removal_threshold:
         tries += 1
@@ -235,16 +224,10 @@ class OfficialRules:
             now = making.tracks.get(object_id, track)
             results.append(
                 TrackResult(
-                    object_id=object_id,
-                    name=track.object.name,
-                    label=track.label,
-                    class_name=track.class_name,
-                    state=now.life.state,
-                    present=region.area > 0,
-                    mask=mask,
-                    box=region.box,
+                    object_id, track.object.name, track.label, track.class_name, now.life.state,
+                    present=region.area > 0, mask=mask, box=region.box,
                     score=scores[object_id] if region.area else 0.0,
                     diary=making.diaries.get(object_id, {}),
                 )
-            )
+            )  # fmt: skip
         return results

@@ -8,19 +8,16 @@ may come between any two steps; they speak of the latest frame, and the next res
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from vision_mem.config import load_config
-from vision_mem.errors import InputError, ModelError
-from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.errors import InputError
 from vision_mem.models.detectors.protocol import Detector
-from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
+from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.mots import edits
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.eviction import usage_of, within_budget
@@ -28,14 +25,15 @@ from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
 from vision_mem.mots.seg2track import OfficialRules
 from vision_mem.tracking.engine import Engine
-from vision_mem.tracking.policies import check_recorded
+from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.policies.protocol import MemoryPolicy
+from vision_mem.tracking.session import SegmenterSession, check_grid
 from vision_mem.types import Detections, Event, Frame, Prompt
 
 _RULES: dict[str, type[OwnRules | OfficialRules]] = {"own": OwnRules, "official": OfficialRules}
 
 
-class MotsSession:
+class MotsSession(SegmenterSession):
     """Follows the objects that a detector finds in one stream.
 
     Args:
@@ -45,6 +43,8 @@ class MotsSession:
             many as leave each of torch's threads a core. Results do not depend on it.
         policy: what is remembered and read, in place of ``config.tracking.policy``.
     """
+
+    kind, schema = "mots", MotsConfig
 
     def __init__(
         self,
@@ -63,17 +63,10 @@ class MotsSession:
         self._rules = _RULES[self.config.rules](self._engine, self.config)
         self.reset()
 
-    # -- the public face -----------------------------------------------------------------------
-
     def reset(self) -> None:
         """Forget everything; equal to a new session."""
         self._state = MotsState()
         self._latest: edits.Latest | None = None
-
-    @property
-    def model(self) -> Segmenter:
-        """The segmenter, as runners ask for it."""
-        return self.segmenter
 
     @property
     def track_ids(self) -> tuple[int, ...]:
@@ -112,7 +105,7 @@ class MotsSession:
         latest, self._latest = self._latest, None
         try:
             features = self.segmenter.encode_image(frame)
-            self._same_grid(frame, features)
+            check_grid(frame, features, self._state.grid_size if self._state.tracks else None)
             made, results = self._rules.step(
                 self._state, frame, features, detections, reports_absence
             )
@@ -143,8 +136,6 @@ class MotsSession:
         track = edits.followed(self._state, track_id)
         alone = MotsState(tracks={track_id: track})
         return usage_of(alone, logits)
-
-    # -- edits ---------------------------------------------------------------------------------
 
     @torch.inference_mode()
     def prompt(self, track_id: int | None, prompt: Prompt) -> int:
@@ -232,87 +223,14 @@ class MotsSession:
         """
         self._state = edits.rename(self._state, track_id, name)
 
-    # -- keeping -------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
         """The whole state. Its tensors are never changed, so the state stays as it was taken."""
         return self._state.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken.
-
-        Raises:
-            ModelError: when the state is not one of a multi-object session; nothing is changed.
-        """
-        try:
-            made = MotsState.from_state(
-                state, self.config.tracking.policy, self._engine.limits, self.segmenter.device
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"this is not a whole state of a multi-object session ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:60]})"
-            ) from error
-        self._state, self._latest = made, None
-
-    def snapshot(self, path: str | Path) -> None:
-        """Write the state to one file, whole or not at all.
-
-        Args:
-            path: file name, ``.safetensors`` by custom.
-
-        Raises:
-            SinkError: when it cannot be written.
-        """
-        header = {
-            "kind": "mots",
-            "model_id": self.segmenter.traits.model_id,
-            "config": asdict(self.config),
-        }
-        save_snapshot(path, self.state_dict(), header)
-
-    @classmethod
-    def resume(
-        cls,
-        path: str | Path,
-        segmenter: Segmenter,
-        threads: int | None = None,
-        *,
-        policy: MemoryPolicy | None = None,
-    ) -> MotsSession:
-        """Continue a session from its snapshot, bit for bit on the same machine.
-
-        Args:
-            path: what ``snapshot`` wrote.
-            segmenter: the same model as then.
-            threads: as for a new session.
-            policy: the memory policy, where it is one of the user's own.
-
-        Returns:
-            The session, with the settings it had.
-
-        Raises:
-            ModelError: for a damaged file, one of another model, or one whose policy is one of
-                the user's own and was not given; one line.
-        """
-        state, given = load_session(path, "mots", segmenter.traits.model_id)
-        try:
-            tracking = dict(given.get("tracking", {}))
-            if policy is not None:
-                tracking.pop("policy", None)
-            check_recorded(tracking.get("policy"), path)
-            settings = {**given, "tracking": tracking}
-            config = load_config(MotsConfig, None, settings, folder="mots")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
-        session = cls(segmenter, config, threads, policy=policy)
-        try:
-            session.load_state_dict(state)
-        except ModelError as error:
-            raise ModelError(f"snapshot {path}: {error}") from error
-        return session
-
-    # -- before anything is computed -----------------------------------------------------------
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        blank = MaskMemory(self.config.tracking.policy, self._engine.limits)
+        self._state = MotsState.from_state(state, blank, self.segmenter.device)
+        self._latest = None
 
     def _need_frame(self) -> edits.Latest:
         if self._latest is None:
@@ -325,14 +243,6 @@ class MotsSession:
     def _fit(self, latest: edits.Latest) -> None:
         self._state, logits = within_budget(self.config, self._state, latest.logits)
         self._latest = replace(latest, logits=logits)
-
-    def _same_grid(self, frame: Frame, features: ImageFeatures) -> None:
-        if self._state.tracks and self._state.grid_size not in (None, features.grid_size):
-            raise InputError(
-                f"frame {frame.index} has size {frame.size[1]} x {frame.size[0]}, unlike those "
-                "before, and this segmenter's memory follows the frame's shape; resize the "
-                "source or start a new session"
-            )
 
 
 class DetectorSession:

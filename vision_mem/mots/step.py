@@ -284,19 +284,11 @@ class Making:
         """The state after the frame, and its result."""
         frame = self.frame
         state = MotsState(
-            tracks=self.tracks,
-            gallery=self.gallery,
-            ids=self.ids,
-            steps=self.state.steps + 1,
-            size=frame.size,
-            grid_size=self.features.grid_size,
-            frame_index=frame.index,
-            time_s=frame.time_s,
-            refusing=self.refusing,
-        )
+            self.tracks, self.gallery, self.ids, self.state.steps + 1, frame.size,
+            self.features.grid_size, frame.index, frame.time_s, refusing=self.refusing,
+        )  # fmt: skip
         events = tuple(self.events)
-        result = MotsResult(frame.index, frame.time_s, frame.size, tuple(results), events)
-        return state, result
+        return state, MotsResult(frame.index, frame.time_s, frame.size, tuple(results), events)
 
 
 def nothing(mask: NDArray[np.bool_]) -> Region:

@@ -13,15 +13,7 @@ _NEAR = 2.0  # pixels from the edge that still touch it
 
 
 def at_edge(boxes: ArrayLike, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which sides of the picture boxes touch.
-
-    Args:
-        boxes: ``(n, 4)`` pixels.
-        size: ``(height, width)`` of the frame.
-
-    Returns:
-        ``(n, 4)``: left, top, right, bottom.
-    """
+    """``(n, 4)``: whether boxes touch left, top, right, bottom of a ``(height, width)`` frame."""
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)
     height, width = size
     low = corners[:, :2] <= _NEAR
@@ -58,14 +50,12 @@ def edge_fit(
         first_long = a[..., along + 2] - a[..., along]
         second_long = b[..., along + 2] - b[..., along]
         common = np.maximum(high - low, 0)
-        whole = (
-            np.minimum(first_long, second_long) if slivers else first_long + second_long - common
-        )
+        shorter = np.minimum(first_long, second_long)
+        whole = shorter if slivers else first_long + second_long - common
         overlap = common / np.maximum(whole, 1e-9)
         inner = (side + 2) % 4
         step = np.abs(a[..., inner] - b[..., inner])
-        near = 1 - (1 if slivers else 2) * step / np.maximum(
-            np.maximum(first_long, second_long), 1e-9
-        )
+        longer = np.maximum(np.maximum(first_long, second_long), 1e-9)
+        near = 1 - (1 if slivers else 2) * step / longer
         fit = np.maximum(fit, np.where(shared[..., side], overlap * np.clip(near, 0, 1), 0.0))
     return np.asarray(fit, np.float64)

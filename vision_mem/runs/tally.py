@@ -15,6 +15,9 @@ from vision_mem.types import TrackingResult
 
 _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")
 
+_MOST_LINES = 10
+"""Objects that the summary speaks of."""
+
 
 @dataclass
 class RunTally(ABC):
@@ -78,11 +81,13 @@ class Tally(RunTally):
     def lines(self) -> list[str]:
         """The run in words, one line for it and one an object."""
         lines = [self.pace()]
-        for name, counts in self.objects.items():
+        for name, counts in list(self.objects.items())[:_MOST_LINES]:
             lines.append(
                 f"{name}: to be seen in {counts['present']} of them, lost "
                 f"{count(counts['lost'], 'time')}, found {count(counts['found'], 'time')}"
             )
+        if (more := len(self.objects) - _MOST_LINES) > 0:
+            lines.append(f"and {more} more; all of them are in run.json")
         return lines
 
 

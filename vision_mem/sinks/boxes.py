@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.formats.text import LineFile
 from vision_mem.geometry.boxes import box_to_xywh
+from vision_mem.sources.selection import file_name
 from vision_mem.types import Frame, ObjectResult, SourceInfo, TrackingResult
 
 CONVENTIONS = ("true", "samurai")
@@ -53,7 +54,8 @@ class SingleObjectBoxes:
 
     Files in ``folder``: ``lasot`` and ``otb``: ``<name>.txt`` for the first object, then
     ``<name>-<object id>.txt``; ``got10k``: ``<name>/<name>_001.txt`` and ``<name>/<name>_time.txt``
-    (seconds a frame took), then ``<name>-<object id>/...``.
+    (seconds a frame took), then ``<name>-<object id>/...``. An object that was given a name has it
+    after its id: ``<name>-2-cup.txt``.
 
     Args:
         folder: where to write.
@@ -119,7 +121,11 @@ class SingleObjectBoxes:
 
     def _add(self, new: ObjectResult) -> None:
         assert self._index is not None
-        label = self._name if not self._labels else f"{self._name}-{new.object_id}"
+        label = self._name
+        if self._labels:
+            label = f"{self._name}-{new.object_id}"
+            if new.name != f"object-{new.object_id}":
+                label = file_name(f"{label}-{new.name}")
         entry = {"object": new.object_id, "name": new.name, "file": label}
         self._index.write(json.dumps(entry))
         self._open_object(new.object_id, label, lines=0)

@@ -116,13 +116,11 @@ class CrowdFrame:
 
     def records(self) -> list[TrackRecord]:
         """The objects as records with masks and boxes, in the order of their ids."""
-        found = []
-        for object_id in sorted(self.classes):
-            mask = self.labels == object_id
-            found.append(
-                TrackRecord(object_id, self.classes[object_id], 1.0, mask_to_box(mask), mask)
-            )
-        return found
+        masks = {object_id: self.labels == object_id for object_id in sorted(self.classes)}
+        return [
+            TrackRecord(object_id, self.classes[object_id], 1.0, mask_to_box(mask), mask)
+            for object_id, mask in masks.items()
+        ]
 
 
 class CrowdClip:
@@ -181,9 +179,8 @@ class CrowdClip:
             classes[visit.object_id] = visit.class_id
             x1, y1, x2, y2 = mask_to_box(solid)
             top, left = window[0].start, window[1].start
-            if x2 > 0 and (
-                left + x1 == 0 or top + y1 == 0 or left + x2 == s.width or top + y2 == s.height
-            ):
+            first, last = 0 in (left + x1, top + y1), (left + x2 == s.width, top + y2 == s.height)
+            if x2 > 0 and (first or any(last)):
                 cut.add(visit.object_id)
         for texture, x, width in self._pillars:
             left, right = pillar(image, texture, x, width, view)
@@ -232,10 +229,8 @@ def _plan(settings: CrowdSettings, random: np.random.Generator) -> list[_Visit]:
     known: dict[int, tuple[int, Actor, int]] = {}  # class, looks, when it was gone
     # Some are on their way when the clip begins, unless it begins with nobody.
     early, late = (0, 30) if settings.quiet else (-45, 15)
-    free = [
-        (settings.quiet + int(random.integers(early, late)), place)
-        for place in range(settings.objects)
-    ]
+    starts = (settings.quiet + int(random.integers(early, late)) for _ in range(settings.objects))
+    free = [(start, place) for place, start in enumerate(starts)]
     heapq.heapify(free)
     while free:
         start, place = heapq.heappop(free)
@@ -268,13 +263,9 @@ def _looks(class_id: int, random: np.random.Generator) -> Actor:
 
 
 def _visit(
-    number: int,
-    class_id: int,
-    looks: Actor,
-    start: int,
-    settings: CrowdSettings,
+    number: int, class_id: int, looks: Actor, start: int, settings: CrowdSettings,
     random: np.random.Generator,
-) -> _Visit:
+) -> _Visit:  # fmt: skip
     lane = float(random.uniform(0, 1))  # 0 far, 1 near
     low, high = _HEIGHTS[class_id]
     height = settings.height * float(random.uniform(low, high)) * (1 + 0.5 * lane)
@@ -352,8 +343,5 @@ def _camera(settings: CrowdSettings, t: int) -> tuple[float, float, float]:
     if not settings.moving:
         return 0.0, 0.0, 1.0
     sway = _SWAY * settings.width
-    return (
-        float(sway * np.sin(t / 19)),
-        float(0.3 * sway * np.sin(t / 13)),
-        float(1 + 0.05 * np.sin(t / 29)),
-    )
+    x, y, zoom = sway * np.sin(t / 19), 0.3 * sway * np.sin(t / 13), 1 + 0.05 * np.sin(t / 29)
+    return float(x), float(y), float(zoom)

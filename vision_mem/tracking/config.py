@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from vision_mem.config import check_choice, check_range
 from vision_mem.errors import InputError
 from vision_mem.tracking.mask_selection import MaskSelectionConfig
 from vision_mem.tracking.policies import POLICIES, policy_class
@@ -59,14 +60,9 @@ class TrackingConfig:
                 f"policy is of type {type(self.policy).__name__}; expected an object of a class "
                 "made from vision_mem.tracking.MemoryPolicy"
             )
-        if self.batch_objects not in BATCHING:
-            raise InputError(
-                f"batch_objects is {self.batch_objects!r}; expected one of {', '.join(BATCHING)}"
-            )
-        if self.fill_hole_area is not None and self.fill_hole_area < 0:
-            raise InputError(f"fill_hole_area is {self.fill_hole_area}; expected 0 or more pixels")
-        if self.num_frames_hint is not None and self.num_frames_hint < 1:
-            raise InputError(f"num_frames_hint is {self.num_frames_hint}; expected 1 or more")
+        check_choice(self, "batch_objects", BATCHING)
+        check_range(self, ("fill_hole_area",), 0)
+        check_range(self, ("num_frames_hint",), 1)
 
     @staticmethod
     def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:

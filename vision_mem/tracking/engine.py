@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from vision_mem.geometry.masks import alternative_overlaps, fill_holes, mask_extents, mask_to_box
+from vision_mem.models.device import cores
 from vision_mem.models.segmenters.protocol import (
     Candidates,
     ImageFeatures,
@@ -32,32 +33,25 @@ from vision_mem.tracking.mask_selection import (
 )
 from vision_mem.tracking.memory_bank import MaskMemory, describe_read
 from vision_mem.tracking.objects import Outcome, TrackedObject
-from vision_mem.tracking.parallel import cores, mapped
+from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits
 from vision_mem.tracking.prompts import describe_prompt
 from vision_mem.types import ObjectResult, Prompt
 
 
 def scores_to_host(made: Candidates, grid: torch.Tensor) -> list[CandidateScores]:
-    """Everything the policy must know, in one transfer for all objects looked at together.
+    """Everything the policy must know of B candidates, in one transfer for all of them.
 
-    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096.
-
-    Args:
-        made: candidates of B objects.
-        grid: ``(B, M, gh, gw)`` their logits on the grid.
+    Whole numbers are exact in float32 up to 2**24: areas of grids up to 4096 x 4096. ``grid``,
+    ``(B, M, gh, gw)``, are their logits on it.
     """
     logit = made.object_logit.float().view(-1, 1, 1).expand(-1, grid.shape[1], 1)
     columns = [made.iou.float().unsqueeze(-1), logit, _areas_and_extents(grid)]
     table = torch.cat(columns, dim=-1).cpu().numpy()  # (B, M, 7)
+    extents, areas = table[..., 3:].astype(np.float64), table[..., 2].astype(np.int64)
     return [
-        CandidateScores(
-            iou=row[:, 0],
-            object_logit=float(row[0, 1]),
-            extents=row[:, 3:].astype(np.float64),
-            areas=row[:, 2].astype(np.int64),
-        )
-        for row in table
+        CandidateScores(row[:, 0], float(row[0, 1]), some, area)
+        for row, some, area in zip(table, extents, areas, strict=True)
     ]
 
 
@@ -146,10 +140,9 @@ class Engine:
                 one = objects[n]
                 choice = choose_candidate(config.selection, one.choice, scores)
                 diary = {"prompt": None, "read": describe_read(reads[n])}
+                own = made.of(row)
                 drafts.append(
-                    self._draft(
-                        one, one, one.age + 1, made.of(row), grid[row], scores, choice, diary
-                    )
+                    self._draft(one, one, one.age + 1, own, grid[row], scores, choice, diary)
                 )
             return drafts
 
@@ -183,7 +176,7 @@ class Engine:
             features,
             prompt,
             read=self.read_before(known),
-            previous_logits=None if known is None else self.previous_logits(known),
+            previous_logits=None if known is None else known.logits,
             appear_threshold=self.config.appear_threshold,
         )
         return self.prompted(features, prompt, notes, object_id, known, made)
@@ -192,10 +185,6 @@ class Engine:
         """What a correction of this frame may look at; None for a new object."""
         before = None if known is None else known.before
         return None if before is None else self._read(before)
-
-    def previous_logits(self, known: Draft | Outcome) -> torch.Tensor:
-        """``(1, 1, h, w)`` logits that a correction of this frame starts from."""
-        return known.logits
 
     def prompted(
         self,
@@ -244,13 +233,9 @@ class Engine:
         m = choice.chosen
         area = int(scores.areas[m])
         record = FrameRecord(
-            index=age,
-            iou=float(scores.iou[m]),
-            object_logit=scores.object_logit,
-            motion_iou=choice.motion_iou,
-            area=area,
+            age, float(scores.iou[m]), scores.object_logit, choice.motion_iou, area,
             prompted=diary["prompt"] is not None,
-        )
+        )  # fmt: skip
 
         def overlaps() -> Sequence[float]:
             masks = (made.logits[0] > 0).cpu().numpy()
@@ -277,8 +262,8 @@ class Engine:
             **diary,
         }
         return Draft(
-            after=after,
-            before=before,
+            after,
+            before,
             # Clones: a view would keep the candidates of the whole batch alive.
             logits=fill_holes(made.logits[:, m : m + 1].clone(), self._fill_area),
             grid=grid[None, m : m + 1],
@@ -347,13 +332,8 @@ class Engine:
         return self._settled(draft, memory, verdict)
 
     def _settled(self, draft: Draft, memory: MaskMemory, verdict: dict[str, Any]) -> Outcome:
-        return Outcome(
-            after=replace(draft.after, memory=memory),
-            before=draft.before,
-            logits=draft.logits,
-            record=draft.record,
-            diary={**draft.diary, "memory": verdict},
-        )
+        after, diary = replace(draft.after, memory=memory), {**draft.diary, "memory": verdict}
+        return Outcome(after, draft.before, draft.logits, draft.record, diary)
 
     def masks(
         self, features: ImageFeatures, logits: Sequence[torch.Tensor]
@@ -394,16 +374,11 @@ class Engine:
             kept[after.object_id] = replace(outcome, after=after)
             objects.append(
                 ObjectResult(
-                    object_id=after.object_id,
-                    name=after.name,
-                    present=after.present,
-                    mask=mask,
-                    box=box,
-                    score=min(max(outcome.record.iou, 0.0), 1.0),
-                    object_logit=logit,
+                    after.object_id, after.name, after.present, mask, box,
+                    score=min(max(outcome.record.iou, 0.0), 1.0), object_logit=logit,
                     diary=outcome.diary,
                 )
-            )
+            )  # fmt: skip
         return tuple(objects), kept
 
 
@@ -414,9 +389,8 @@ def can_go_together(engine: Engine, prompts: Sequence[Prompt]) -> bool:
     ``decode_boxes``; the embedded one has not, it cuts each box out by itself.
     """
     boxes = all(p.box is not None and p.points is None and p.mask is None for p in prompts)
-    return (
-        engine.together and boxes and len(prompts) > 1 and hasattr(engine.segmenter, "decode_boxes")
-    )
+    several = engine.together and len(prompts) > 1
+    return boxes and several and hasattr(engine.segmenter, "decode_boxes")
 
 
 def apply_boxes(
@@ -440,7 +414,7 @@ def apply_boxes(
     reads = previous = None
     if known is not None:
         reads = [engine.read_before(known[key]) for key in prompts]
-        previous = torch.cat([engine.previous_logits(known[key]) for key in prompts])
+        previous = torch.cat([known[key].logits for key in prompts])
     made = segmenter.decode_boxes(
         features,
         list(prompts.values()),

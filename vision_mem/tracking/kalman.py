@@ -57,13 +57,9 @@ class BoxMotion:
 
 
 def measure(extent: ArrayLike) -> NDArray[np.float64]:
-    """Turn a box into what the filter measures.
+    """Turn a box ``(x1, y1, x2, y2)``, last pixel included, into what the filter measures.
 
-    Args:
-        extent: ``(4,)`` ``(x1, y1, x2, y2)`` pixels, last pixel included.
-
-    Returns:
-        float64 ``(4,)`` ``(xc, yc, a, h)``; a height of 0 counts as 1.
+    That is float64 ``(4,)`` ``(xc, yc, a, h)``, pixels; a height of 0 counts as 1.
     """
     x1, y1, x2, y2 = np.asarray(extent, dtype=np.float64)
     height = y2 - y1
@@ -72,14 +68,7 @@ def measure(extent: ArrayLike) -> NDArray[np.float64]:
 
 
 def start(extent: ArrayLike) -> BoxMotion:
-    """Start at rest from one box.
-
-    Args:
-        extent: ``(4,)`` pixels, last pixel included.
-
-    Returns:
-        The filter's first state.
-    """
+    """Start at rest from one box ``(4,)`` in pixels, last pixel included."""
     z = measure(extent)
     p, v = POSITION_NOISE * z[3], VELOCITY_NOISE * z[3]
     deviation = np.array([2 * p, 2 * p, 1e-2, 2 * p, 10 * v, 10 * v, 1e-5, 10 * v])
@@ -96,15 +85,7 @@ def predict(motion: BoxMotion) -> BoxMotion:
 
 
 def update(predicted: BoxMotion, extent: ArrayLike) -> BoxMotion:
-    """Correct a prediction by the box that was seen.
-
-    Args:
-        predicted: what ``predict`` returned for this frame.
-        extent: ``(4,)`` pixels, last pixel included.
-
-    Returns:
-        The state after this frame.
-    """
+    """Correct this frame's prediction by the box seen, ``(4,)`` pixels, last pixel included."""
     p = POSITION_NOISE * predicted.mean[3]
     kalman = _filter(predicted)
     kalman.update(measure(extent), R=np.diag(np.square([p, p, 1e-1, p])))
@@ -112,14 +93,9 @@ def update(predicted: BoxMotion, extent: ArrayLike) -> BoxMotion:
 
 
 def motion_ious(predicted: BoxMotion, extents: ArrayLike) -> NDArray[np.float64]:
-    """How well each candidate's box agrees with the prediction.
+    """How well candidates' boxes ``(M, 4)`` agree with the prediction for this frame.
 
-    Args:
-        predicted: the filter's prediction for this frame.
-        extents: ``(M, 4)`` boxes of the candidates, zeros for empty masks.
-
-    Returns:
-        float64 ``(M,)``; 0 for empty masks.
+    Box IoU, float64 ``(M,)``; 0 for empty masks, whose boxes are zeros.
     """
     boxes = np.asarray(extents, dtype=np.float64)
     return np.where(boxes.any(axis=-1), box_iou(boxes, predicted.box), 0.0)

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.config import check_range
-from vision_mem.errors import InputError
+from vision_mem.config import check_choice, check_range
 from vision_mem.tracking.kalman import BoxMotion, motion_ious, predict, start, update
 
 CHOICES = ("iou", "motion")
@@ -57,11 +56,8 @@ class MaskSelectionConfig:
     motion_on_prompt: str = "init"
 
     def __post_init__(self) -> None:
-        for name, known in (("choice", CHOICES), ("motion_on_prompt", PROMPT_MOTIONS)):
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
-                )
+        check_choice(self, "choice", CHOICES)
+        check_choice(self, "motion_on_prompt", PROMPT_MOTIONS)
         check_range(self, ("motion_weight", "stable_iou"), 0, 1)
         check_range(self, ("stable_frames",), 1)
         check_range(self, ("motion_max_coast",), 0)
@@ -147,14 +143,6 @@ def choose_candidate(
     Two roundings are part of the rule, because near-ties hang on them: an estimate is compared
     with the threshold in float32, and ``(1 - w) * iou`` is a float32 product, widened only when
     it is added to the float64 motion term. The first of equal candidates wins.
-
-    Args:
-        config: settings.
-        state: as the previous frame left it.
-        scores: of this frame.
-
-    Returns:
-        The decision; ``state`` is not changed.
     """
     best = int(np.argmax(scores.iou))
     if config.choice == "iou":
@@ -177,15 +165,9 @@ def choose_candidate(
     best = int(np.argmax(combined))
     # Not the mirror image of B: at exactly the threshold B fails and C passes, as published.
     good = not bool(scores.iou[best] < threshold)
-    return Choice(
-        best,
-        "C",
-        _advance(config, state, predicted, scores, best, good),
-        motion_iou=float(overlaps[best]),
-        motion_ious=tuple(overlaps.tolist()),
-        combined=tuple(combined.tolist()),
-        predicted=predicted,
-    )
+    after = _advance(config, state, predicted, scores, best, good)
+    ious = tuple(overlaps.tolist())
+    return Choice(best, "C", after, ious[best], ious, tuple(combined.tolist()), predicted)
 
 
 def choose_prompted(
@@ -193,24 +175,15 @@ def choose_prompted(
 ) -> Choice:
     """Choose among what a prompt gave, and let the filter know.
 
-    Args:
-        config: settings.
-        state: as the previous frame left it; a new one for a new object.
-        scores: of this frame; one candidate unless a single click left doubt.
-
-    Returns:
-        The decision.
+    There is one candidate unless a single click left doubt.
     """
     best = int(np.argmax(scores.iou))
     if config.choice == "iou":
         return Choice(best, "", state)
-    if config.motion_on_prompt == "clicks":
-        return (
-            choose_candidate(config, state, scores)
-            if len(scores.iou) > 1
-            else Choice(best, "", state)
-        )
-    if scores.areas[best] == 0:
+    clicks = config.motion_on_prompt == "clicks"
+    if clicks and len(scores.iou) > 1:
+        return choose_candidate(config, state, scores)
+    if clicks or scores.areas[best] == 0:
         return Choice(best, "", state)
     return Choice(best, "", ChoiceState(start(scores.extents[best]), stable=1))
 

@@ -72,14 +72,7 @@ class MaskMemory:
         """Remember a frame a person pointed at.
 
         The nearest ``limits.prompts`` prompted frames stay; one that is too many is read as a
-        tracked frame for as long as it is recent.
-
-        Args:
-            entry: what the segmenter made of it; newer than all that is held.
-            record: its scores, ``prompted`` set.
-
-        Returns:
-            The memory after it.
+        tracked frame for as long as it is recent. The entry is newer than all that is held.
 
         Source:
             SAM 2, ``sam2_utils.py: select_closest_cond_frames``.
@@ -89,11 +82,8 @@ class MaskMemory:
         kept, spare = held[-self.limits.prompts :], held[: -self.limits.prompts]
         if self.policy.pin_first_prompt and spare and self.limits.prompts > 1:
             kept, spare = (held[0], *kept[1:]), (*spare[1:], kept[0])
-        memory = replace(
-            self,
-            prompts=kept,
-            anchor_state=self.anchor_state.after(record, anchored=True),
-        )
+        anchor_state = self.anchor_state.after(record, anchored=True)
+        memory = replace(self, prompts=kept, anchor_state=anchor_state)
         for old in spare:
             memory = memory._demote(old, entry.index)
         # The window moved on by one frame although no pointer was added to it.
@@ -218,33 +208,26 @@ class MaskMemory:
             "prompts": [_remembered_state(held) for held in self.prompts],
             "recents": [_remembered_state(held) for held in self.recents],
             "anchors": [_remembered_state(held) for held in self.anchors],
-            "pointers": [asdict_shallow(pointer) for pointer in self.pointers],
+            "pointers": [dict(vars(pointer)) for pointer in self.pointers],
             "areas": [list(pair) for pair in self.anchor_state.areas],
             "last_anchor": self.anchor_state.last,
         }
 
-    @classmethod
-    def from_state(
-        cls,
-        state: Mapping[str, Any],
-        policy: MemoryPolicy,
-        limits: MemoryLimits,
-        device: torch.device,
-    ) -> MaskMemory:
-        """Rebuild a memory from ``state_dict``, on a device."""
+    def filled(self, state: Mapping[str, Any], device: torch.device) -> MaskMemory:
+        """This memory with what ``state_dict`` held in place of its own, on a device."""
+
+        def entries(kind: str) -> tuple[ScoredEntry, ...]:
+            return tuple(_remembered(held, device) for held in state[kind])
+
         areas = tuple((int(index), int(area)) for index, area in state["areas"])
-        return cls(
-            policy,
-            limits,
-            prompts=tuple(_remembered(held, device) for held in state["prompts"]),
-            recents=tuple(_remembered(held, device) for held in state["recents"]),
-            anchors=tuple(_remembered(held, device) for held in state["anchors"]),
+        return replace(
+            self, prompts=entries("prompts"), recents=entries("recents"),
+            anchors=entries("anchors"), anchor_state=AnchorState(areas, int(state["last_anchor"])),
             pointers=tuple(
                 Pointer(int(p["index"]), p["vector"].to(device), bool(p["seen"]))
                 for p in state["pointers"]
             ),
-            anchor_state=AnchorState(areas, int(state["last_anchor"])),
-        )
+        )  # fmt: skip
 
     def _kept(self, held: tuple[ScoredEntry, ...]) -> tuple[ScoredEntry, ...]:
         """Those of the tracked frames that the policy keeps and the network has slots for."""
@@ -280,16 +263,9 @@ def _records(held: Iterable[ScoredEntry]) -> list[FrameRecord]:
 
 
 def count_usage(tensors: Iterable[tuple[str, torch.Tensor]], entries: int) -> MemoryUsage:
-    """Sum the bytes that stay allocated because of some tensors.
+    """Sum the bytes that stay allocated because of some ``(kind, tensor)`` pairs, by kind.
 
     A view counts as all of what it keeps alive, and shared storage counts once.
-
-    Args:
-        tensors: ``(kind, tensor)`` pairs.
-        entries: number to report.
-
-    Returns:
-        The usage, by kind.
     """
     seen: set[int] = set()
     detail: dict[str, int] = {}
@@ -299,11 +275,6 @@ def count_usage(tensors: Iterable[tuple[str, torch.Tensor]], entries: int) -> Me
             seen.add(storage.data_ptr())
             detail[kind] = detail.get(kind, 0) + storage.nbytes()
     return MemoryUsage(entries=entries, bytes=sum(detail.values()), detail=detail)
-
-
-def asdict_shallow(value: Any) -> dict[str, Any]:
-    """Fields of a dataclass by name; unlike ``dataclasses.asdict``, tensors are not copied."""
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def _remembered_state(held: ScoredEntry) -> dict[str, Any]:

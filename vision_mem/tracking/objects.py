@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from vision_mem.models.segmenters.protocol import SearchHint
 from vision_mem.tracking.kalman import BoxMotion, predict
 from vision_mem.tracking.mask_selection import ChoiceState
 from vision_mem.tracking.memory_bank import MaskMemory
-from vision_mem.tracking.policies.protocol import FrameRecord, MemoryLimits, MemoryPolicy
+from vision_mem.tracking.policies.protocol import FrameRecord
 
 _LOST_SPREAD = 1.0 / 20.0
 """Spread a frame of a box that no filter follows, as a part of its height (as the filter's)."""
@@ -74,14 +74,12 @@ class TrackedObject:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
-        motion = self.choice.motion
         return {
             "object_id": self.object_id,
             "name": self.name,
             "age": self.age,
             "memory": self.memory.state_dict(),
-            "mean": None if motion is None else torch.from_numpy(motion.mean.copy()),
-            "covariance": None if motion is None else torch.from_numpy(motion.covariance.copy()),
+            **motion_state(self.choice.motion),
             "stable": self.choice.stable,
             "coast": self.choice.coast,
             "last_extent": list(self.last_extent),
@@ -91,30 +89,38 @@ class TrackedObject:
 
     @classmethod
     def from_state(
-        cls,
-        state: Mapping[str, Any],
-        policy: MemoryPolicy,
-        limits: MemoryLimits,
-        device: torch.device,
+        cls, state: Mapping[str, Any], blank: MaskMemory, device: torch.device
     ) -> TrackedObject:
-        """Rebuild an object from ``state_dict``."""
-        motion = None
-        if state["mean"] is not None:
-            mean, covariance = state["mean"].cpu().numpy(), state["covariance"].cpu().numpy()
-            if mean.shape != (8,) or covariance.shape != (8, 8):
-                raise ValueError("motion filter of another size")
-            motion = BoxMotion(mean.astype(np.float64), covariance.astype(np.float64))
+        """Rebuild an object from ``state_dict``; ``blank`` is a memory that holds nothing."""
+        choice = ChoiceState(motion_of(state), int(state["stable"]), int(state["coast"]))
         x1, y1, x2, y2 = (float(value) for value in state["last_extent"])
         return cls(
             object_id=int(state["object_id"]),
             name=str(state["name"]),
             age=int(state["age"]),
-            memory=MaskMemory.from_state(state["memory"], policy, limits, device),
-            choice=ChoiceState(motion, int(state["stable"]), int(state["coast"])),
+            memory=blank.filled(state["memory"], device),
+            choice=choice,
             last_extent=(x1, y1, x2, y2),
             missing=int(state["missing"]),
             present=bool(state["present"]),
         )
+
+
+def motion_state(motion: BoxMotion | None) -> dict[str, torch.Tensor | None]:
+    """A motion filter in a ``state_dict``: copies of its mean and covariance."""
+    if motion is None:
+        return {"mean": None, "covariance": None}
+    return {name: torch.from_numpy(value.copy()) for name, value in vars(motion).items()}
+
+
+def motion_of(state: Mapping[str, Any]) -> BoxMotion | None:
+    """The motion filter that ``motion_state`` put into a ``state_dict``."""
+    if state["mean"] is None:
+        return None
+    mean, covariance = (state[name].cpu().numpy() for name in ("mean", "covariance"))
+    if mean.shape != (8,) or covariance.shape != (8, 8):
+        raise ValueError("motion filter of another size")
+    return BoxMotion(mean.astype(np.float64), covariance.astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -147,18 +153,14 @@ class Outcome:
 
     @classmethod
     def from_state(
-        cls,
-        state: Mapping[str, Any],
-        policy: MemoryPolicy,
-        limits: MemoryLimits,
-        device: torch.device,
+        cls, state: Mapping[str, Any], blank: MaskMemory, device: torch.device
     ) -> Outcome:
-        """Rebuild an outcome from ``state_dict``."""
+        """Rebuild an outcome from ``state_dict``; see ``TrackedObject``."""
         before = state["before"]
         if before is not None:
-            before = TrackedObject.from_state(before, policy, limits, device)
+            before = TrackedObject.from_state(before, blank, device)
         return cls(
-            after=TrackedObject.from_state(state["after"], policy, limits, device),
+            after=TrackedObject.from_state(state["after"], blank, device),
             before=before,
             logits=state["logits"].to(device),
             record=FrameRecord(**state["record"]),
@@ -171,6 +173,11 @@ class UsedIds:
     """Ids ever given, as merged ranges: a few numbers even after weeks."""
 
     ranges: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, ranges: Iterable[Sequence[int]]) -> UsedIds:
+        """From the ranges in a ``state_dict``."""
+        return cls(tuple((int(first), int(last)) for first, last in ranges))
 
     def __contains__(self, object_id: int) -> bool:
         return any(first <= object_id <= last for first, last in self.ranges)

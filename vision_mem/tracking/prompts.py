@@ -38,39 +38,40 @@ def check_prompt(prompt: Prompt, frame: Frame) -> tuple[Prompt, list[str]]:
 def fit_prompt(prompt: Prompt, frame_size: tuple[int, int]) -> tuple[Prompt, list[str]]:
     """``check_prompt`` for a frame of which just the ``(height, width)`` is known; logs nothing."""
     height, width = frame_size
+    who = f" of {prompt.name}" if prompt.name else ""
     size = f"the frame is {width} x {height} (width x height)"
     notes: list[str] = []
     if prompt.box is not None:
         box = prompt.box
         if is_empty(box):
             raise InputError(
-                f"box {_text(box)} has no area; expected x1 < x2 and y1 < y2: give two corners, "
-                "not a corner and a size"
+                f"box {_text(box)}{who} has no area; expected x1 < x2 and y1 < y2: give two "
+                "corners, not a corner and a size"
             )
         inside = clip_box(box, height, width)
         if is_empty(inside):
             raise InputError(
-                f"box {_text(box)} lies outside the frame; {size}: give pixels of this frame"
+                f"box {_sized(box)}{who} lies outside the frame; {size}: give pixels of this frame"
             )
         if not np.array_equal(inside, box):
-            notes.append(f"box {_text(box)} cut at the frame's borders to {_text(inside)}")
+            notes.append(f"box {_sized(box)}{who} cut at the frame's borders to {_sized(inside)}")
             prompt = replace(prompt, box=inside)
     if prompt.points is not None:
         x, y = prompt.points[:, 0], prompt.points[:, 1]
         outside = (x < 0) | (y < 0) | (x >= width) | (y >= height)
         if outside.any():
             raise InputError(
-                f"point {_text(prompt.points[outside][0])} lies outside the frame; {size}: give "
-                "pixels of this frame"
+                f"point {_text(prompt.points[outside][0])}{who} lies outside the frame; {size}: "
+                "give pixels of this frame"
             )
     if prompt.mask is not None:
         if prompt.mask.shape != frame_size:
             raise InputError(
-                f"mask is {prompt.mask.shape[1]} x {prompt.mask.shape[0]} but {size}; give a "
+                f"mask{who} is {prompt.mask.shape[1]} x {prompt.mask.shape[0]} but {size}; give a "
                 "mask of the frame's size"
             )
         if not prompt.mask.any():
-            raise InputError("mask marks no pixel; expected at least one: mark the object")
+            raise InputError(f"mask{who} marks no pixel; expected at least one: mark the object")
     return prompt, notes
 
 
@@ -115,6 +116,12 @@ def describe_prompt(prompt: Prompt) -> str:
     """``box``, ``points``, ``box+points`` or ``mask``."""
     given = [kind for kind in ("box", "points", "mask") if getattr(prompt, kind) is not None]
     return "+".join(given)
+
+
+def _sized(box: np.ndarray) -> str:
+    """A box as people type it: left, top, width and height."""
+    x, y, right, bottom = box.tolist()
+    return f"x,y,w,h {x:g},{y:g},{right - x:g},{bottom - y:g}"
 
 
 def _text(values: np.ndarray) -> str:

@@ -16,10 +16,11 @@ A segmenter whose grid follows the frame cannot do that, which is one clear erro
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,17 +32,128 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.engine import Draft, Engine
-from vision_mem.tracking.memory_bank import count_usage
+from vision_mem.tracking.memory_bank import MaskMemory, count_usage
 from vision_mem.tracking.objects import Outcome, UsedIds
 from vision_mem.tracking.policies import check_recorded
 from vision_mem.tracking.policies.protocol import MemoryPolicy
 from vision_mem.tracking.prompts import check_prompt
 from vision_mem.types import Event, Frame, MemoryUsage, Prompt, TrackingResult
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["PromptedSession", "TrackingConfig", "TrackingSession"]
 
 
-class TrackingSession:
+class SegmenterSession(ABC):
+    """What sessions over a segmenter have in common: how they are kept, and gone on with."""
+
+    kind: ClassVar[str]
+    """What snapshots and the folder of presets call it."""
+    schema: ClassVar[type]
+    """Dataclass of its settings."""
+
+    segmenter: Segmenter
+    config: Any
+
+    @property
+    def model(self) -> Segmenter:
+        """The segmenter, as runners ask for it."""
+        return self.segmenter
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state. Its tensors are never changed, so the state stays as it was taken."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state over, all or nothing; a damaged one may raise any usual error."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly where ``state_dict`` was taken.
+
+        Raises:
+            ModelError: when the state is not one of such a session; nothing is changed.
+        """
+        try:
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            session = {"mots": "multi-object"}.get(self.kind, self.kind)
+            raise ModelError(
+                f"this is not a whole state of a {session} session ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:60]})"
+            ) from error
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file, whole or not at all.
+
+        Args:
+            path: file name, ``.safetensors`` by custom.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        header = {"kind": self.kind, "model_id": self.segmenter.traits.model_id}
+        save_snapshot(path, self.state_dict(), header | {"config": asdict(self.config)})
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | Path,
+        segmenter: Segmenter,
+        *options: Any,
+        policy: MemoryPolicy | None = None,
+    ) -> Self:
+        """Continue a session from its snapshot, bit for bit on the same machine.
+
+        Args:
+            path: what ``snapshot`` wrote.
+            segmenter: the same model as then.
+            options: what a new session takes after its settings.
+            policy: the memory policy, where it is one of the user's own.
+
+        Returns:
+            The session, with the settings it had.
+
+        Raises:
+            ModelError: for a damaged file, one of another model, or one whose policy is one of
+                the user's own and was not given; one line.
+        """
+        state, given = load_session(path, cls.kind, segmenter.traits.model_id)
+        try:
+            settings = dict(given)
+            tracking = settings
+            if cls.kind != "tracking":
+                tracking = settings["tracking"] = dict(given.get("tracking", {}))
+            if policy is not None:
+                tracking.pop("policy", None)
+            check_recorded(tracking.get("policy"), path)
+            config: Any = load_config(cls.schema, None, settings, folder=cls.kind)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
+        session = cls(segmenter, config, *options, policy=policy)  # type: ignore[call-arg]
+        try:
+            session.load_state_dict(state)
+        except ModelError as error:
+            raise ModelError(f"snapshot {path}: {error}") from error
+        return session
+
+
+def check_grid(frame: Frame, features: ImageFeatures, before: tuple[int, int] | None) -> None:
+    """Refuse a frame that objects cannot be followed to.
+
+    Raises:
+        InputError: when the segmenter's grid follows the frame and is another one than before.
+    """
+    if before not in (None, features.grid_size):
+        raise InputError(
+            f"frame {frame.index} has size {frame.size[1]} x {frame.size[0]}, unlike those "
+            "before, and this segmenter's memory follows the frame's shape; resize the "
+            "source or start a new session"
+        )
+
+
+class TrackingSession(SegmenterSession):
     """Follows any number of objects through one stream.
 
     Args:
@@ -49,6 +161,8 @@ class TrackingSession:
         config: settings; the defaults are the motion-aware policy.
         policy: what is remembered and read, in place of ``config.policy``.
     """
+
+    kind, schema = "tracking", TrackingConfig
 
     def __init__(
         self,
@@ -64,8 +178,6 @@ class TrackingSession:
         self._engine = Engine(segmenter, self.config)
         self.reset()
 
-    # -- the public face -----------------------------------------------------------------------
-
     def reset(self) -> None:
         """Forget everything; equal to a new session."""
         self._outcomes: dict[int, Outcome] = {}
@@ -75,11 +187,6 @@ class TrackingSession:
         self._time_s = 0.0
         self._events: tuple[Event, ...] = ()
         self._seen: tuple[Frame, ImageFeatures] | None = None
-
-    @property
-    def model(self) -> Segmenter:
-        """The segmenter, as runners ask for it."""
-        return self.segmenter
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -103,7 +210,7 @@ class TrackingSession:
         checked = self._check(frame, prompts)
         again = self._is_again(frame)
         features = self._encode(frame, again)
-        grid = self._same_grid(frame, features)
+        check_grid(frame, features, self._grid_size if self._outcomes else None)
         outcomes = dict(self._outcomes)
         drafts = {} if again else self._engine.track(features, [o.after for o in outcomes.values()])
         events, ids = list(self._events), self._ids
@@ -122,7 +229,7 @@ class TrackingSession:
         objects, outcomes = self._engine.render(features, outcomes)
         events += self._changes(frame, outcomes, drafts)
 
-        self._outcomes, self._ids, self._grid_size = outcomes, ids, grid
+        self._outcomes, self._ids, self._grid_size = outcomes, ids, features.grid_size
         self._frame_index, self._time_s = frame.index, frame.time_s
         self._events, self._seen = (), (frame, features)
         return TrackingResult(frame.index, frame.time_s, frame.size, objects, tuple(events))
@@ -173,82 +280,16 @@ class TrackingSession:
             "outcomes": [outcome.state_dict() for outcome in self._outcomes.values()],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly where ``state_dict`` was taken.
-
-        Raises:
-            ModelError: when the state is not one of a tracking session; nothing is changed.
-        """
-        try:
-            device, policy, limits = self.segmenter.device, self.config.policy, self._engine.limits
-            made = [Outcome.from_state(o, policy, limits, device) for o in state["outcomes"]]
-            index = state["frame_index"]
-            index = None if index is None else int(index)
-            time_s = float(state["time_s"])
-            grid = state["grid_size"]
-            grid = None if grid is None else (int(grid[0]), int(grid[1]))
-            ids = UsedIds(tuple((int(a), int(b)) for a, b in state["used_ids"]))
-            events = tuple(Event(**event) for event in state["events"])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise ModelError(
-                f"this is not a whole state of a tracking session ({type(error).__name__}: "
-                f"{' '.join(str(error).split())[:60]})"
-            ) from error
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        blank, device = MaskMemory(self.config.policy, self._engine.limits), self.segmenter.device
+        made = [Outcome.from_state(outcome, blank, device) for outcome in state["outcomes"]]
+        index, time_s = state["frame_index"], float(state["time_s"])
+        grid = state["grid_size"]
+        grid = None if grid is None else (int(grid[0]), int(grid[1]))
+        ids, events = UsedIds.of(state["used_ids"]), tuple(Event(**one) for one in state["events"])
+        self._frame_index, self._seen = None if index is None else int(index), None
         self._outcomes = {outcome.after.object_id: outcome for outcome in made}
-        self._ids, self._grid_size, self._events = ids, grid, events
-        self._frame_index, self._time_s, self._seen = index, time_s, None
-
-    def snapshot(self, path: str | Path) -> None:
-        """Write the state to one file, whole or not at all.
-
-        Args:
-            path: file name, ``.safetensors`` by custom.
-
-        Raises:
-            SinkError: when it cannot be written.
-        """
-        header = {
-            "kind": "tracking",
-            "model_id": self.segmenter.traits.model_id,
-            "config": asdict(self.config),
-        }
-        save_snapshot(path, self.state_dict(), header)
-
-    @classmethod
-    def resume(
-        cls, path: str | Path, segmenter: Segmenter, *, policy: MemoryPolicy | None = None
-    ) -> TrackingSession:
-        """Continue a session from its snapshot, bit for bit on the same machine.
-
-        Args:
-            path: what ``snapshot`` wrote.
-            segmenter: the same model as then.
-            policy: the memory policy, where it is one of the user's own.
-
-        Returns:
-            The session, with the settings it had.
-
-        Raises:
-            ModelError: for a damaged file, one of another model, or one whose policy is one of
-                the user's own and was not given; one line.
-        """
-        state, given = load_session(path, "tracking", segmenter.traits.model_id)
-        try:
-            settings = dict(given)
-            if policy is not None:
-                settings.pop("policy")
-            check_recorded(settings.get("policy"), path)
-            config = load_config(TrackingConfig, None, settings, folder="tracking")
-            session = cls(segmenter, config, policy=policy)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"snapshot {path} has settings this version cannot read") from error
-        try:
-            session.load_state_dict(state)
-        except ModelError as error:
-            raise ModelError(f"snapshot {path}: {error}") from error
-        return session
-
-    # -- before anything is computed -----------------------------------------------------------
+        self._ids, self._grid_size, self._events, self._time_s = ids, grid, events, time_s
 
     def _check(self, frame: Frame, prompts: Sequence[Prompt]) -> list[tuple[Prompt, list[str]]]:
         checked = [check_prompt(prompt, frame) for prompt in prompts]
@@ -279,15 +320,6 @@ class TrackingSession:
         # Let go of the previous frame's features first: they are the largest thing held.
         self._seen = None
         return self.segmenter.encode_image(frame)
-
-    def _same_grid(self, frame: Frame, features: ImageFeatures) -> tuple[int, int]:
-        if self._outcomes and self._grid_size not in (None, features.grid_size):
-            raise InputError(
-                f"frame {frame.index} has size {frame.size[1]} x {frame.size[0]}, unlike those "
-                "before, and this segmenter's memory follows the frame's shape; resize the "
-                "source or start a new session"
-            )
-        return features.grid_size
 
     def _changes(
         self, frame: Frame, outcomes: Mapping[int, Outcome], touched: Mapping[int, Draft]

@@ -55,6 +55,8 @@ def test_points_without_a_name_join_the_box_without_a_name() -> None:
         ({"boxes": ["1,2,3,x"]}, "expected 4 numbers x,y,w,h"),
         ({"boxes": ["1,2,3,nan"]}, "expected 4 numbers x,y,w,h"),
         ({"boxes": ["1,2,0,4"]}, "has no area"),
+        ({"boxes": ["1e300,2,3,4"]}, "expected 4 numbers x,y,w,h, in pixels"),
+        ({"boxes": ["1," * 9999]}, "1,1,1,...: expected 4 numbers"),
         ({"boxes": ["1,2,3,-4"]}, "has no area"),
         ({"boxes": ["=1,2,3,4"]}, "name before '=' is empty"),
         ({"boxes": ["1,2,3,4@x"]}, "no frame number"),
@@ -77,20 +79,43 @@ def test_wrong_prompts_are_one_clear_line(options: dict, says: str) -> None:
 @pytest.mark.parametrize("line", ["10,20,30,40", "10\t20\t30\t40", "10 20 30 40", "10.0, 20,30;40"])
 def test_first_line_of_benchmark_files(tmp_path: Path, line: str) -> None:
     path = tmp_path / "groundtruth.txt"
-    path.write_text(line + "\n1,1,1,1\n")
-    ((frame, prompt),) = read_init(path)
-    assert frame == FIRST
-    assert prompt.box.tolist() == [10, 20, 40, 60]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_text(line + "\n1,1,1,1\n", encoding=encoding)
+        ((frame, prompt),) = read_init(path)
+        assert frame == FIRST
+        assert prompt.box.tolist() == [10, 20, 40, 60]
 
 
-@pytest.mark.parametrize("text", ["", "\n", "nan,nan,nan,nan", "a,b,c,d", "[1, 2", "[{}]", "[3]"])
+_ODD_INIT = [
+    "", "\n", "nan,nan,nan,nan", "a,b,c,d", "[1, 2", "[{}]", "[3]", "{", "[" * 100_000, "[[]]",
+    '{"prompts": 5}', '{"bocks": [1, 2, 3, 4]}', '{"box": 5}', '{"box": [1, 2, 3]}',
+    '{"box": [1, 2, NaN, 4]}', '{"box": [1e300, 2, 3, 4]}', '{"box": [1, 2, "3", 4]}',
+    '{"box": [1, 2, true, 4]}', '{"box": [1, 2, 0, 4]}', '{"box": [1, 2, 3, 4], "frame": 1.5}',
+    '{"box": [1, 2, 3, 4], "frame": true}', '{"box": [1, 2, 3, 4], "name": 5}',
+    '{"points": "here"}', '{"points": [[1]]}', '{"points": [[1, [2]]]}', '{"points": [[1, NaN]]}',
+    '{"points": [[1, 2]], "labels": [7]}', '{"mask": 5}', f"[{'9' * 5000}]", f"{'1,' * 6_000_000}",
+    "x" * (1 << 25),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", _ODD_INIT, ids=range(len(_ODD_INIT)))
 def test_wrong_init_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "init"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         read_init(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(path))
+
+
+def test_init_files_that_do_not_end(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 30)
+    for path in (Path("/dev/zero"), tmp_path / "sparse"):
+        with pytest.raises(InputError, match="is larger than 16 MB"):
+            read_init(path)
+    with pytest.raises(InputError, match="cannot be read as text: Is a directory"):
+        read_init(tmp_path)
 
 
 def test_json_prompts(tmp_path: Path) -> None:

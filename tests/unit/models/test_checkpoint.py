@@ -50,6 +50,18 @@ def test_bare_state_dicts_and_those_under_model(tmp_path, network):
         assert sorted(read_checkpoint(tmp_path / name)) == ["bias", "weight"]
 
 
+@pytest.mark.parametrize(
+    "keys", [(), ("state_dict",), ("model_state_dict",), ("model", "state_dict")]
+)
+@pytest.mark.parametrize("before", ["module.", "_orig_mod.module.", "module._orig_mod."])
+def test_checkpoints_as_training_leaves_them(tmp_path, network, keys, before):
+    content = {f"{before}{name}": value for name, value in network.state_dict().items()}
+    for key in keys:
+        content = {key: content, "epoch": 3}
+    torch.save(content, tmp_path / "a.pt")
+    assert sorted(read_checkpoint(tmp_path / "a.pt")) == ["bias", "weight"]
+
+
 def test_a_header_is_read_and_allowed_classes_are_made(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"told": "{}"})
     content, note = read_content(tmp_path / "a.safetensors")

@@ -164,7 +164,6 @@ def test_existence_confirms_and_deletes():
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
     [
-        (None, T, "born"),
         (T, K, "confirmed"),
         (K, W, "weak"),
         (W, K, "confirmed"),
@@ -321,7 +320,7 @@ def test_the_gallery_is_bounded_and_holds_each_once():
         (lambda: LifecycleConfig(validation="x"), "counts, existence, none"),
         (lambda: LifecycleConfig(lost_every=0), "lost_every is 0"),
         (lambda: EvictionConfig(max_tracks=0), "1 or more"),
-        (lambda: EvictionConfig(budget_mb=-1), "0 (none) or more"),
+        (lambda: EvictionConfig(budget_mb=-1), "0 or more"),
         (lambda: GalleryConfig(size=-1), "0 or more"),
         (lambda: ExistenceConfig(detect=2), "from 0 to 1"),
     ],

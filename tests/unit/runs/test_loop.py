@@ -154,3 +154,14 @@ def test_progress_can_be_silent(capsys: pytest.CaptureFixture[str]) -> None:
         progress.update(_result(0), MemoryUsage(0, 0))
     assert capsys.readouterr().err == ""
     assert progress.rate > 0
+
+
+def test_of_many_objects_the_summary_shows_ten() -> None:
+    counts = {"present": 3, "lost": 0, "found": 0}
+    for number, last in (
+        (10, "thing-10: to be seen in 3"),
+        (50, "and 40 more; all of them are in"),
+    ):
+        tally = Tally(3, 2, 1.0, {f"thing-{n + 1}": dict(counts) for n in range(number)})
+        lines = tally.lines()
+        assert len(lines) == (11 if number == 10 else 12) and lines[-1].startswith(last)

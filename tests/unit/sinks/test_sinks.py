@@ -66,7 +66,7 @@ def test_one_line_a_frame(tmp_path, layout, convention, expected):
 
 
 def test_every_file_has_a_line_for_every_frame(tmp_path):
-    one, two = seen(1, (1, 2, 3, 4), SIZE), seen(7, (5, 6, 9, 9), SIZE, name="dog")
+    one, two = seen(1, (1, 2, 3, 4), SIZE), seen(7, (5, 6, 9, 9), SIZE, name="dog: ../b")
     script = [
         result(10),
         result(12, one),
@@ -75,10 +75,10 @@ def test_every_file_has_a_line_for_every_frame(tmp_path):
     ]
     drive(SingleObjectBoxes(tmp_path), script)
     assert lines(tmp_path / "street.txt") == ["0,0,0,0", "1,2,2,2", "1,2,2,2", "0,0,0,0"]
-    assert lines(tmp_path / "street-7.txt") == ["0,0,0,0", "0,0,0,0", "5,6,4,3", "5,6,4,3"]
+    assert lines(tmp_path / "street-7-dog_.._b.txt") == ["0,0,0,0", "0,0,0,0", "5,6,4,3", "5,6,4,3"]
     index = [json.loads(line) for line in lines(tmp_path / "street.frames.jsonl")]
     assert [e["frame"] for e in index if "frame" in e] == [10, 12, 14, 16]
-    assert {"object": 7, "name": "dog", "file": "street-7"} in index
+    assert {"object": 7, "name": "dog: ../b", "file": "street-7-dog_.._b"} in index
 
 
 def test_got10k_layout(tmp_path):

@@ -45,7 +45,7 @@ def test_bounded_and_restored(kind):
     memory = filled(kind, 60)
     limit = 1 + 6 + 15 + (4 if kind == "distractor" else 0)
     assert memory.usage().entries <= limit
-    again = MaskMemory.from_state(memory.state_dict(), POLICIES[kind], LIMITS, torch.device("cpu"))
+    again = MaskMemory(POLICIES[kind], LIMITS).filled(memory.state_dict(), torch.device("cpu"))
     assert again.usage() == memory.usage()
     one, two = memory.read(60), again.read(60)
     assert [e.index for e in one.prompts] == [e.index for e in two.prompts]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from vision_mem.models.device import cores
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.mots import MotsSession
-from vision_mem.tracking.parallel import cores, mapped
+from vision_mem.tracking.parallel import mapped
 from vision_mem.types import Detections, Frame
 
 

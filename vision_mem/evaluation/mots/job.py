@@ -26,6 +26,7 @@ from vision_mem.formats.track_rows import TrackRecord
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.mots import MotsResult, MotsSession
+from vision_mem.sinks.tracks import KittiLabels, MotsText, MotText
 from vision_mem.text import read_json
 from vision_mem.types import Detections, Frame, SourceInfo
 

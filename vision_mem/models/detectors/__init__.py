@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vision_mem.models.detectors.callable import as_detector as as_detector
     from vision_mem.models.detectors.coercion import coerce as coerce
     from vision_mem.models.detectors.ensemble import Ensemble as Ensemble
-    from vision_mem.models.detectors.files import FORMATS as FORMATS
+    from vision_mem.models.detectors.file_formats import FORMATS as FORMATS
     from vision_mem.models.detectors.files import FileDetector as FileDetector
     from vision_mem.models.detectors.filters import Chosen as Chosen
     from vision_mem.models.detectors.filters import EveryNth as EveryNth

@@ -49,6 +49,13 @@ def as_detector(thing: Any) -> Detector:
     )
 
 
+_GETS = {
+    "image": "the picture, an array (height, width, 3) of RGB from 0 to 255; for the whole frame "
+    "give an object with a method detect(frame)",
+    "frame": "the frame: frame.image is the picture, frame.index its number, frame.time_s its time",
+}
+
+
 class CallableDetector:
     """A function, model or half a detector, made whole.
 
@@ -77,7 +84,7 @@ class CallableDetector:
         strict: bool = False,
         owner: Any = None,
     ) -> None:
-        if takes not in ("image", "frame"):
+        if takes not in _GETS:
             raise InputError(f"takes is {takes!r}; expected image or frame")
         if colours not in ("rgb", "bgr"):
             raise InputError(f"colours is {colours!r}; expected rgb or bgr")
@@ -85,6 +92,8 @@ class CallableDetector:
         self.reports_absence = reports_absence
         self.stateful = stateful
         self.dropped = LeftOut()
+        self.gets = f". It gets {_GETS[takes]}"
+        """What the function is called with, for messages."""
         self._function = function
         self._takes, self._colours, self._strict = takes, colours, strict
         self._names = dict(names or {})

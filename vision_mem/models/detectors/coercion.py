@@ -26,19 +26,13 @@ def is_supervision(answer: Any) -> bool:
 def read_supervision(answer: Any) -> Mapping[str, Any]:
     """The parts of ``supervision.Detections``, by name."""
     words = (getattr(answer, "data", None) or {}).get("class_name")
-    names = None
-    if words is not None and answer.class_id is not None:
-        names = {int(n): str(w) for n, w in zip(answer.class_id, words, strict=False)}
-    labels = answer.class_id
-    if labels is None and words is not None:
+    labels, names = answer.class_id, None
+    if words is not None and labels is not None:
+        names = {int(n): str(w) for n, w in zip(labels, words, strict=False)}
+    elif words is not None:
         labels = [str(word) for word in words]
-    return {
-        "boxes": answer.xyxy,
-        "scores": answer.confidence,
-        "labels": labels,
-        "masks": getattr(answer, "mask", None),
-        "names": names,
-    }
+    parts = {"boxes": answer.xyxy, "scores": answer.confidence, "labels": labels}
+    return parts | {"masks": getattr(answer, "mask", None), "names": names}
 
 
 def is_ultralytics(answer: Any) -> bool:
@@ -273,9 +267,8 @@ def _boxes(given: Any, masks: NDArray[np.bool_] | None) -> NDArray[np.float32]:
     if given is None:
         raise InputError(f"a detector's answer has no boxes; {_EXPECTED}")
     try:
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # 1e300 becomes infinite, and is left out
+        # 1e300 becomes infinite, and is left out.
+        with np.errstate(over="ignore", invalid="ignore"):
             boxes = as_numpy(given).astype(np.float32)
     except (TypeError, ValueError):
         raise InputError(f"boxes are {_shown(given)}; expected (n, 4) numbers") from None
@@ -374,13 +367,9 @@ class LeftOut(Counter[str]):
 
 def told(dropped: Counter[str]) -> str:
     """A line about boxes that were left out."""
-    return f"{_boxes_of(dropped.total())} left out: " + ", ".join(
-        f"{number} {reason}" for reason, number in dropped.items()
-    )
-
-
-def _boxes_of(count: int) -> str:
-    return f"{count} box{'' if count == 1 else 'es'}"
+    total = dropped.total()
+    reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
+    return f"{total} box{'' if total == 1 else 'es'} left out: {reasons}"
 
 
 def _shown(value: Any) -> str:

@@ -1,9 +1,13 @@
-"""Detections in files: JSON (COCO, lines), KITTI, TrackR-CNN, MOTChallenge and MOTS text."""
+"""Detections in files: JSON (COCO, lines), KITTI, TrackR-CNN, MOTChallenge and MOTS text.
+
+All that is wrong with a file is an ``InputError`` that names it, and its line where there is one.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +67,7 @@ class Reading:
         scores: see ``SCORES``.
         strict: refuse unusable boxes instead of leaving them out.
         dropped: boxes left out, by reason.
+        vocabulary: words for class numbers; those that the file says are added.
     """
 
     path: Path
@@ -71,22 +76,18 @@ class Reading:
     scores: str = "unit"
     strict: bool = False
     dropped: Counter[str] = field(default_factory=Counter)
-
-    def where(self, line: int) -> str:
-        """The place as messages call it."""
-        return f"{self.path}, line {line}" if line else str(self.path)
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
 
     def fail(self, line: int, what: str) -> InputError:
-        """The error for a line."""
-        return InputError(f"{self.where(line)}: {what}")
+        """The error for a line, or for the whole file (0)."""
+        return InputError(f"{self.path}{f', line {line}' if line else ''}: {what}")
 
     def number(self, text: Any, line: int, what: str) -> float:
         """A number, NaN and infinity included."""
         try:
             # float() also takes "1_000" and digits of other scripts, which no tool writes.
-            if isinstance(text, str) and (not text.isascii() or "_" in text):
-                raise ValueError
-            if isinstance(text, bool):
+            odd = isinstance(text, str) and (not text.isascii() or "_" in text)
+            if odd or isinstance(text, bool):
                 raise ValueError
             return float(text)
         except (TypeError, ValueError, OverflowError):
@@ -100,11 +101,7 @@ class Reading:
         return int(value)
 
     def frame(self, text: Any, line: int) -> int:
-        """A frame number, counted from 0.
-
-        Raises:
-            InputError: when it lies before the first frame.
-        """
+        """A frame number, counted from 0; it must not lie before the first frame."""
         number = self.whole(text, line, "a frame number")
         if number < self.first_frame:
             other = f"; if the file counts from {number}, say first={number}" if number >= 0 else ""
@@ -115,12 +112,7 @@ class Reading:
         return number - self.first_frame
 
     def box(self, values: Any, line: int) -> tuple[float, float, float, float] | None:
-        """Corners of a box; None for one that is left out.
-
-        Raises:
-            InputError: for corners the wrong way round, and with ``strict`` for all that cannot be
-                used.
-        """
+        """Corners of a box; None for one that is left out. The wrong way round is an error."""
         a, b, c, d = (self.number(v, line, "four numbers for a box") for v in values)
         if self.box_format == "xywh":
             c, d = a + c, b + d
@@ -147,11 +139,7 @@ class Reading:
         self.dropped[reason] += 1
 
     def score(self, text: Any, line: int) -> float:
-        """A score, 0 to 1.
-
-        Raises:
-            InputError: for one that is not, with what may help.
-        """
+        """A score, 0 to 1; the error for another one says what may help."""
         value = self.number(text, line, "a score")
         score = SCORES[self.scores](value)
         if not -1e-3 <= score <= 1 + 1e-3:  # NaN fails too
@@ -163,17 +151,28 @@ class Reading:
         return min(max(score, 0.0), 1.0)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[None]:
+    """What the system says of a file that cannot be read, in our words."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path of the detections") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; expected a file of detections") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{path} cannot be read: {reason}") from None
+
+
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a text file that are not blank, with their numbers from 1.
 
     UTF-8, or UTF-16 where it says so; other bytes become replacement signs.
-
-    Raises:
-        InputError: no such file, not readable, or a line no text file has.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise InputError(f"{path} is a device or a pipe; expected a file of detections")
-    try:
+    with _opened(path):
         with path.open("rb") as file:
             # Files written by "> file" in some shells of Windows are UTF-16.
             wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
@@ -186,31 +185,34 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
                     raise InputError(f"{path}, line {number}: too long for a file of detections")
                 if line.strip():
                     yield number, line.strip()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path of the detections") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; expected a file of detections") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"{path} cannot be read: {reason}") from None
+
+
+def fields_of(text: str) -> list[str]:
+    """What commas, or else spaces, separate."""
+    return [each.strip() for each in text.split(",")] if "," in text else text.split()
+
+
+def _rows(reading: Reading, wanted: str) -> Iterator[tuple[int, list[str]]]:
+    """Numbers and fields of the lines of a text file, as many fields as ``wanted`` or more."""
+    least = len(fields_of(wanted))
+    for line, text in lines_of(reading.path):
+        fields = fields_of(text) if "," in wanted else text.split()
+        if len(fields) < least:
+            count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
+            found = f"{count} in {shown(' '.join(fields))}"
+            raise reading.fail(line, f"{found}; expected {least}: {wanted}")
+        yield line, fields
 
 
 _MOST_BYTES = 1 << 30
 
 
-def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[FileDetection]:
+def read_coco(reading: Reading) -> Iterator[FileDetection]:
     """COCO JSON: annotations with their images and categories, or a list of results.
 
     With ``images``, frames are their ``frame_id`` or ``frame_index`` where they have one, else
     their place in the order of their file names. In a list of results ``image_id`` is the frame's
     number. Crowd regions are passed over; scores are 1 where there are none.
-
-    Args:
-        reading: how to read the file.
-        vocabulary: the categories' words are added.
-
-    Raises:
-        InputError: a file that is not JSON, or not COCO's.
     """
     content = _load(reading)
     frames = None
@@ -218,22 +220,21 @@ def read_coco(reading: Reading, vocabulary: Vocabulary) -> Iterator[FileDetectio
         frames = _frames(reading, content.get("images"))
         for each in _objects(reading, content.get("categories", []), "categories"):
             number = reading.whole(each.get("id"), 0, "a category's id")
-            vocabulary.add(number, str(each.get("name", number)))
+            reading.vocabulary.add(number, str(each.get("name", number)))
         content = content.get("annotations")
     for index, each in enumerate(_objects(reading, content, "annotations")):
         if each.get("iscrowd"):
             continue
-        place = f"annotation {index}"
         if frames is None:
             frame = reading.frame(each.get("image_id"), 0)
         else:
+            image = each.get("image_id")
             try:
-                frame = frames[each.get("image_id")]
+                frame = frames[image]
             except (KeyError, TypeError):
-                raise reading.fail(
-                    0, f"{place} belongs to image {shown(each.get('image_id'))}, which is not there"
-                ) from None
-        found = _found(reading, each, frame, 0, vocabulary)
+                problem = f"annotation {index} belongs to image {shown(image)}, which is not there"
+                raise reading.fail(0, problem) from None
+        found = _found(reading, each, frame, 0)
         if found is not None:
             yield found
 
@@ -266,7 +267,7 @@ def _key(image: Mapping[str, Any]) -> Any:
 
 
 def read_jsonl(
-    reading: Reading, vocabulary: Vocabulary
+    reading: Reading,
 ) -> Iterator[tuple[int, int, Mapping[str, Any], list[FileDetection]]]:
     """JSON lines: a frame a line, or an object a line.
 
@@ -277,9 +278,6 @@ def read_jsonl(
     Yields:
         Frame from 0, line number, the line's content, and the objects; a recording's objects are
         left to the caller.
-
-    Raises:
-        InputError: with file and line number.
     """
     for line, text in lines_of(reading.path):
         content = parse_json(text, f"{reading.path}, line {line}", nan=True, unique=False)
@@ -292,14 +290,14 @@ def read_jsonl(
         found: list[FileDetection | None] = []
         if "objects" in content:
             for each in _objects(reading, content["objects"], f"line {line}: objects"):
-                found.append(_found(reading, each, frame, line, vocabulary))
+                found.append(_found(reading, each, frame, line))
         elif "boxes" not in content and "answer" not in content:
-            found.append(_found(reading, content, frame, line, vocabulary))
+            found.append(_found(reading, content, frame, line))
         yield frame, line, content, [each for each in found if each is not None]
 
 
 def _found(
-    reading: Reading, each: Mapping[str, Any], frame: int, line: int, vocabulary: Vocabulary
+    reading: Reading, each: Mapping[str, Any], frame: int, line: int
 ) -> FileDetection | None:
     """One object as COCO describes it; None when its box cannot be used."""
     mask = _mask(reading, each.get("segmentation"), line)
@@ -322,7 +320,7 @@ def _found(
     score = reading.score(each.get("score", 1.0), line)
     word = each.get("category_id", each.get("label", each.get("name", 0)))
     if isinstance(word, str):
-        label = vocabulary.number(word)
+        label = reading.vocabulary.number(word)
     else:
         label = reading.whole(word, line, "a class number or word")
     return None if box is None else FileDetection(frame, line, box, score, label, mask)
@@ -380,24 +378,12 @@ _IGNORE = 10
 """Class of the regions in MOTS truth that do not count."""
 
 
-def _too_few(reading: Reading, line: int, fields: list[str], least: int, wanted: str) -> InputError:
-    count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}"
-    return reading.fail(line, f"{count} in {shown(' '.join(fields))}; expected {least}: {wanted}")
-
-
 def read_kitti(reading: Reading) -> Iterator[FileDetection]:
     """TrackR-CNN's detections, and those of Seg2Track's KITTI form.
 
     ``frame x1 y1 x2 y2 score class [height width rle [embedding ...]]``, spaces, frames from 0.
-
-    Raises:
-        InputError: with file and line number.
     """
-    for line, text in lines_of(reading.path):
-        fields = text.split()
-        if len(fields) < 7:
-            wanted = "frame x1 y1 x2 y2 score class"
-            raise _too_few(reading, line, fields, 7, wanted)
+    for line, fields in _rows(reading, "frame x1 y1 x2 y2 score class"):
         frame = reading.frame(fields[0], line)
         box = reading.box(fields[1:5], line)
         score = reading.score(fields[5], line)
@@ -434,17 +420,10 @@ def read_kitti_label(reading: Reading) -> Iterator[FileDetection]:
 
     ``frame id type truncated occluded alpha x1 y1 x2 y2`` and seven numbers of the 3D box, then
     perhaps a score. Regions called ``DontCare`` are passed over.
-
-    Raises:
-        InputError: with file and line number.
     """
     numbers = {name: number for number, name in LABEL_NAMES.items()}
     numbers["person"] = numbers["person_sitting"]
-    for line, text in lines_of(reading.path):
-        fields = text.split()
-        if len(fields) < 10:
-            wanted = "frame id type truncated occluded alpha x1 y1 x2 y2"
-            raise _too_few(reading, line, fields, 10, wanted)
+    for line, fields in _rows(reading, "frame id type truncated occluded alpha x1 y1 x2 y2"):
         kind = fields[2].lower()
         if kind == "dontcare":
             continue
@@ -465,16 +444,9 @@ def read_mot(reading: Reading) -> Iterator[FileDetection]:
     spaces. Identities are not used. Where the seventh field is -1 on every line it says nothing,
     and all scores are 1. In truth of MOT16 to MOT20 (nine fields) lines whose seventh field is 0
     do not count and are passed over.
-
-    Raises:
-        InputError: with file and line number.
     """
     rows = []
-    for line, text in lines_of(reading.path):
-        fields = [field.strip() for field in text.split(",")] if "," in text else text.split()
-        if len(fields) < 7:
-            wanted = "frame,id,left,top,width,height,score"
-            raise _too_few(reading, line, fields, 7, wanted)
+    for line, fields in _rows(reading, "frame,id,left,top,width,height,score"):
         frame = reading.frame(fields[0], line)
         box = reading.box(fields[2:6], line)
         truth = len(fields) == 9 and fields[7] not in ("-1", "-1.0")
@@ -492,15 +464,12 @@ def read_mots(reading: Reading) -> Iterator[FileDetection]:
 
     ``frame id class height width rle``. Boxes are the bounds of the masks; empty masks and regions
     to be ignored (class 10) are passed over.
-
-    Raises:
-        InputError: with file and line number.
     """
-    for line, text in lines_of(reading.path):
-        fields = text.split()
+    wanted = "frame id class height width rle"
+    for line, fields in _rows(reading, wanted):
         if len(fields) != 6:
-            wanted = "frame id class height width rle"
-            raise _too_few(reading, line, fields, 6, wanted)
+            found = f"{len(fields)} fields in {shown(' '.join(fields))}"
+            raise reading.fail(line, f"{found}; expected 6: {wanted}")
         frame = reading.frame(fields[0], line)
         label = reading.whole(fields[2], line, "a class number")
         runs = _runs(reading, line, fields[3:])
@@ -518,11 +487,31 @@ def _runs(reading: Reading, line: int, fields: list[str]) -> MaskRuns:
         raise reading.fail(line, f"a mask that cannot be read: {error}") from None
 
 
-NAMES: Mapping[str, Mapping[int, str]] = {
-    "kitti": KITTI_NAMES,
-    "label": LABEL_NAMES,
-    "mot": MOT_NAMES,
-    "mots": KITTI_NAMES,
-    "mots-challenge": KITTI_NAMES,
+@dataclass(frozen=True)
+class DetectionFormat:
+    """A file format.
+
+    Attributes:
+        box_format: what the numbers of a box are.
+        first_frame: what the first frame is called.
+        read: reads a file of it.
+        names: words for its class numbers.
+    """
+
+    box_format: str
+    first_frame: int
+    read: Callable[[Reading], Iterator[Any]]
+    names: Mapping[int, str] = field(default_factory=dict)
+
+
+FORMATS = {
+    "kitti": DetectionFormat("xyxy", 0, read_kitti, KITTI_NAMES),
+    "label": DetectionFormat("xyxy", 0, read_kitti_label, LABEL_NAMES),
+    "mot": DetectionFormat("xywh", 1, read_mot, MOT_NAMES),
+    "mots": DetectionFormat("xyxy", 0, read_mots, KITTI_NAMES),
+    "mots-challenge": DetectionFormat("xyxy", 1, read_mots, KITTI_NAMES),
+    "coco": DetectionFormat("xywh", 0, read_coco),
+    "jsonl": DetectionFormat("xywh", 0, read_jsonl),
 }
-"""Words for the class numbers of each format."""
+"""Formats by name: TrackR-CNN's and Seg2Track's text, KITTI's ``label_02``, MOTChallenge's
+``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too)."""

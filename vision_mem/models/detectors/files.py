@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,22 @@ import numpy as np
 from vision_mem.errors import InputError
 from vision_mem.formats.rle import MaskRuns
 from vision_mem.geometry.masks import draw_outlines
-from vision_mem.models.detectors import file_formats
 from vision_mem.models.detectors.coercion import Vocabulary, told
 from vision_mem.models.detectors.file_formats import (
     BOX_FORMATS,
+    FORMATS,
     SCORES,
     FileDetection,
     Reading,
+    fields_of,
     lines_of,
+    read_jsonl,
 )
 from vision_mem.models.detectors.recording import Recorded, from_line
 from vision_mem.text import parse_json, shown
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Format:
-    """A file format: what the numbers of a box are, and what the first frame is called."""
-
-    box_format: str
-    first_frame: int
-
-
-FORMATS = {
-    "kitti": Format("xyxy", 0),
-    "label": Format("xyxy", 0),
-    "mot": Format("xywh", 1),
-    "mots": Format("xyxy", 0),
-    "mots-challenge": Format("xyxy", 1),
-    "coco": Format("xywh", 0),
-    "jsonl": Format("xywh", 0),
-}
-"""Formats by name: TrackR-CNN's and Seg2Track's text, KITTI's ``label_02``, MOTChallenge's
-``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too)."""
-
-_READERS = {
-    "kitti": file_formats.read_kitti,
-    "label": file_formats.read_kitti_label,
-    "mot": file_formats.read_mot,
-    "mots": file_formats.read_mots,
-    "mots-challenge": file_formats.read_mots,
-}
 
 
 class FileDetector:
@@ -109,11 +81,12 @@ class FileDetector:
             if value not in known:
                 raise InputError(f"{what} is {value!r}; expected one of {', '.join(known)}")
         self.format = format
-        first = FORMATS[format].first_frame if first_frame is None else first_frame
+        known_as = FORMATS[format]
+        first = known_as.first_frame if first_frame is None else first_frame
         self._reading = Reading(
-            self.path, box_format or FORMATS[format].box_format, first, scores, strict
-        )
-        self._vocabulary = Vocabulary(file_formats.NAMES.get(format))
+            self.path, box_format or known_as.box_format, first, scores, strict,
+            vocabulary=Vocabulary(known_as.names),
+        )  # fmt: skip
         self._found: dict[int, list[FileDetection]] = {}
         self._recorded: dict[int, Recorded] = {}
         self._read(frame_count, size)
@@ -170,21 +143,18 @@ class FileDetector:
     def _items(self) -> Iterator[tuple[int, int, FileDetection | Recorded | None]]:
         """Frame, line, and what is there, in the order of the file."""
         reading = self._reading
-        if self.format in _READERS:
-            for found in _READERS[self.format](reading):
+        if self.format != "jsonl":
+            for found in FORMATS[self.format].read(reading):
                 yield found.frame, found.line, found
-        elif self.format == "coco":
-            for found in file_formats.read_coco(reading, self._vocabulary):
-                yield found.frame, found.line, found
-        else:
-            known: dict[int, str] = {}
-            for frame, line, content, objects in file_formats.read_jsonl(reading, self._vocabulary):
-                if "boxes" in content or "answer" in content:
-                    recorded = self._from_recording(content, known, line)
-                    known = known if recorded.found is None else dict(recorded.found.names)
-                    yield frame, line, recorded
-                for found in objects:
-                    yield frame, line, found
+            return
+        known: dict[int, str] = {}
+        for frame, line, content, objects in read_jsonl(reading):
+            if "boxes" in content or "answer" in content:
+                recorded = self._from_recording(content, known, line)
+                known = known if recorded.found is None else dict(recorded.found.names)
+                yield frame, line, recorded
+            for found in objects:
+                yield frame, line, found
 
     def _from_recording(self, content: Any, known: dict[int, str], line: int) -> Recorded:
         try:
@@ -232,7 +202,7 @@ class FileDetector:
             np.array([each.label for each in found], np.int64),
             masks=masks,
             embeddings=embeddings,
-            names=dict(self._vocabulary.names),
+            names=dict(self._reading.vocabulary.names),
         )
 
     def reset(self) -> None:
@@ -246,13 +216,8 @@ def guess_format(path: Path) -> str:
     """Tell a file's format from its name and first line.
 
     ``kitti`` is taken for all text with TrackR-CNN's columns, whatever its boxes are, and of two
-    formats that differ only in the number of the first frame the one of KITTI.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A name in ``FORMATS``.
+    formats that differ only in the number of the first frame the one of KITTI. It is a name in
+    ``FORMATS``.
 
     Raises:
         InputError: no such file, or one that looks like none of them.
@@ -263,7 +228,7 @@ def guess_format(path: Path) -> str:
     _, first = next(lines_of(path), (0, ""))
     if suffix == ".json" or first[:1] in ("[", "{"):
         return "jsonl" if _is_object(first) else "coco"
-    fields = [each.strip() for each in first.split(",")] if "," in first else first.split()
+    fields = fields_of(first)
     if not first:
         return "mot"  # an empty file is the same in all of them
     if "," in first and len(fields) >= 7:

@@ -68,6 +68,8 @@ class Guarded(Around):
     def detect(self, frame: Frame) -> Detections | None:
         try:
             found = self.detector.detect(frame)
+        except ModelError:
+            raise  # one inside has given up, and says why
         except Exception as error:
             self._note(error, frame.index)
             return None
@@ -88,7 +90,9 @@ class Guarded(Around):
         if not self._worked and self.errors.total() >= self._give_up_after:
             many = self._give_up_after
             when = "at once" if many == 1 else f"on each of the first {many} frames"
-            raise ModelError(f"detector {self.name} failed {when}: {kind}: {reason}") from error
+            gets = getattr(self.detector, "gets", "")
+            text = f"detector {self.name} failed {when}: {kind}: {reason}{gets}"
+            raise ModelError(text) from error
 
     def reset(self) -> None:
         super().reset()
@@ -194,20 +198,13 @@ def _folded(name: Any) -> Any:
 
 
 def renamed(found: Detections, rename: Mapping[Any, str]) -> Detections:
-    """Give classes other words; classes that get the same word become one.
+    """Give classes other words; those that get the same word become the first of them.
 
-    Args:
-        found: the detections.
-        rename: word in lower case, or number, to the new word.
-
-    Returns:
-        Detections whose numbers are those of the first class with each word.
+    ``rename`` leads from a word in lower case, or a number, to the new word.
     """
     given = {int(label) for label in found.labels}
     names = {**{label: f"class-{label}" for label in given}, **found.names}
-    words = {
-        label: rename.get(label, rename.get(_folded(word), word)) for label, word in names.items()
-    }
+    words = {n: rename.get(n, rename.get(_folded(word), word)) for n, word in names.items()}
     first: dict[str, int] = {}
     for label in sorted(words):
         first.setdefault(words[label], label)
@@ -334,14 +331,9 @@ def _corners(region: ArrayLike) -> NDArray[np.float64]:
 
 
 def points_inside(points: ArrayLike, corners: ArrayLike) -> NDArray[np.bool_]:
-    """Which points lie in a polygon, by counting its edges to their right.
+    """``(n,)``: which points ``(n, 2)`` lie in a polygon of corners ``(k, 2)``, k >= 3, in order.
 
-    Args:
-        points: ``(n, 2)``.
-        corners: ``(k, 2)``, k >= 3, in order.
-
-    Returns:
-        ``(n,)`` bool.
+    The edges to their right are counted.
     """
     p = np.asarray(points, np.float64)[:, None]
     start = np.asarray(corners, np.float64)

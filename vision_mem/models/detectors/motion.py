@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vision_mem.config import check_choice, check_range
 from vision_mem.errors import InputError
 from vision_mem.models.detectors.filters import parts_of
 from vision_mem.models.detectors.protocol import Detector
@@ -70,20 +71,13 @@ class MotionConfig:
     max_side: int = 1280
 
     def __post_init__(self) -> None:
-        if self.method not in ("mog2", "knn"):
-            raise InputError(f"method is {self.method!r}; expected mog2 or knn")
-        if self.merge not in _MERGES:
-            raise InputError(f"merge is {self.merge!r}; expected one of {', '.join(_MERGES)}")
+        check_choice(self, "method", tuple(_BLIND))
+        check_choice(self, "merge", _MERGES)
         if len(self.close) != 2 or min(self.close) < 1:
             raise InputError(f"close is {self.close!r}; expected a height and a width, 1 or more")
-        for name in ("history", "most", "max_side"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.warm_up < 0:
-            raise InputError(f"warm_up is {self.warm_up}; expected 0 or more frames")
-        for name in ("min_area", "flood"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; expected a share, 0 to 1")
+        check_range(self, ("history", "most", "max_side"), 1)
+        check_range(self, ("warm_up",), 0)
+        check_range(self, ("min_area", "flood"), 0, 1)
 
     @classmethod
     def upright(cls) -> MotionConfig:
@@ -123,13 +117,10 @@ class MotionDetector:
         self._start()
 
     def _start(self) -> None:
-        c = self.config
-        if c.method == "knn":
-            distance = 400.0 if c.threshold is None else c.threshold
-            self._model: Any = cv2.createBackgroundSubtractorKNN(c.history, distance, True)
-        else:
-            distance = 16.0 if c.threshold is None else c.threshold
-            self._model = cv2.createBackgroundSubtractorMOG2(c.history, distance, True)
+        c, knn = self.config, self.config.method == "knn"
+        distance = (400.0 if knn else 16.0) if c.threshold is None else c.threshold
+        name = "createBackgroundSubtractorKNN" if knn else "createBackgroundSubtractorMOG2"
+        self._model: Any = getattr(cv2, name)(c.history, distance, True)
         self._seen = 0
 
     def close(self) -> None:
@@ -289,8 +280,7 @@ def learn_background(
         detector: with all that is around it.
         frames: gives the frames from one number to another (exclusive) of the source.
         start: first frame of the run.
-        again: frames that were looked at before, in a run that is continued; they are shown
-            again, so that the detector is as it was.
+        again: frames that were looked at before, in a run that is continued; shown once more.
     """
     again = again[-REPLAY:]
     for part in parts_of(detector):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vision_mem.config import is_object_name, load_object
+from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
 from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import as_detector
@@ -72,18 +72,11 @@ def open_detector(
         MissingExtra: for libraries that are not installed.
         ModelError: for weights that are missing or damaged.
     """
-    options = {"device": device, "precision": precision}
+    options: dict[str, Any] = {"device": device, "precision": precision}
     if isinstance(spec, (list, tuple)):
-        alone = len(spec) == 1
-        parts = [
-            open_detector(
-                each, frame_count=frame_count, size=size, guarded=guarded and alone, **options
-            )
-            for each in spec
-        ]
-        if alone:
-            return parts[0]
-        return Ensemble([Guarded(each) for each in parts] if guarded else parts)
+        more: dict[str, Any] = {"frame_count": frame_count, "size": size, "guarded": guarded}
+        parts = [open_detector(each, **options, **more) for each in spec]
+        return parts[0] if len(parts) == 1 else Ensemble(parts)
     if isinstance(spec, str):
         detector = _from_word(spec.strip(), options, frame_count, size)
     else:
@@ -103,11 +96,8 @@ def make_detector(
     min_score: float = 0.0,
     only: Sequence[str] = (),
     region: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    frame_count: int | None = None,
-    size: tuple[int, int] | None = None,
     live: bool = False,
+    **options: Any,
 ) -> Detector:
     """Open a detector and put around it what the command line asks for.
 
@@ -118,18 +108,13 @@ def make_detector(
         min_score: lower scores are left out.
         only: classes to keep; all when empty.
         region: ``x,y,w,h``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects elsewhere are left out.
-        device: as ``open_detector``.
-        precision: as ``open_detector``.
-        frame_count: as ``open_detector``.
-        size: as ``open_detector``.
         live: a detector slower than the stream must not hold it up: networks run in a thread.
+        options: of ``open_detector``.
 
     Raises:
         VisionMemError: for what cannot be opened or understood.
     """
-    detector = open_detector(
-        list(words), device=device, precision=precision, frame_count=frame_count, size=size
-    )
+    detector = open_detector(list(words), **options)
     if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in words):
         detector = LatestOnly(detector)
     if min_score > 0 or only:
@@ -209,6 +194,7 @@ def _motion(method: str) -> Detector:
     if method not in _MOTION:
         raise InputError(
             f"motion:{method} is not known; expected motion:{' or motion:'.join(_MOTION)}"
+            f"{nearest(method, _MOTION)}"
         )
     config = MotionConfig.upright() if method == "upright" else MotionConfig(method)
     return MotionDetector(config)
@@ -234,14 +220,24 @@ def _listed(spec: str) -> list[str]:
 
 
 def _words(spec: str, options: Mapping[str, Any]) -> Detector:
+    network = spec.partition("@")[2].strip()
+    if (
+        network
+        and network not in _WORD_NETWORKS
+        and not ("/" in network or Path(network).expanduser().exists())
+    ):
+        raise InputError(
+            f"no network {network!r} that finds words; expected one of {', '.join(_WORD_NETWORKS)}"
+            f", a folder or an id on Hugging Face{nearest(network, _WORD_NETWORKS)}"
+        )
     from vision_mem.models.detectors.transformers import WordsDetector
 
-    network = spec.partition("@")[2].strip()
     return WordsDetector(_listed(spec), network or _WORD_NETWORKS[0], **options)
 
 
 def _file(rest: str, frame_count: int | None, size: tuple[int, int] | None) -> Detector:
-    from vision_mem.models.detectors.files import FORMATS, FileDetector
+    from vision_mem.models.detectors.file_formats import FORMATS
+    from vision_mem.models.detectors.files import FileDetector
 
     path, _, tail = rest.rpartition(":")
     format, *pairs = tail.split(",")
@@ -250,6 +246,7 @@ def _file(rest: str, frame_count: int | None, size: tuple[int, int] | None) -> D
         if path and not Path(rest).exists() and re.fullmatch(r"[\w-]+", format):
             raise InputError(
                 f"no format {format!r} of detections; expected one of {', '.join(FORMATS)}"
+                f"{nearest(format, list(FORMATS))}"
             )
         path, format, pairs = rest, "auto", []
     if _is_option(format):
@@ -260,10 +257,8 @@ def _file(rest: str, frame_count: int | None, size: tuple[int, int] | None) -> D
     for pair in pairs:
         name, _, value = pair.partition("=")
         if name not in _FILE_OPTIONS or not value:
-            raise InputError(
-                f"option {pair!r} of {path} is not known; expected box=xywh, first=1 or "
-                "scores=percent"
-            )
+            expected = "box=xywh, first=1 or scores=percent"
+            raise InputError(f"option {pair!r} of {path} is not known; expected {expected}")
         given[_FILE_OPTIONS[name]] = value
     if "first_frame" in given:
         if not given["first_frame"].isdecimal():

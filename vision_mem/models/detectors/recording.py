@@ -62,12 +62,9 @@ class Recorder(Around):
 def as_line(
     found: Detections | None, reports_absence: bool, known: Mapping[int, str]
 ) -> dict[str, Any]:
-    """What a recording says of one frame, besides its number and time.
+    """What a recording says of an answer, besides its frame's number and time.
 
-    Args:
-        found: the answer.
-        reports_absence: see ``Detector``.
-        known: names that lines before have said; they are written only when they change.
+    Names that lines before have said (``known``) are written only when they change.
     """
     if found is None:
         return {"answer": None}
@@ -119,11 +116,7 @@ class Recorded:
 
 
 def from_line(line: Mapping[str, Any], known: Mapping[int, str]) -> Recorded:
-    """Read what ``as_line`` made.
-
-    Args:
-        line: one line's content.
-        known: names that lines before have said.
+    """Read what ``as_line`` made; ``known`` are the names that lines before have said.
 
     Raises:
         ValueError, TypeError, KeyError, OverflowError: when it is not such a line.
@@ -137,16 +130,12 @@ def from_line(line: Mapping[str, Any], known: Mapping[int, str]) -> Recorded:
         runs = tuple(read_mask(counts, size) for counts in line["masks"])
         if len(runs) != len(line["boxes"]):
             raise ValueError(f"{len(runs)} masks for {len(line['boxes'])} boxes")
-    embeddings = None
+    embeddings, names = None, dict(known)
     if "embeddings" in line:
-        embeddings = np.array(line["embeddings"], np.float32).reshape(
-            len(line["boxes"]), int(line["width"])
-        )
-    names = (
-        {int(number): str(word) for number, word in line["names"].items()}
-        if ("names" in line)
-        else dict(known)
-    )
+        shape = len(line["boxes"]), int(line["width"])
+        embeddings = np.array(line["embeddings"], np.float32).reshape(shape)
+    if "names" in line:
+        names = {int(number): str(word) for number, word in line["names"].items()}
     index, time_s = line.get("seen", (None, None))
     found = Detections(
         np.array(line["boxes"], np.float32).reshape(-1, 4),

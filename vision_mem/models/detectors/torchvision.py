@@ -67,10 +67,8 @@ class TorchvisionDetector:
             if name.endswith("num_batches_tracked"):
                 state.setdefault(name, tensor)
         fit_weights(network, state, str(place), KNOWN[model])
-        words = published.meta["categories"]
-        self._names = {
-            k: word for k, word in enumerate(words) if word not in ("N/A", "__background__")
-        }
+        words, none = published.meta["categories"], ("N/A", "__background__")
+        self._names = {k: word for k, word in enumerate(words) if word not in none}
         self._network = network.to(self.device).eval()
 
     @torch.inference_mode()

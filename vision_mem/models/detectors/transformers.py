@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ KNOWN = {
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GIVEN = {"return_tensors": "pt", "input_data_format": "channels_last"}
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a folder of weights gives."""
-
-    network: Any
-    processor: Any
-    names: Mapping[int, str]
 
 
 class TransformersDetector:
@@ -79,10 +69,10 @@ class TransformersDetector:
         self._type = _PRECISIONS[choose_precision(precision, self.device)]
         self._min_score = min_score
         self.name = model
-        parts = _load(model, self._auto_class, self._processor_class)
-        self._network = parts.network.to(self.device, self._type).eval()
-        self._processor = parts.processor
-        self._names = dict(parts.names)
+        network, self._processor = _load(model, self._auto_class, self._processor_class)
+        self._network = network.to(self.device, self._type).eval()
+        words = network.config.id2label or {}
+        self._names = {int(number): str(word) for number, word in words.items()}
         self.dropped = LeftOut()
 
     @torch.inference_mode()
@@ -166,14 +156,13 @@ class WordsDetector(TransformersDetector):
     def _words_of_tokens(self, text: str) -> torch.Tensor:
         """``(tokens,)`` int: which words each token of the text belongs to; -1 for none."""
         coded = self._processor.tokenizer(text, return_offsets_mapping=True)
-        word_of, place = [], 0
-        starts = []
+        word_of, spans, place = [], [], 0
         for word in self.words:
-            starts.append((place, place + len(word)))
+            spans.append((place, place + len(word)))
             place += len(word) + 2
         for first, last in coded["offset_mapping"]:
-            inside = [k for k, (a, b) in enumerate(starts) if a <= first < last <= b]
-            word_of.append(inside[0] if inside else -1)
+            inside = (k for k, (a, b) in enumerate(spans) if a <= first < last <= b)
+            word_of.append(next(inside, -1))
         limit = int(getattr(self._network.config, "max_text_len", 256))
         if len(word_of) > limit:
             raise InputError(f"{len(word_of)} tokens of text; expected at most {limit}: use fewer")
@@ -210,28 +199,26 @@ class WordsDetector(TransformersDetector):
         return {"boxes": boxes[keep], "scores": scores[keep], "labels": labels[keep]}
 
 
-def _library() -> Any:
-    return transformers_library("neural detectors", "mots")
-
-
-def _load(model: str, auto_class: str, processor_class: str) -> _Parts:
+def _load(model: str, auto_class: str, processor_class: str) -> tuple[Any, Any]:
     name = KNOWN.get(model, model)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _open(_library(), str(folder), str(folder), auto_class, processor_class)
+        library = transformers_library("neural detectors", "mots")
+        return _open(library, str(folder), str(folder), auto_class, processor_class)
     if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") > 1:
         raise ModelError(
             f"{model} is not a folder with a detector's config.json and weights; give such a "
             "folder, or an id on Hugging Face"
         )
-    library = _library()  # before anything is downloaded for it
-    words = "ZeroShot" in auto_class
-    example = '"red car@/path/to/folder"' if words else "/path/to/folder"
+    library = transformers_library("neural detectors", "mots")  # before a download for it
+    example = '"red car@/path/to/folder"' if "ZeroShot" in auto_class else "/path/to/folder"
     place = fetched(name, f": --detect {example}")
     return _open(library, str(place), name, auto_class, processor_class)
 
 
-def _open(library: Any, place: str, name: str, auto_class: str, processor_class: str) -> _Parts:
+def _open(
+    library: Any, place: str, name: str, auto_class: str, processor_class: str
+) -> tuple[Any, Any]:
     try:
         config = library.AutoConfig.from_pretrained(place, **LOCAL)
         _check_kind(library, config, name, auto_class)
@@ -250,22 +237,20 @@ def _open(library: Any, place: str, name: str, auto_class: str, processor_class:
             "config.json, model.safetensors and preprocessor_config.json"
         ) from error
     check_complete(notes, name)
-    names = {int(number): str(word) for number, word in (config.id2label or {}).items()}
-    return _Parts(network, processor, names)
+    return network, processor
 
 
 def _check_kind(library: Any, config: Any, name: str, auto_class: str) -> None:
-    mappings = {
-        "AutoModelForObjectDetection": "MODEL_FOR_OBJECT_DETECTION_MAPPING",
-        "AutoModelForZeroShotObjectDetection": "MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING",
-    }
-    fits = {kind: type(config) in getattr(library, key) for kind, key in mappings.items()}
-    if fits[auto_class]:
+    fixed = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
+    words = type(config) in library.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING
+    if words if "ZeroShot" in auto_class else fixed:
         return
-    if any(fits.values()):
-        what = "finds given words" if not fits["AutoModelForObjectDetection"] else "has classes"
-        how = 'name some: --detect "red car@FOLDER"' if what.startswith("finds") else "of its own"
-        raise ModelError(f"{name} is a network that {what}; {how}")
+    if words and not fixed:
+        raise ModelError(
+            f'{name} is a network that finds given words; name some: --detect "red car@FOLDER"'
+        )
+    if fixed:
+        raise ModelError(f"{name} is a network that has classes of its own")
     raise ModelError(
         f"{name} is a network of kind {config.model_type!r}, not a detector; expected D-FINE, "
         "RT-DETR, Grounding DINO, OWLv2 or the like"

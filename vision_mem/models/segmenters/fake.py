@@ -95,12 +95,7 @@ class FakeSegmenter:
             logits = torch.stack([(reach - distance) * _STEEPNESS for reach in _REACH])
             logits = torch.minimum(logits, expected)
             made.append(self._candidates(logits[None], colours, appear_threshold))
-        return Candidates(
-            torch.cat([one.logits for one in made]),
-            torch.cat([one.iou for one in made]),
-            torch.cat([one.object_logit for one in made]),
-            torch.cat([one.pointers for one in made]),
-        )
+        return Candidates.joined(made)
 
     def to_grid(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
         return F.interpolate(logits, size=features.grid_size, mode="bilinear")

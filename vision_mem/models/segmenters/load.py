@@ -6,8 +6,9 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_mem.config import is_object_name, load_object
-from vision_mem.errors import InputError
+from vision_mem.config import is_object_name, load_object, nearest
+from vision_mem.errors import InputError, NotThere
+from vision_mem.models.hub import PUBLISHED
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -48,8 +49,9 @@ def load_segmenter(
     Raises:
         ModelError: for weights or configurations that are missing, damaged, hostile or of
             another model.
-        InputError: for unknown option values, or a class that is no segmenter.
+        InputError: for unknown names and option values, or a class that is no segmenter.
     """
+    check_model(model)
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
     if model == "embedded":
@@ -67,6 +69,29 @@ def load_segmenter(
         compile_encoder=compile,
         resize=resize,
         attention=attention,
+    )
+
+
+def check_model(model: str) -> None:
+    """Refuse the name of a segmenter that is none, before anything heavy is loaded.
+
+    Raises:
+        InputError: for a name that nothing has.
+        NotThere: for a checkpoint that is not there.
+    """
+    known = ["embedded", "nano", *PUBLISHED]
+    if model.partition("@")[0].removeprefix("facebook/") in known or model.startswith("random:"):
+        return
+    path = Path(model).expanduser()
+    if is_object_name(model) or path.exists():
+        return
+    named = model.startswith("facebook/") and path.suffix != ".pt"
+    if not named and (path.suffix in (".pt", ".pth", ".safetensors") or "/" in model):
+        raise NotThere(f"checkpoint {path} is missing; expected a .pt, .pth or .safetensors file")
+    near = nearest(model.removeprefix("facebook/").lower(), known)
+    raise InputError(
+        f"no model {model!r}; expected one of {', '.join(known)}, the path of a SAM 2 checkpoint, "
+        f"random:sam2.1_hiera_t@128, or module:Class{near}"
     )
 
 

@@ -111,12 +111,20 @@ class Candidates:
     object_logit: torch.Tensor
     pointers: torch.Tensor
 
+    def rows(self, which: slice | torch.Tensor) -> Candidates:
+        """Those of some objects."""
+        return Candidates(*(values[which] for values in vars(self).values()))
+
     def of(self, row: int) -> Candidates:
         """Those of one object of several, B = 1."""
-        one = slice(row, row + 1)
-        return Candidates(
-            self.logits[one], self.iou[one], self.object_logit[one], self.pointers[one]
-        )
+        return self.rows(slice(row, row + 1))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Those of several looks, one behind the other."""
+        import torch
+
+        return cls(*(torch.cat([vars(one)[name] for one in parts]) for name in vars(parts[0])))
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,7 @@ class DistractorFrames(MemoryPolicy, name="distractor"):
         return self.anchor_slots
 
     def anchor(
-        self,
-        record: FrameRecord,
-        past: AnchorState,
-        overlaps: Callable[[], Sequence[float]],
+        self, record: FrameRecord, past: AnchorState, overlaps: Callable[[], Sequence[float]]
     ) -> bool:
         """Whether the frame is good and calm, and shows a look-alike."""
         if self.anchor_slots == 1 or not self._is_calm(record, past):

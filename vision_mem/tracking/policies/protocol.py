@@ -166,10 +166,7 @@ class MemoryPolicy:
         return None
 
     def anchor(
-        self,
-        record: FrameRecord,
-        past: AnchorState,
-        overlaps: Callable[[], Sequence[float]],
+        self, record: FrameRecord, past: AnchorState, overlaps: Callable[[], Sequence[float]]
     ) -> bool:
         """Whether a tracked frame is to be kept as an anchor.
 

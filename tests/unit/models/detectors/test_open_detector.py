@@ -11,6 +11,7 @@ from vision_mem.models.detectors import (
     Ensemble,
     FileDetector,
     Guarded,
+    LatestOnly,
     MotionConfig,
     MotionDetector,
     open_detector,
@@ -71,6 +72,9 @@ def test_a_path_may_have_colons_and_no_format(tmp_path) -> None:
     [
         ("", "one of: motion"),
         ("motion:fast", "motion:mog2 or motion:knn"),
+        ("motion:uprigth", "did you mean 'upright'?"),
+        ("red car@owlv22", "did you mean 'owlv2'?"),
+        ("file:{0}/det.txt:kity", "did you mean 'kitti'?"),
         ("moton", "did you mean motion?"),
         ("rt-detr", "did you mean rtdetr"),
         ("mask-rcnn", "did you mean maskrcnn? To look for things of that name say words:mask-rcnn"),
@@ -122,13 +126,37 @@ def test_callables_lists_and_unions() -> None:
 
 
 def test_one_part_of_a_union_may_fail(caplog) -> None:
+    seen = []
+
     def broken(image):
-        raise ValueError("out of order")
+        seen.append(image)
+        if len(seen) > 1:
+            raise ValueError("out of order")
+        return []
 
     both = open_detector([broken, lambda image: Detections()])
-    assert len(both.detect(FRAME)) == 0
+    assert len(both.detect(FRAME)) == len(both.detect(FRAME)) == 0
     assert not both.reports_absence
     assert "out of order" in caplog.text
+
+
+class Looks:
+    def detect(self, frame):
+        return frame.pixels
+
+
+@pytest.mark.parametrize(
+    ("own", "gets"),
+    [(lambda image: image.image, "It gets the picture, an array"), (Looks(), "frame.image is")],
+)
+def test_what_fails_at_once_says_what_it_was_given(own, gets) -> None:
+    for detector in (open_detector(own), open_detector([own, "motion"])):
+        for last in (detector, LatestOnly(detector)):
+            with pytest.raises(ModelError, match=f"failed at once: AttributeError: .*{gets}"):
+                last.detect(FRAME)
+                assert last.wait(5)
+                last.detect(FRAME)
+            detector.reset()
 
 
 def test_a_folder_that_is_no_network() -> None:

@@ -116,12 +116,9 @@ def read_window(
 
 
 def lay_out(candidates: Sequence[Candidate], rows: NDArray[np.float32], scale: float) -> None:
-    """Lay candidates out on the grid on which masks live; what is the same, once.
+    """Lay M candidates out on the grid on which masks live, ``(M, gh, gw)`` logits.
 
-    Args:
-        candidates: M of them.
-        rows: ``(M, gh, gw)`` logits, written.
-        scale: grid / video.
+    What is the same is laid out once; ``scale`` is grid / video.
     """
     for n, one in enumerate(candidates):
         for row, before in zip(rows[:n], candidates, strict=False):

@@ -89,8 +89,7 @@ class PreparedFrame:
             mask: uint8 ``(h, w)``, what ``shrink`` made of the mask on that frame.
 
         Returns:
-            The moved mask, float32 in [0, 1] at ``flow_size`` (None when the frames differ in
-            size), and how far it moved, ``(x, y)`` video pixels.
+            The mask at ``flow_size``, [0, 1] (None for another size), and its way in video pixels.
         """
         if grey.shape != self.grey.shape:
             return None, np.zeros(2)

@@ -150,13 +150,9 @@ def masks_from_points(
 
 
 def click_score(mask: NDArray[np.bool_]) -> float:
-    """Preference among readings of a click: those that fill their box and are not the picture.
+    """Preference among readings ``(H, W)`` of a click, in (0, 1).
 
-    Args:
-        mask: ``(H, W)``.
-
-    Returns:
-        A number in (0, 1).
+    Those that fill their box and are not the whole picture come first.
     """
     box = mask_to_box(mask)
     extent = float(np.prod(box[2:] - box[:2]))
@@ -174,10 +170,7 @@ def _shrink(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
 
 
 def _mark_points(
-    marks: NDArray[np.uint8],
-    places: NDArray[np.floating],
-    labels: NDArray[np.int32],
-    radius: int,
+    marks: NDArray[np.uint8], places: NDArray[np.floating], labels: NDArray[np.int32], radius: int
 ) -> None:
     for (x, y), label in zip(places, labels, strict=True):
         kind = cv2.GC_FGD if label else cv2.GC_BGD

@@ -94,18 +94,10 @@ def nearness(
 
 
 def similarity(query: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """``exp((cosine - 1) / temperature)`` between two sets of unit vectors.
+    """``exp((cosine - 1) / temperature)``, ``(N, M)``, of unit vectors ``(N, C)`` and ``(M, C)``.
 
     The "- 1" is part of the product, so that half precision rounds numbers near 0 where it
     matters instead of numbers near 1.
-
-    Args:
-        query: ``(N, C)``.
-        keys: ``(M, C)``.
-        temperature: of the softmax.
-
-    Returns:
-        ``(N, M)`` in [0, 1], of the dtype of ``query``.
     """
     less = torch.full_like(query[:, :1], -1 / temperature)
     left = torch.cat([query / temperature, less], dim=1)

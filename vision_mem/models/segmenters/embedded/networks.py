@@ -73,14 +73,10 @@ def follow_edges(
     sr = vr / one - lg * sg - lb * sb
     rest = mean(mv - sr * mr - sg * mg - sb * mb)
 
-    def whole(plane: NDArray[np.floating]) -> NDArray[np.float32]:
-        made = cv2.resize(plane, (side, side), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(made, np.float32)
-
     slopes = [mean(slope) * np.float32(1 / 255) for slope in (sr, sg, sb)]
-    said = whole(rest - 128 * (slopes[0] + slopes[1] + slopes[2]))
+    said = _enlarged(rest - 128 * (slopes[0] + slopes[1] + slopes[2]), side)
     for slope, plane in zip(slopes, cv2.split(picture), strict=True):
-        said += whole(slope) * plane
+        said += _enlarged(slope, side) * plane
     return np.asarray(np.clip(said, 0, 1, out=said), np.float32)
 
 
@@ -197,9 +193,8 @@ class EmbeddedNetworks:
         """
         config, seen = self._config, payload.windows[window]
         plain = _enlarged(said[0], config.window)
-        edges = follow_edges(
-            said[0], seen.picture, config.outline_radius, config.outline_smoothness
-        )
+        how = config.outline_radius, config.outline_smoothness
+        edges = follow_edges(said[0], seen.picture, *how)
         mixed = config.outline_share * edges + (1 - config.outline_share) * plain
         if self._decoder is not None and seen.maps is not None:
             votes = torch.from_numpy(said)[None].to(self._device, self._dtype)

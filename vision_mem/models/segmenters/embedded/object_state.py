@@ -42,13 +42,7 @@ class ObjectState:
 
     @classmethod
     def of_mask(cls, mask: NDArray[np.bool_], reach: float, scale: float) -> ObjectState:
-        """State of an object that a prompt has shown.
-
-        Args:
-            mask: ``(H, W)`` at the video's size; may be empty.
-            reach: see ``PropagationConfig``.
-            scale: grid / video.
-        """
+        """State of an object that a prompt has shown: ``(H, W)`` at the video's size, or empty."""
         box = mask_to_box(mask).astype(np.float64)
         size = np.maximum(box[2:] - box[:2], 1)
         window = Window.around((box[:2] + box[2:]) / 2, size, reach)
@@ -89,12 +83,9 @@ class ObjectState:
     def seen(
         self, mask: NDArray[np.bool_], config: EmbeddedConfig, *, from_prompt: bool
     ) -> ObjectState:
-        """After a frame on which the object was seen.
+        """After a frame on which the object was seen: ``(gh, gw)`` on the grid, not empty.
 
-        Args:
-            mask: ``(gh, gw)`` on the grid, not empty.
-            config: constants.
-            from_prompt: the mask is a user's; it is believed at once.
+        A user's mask is believed at once.
         """
         box = (mask_to_box(mask) / self.scale).astype(np.float64)
         size, area = box[2:] - box[:2], float(mask.sum()) / self.scale**2

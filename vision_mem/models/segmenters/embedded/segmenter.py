@@ -133,14 +133,10 @@ class EmbeddedSegmenter:
         decoder = MaskDecoder.load_packaged() if config.decoder_share > 0 else None
         return cls(EfficientNetLite0.load_packaged(), place, kinds[precision], config, decoder)
 
-    # Seam 1 ----------------------------------------------------------------------------------
-
     def encode_image(self, frame: Frame) -> ImageFeatures:
         """Prepare a frame; trunk passes follow where objects are looked for."""
         payload, grid = PreparedFrame.of(frame, self.config)
         return ImageFeatures(frame.size, grid, payload)
-
-    # Seam 2 ----------------------------------------------------------------------------------
 
     def decode_prompt(
         self,
@@ -151,7 +147,6 @@ class EmbeddedSegmenter:
         previous_logits: Tensor | None = None,
         appear_threshold: float = 0.0,
     ) -> Candidates:
-        """Turn a prompt into candidates; see ``Segmenter.decode_prompt``."""
         image, scale = features.payload.image, features.payload.scale
         if prompt.mask is not None:
             masks = [prompt.mask]
@@ -183,8 +178,6 @@ class EmbeddedSegmenter:
             np.stack(rows)[None], [scores], np.stack(pointers)[None], [10.0], appear_threshold
         )
 
-    # Seam 3 ----------------------------------------------------------------------------------
-
     def decode(
         self,
         features: ImageFeatures,
@@ -192,7 +185,7 @@ class EmbeddedSegmenter:
         *,
         appear_threshold: float = 0.0,
     ) -> Candidates:
-        """Find each object again; see ``Segmenter.decode``.
+        """Find each object again.
 
         The candidates are: the object's parts after the vote; the single best of them; and
         what a search of the whole picture found, or all parts when there was no search.
@@ -263,13 +256,7 @@ class EmbeddedSegmenter:
         return read_window(config, said[:2], outline, window, expected, extent, state.area)
 
     def _search(self, payload: PreparedFrame, place: _Search) -> tuple[NDArray[np.float64], float]:
-        """Where in the whole picture the object most likely is.
-
-        Looks count, and so does how far it would have had to travel since it was last seen.
-
-        Returns:
-            Middle of that place in video pixels, and how plausible the way there is, (0, 1].
-        """
+        """Where in the whole picture the object most likely is, see ``likely_place``."""
         height, width = payload.image.shape[:2]
         if payload.scene is None:
             scale = min(1.0, self.config.scene_side / max(height, width))
@@ -284,8 +271,6 @@ class EmbeddedSegmenter:
         spread = self.config.search_spread * float(np.sqrt(size[0] * size[1]))
         spread += self.config.search_growth * place.missing * float(np.hypot(height, width))
         return likely_place(found, (height, width), size, place.centre, spread)
-
-    # Seam 4 ----------------------------------------------------------------------------------
 
     def to_grid(self, logits: Tensor, features: ImageFeatures) -> Tensor:
         """Masks are born on the grid."""
@@ -336,8 +321,6 @@ class EmbeddedSegmenter:
                 }
             )
         return entries
-
-    # Shared ----------------------------------------------------------------------------------
 
     def _candidates(
         self,

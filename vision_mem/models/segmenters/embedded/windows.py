@@ -75,14 +75,9 @@ class Window:
             return np.zeros((side, side, *image.shape[2:]), image.dtype)
         part = image[top:bottom, left:right]
         if part.shape[:2] != (self.side, self.side):
-            part = cv2.copyMakeBorder(
-                part,
-                top - self.y,
-                self.y + self.side - bottom,
-                left - self.x,
-                self.x + self.side - right,
-                cv2.BORDER_REPLICATE,
-            )
+            below, beside = self.y + self.side - bottom, self.x + self.side - right
+            around = top - self.y, below, left - self.x, beside
+            part = cv2.copyMakeBorder(part, *around, cv2.BORDER_REPLICATE)
         how = cv2.INTER_AREA if self.side > side else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(part, (side, side), interpolation=how))
 
@@ -93,12 +88,8 @@ class Window:
 
         All of ``grid`` is written, and it is what is returned.
         """
-        to_grid = np.array(
-            [
-                [self.side / values.shape[1] * scale, 0, self.x * scale],
-                [0, self.side / values.shape[0] * scale, self.y * scale],
-            ]
-        )
+        step_x, step_y = (self.side / values.shape[k] * scale for k in (1, 0))
+        to_grid = np.array([[step_x, 0, self.x * scale], [0, step_y, self.y * scale]])
         # Pixel centres, not corners, are what bilinear sampling counts in.
         to_grid[:, 2] += 0.5 * (to_grid[0, 0] - 1)
         grid[:] = outside
@@ -109,13 +100,9 @@ class Window:
         if x2 > x1 and y2 > y1:
             to_grid[:, 2] -= (x1, y1)
             grid[y1:y2, x1:x2] = cv2.warpAffine(
-                values,
-                to_grid,
-                (x2 - x1, y2 - y1),
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=outside,
-            )
+                values, to_grid, (x2 - x1, y2 - y1), flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
+            )  # fmt: skip
         return grid
 
     def from_grid(
@@ -128,13 +115,10 @@ class Window:
         to_window = np.array([[step, 0, self.x * scale], [0, step, self.y * scale]])
         to_window[:, 2] += 0.5 * (step - 1)
         sampled = cv2.warpAffine(
-            grid,
-            to_window,
-            (side * finer, side * finer),
+            grid, to_window, (side * finer, side * finer),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=outside,
-        )
+            borderMode=cv2.BORDER_CONSTANT, borderValue=outside,
+        )  # fmt: skip
         if finer > 1:
             sampled = cv2.resize(sampled, (side, side), interpolation=cv2.INTER_AREA)
         return np.asarray(sampled, np.float32)
@@ -215,7 +199,4 @@ def keep_parts(
     belongs[best] = True
     kept = np.concatenate([[True], belongs])[labels]
     alone = (labels == 0) | (labels == best + 1)
-    return (
-        np.where(kept, logits, np.float32(-2)),
-        np.where(alone, logits, np.float32(-2)),
-    )
+    return np.where(kept, logits, np.float32(-2)), np.where(alone, logits, np.float32(-2))

@@ -16,7 +16,6 @@ import inspect
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
-from vision_mem.models.hub import revision_of
+from vision_mem.models.hub import PUBLISHED, Published, revision_of
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -55,31 +54,6 @@ _STABILITY = {
     "dynamic_multimask_stability_thresh": 0.98,
 }
 
-
-@dataclass(frozen=True)
-class Published:
-    """A checkpoint published by SAM 2's authors: its configuration, file name and web address."""
-
-    config: str
-    file: str
-    folder: str
-
-    @property
-    def url(self) -> str:
-        """Direct download address."""
-        return f"https://dl.fbaipublicfiles.com/segment_anything_2/{self.folder}/{self.file}"
-
-
-_SIZES = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
-_VERSIONS = (("sam2.1", "092824"), ("sam2", "072824"))
-PUBLISHED = {
-    f"{version}-hiera-{size}": Published(
-        f"{version}_hiera_{letter}", f"{version}_hiera_{size.replace('-', '_')}.pt", folder
-    )
-    for version, folder in _VERSIONS
-    for size, letter in _SIZES.items()
-}
-"""Names (without ``facebook/``) of the checkpoints that can be fetched from Hugging Face."""
 
 NANO_FILE = Path(__file__).with_name("nano.safetensors")
 """Weights of ``nano`` that come with the package, where they do (docs/nano.md)."""
@@ -139,14 +113,7 @@ def _find(model: str) -> tuple[Path, str | None, str]:
             )
         return NANO_FILE, "nano", model
     path = Path(model).expanduser()
-    looks_like_path = path.suffix in (".pt", ".pth", ".safetensors") or "/" in model
-    if path.is_file() or looks_like_path:
-        return path, None, path.stem
-    names = ", ".join(["embedded", "nano", *PUBLISHED])
-    raise NotThere(
-        f"no model {model!r}; expected one of {names}, the path of a SAM 2 checkpoint, or "
-        f"random:sam2.1_hiera_t@128{nearest(model, ['embedded', 'nano', *PUBLISHED])}"
-    )
+    return path, None, path.stem
 
 
 def _fetch(name: str, published: Published, revision: str) -> Path:
@@ -178,16 +145,14 @@ def guess_config(state: Mapping[str, torch.Tensor], path: Path) -> str:
         return "nano"
     embed = state.get("image_encoder.trunk.patch_embed.proj.weight")
     block = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
-    blocks = {int(m.group(1)) for m in map(block.match, state) if m}
-    width = int(embed.shape[0]) if embed is not None and embed.ndim else 0
-    letter = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}.get(
-        (width, len(blocks))
-    )
+    blocks = {m.group(1) for m in map(block.match, state) if m}
+    shape = int(embed.shape[0]) if embed is not None and embed.ndim else 0, len(blocks)
+    letter = {(96, 12): "t", (96, 16): "s", (112, 24): "b+", (144, 48): "l"}.get(shape)
     if letter is None:
         raise ModelError(
             f"checkpoint {path} does not look like a published SAM 2 network (its first tensors: "
-            f"{', '.join(sorted(state)[:3])}); if it is one, name its configuration: --config "
-            f"{builtin_names()[0]} or a YAML file"
+            f"{', '.join(sorted(state)[:3])}); if it is one, name its configuration: "
+            f"--model-config {builtin_names()[0]} or a YAML file"
         )
     version = "sam2.1" if "obj_ptr_tpos_proj.weight" in state else "sam2"
     return f"{version}_hiera_{letter}"
@@ -204,13 +169,10 @@ def builtin_names() -> list[str]:
 
 
 def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
-    """Read a configuration by name or path.
+    """Read a configuration: its name for messages, and its ``model`` part as plain nested values.
 
     Args:
         config: ``sam2.1_hiera_t`` and the like, ``nano``, or the path of a YAML file.
-
-    Returns:
-        Its name for messages, and its ``model`` part as plain nested values.
 
     Raises:
         ModelError: when it is missing, too large, not YAML, or has no ``model`` part.
@@ -229,6 +191,7 @@ def read_config(config: str | Path) -> tuple[str, dict[str, Any]]:
         if short not in known:
             raise NotThere(
                 f"no configuration {text_name!r}; expected a YAML file or one of {', '.join(known)}"
+                f"{nearest(short, known)}"
             )
         if short in OWN_NAMES:
             place = files("vision_mem.configs").joinpath("models")
@@ -277,15 +240,11 @@ def build_network(config: tuple[str, dict[str, Any]], image_size: int | None = N
         raise ModelError(
             f"configuration {where} builds {top.get('_target_')!r}; expected {_NETWORK}"
         )
-    top["_target_"] = _NETWORK
     for name in _PREDICTOR_ONLY:
         top.pop(name, None)
-    top["sam_mask_decoder_extra_args"] = {
-        **_STABILITY,
-        **(top.get("sam_mask_decoder_extra_args") or {}),
-    }
-    top["binarize_mask_from_pts_for_mem_enc"] = True
-    top["compile_image_encoder"] = False
+    extra = {**_STABILITY, **(top.get("sam_mask_decoder_extra_args") or {})}
+    top |= {"_target_": _NETWORK, "sam_mask_decoder_extra_args": extra}
+    top |= {"binarize_mask_from_pts_for_mem_enc": True, "compile_image_encoder": False}
     if image_size is not None:
         top["image_size"] = image_size
     try:
@@ -327,11 +286,8 @@ def _network_class(target: Any, where: str) -> type[torch.nn.Module]:
             found = getattr(importlib.import_module(module_name), class_name, None)
         except ImportError:
             found = None
-        if (
-            inspect.isclass(found)
-            and issubclass(found, torch.nn.Module)
-            and found.__module__ == module_name
-        ):
+        network = inspect.isclass(found) and issubclass(found, torch.nn.Module)
+        if found is not None and network and found.__module__ == module_name:
             return found
     raise ModelError(
         f"configuration {where} names {str(target)[:80]!r}; only network classes of "

@@ -97,11 +97,8 @@ class MemorySide:
         # One entry: objects that were added together ask for the same codes on each frame.
         self._latest_pointer_codes: tuple[Any, torch.Tensor] | None = None
         layers = getattr(network.memory_attention, "layers", ())
-        kinds = {
-            type(attention).__name__
-            for layer in layers
-            for attention in (layer.self_attn, layer.cross_attn_image)
-        }
+        both = [part for layer in layers for part in (layer.self_attn, layer.cross_attn_image)]
+        kinds = {type(attention).__name__ for attention in both}
         # Anything else than the published layout goes through the package's own forward.
         self._known = kinds == {"RoPEAttention"} and network.memory_attention.batch_first
         self._folded: list[Folded | None] = [None] * len(layers)
@@ -136,9 +133,10 @@ class MemorySide:
             top = encoded.maps[-1]
             return to_image(top.expand(-1, len(reads), -1), encoded.sizes[-1])
         parts = [self._tokens(read) for read in reads]
-        tokens = torch.cat([part[0] for part in parts], dim=1) if len(parts) > 1 else parts[0][0]
-        codes = torch.cat([part[1] for part in parts], dim=1) if len(parts) > 1 else parts[0][1]
-        pointer_tokens = parts[0][2]
+        tokens, codes, pointer_tokens = parts[0]
+        if len(parts) > 1:
+            tokens = torch.cat([part[0] for part in parts], dim=1)
+            codes = torch.cat([part[1] for part in parts], dim=1)
         places = encoded.maps[-1].shape[0]
         if self._known and (len(tokens) - pointer_tokens) % places == 0:
             return self._attend(encoded, tokens, codes, pointer_tokens)
@@ -182,8 +180,6 @@ class MemorySide:
             absent = 1 - (object_logit > 0).float()
             maps = maps + absent[..., None, None] * net.no_obj_embed_spatial[..., None, None]
         return maps
-
-    # -- attention -----------------------------------------------------------------------------
 
     def _package_attention(
         self,
@@ -242,8 +238,6 @@ class MemorySide:
         x, position = x.transpose(0, 1), position.transpose(0, 1)
         x = _look_around(attention.layers[0], x, position)
         return x, _queries(attention.layers[0], x, position)
-
-    # -- what memories look like to the network ------------------------------------------------
 
     def _tokens(self, read: MemoryRead) -> tuple[torch.Tensor, torch.Tensor, int]:
         """One object's memory as ``(tokens, 1, Cm)``, its codes, and how many are pointers'."""

@@ -41,9 +41,9 @@ def square_picture(frame: Frame, side: int, resize: str) -> NDArray[np.uint8]:
         if made is None or made.shape != (side, side, 3):
             got = "none" if made is None else f"one of shape {made.shape}"
             raise InputError(
-                f"resize 'decord' needs a model image of {side} x {side} with each frame and "
-                f"frame {frame.index} has {got}; open the source with resize='decord' and "
-                f"model_size={side}, or choose resize='pil_bicubic'"
+                f"resize decord needs a model image of {side} x {side} with each frame and "
+                f"frame {frame.index} has {got}; open the source with it and that size, or choose "
+                "resize pil_bicubic"
             )
         return np.array(made)
     if frame.size == (side, side):
@@ -61,10 +61,7 @@ def square_mask(mask: NDArray[np.bool_], side: int) -> torch.Tensor:
     given = torch.from_numpy(mask.astype(np.float32))[None, None]
     if mask.shape == (side, side):
         return given
-    scaled = F.interpolate(
-        given, size=(side, side), mode="bilinear", align_corners=False, antialias=True
-    )
-    return (scaled >= 0.5).float()
+    return (_shrunk(given, (side, side)) >= 0.5).float()
 
 
 def points_of(
@@ -126,9 +123,7 @@ def in_order(parts: list[tuple[list[int], Candidates]], count: int) -> Candidate
     back = torch.empty(count, dtype=torch.long)
     back[place] = torch.arange(count)
     back = back.to(parts[0][1].logits.device)
-    fields = ("logits", "iou", "object_logit", "pointers")
-    joined = {f: torch.cat([getattr(made, f) for _, made in parts])[back] for f in fields}
-    return Candidates(**joined)
+    return Candidates.joined([made for _, made in parts]).rows(back)
 
 
 RESIZES = ("pil_bicubic", "decord", "cv2")
@@ -173,13 +168,11 @@ class Sam2Segmenter:
         fill_hole_area: int = 8,
         attention: str = "exact",
     ) -> None:
-        if resize not in RESIZES:
-            raise InputError(f"resize is {resize!r}; expected one of {', '.join(RESIZES)}")
         kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-        if precision not in kinds:
-            raise InputError(f"precision is {precision!r}; expected one of {', '.join(kinds)}")
-        if attention not in ATTENTIONS:
-            raise InputError(f"attention is {attention!r}; expected one of {', '.join(ATTENTIONS)}")
+        given = {"resize": resize, "precision": precision, "attention": attention}
+        for (name, value), known in zip(given.items(), (RESIZES, kinds, ATTENTIONS), strict=True):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}; expected one of {', '.join(known)}")
         if attention == "folded" and precision != "fp32":
             raise InputError(
                 f"attention 'folded' needs precision fp32, not {precision}; leave one of them out"
@@ -198,21 +191,19 @@ class Sam2Segmenter:
             max_prompts=limit if limit > 0 else None,
             memory_stride=int(network.memory_temporal_stride_for_eval),
             fill_hole_area=fill_hole_area,
-            extra={"precision": precision, "resize": resize, "attention": attention},
+            extra=given,
         )
         self._images = ImageSide(network, compiled=compile_encoder)
         code_type = self._autocast_type or torch.float32
         self._memories = MemorySide(network, device, code_type, folded=attention == "folded")
-        shape = (3, 1, 1)
-        self._mean = torch.tensor(_MEAN, dtype=torch.float32, device=device).view(shape)
-        self._std = torch.tensor(_STD, dtype=torch.float32, device=device).view(shape)
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
+            for values in (_MEAN, _STD)
+        )
         self._image_code: torch.Tensor | None = None
         self._no_prompt: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    # -- seam 1: the image ---------------------------------------------------------------------
-
     def encode_image(self, frame: Frame) -> ImageFeatures:
-        """Encode a frame, once for all objects. See ``Segmenter.encode_image``."""
         square = square_picture(frame, self.network.image_size, self.resize)
         pixels = torch.from_numpy(square).to(self.device)
         with self._running():
@@ -223,8 +214,6 @@ class Sam2Segmenter:
         side = self.network.image_size
         return ImageFeatures(frame.size, (side, side), encoded)
 
-    # -- seam 2: memory and masks --------------------------------------------------------------
-
     def decode_prompt(
         self,
         features: ImageFeatures,
@@ -234,16 +223,13 @@ class Sam2Segmenter:
         previous_logits: torch.Tensor | None = None,
         appear_threshold: float = 0.0,
     ) -> Candidates:
-        """Segment what a prompt points at. See ``Segmenter.decode_prompt``."""
         encoded: EncodedImage = features.payload
         net = self.network
         with self._running():
             if prompt.mask is not None and net.use_mask_input_as_output_without_sam:
                 return self._mask_as_output(encoded, prompt.mask, appear_threshold)
-            if read is None:
-                context = self._memories.first_prompt(encoded)
-            else:
-                context = self._memories.recall(encoded, [read])
+            memories = self._memories
+            context = memories.recall(encoded, [read]) if read else memories.first_prompt(encoded)
             points = points_of(prompt, features.video_size, net.image_size)
             if points is not None:
                 points = points[0].to(self.device), points[1].to(self.device)
@@ -279,9 +265,8 @@ class Sam2Segmenter:
         points = boxes_of(prompts, features.video_size, side, self.device)
         multiple = self.network._use_multimask(reads is None, {"point_labels": points[1]})
         dense = None if previous is None else previous.to(self.device).clamp(-32.0, 32.0)
-        return self._grouped(
-            features, len(prompts), reads, points, dense, multiple, appear_threshold
-        )
+        count = len(prompts)
+        return self._grouped(features, count, reads, points, dense, multiple, appear_threshold)
 
     def decode(
         self,
@@ -290,24 +275,17 @@ class Sam2Segmenter:
         *,
         appear_threshold: float = 0.0,
     ) -> Candidates:
-        """Segment tracked objects from what they remember. See ``Segmenter.decode``.
-
-        Objects whose memories have equal shapes go through the network together.
-        """
+        """Objects whose memories have equal shapes go through the network together."""
         if not reads:
             raise InputError("nothing to decode: no memories were given")
         multiple = self.network._use_multimask(False, None)
         return self._grouped(features, len(reads), reads, None, None, multiple, appear_threshold)
 
     def to_grid(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
-        """Low-resolution logits to the network's own resolution. See ``Segmenter.to_grid``."""
         return _resize(logits, features.grid_size)
 
     def to_video(self, logits: torch.Tensor, features: ImageFeatures) -> torch.Tensor:
-        """Low-resolution logits to the frame's size. See ``Segmenter.to_video``."""
         return _resize(logits, features.video_size)
-
-    # -- seam 3: the memory --------------------------------------------------------------------
 
     def encode_memory(
         self,
@@ -319,10 +297,7 @@ class Sam2Segmenter:
         no_object_threshold: float = 0.0,
         pointers: torch.Tensor | None = None,
     ) -> list[dict[str, torch.Tensor]]:
-        """Turn chosen masks into memory maps. See ``Segmenter.encode_memory``.
-
-        Maps are kept as bfloat16 on every device, as the reference does.
-        """
+        """Maps are kept as bfloat16 on every device, as the reference does."""
         encoded: EncodedImage = features.payload
         if self.network.num_maskmem == 0:
             return [{} for _ in object_logit]
@@ -332,8 +307,6 @@ class Sam2Segmenter:
             maps = self._memories.write(encoded, grid_logits, logit, from_prompt=from_prompt)
             # Clones, so that one object's memory does not keep the whole batch alive.
             return [{"map": m.clone()} for m in maps.to(torch.bfloat16).split(1)]
-
-    # -- inside --------------------------------------------------------------------------------
 
     @contextmanager
     def _running(self) -> Iterator[None]:
@@ -399,13 +372,9 @@ class Sam2Segmenter:
         appears = appearing > appear_threshold  # (B, 1)
         if net.pred_obj_scores:
             masks = torch.where(appears[:, None, None], masks, ABSENT_LOGIT)
-        pointers = torch.stack(
-            [
-                self._pointer(net.obj_ptr_proj(tokens[:, m]), appears, appearing)
-                for m in range(tokens.shape[1])
-            ],
-            dim=1,
-        )
+        shown = appearing.sigmoid() if net.soft_no_obj_ptr else appears.float()
+        vectors = [net.obj_ptr_proj(tokens[:, m]) for m in range(tokens.shape[1])]
+        pointers = torch.stack([self._pointer(vector, shown) for vector in vectors], dim=1)
         return Candidates(
             logits=masks.float(),
             iou=iou.float(),
@@ -426,13 +395,7 @@ class Sam2Segmenter:
             sparse, everywhere = self._no_prompt
             return sparse.expand(objects, -1, -1), everywhere.expand(objects, -1, -1, -1)
         if dense is not None and dense.shape[-2:] != encoder.mask_input_size:
-            dense = F.interpolate(
-                dense.float(),
-                size=encoder.mask_input_size,
-                mode="bilinear",
-                align_corners=False,
-                antialias=True,
-            )
+            dense = _shrunk(dense.float(), encoder.mask_input_size)
         points = self._no_points(objects) if points is None else points
         sparse, everywhere = encoder(points=points, boxes=None, masks=dense)
         return sparse, everywhere
@@ -442,13 +405,11 @@ class Sam2Segmenter:
         places = torch.zeros(objects, 1, 2, device=self.device)
         return places, -torch.ones(objects, 1, dtype=torch.int32, device=self.device)
 
-    def _pointer(
-        self, vector: torch.Tensor, appears: torch.Tensor, logit: torch.Tensor
-    ) -> torch.Tensor:
+    def _pointer(self, vector: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """``(B, C)`` pointers, as far as their objects are present, ``(B, 1)`` in [0, 1]."""
         net = self.network
         if not net.pred_obj_scores or not net.use_obj_ptrs_in_encoder:
             return vector
-        present = logit.sigmoid() if net.soft_no_obj_ptr else appears.float()
         if net.fixed_no_obj_ptr:
             vector = present * vector
         return vector + (1 - present) * net.no_obj_ptr
@@ -464,36 +425,20 @@ class Sam2Segmenter:
         net = self.network
         square = square_mask(mask, net.image_size).to(self.device)
         logits = square * 20.0 - 10.0
-        low = F.interpolate(
-            logits,
-            size=(logits.shape[-2] // 4, logits.shape[-1] // 4),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )
+        low = _shrunk(logits, (logits.shape[-2] // 4, logits.shape[-1] // 4))
         appears = (square.flatten(1) > 0).any(dim=1, keepdim=True)
         pointer = torch.zeros(1, net.hidden_dim, device=self.device)
         if net.use_obj_ptrs_in_encoder:
-            made = self._heads(
-                encoded,
-                to_image(encoded.maps[-1], encoded.sizes[-1]),
-                None,
-                net.mask_downsample(square),
-                False,
-                appear_threshold,
-            )
+            top, shrunk = to_image(encoded.maps[-1], encoded.sizes[-1]), net.mask_downsample(square)
+            made = self._heads(encoded, top, None, shrunk, False, appear_threshold)
             pointer = made.pointers[:, 0]
-        object_logit = appears.float() * 20.0 - 10.0
-        if net.pred_obj_scores and net.use_obj_ptrs_in_encoder:
-            present = appears.float()
-            pointer = present * pointer if net.fixed_no_obj_ptr else pointer
-            pointer = pointer + (1 - present) * net.no_obj_ptr
-        return Candidates(
-            logits=low,
-            iou=torch.ones(1, 1, device=self.device),
-            object_logit=object_logit[:, 0],
-            pointers=pointer.unsqueeze(1),
-        )
+        pointer = self._pointer(pointer, appears.float()).unsqueeze(1)
+        object_logit = (appears.float() * 20.0 - 10.0)[:, 0]
+        return Candidates(low, torch.ones(1, 1, device=self.device), object_logit, pointer)
+
+
+def _shrunk(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _resize(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -151,9 +151,24 @@ def test_without_network_the_message_names_file_and_place(monkeypatch, tmp_path)
         load_segmenter("facebook/sam2.1-hiera-tiny", device="cpu")
     address = "https://dl.fbaipublicfiles.com/segment_anything_2/092824/sam2.1_hiera_tiny.pt"
     one_line(caught, address, "--model", "facebook/sam2.1-hiera-tiny")
-    with pytest.raises(ModelError) as caught:
-        load_segmenter("sam3", device="cpu")
-    one_line(caught, "no model 'sam3'", "sam2.1-hiera-tiny")
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("sam3", "no model 'sam3'; expected one of embedded, nano, sam2.1-hiera-tiny"),
+        ("embeded", "did you mean 'embedded'"),
+        ("Embedded", "did you mean 'embedded'"),
+        ("sam2.1-hiera-tinny", "did you mean 'sam2.1-hiera-tiny'"),
+        ("facebook/sam2.1-hiera-larg", "did you mean 'sam2.1-hiera-large'"),
+        ("sam2.1_hiera_tiny", "did you mean 'sam2.1-hiera-tiny'"),
+        ("no/such/sam2.pt", "checkpoint no/such/sam2.pt is missing"),
+    ],
+)
+def test_misspelt_models_are_one_line(model, says):
+    with pytest.raises((InputError, ModelError)) as caught:
+        load_segmenter(model, device="cpu")
+    one_line(caught, says)
 
 
 HOSTILE = """

@@ -41,7 +41,7 @@ def test_pillow_resize_is_the_one_of_sam2s_folder_loader(segmenter, tmp_path):
 
 def test_decord_resize_takes_the_decoders_image(segmenter, monkeypatch):
     monkeypatch.setattr(segmenter, "resize", "decord")
-    with pytest.raises(InputError, match=r"has none; open the source with resize='decord'"):
+    with pytest.raises(InputError, match="has none; open the source with it and that size"):
         segmenter.encode_image(frame())
     small = np.zeros((SIDE, SIDE, 3), np.uint8)
     assert not square_picture(Frame(0, 0.0, frame().image, small), SIDE, "decord").any()
