@@ -122,18 +122,9 @@ def align(
         some = np.ascontiguousarray(model[0][::every]), np.ascontiguousarray(model[1][::every])
         for _ in range(steps):
             seen, paired, fitting = kernels.normal_equations(
-                *some,
-                points,
-                normals,
-                pose,
-                middle,
-                camera,
-                gate,
-                cosine,
-                config.huber,
-                system,
-                cross,
-            )
+                *some, points, normals, pose, middle, camera, gate, cosine, config.huber,
+                system, cross,
+            )  # fmt: skip
             inliers = fitting / max(seen, 1)
             if paired * every < config.least_pairs:
                 return Alignment(prior, True, inliers, 0, "too little of the structure fits")

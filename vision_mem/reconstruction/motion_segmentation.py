@@ -160,19 +160,11 @@ class KeyFrames:
         empty, agreed = np.zeros(self.size, np.int16), np.zeros(self.size, np.int8)
         if count and self.config.free_space:
             newest = (self._written - 1) % self.config.key_frames
+            held = (each[:count] for each in (self._nearest, self._depth, self._pose))
             self.kernels.votes(
-                points.reshape(-1, 3),
-                self._nearest[:count],
-                self._depth[:count],
-                self._pose[:count],
-                self.camera,
-                self.config.base,
-                self.config.slope,
-                newest,
-                self.config.close,
-                empty.reshape(-1),
-                agreed.reshape(-1),
-            )
+                points.reshape(-1, 3), *held, self.camera, self.config.base, self.config.slope,
+                newest, self.config.close, empty.reshape(-1), agreed.reshape(-1),
+            )  # fmt: skip
         return empty >= self.config.votes, agreed
 
     def write(

@@ -9,9 +9,9 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from scene_samples import write_trajectory
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import exponential
 from vision_mem.sources.rgbd import open_rgbd

@@ -85,10 +85,14 @@ class Persistent(nn.Module):
 
 
 class Mem4DNetwork(nn.Module):
-    """All weights.
+    """All weights, cut at the seams; all calls are pure functions of their arguments.
 
     Args:
         config: settings.
+
+    Attributes:
+        model_id: name and, where weights were read, a short hash of them; snapshots record it.
+        pose: with the first pose ``token (1, 1, D)`` and ``memory``, what the stream keeps of it.
     """
 
     def __init__(self, config: Mem4DConfig) -> None:
@@ -204,16 +208,15 @@ class Mem4DNetwork(nn.Module):
         matched: Matched | None, previous: Tensor,
     ) -> Decoded:  # fmt: skip
         grid, settings = encoded.grid, self.config.heads
-        size = (grid[0] * self.config.patch, grid[1] * self.config.patch)
-        own = self.heads["self"](taps, pose_token, grid, size)
-        world = self.heads["world"](taps, pose_token, grid, size)
+        own = self.heads["self"](taps, pose_token, grid)
+        world = self.heads["world"](taps, pose_token, grid)
         said = self.heads["pose"](pose_token[:, 0]).float()
         logit = torch.full_like(own[:, 0], _STILL, dtype=torch.float32)
         if settings.mask:
-            logit = self.heads["mask"](taps[-1], motion, grid, size)
+            logit = self.heads["mask"](taps[-1], motion, grid)
         rgb = None
         if settings.rgb:
-            rgb = self.heads["rgb"](taps, pose_token, grid, size).float().permute(0, 2, 3, 1)
+            rgb = self.heads["rgb"](taps, pose_token, grid).float().permute(0, 2, 3, 1)
         if settings.placed and matched is not None:
             with torch.autocast(said.device.type, enabled=False):  # poses are multiplied
                 return self._placed(

@@ -23,7 +23,8 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.pointmaps import focal_of, weighted_rigid
 from vision_mem.geometry.poses import made_rigid
-from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.protocol import Decoded
 from vision_mem.reconstruction.dynamic_objects import MovingPoints
 from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.stream import (
@@ -43,6 +44,7 @@ from vision_mem.reconstruction.records import (
     UNKNOWN,
     ReconstructionResult,
     StageClock,
+    check_order,
 )
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import thin_masks
@@ -126,7 +128,7 @@ class LearnedSession:
         config: settings.
     """
 
-    def __init__(self, network: PointNetwork, config: LearnedConfig | None = None) -> None:
+    def __init__(self, network: Mem4DNetwork, config: LearnedConfig | None = None) -> None:
         self.network, self.config = network, config or LearnedConfig()
         self.reset()
 
@@ -162,7 +164,7 @@ class LearnedSession:
             InputError: for a frame out of order, or masks or intrinsics of another size; the
                 session is as before.
         """
-        self._check_order(frame)
+        check_order(frame, self._index, self._time_s)
         clock = StageClock()
         placing = Placing.of(frame.size, self.network.config)
         known = frame.camera if isinstance(frame, RgbdFrame) else camera
@@ -294,7 +296,7 @@ class LearnedSession:
         save_snapshot(path, self.state_dict(), header)
 
     @classmethod
-    def resume(cls, path: str | Path, network: PointNetwork) -> LearnedSession:
+    def resume(cls, path: str | Path, network: Mem4DNetwork) -> LearnedSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
         Raises:
@@ -313,18 +315,6 @@ class LearnedSession:
         return session
 
     # -- one frame -----------------------------------------------------------------------------
-
-    def _check_order(self, frame: Frame | RgbdFrame) -> None:
-        if frame.index <= self._index:
-            raise InputError(
-                f"frame {frame.index} comes after frame {self._index}; number frames as they come, "
-                "or call reset() before another stream"
-            )
-        if self._steps and frame.time_s <= self._time_s:
-            raise InputError(
-                f"frame {frame.index} has time {frame.time_s:g} s, not after {self._time_s:g} s; "
-                "sort the frames by time"
-            )
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.network.device)

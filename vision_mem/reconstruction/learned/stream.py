@@ -16,12 +16,11 @@ from torch import Tensor
 
 from vision_mem.geometry.pointmaps import moved
 from vision_mem.models.mem4d.config import Mem4DConfig
+from vision_mem.models.mem4d.network import Mem4DNetwork
 from vision_mem.models.mem4d.protocol import (
     BankEntry,
     Decoded,
     EncodedFrame,
-    PersistentStore,
-    PointNetwork,
     Tokens,
 )
 from vision_mem.reconstruction.learned.frame_ring import Ring
@@ -68,7 +67,7 @@ class LearnedState:
     features: Tensor | None = None
     grid: tuple[int, int] = (0, 0)
     ring: Ring | None = None
-    store: PersistentStore | None = None
+    store: Bank | SlotStore | None = None
 
     @classmethod
     def start(cls, network: Any, batch: int) -> LearnedState:
@@ -80,20 +79,6 @@ class LearnedState:
         if network.config.persistent.kind == "slots":
             store = SlotStore.empty(network.config, batch, device, torch.float32, network)
         return cls(frame, pose, network.pose.memory.start(batch), store=store)
-
-    def restarted(self, rows: Tensor, network: Any) -> LearnedState:
-        """With a new world for rows ``(B,)`` bool."""
-        fresh = LearnedState.start(network, len(rows))
-        wide = rows.view(-1, *[1] * (self.pose_state.ndim - 1))
-        store = self.store
-        return replace(
-            self,
-            frame=torch.where(rows, 0, self.frame),
-            pose=torch.where(rows[:, None, None], fresh.pose, self.pose),
-            pose_state=torch.where(wide, fresh.pose_state, self.pose_state),
-            ring=None if self.ring is None else self.ring.emptied(rows),
-            store=store.emptied(rows) if isinstance(store, Bank | SlotStore) else store,
-        )
 
     def detached(self) -> LearnedState:
         """Without gradients, for long clips."""
@@ -135,7 +120,7 @@ def prepare(
     """What memory has no part in, for whole clips at once.
 
     Args:
-        network: a ``PointNetwork``.
+        network: a ``Mem4DNetwork``.
         images: ``(B, T, 3, H, W)`` in [-1, 1]; the first frames define their worlds.
         rays: ``(B, H, W, 2)`` or None.
         given: ``(B,)`` bool: whose rays count.
@@ -185,7 +170,7 @@ def advance(
     """Look at the next frame of each stream.
 
     Args:
-        network: a ``PointNetwork``.
+        network: a ``Mem4DNetwork``.
         state: what the streams left behind.
         images: ``(B, 3, H, W)`` in [-1, 1].
         rays: ``(B, H, W, 2)`` x/z and y/z of pixels, or None.
@@ -256,7 +241,7 @@ def _readers(
     encoded: EncodedFrame,
     state: LearnedState,
     ring: Ring | None,
-    store: PersistentStore | None,
+    store: Bank | SlotStore | None,
     look: Look,
 ) -> tuple[list[Tokens], dict[str, Any]]:
     """Tokens that may be matched, and readers of both memories."""
@@ -275,9 +260,7 @@ def _readers(
         memories.append(lasting)
         reader = network.read_bank(lasting, encoded, state.pose, floor)
     elif store is not None:
-        reader = store.reader(network, encoded, state.pose, floor)
-        told = store.tokens()
-        memories += [] if told is None else [told]
+        reader = store.reader(network, encoded)
     else:
         reader = network.read_bank(None, encoded, state.pose)
     readers = {
@@ -349,7 +332,7 @@ def stream_state(state: LearnedState) -> dict[str, Any]:
     }
 
 
-def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> LearnedState:
+def stream_from_state(state: Mapping[str, Any], network: Mem4DNetwork) -> LearnedState:
     """What ``stream_state`` gave, on the network's device.
 
     Raises:
@@ -369,7 +352,7 @@ def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> Learne
     for name in ("frame", "pose", "pose_state"):
         if told[name].shape != getattr(fresh, name).shape:
             raise ValueError(f"{name} has shape {tuple(told[name].shape)}")
-    store: PersistentStore | None = None
+    store: Bank | SlotStore | None = None
     if told["store"] is not None:
         if config.persistent.kind == "bank":
             store = Bank.from_state(told["store"], config.persistent)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import PersistentConfig
-from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded, MemoryReader, Tokens
 from vision_mem.reconstruction.learned.write_policy import (
     farthest_points,
     keep_scores,
@@ -80,13 +80,6 @@ class Bank:
             whole, whole, no, no, whole[:, 0], room()[:, 0], soft,
         )  # fmt: skip
 
-    def reader(
-        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
-    ) -> MemoryReader:
-        """How the decoder reads it; arguments as of ``PersistentStore``."""
-        made: MemoryReader = network.read_bank(self.tokens(), encoded, pose, floor)
-        return made
-
     def tokens(self) -> Tokens:
         """All tokens as a network reads them."""
         return Tokens(self.keys, self.values, self.match, self.centroids, self.static, self.valid)
@@ -97,7 +90,7 @@ class Bank:
         Args:
             entry: what the frame has to say.
             decoded: how it was read; the attention counts as usage.
-            reader: not needed.
+            reader: not needed; slots do.
         """
         used = decoded.mass.get("persistent")
         bank = self
@@ -215,17 +208,6 @@ class Bank:
             born=torch.where(put, now, self.born),
             hit=torch.where(put, now, self.hit),
             valid=self.valid | put,
-        )
-
-    def emptied(self, rows: Tensor) -> Bank:
-        """Without what rows ``(B,)`` bool hold."""
-        keep = ~rows[:, None]
-        return replace(
-            self,
-            valid=self.valid & keep,
-            anchor=self.anchor & keep,
-            frame=torch.where(rows, 0, self.frame),
-            depth=torch.where(rows, 0.0, self.depth),
         )
 
     @property

@@ -214,8 +214,6 @@ class TestBank:
         alone = bank_after(RULES, entry(FAR), entry(FAR + 1))
         pair = bank_after(RULES, entry(both), entry(both + 1))
         assert places_of(pair, 0) == places_of(alone)
-        assert places_of(pair.emptied(torch.tensor([True, False])), 0) == []
-        assert places_of(pair.emptied(torch.tensor([True, False])), 1) == places_of(pair, 1)
 
     def test_bytes_do_not_change(self):
         sizes = {bank_after(RULES, *[entry(FAR + n)] * (n + 1)).nbytes for n in range(4)}
