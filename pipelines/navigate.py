@@ -28,6 +28,8 @@ from .options import (
     End,
     GroupedCommand,
     Intrinsics,
+    PoseOffset,
+    PoseTolerance,
     grouped,
     listed,
     parse_numbers,
@@ -108,8 +110,10 @@ class RecordingOptions:
     intrinsics: Intrinsics = None
     depth_scale: DepthScale = None
     poses: Annotated[
-        Path | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+        Path | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
     ] = None
+    pose_tolerance: PoseTolerance = None
+    pose_offset: PoseOffset = None
     track_poses: Annotated[
         bool, typer.Option("--track-poses", help="Find missing poses, as reconstruct does.")
     ] = False
@@ -181,6 +185,7 @@ class MapSettings:
 
 _OF_ROOMS = (
     "landmark", "landmarks", "detect", "embed", "preset", "set_", "ram", "poses", "track_poses",
+    "pose_tolerance", "pose_offset",
     "intrinsics", "depth_scale", "layout", "end", "max_frames", "start",
 )  # fmt: skip
 _OF_STREETS = ("sights", "tour")
@@ -262,6 +267,9 @@ def _build_room(
         "poses": poses, "strict": recording.strict, "end": recording.end,
         "stride": recording.stride, "max_frames": recording.max_frames,
     }  # fmt: skip
+    for name in ("pose_tolerance", "pose_offset"):
+        if (value := getattr(recording, name)) is not None:
+            options[name] = value
     with ExitStack() as stack:
         # Before the map is made: slips are told at once.
         whole = PosedSource(source, recording.start, **options)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config
+from vision_mem.config import load_config, nearest
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -33,6 +33,8 @@ from .options import (
     Intrinsics,
     MaxFrames,
     Overwrite,
+    PoseOffset,
+    PoseTolerance,
     Quiet,
     ResultsFolder,
     Resume,
@@ -70,6 +72,8 @@ class ReconstructOptions:
     set: Sequence[str] = ()
     track_poses: bool = False
     poses: str | None = None
+    pose_tolerance: float = 0.02
+    pose_offset: float = 0.0
     intrinsics: str | None = None
     depth_scale: float | None = None
     dynamic_masks: str | None = None
@@ -92,8 +96,10 @@ class ReconstructInput:
         typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
     ] = None
     poses: Annotated[
-        str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+        str | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
     ] = None
+    pose_tolerance: PoseTolerance = None
+    pose_offset: PoseOffset = None
     intrinsics: Intrinsics = None
     depth_scale: DepthScale = None
     dynamic_masks: Annotated[
@@ -199,7 +205,7 @@ def main(
         frames, at_end = whole, False
         if resume:
             try:
-                frames = read(first, left)
+                frames = read(first, left, tell=False)
             except InputError:
                 if finished:
                     return nothing_left(folder, done.frames)
@@ -217,6 +223,7 @@ def main(
             command="reconstruct", source=without_secret(source), preset=options.preset,
             config=asdict(config), options=asdict(options), poses=tracked,
             snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
+            **({"notes": whole.doubts} if whole.doubts else {}),
         )  # fmt: skip
         if at_end:
             products.make()
@@ -229,6 +236,8 @@ def main(
         )
         if truth is not None:
             folder.record(truth=done.truth)
+        if frames.doubts:  # more is known now than at the beginning
+            folder.record(notes=list(dict.fromkeys([*whole.doubts, *frames.doubts])))
         for line in () if quiet else products.said:
             print(line)
         if not quiet and masks is not None and not masks.used:
@@ -240,6 +249,9 @@ def _generated_seed(source: str) -> int | None:
     """The seed of ``generated`` or ``generated:SEED``; None for any other source."""
     word, colon, seed = source.partition(":")
     if word != _GENERATED or Path(source).exists():
+        meant = nearest(word, [_GENERATED])
+        if meant and re.fullmatch(r"\w+(:\d*)?", source) and not Path(source).exists():
+            raise InputError(f"no folder {source}{meant[:-2]}{colon}{seed}'?")
         return None
     if not colon:
         return _SEED
@@ -304,11 +316,13 @@ def _open_frames(
     end: int | None,
     begin: int,
     limit: int | None,
+    tell: bool = True,
 ) -> Any:
     given: dict[str, Any] = {
         "layout": options.layout, "start": begin, "end": end, "stride": options.stride,
         "max_frames": limit, "intrinsics": numbers, "depth_scale": options.depth_scale,
-        "poses": options.poses, "strict": options.strict,
+        "poses": options.poses, "pose_tolerance": options.pose_tolerance,
+        "pose_offset": options.pose_offset, "strict": options.strict, "tell": tell,
     }  # fmt: skip
     if learned is None:
         return open_rgbd(path, **given)

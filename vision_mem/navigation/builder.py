@@ -186,7 +186,8 @@ class MapBuild:
         self._feed: PosedSource | None = None
         self._whole = whole
         if not self._nothing_left(first, options.get("end")):
-            self._feed = PosedSource(source, start if track_poses else first, **options)
+            begin = start if track_poses else first
+            self._feed = PosedSource(source, begin, tell=False, **options)  # ``whole`` said it all
         tracker = None
         if track_poses:
             from vision_mem.reconstruction import ReconstructionSession

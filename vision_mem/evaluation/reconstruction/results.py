@@ -7,12 +7,13 @@ Points: ``NAME.npz`` with ``points (F, H, W, 3)``, or a cloud: ``(N, 3)``, or ``
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.file_tree import tracker_name
@@ -29,6 +30,8 @@ from vision_mem.formats.trajectory import Trajectory, read_numbers, read_traject
 from vision_mem.geometry.poses import make_pose, rotation_of
 from vision_mem.geometry.trajectory_errors import MOST_APART_S, PathErrors, associate, path_errors
 from vision_mem.sources.images import read_image
+
+log = logging.getLogger(__name__)
 
 MAP = "map.ply"
 """Behind the name of a sequence: what a model keeps of what stays."""
@@ -164,16 +167,25 @@ class SceneResults:
         views = sequence.scored
         found: list[NDArray[np.float64] | None] = [None] * len(views)
         times = [view.time_s for view in views]
-        pairs = associate(times, known.times, MOST_APART_S)
-        if not pairs or (len(known) == len(views) and len(pairs) < len(views)):
-            if len(known) != len(views):
-                raise InputError(
-                    f"{path} has {len(known)} poses for {len(views)} frames, and none at their "
-                    f"times (from {times[0]:g} s); expected one for each frame, or their times"
-                )
-            pairs = [(k, k) for k in range(len(views))]
+        # Sets without times number their frames, which says nothing of seconds.
+        numbered = _whole(times) and not _whole(known.times)
+        pairs = associate(times, known.times, MOST_APART_S) if known.timed and not numbered else []
         for k, m in pairs:
             found[k] = known.poses[m]
+        if not pairs:
+            rows = known.by_row(len(views))
+            if rows is None:
+                raise InputError(
+                    f"{path} has {known.total or len(known)} poses for {len(views)} frames, and "
+                    f"none at their times (from {times[0]:g} s); expected one for each frame, or "
+                    "their times"
+                )
+            if known.timed and not numbered:
+                log.warning(
+                    "%s: no pose is within %g s of a frame (from %.6g s on; frames from %.6g s); "
+                    "matched row by row", path, MOST_APART_S, known.times[0], times[0],
+                )  # fmt: skip
+            found = rows
         return found, [view.pose for view in views]
 
     def points(self, sequence: SceneSequence) -> FoundPoints:
@@ -274,6 +286,10 @@ def _real_first(path: Path) -> Trajectory:
     if not poses:
         raise SourceError(f"{path} holds no poses; expected one a line")
     return Trajectory(np.array([row[0] for _, row in rows]), np.stack(poses))
+
+
+def _whole(times: ArrayLike) -> bool:
+    return bool(np.equal(times, np.rint(times)).all())
 
 
 def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
