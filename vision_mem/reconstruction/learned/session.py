@@ -66,7 +66,6 @@ class LearnedResult(ReconstructionResult):
         conf_self, conf_world: ``(h, w)`` float32 >= 1.
         dynamic_prob: ``(h, w)`` float32 in [0, 1].
         camera: of the small picture: given, or found and steadied over frames.
-        camera_given: whether it was.
         to_original: ``(2, 3)`` float64 affine from x, y of the small picture to the frame's.
         stats: bytes and tokens of both memories, attention to each, errors; plain numbers.
     """
@@ -77,7 +76,6 @@ class LearnedResult(ReconstructionResult):
     conf_world: NDArray[np.float32]
     dynamic_prob: NDArray[np.float32]
     camera: Pinhole
-    camera_given: bool
     to_original: NDArray[np.float64]
     stats: Mapping[str, float] = field(default_factory=dict)
 
@@ -85,11 +83,6 @@ class LearnedResult(ReconstructionResult):
     def depth(self) -> NDArray[np.float32]:
         """``(h, w)`` z of the points."""
         return self.points_self[..., 2]
-
-    @property
-    def sure(self) -> NDArray[np.bool_]:
-        """``(h, w)`` points that are worth keeping: confidence above 1.5, as is the habit."""
-        return np.asarray(self.conf_world > 1.5)
 
 
 POSES = ("auto", "head", "procrustes")
@@ -241,9 +234,7 @@ class LearnedSession:
             "pose": state.pose_state.numel() * state.pose_state.element_size(),
             "last frame": 0 if features is None else features.numel() * features.element_size(),
         }
-        entries = (0 if state.store is None else state.store.count) + (
-            0 if state.ring is None else state.ring.count
-        )
+        entries = sum(part.count for part in (state.store, state.ring) if part is not None)
         return MemoryUsage(entries, sum(parts.values()), parts)
 
     # -- keeping -------------------------------------------------------------------------------
@@ -397,7 +388,7 @@ class LearnedSession:
             frame.index, frame.time_s, frame.size, pose, source, fit, labels,
             np.zeros(frame.size, np.int32), (), points, events, reason, clock.laps,
             points_self=own, points_world=world, conf_self=conf_self, conf_world=conf_world,
-            dynamic_prob=dynamic, camera=camera, camera_given=given,
+            dynamic_prob=dynamic, camera=camera,
             to_original=placing.to_original, stats=_stats(decoded, state),
         )  # fmt: skip
 

@@ -80,18 +80,6 @@ class LearnedState:
             store = SlotStore.empty(network.config, batch, device, torch.float32, network)
         return cls(frame, pose, network.pose.memory.start(batch), store=store)
 
-    def detached(self) -> LearnedState:
-        """Without gradients, for long clips."""
-        ring, store = self.ring, self.store
-        return replace(
-            self,
-            pose=self.pose.detach(),
-            pose_state=self.pose_state.detach(),
-            features=None if self.features is None else self.features.detach(),
-            ring=None if ring is None else _detached(ring),
-            store=None if store is None else _detached(store),
-        )
-
 
 @dataclass(frozen=True)
 class Look:
@@ -112,48 +100,6 @@ class Look:
     flow: Tensor | None = None
     pose: Tensor | None = None
     moving: Tensor | None = None
-
-
-def prepare(
-    network: Any, images: Tensor, rays: Tensor | None = None, given: Tensor | None = None
-) -> list[tuple[EncodedFrame, Tensor]]:
-    """What memory has no part in, for whole clips at once.
-
-    Args:
-        network: a ``Mem4DNetwork``.
-        images: ``(B, T, 3, H, W)`` in [-1, 1]; the first frames define their worlds.
-        rays: ``(B, H, W, 2)`` or None.
-        given: ``(B,)`` bool: whose rays count.
-
-    Returns:
-        T times a frame and its motion, for ``advance``.
-    """
-    batch, length = images.shape[:2]
-    first = torch.zeros(batch, length, dtype=torch.bool, device=images.device)
-    first[:, 0] = True
-    every = network.encode(
-        images.flatten(0, 1),
-        first.flatten(),
-        None if rays is None else rays.repeat_interleave(length, dim=0),
-        None if given is None else given.repeat_interleave(length, dim=0),
-    )
-    features = every.features.unflatten(0, (batch, length))
-    before = torch.cat([features[:, :1], features[:, :-1]], dim=1).flatten(0, 1)
-    motion = network.move(every, before, ~first.flatten()).unflatten(0, (batch, length))
-    tokens = every.tokens.unflatten(0, (batch, length))
-    told = None
-    if rays is not None:
-        told = torch.ones_like(first[:, 0]) if given is None else given
-    return [
-        (
-            replace(
-                every, features=features[:, t], tokens=tokens[:, t], rays=rays, given=told,
-                first=first[:, t],
-            ),
-            motion[:, t],
-        )
-        for t in range(length)
-    ]  # fmt: skip
 
 
 def advance(
@@ -177,7 +123,7 @@ def advance(
         given: ``(B,)`` bool: whose rays count.
         look: how.
         taught: truth to write, or None.
-        prepared: of this frame, from ``prepare``, in place of encoding it here.
+        prepared: this frame encoded and its motion, in place of encoding it here.
 
     Returns:
         What is seen, and the new state; the old one where ``look.update`` is False. Rows whose
@@ -311,11 +257,6 @@ def _chosen(rows: Tensor, one: Any, other: Any) -> Any:
         if isinstance(value, Tensor)
     }
     return replace(one, **changed)
-
-
-def _detached(memory: Any) -> Any:
-    changed = {k: v.detach() for k, v in vars(memory).items() if isinstance(v, Tensor)}
-    return replace(memory, **changed)
 
 
 def stream_state(state: LearnedState) -> dict[str, Any]:
