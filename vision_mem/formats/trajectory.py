@@ -105,8 +105,7 @@ class TrajectoryFile:
         append: bool = False,
         rows: int | None = None,
     ) -> None:
-        if form not in FORMATS:
-            raise InputError(f"trajectory format is {form!r}; expected one of {', '.join(FORMATS)}")
+        pose_line(np.eye(4), 0.0, form)  # refuses another format before anything is opened
         self.form = form
         self._file = LineFile(Path(path), append=append)
         if append and rows is not None:
@@ -214,7 +213,8 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
         else:
             first_odd = first_odd or f"line {number}"
     if not poses:
-        raise SourceError(f"{path}: none of its rows is a pose (zeros, not finite, or no rotation)")
+        why = "zeros, not finite, or no rotation"
+        raise SourceError(f"{path}: none of its rows is a pose ({first_odd}: {why})")
     if first_odd:
         log.warning(
             "%s: %d of %d rows are no rigid motion (%s is the first); those frames have no pose",
@@ -271,7 +271,8 @@ def _rows(
 def _named(path: Path, line: str, remark: bool) -> tuple[int, ...] | None:
     """Columns by their names; None where these do not say what is where."""
     found: dict[str, int] = {}
-    for column, word in enumerate(_words(_UNITS.sub("", line.lower().lstrip("# ")))):
+    words = _words(_UNITS.sub("", line.lower().lstrip("# ")))
+    for column, word in enumerate(words):
         name = "_".join(word.split(".")[-2:])
         for kind, pattern in _NAMES.items():
             if match := pattern.fullmatch(name):
@@ -280,7 +281,7 @@ def _named(path: Path, line: str, remark: bool) -> tuple[int, ...] | None:
     place, turn = ([found.get(kind + axis, -1) for axis in axes]
                    for kind, axes in (("place", "xyz"), ("turn", "wxyz")))  # fmt: skip
     if min(place) < 0 or min(turn) < 0:
-        if min(place) >= 0 and not remark:
+        if min(place) >= 0 and not remark and len(words) not in (12, 16):
             raise SourceError(
                 f"{path} has the columns {line[:60]!r}; expected a quaternion among them, as qx, "
                 "qy, qz, qw"

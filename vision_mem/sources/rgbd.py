@@ -116,7 +116,7 @@ class RgbdSource:
             sequence_name(path), width, height, 1 / gap if gap > 0 else 30.0, len(self._wanted())
         )
         missing = sum(m.pose is None for m in layout.moments)
-        self.posed = missing < len(layout.moments)
+        self.posed = bool(self._poses)
         if self.posed and missing and tell_unposed and tell:
             log.warning(
                 "%s: %d of %d frames have no pose; they are tracked", path, missing, len(times)
@@ -129,13 +129,7 @@ class RgbdSource:
             yield from self._beside_video(self._layout.video)
             return
         for index, moment in self._wanted():
-            assert moment.colour is not None
-            try:
-                frame = self._frame(index, moment, read_image(moment.colour))
-            except SourceError as error:
-                self._skipped(index, error)
-                continue
-            yield frame
+            yield from self._readable(index, moment)
 
     def poses(self) -> Iterator[tuple[int, float, NDArray[np.float64]]]:
         """Number, time and ``(4, 4)`` pose of each wanted frame whose pose the recording has."""
@@ -169,12 +163,7 @@ class RgbdSource:
             for frame in source:
                 count = frame.index + 1
                 if frame.index in wanted:
-                    try:
-                        made = self._frame(frame.index, wanted[frame.index], frame.image)
-                    except SourceError as error:
-                        self._skipped(frame.index, error)
-                        continue
-                    yield made
+                    yield from self._readable(frame.index, wanted[frame.index], frame.image)
                 if frame.index >= last:
                     return
         if count != len(moments):
@@ -186,10 +175,21 @@ class RgbdSource:
             f"{len(self._layout.moments)} depth frames; expected one depth map for each frame"
         )
 
-    def _skipped(self, index: int, error: SourceError) -> None:
-        if self._strict:
-            raise error
-        log.warning("frame %d skipped: %s", index, error)
+    def _readable(
+        self, index: int, moment: FrameFiles, image: NDArray[np.uint8] | None = None
+    ) -> Iterator[RgbdFrame]:
+        """The frame, or nothing where it cannot be read."""
+        try:
+            if image is None:
+                assert moment.colour is not None
+                image = read_image(moment.colour)
+            made = self._frame(index, moment, image)
+        except SourceError as error:
+            if self._strict:
+                raise
+            log.warning("frame %d skipped: %s", index, error)
+            return
+        yield made
 
     def _doubt(self, text: str, about: str = "") -> None:
         """Say what may make results wrong, once."""

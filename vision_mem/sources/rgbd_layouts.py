@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import operator
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,6 @@ from vision_mem.formats.rgbd_folders import StoredCamera, find_camera, read_matr
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES
-
-log = logging.getLogger(__name__)
 
 LAYOUTS = ("tum", "7scenes", "scannet", "folder")
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -57,7 +55,7 @@ class Layout:
 
     Attributes:
         name: of the layout.
-        moments: in order of time.
+        moments: in the order of their files; ``with_poses`` puts them in order of time.
         scale: metres of one unit of whole-numbered depth maps; floats are metres.
         camera: its intrinsics; None when nothing says them.
         video: where colour comes from, when it is a video.
@@ -303,7 +301,6 @@ def _folder(path: Path) -> Layout:
                 f"{path}/timestamps.txt is out of order; expected rising seconds, one a frame"
             )
         notes.append(f"{path}: time stamps are out of order; sorted")
-        moments.sort(key=lambda moment: moment.time_s)
     return Layout(
         "folder", moments, 0.001, find_camera(path), None if images else video, tuple(notes)
     )
@@ -319,6 +316,7 @@ def _times(path: Path, count: int) -> list[float]:
     return [values[0] for _, values in rows]
 
 
+_time = operator.attrgetter("time_s")
 _PATHS = {
     "tum": ("groundtruth.txt",),
     "folder": ("trajectory.txt", "poses.txt", "groundtruth.txt", "pose.txt"),
@@ -328,7 +326,7 @@ _PATHS = {
 def with_poses(
     layout: Layout, folder: Path, given: Path | None, tolerance: float, offset: float
 ) -> Layout:
-    """With the poses of a trajectory: by time, or by row where no stamp fits.
+    """In order of time, with the poses of a trajectory: by time, or by row where no stamp fits.
 
     Args:
         layout: whose frames get them.
@@ -343,7 +341,7 @@ def with_poses(
     own = (folder / name for name in _PATHS.get(layout.name, ()))
     path = given or next((each for each in own if each.is_file()), None)
     if path is None:
-        return layout
+        return replace(layout, moments=sorted(layout.moments, key=_time))
     known = read_trajectory(path, "tum" if given is None and layout.name == "tum" else None)
     times, stamps = np.array([m.time_s for m in layout.moments]), known.times + offset
     found = _by_time(known, stamps, times, tolerance) if known.timed else [None] * len(times)
@@ -351,8 +349,8 @@ def with_poses(
     fitting = sum(pose is not None for pose in found)
     if known.timed:
         why = (
-            f"no pose of {path} is within {tolerance:g} s of a frame (from {stamps[0]:.6g} s on, "
-            f"frames from {times[0]:.6g} s)"
+            f"no pose of {path} is within {tolerance:g} s of a frame (from {stamps[0]:.2f} s on, "
+            f"frames from {times[0]:.2f} s)"
         )
     if known.timed and 2 * fitting < len(known) and _are_numbers(stamps, len(times)):
         found = [None] * len(times)
@@ -375,7 +373,8 @@ def with_poses(
             )
         found = rows or found
     moments = [replace(m, pose=p) for m, p in zip(layout.moments, found, strict=True)]
-    return replace(layout, moments=moments, doubts=(*layout.doubts, *doubts))
+    doubts = [*layout.doubts, *doubts]
+    return replace(layout, moments=sorted(moments, key=_time), doubts=tuple(doubts))
 
 
 def _by_time(

@@ -182,7 +182,7 @@ class SceneResults:
                 )
             if known.timed and not numbered:
                 log.warning(
-                    "%s: no pose is within %g s of a frame (from %.6g s on; frames from %.6g s); "
+                    "%s: no pose is within %g s of a frame (from %.2f s on; frames from %.2f s); "
                     "matched row by row", path, MOST_APART_S, known.times[0], times[0],
                 )  # fmt: skip
             found = rows
