@@ -143,14 +143,11 @@ class KeyFrames:
         """Whether frames of this camera can be compared with those held."""
         return size == self.size and bool(np.array_equal(camera, self.camera))
 
-    def judge(
-        self, points: NDArray[np.float32], time_s: float
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    def judge(self, points: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
         """Compare a frame with the key frames.
 
         Args:
             points: ``(H, W, 3)`` in the world, NaN where there is none.
-            time_s: of the frame.
 
         Returns:
             ``(H, W)`` bool, whether the place was seen empty; and ``(H, W)`` int8, 1 where the

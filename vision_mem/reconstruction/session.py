@@ -104,7 +104,7 @@ class ReconstructionSession:
         told = thin_masks(masks, frame.size, small.stride)
         points, normals = self._surface(small)
         clock.lap("surface")
-        structure = self._room_for(small, points)
+        structure = self._room_for(small)
         keys = self._keys_for(small)
         at = self._locator.locate(frame, small, points, normals, structure, told)
         clock.lap("pose")
@@ -116,7 +116,7 @@ class ReconstructionSession:
         world = _moved(points, at.pose)
         world[small.depth <= 0] = np.nan
         nearest = nearest_depth(small.depth)
-        empty, agreed = keys.judge(world, frame.time_s)
+        empty, agreed = keys.judge(world)
         moving = cv2.medianBlur(empty.astype(np.uint8), 3).astype(bool) & (small.depth > 0)
         if told is not None:
             moving |= told & (small.depth > 0)
@@ -269,7 +269,7 @@ class ReconstructionSession:
         self._kernels.surface(small.depth, smooth, camera, jump, points, normals)
         return points, normals
 
-    def _room_for(self, small: WorkingFrame, points: NDArray[np.float32]) -> StructureMemory:
+    def _room_for(self, small: WorkingFrame) -> StructureMemory:
         if self._structure is not None:
             return self._structure
         voxel = self.config.structure.voxel

@@ -29,6 +29,7 @@ from vision_mem.models.mem4d.heads import confidence_of, make_heads, points_and_
 from vision_mem.models.mem4d.layers import AttentionRecord, grid_positions
 from vision_mem.models.mem4d.matching import Matched, Matching, usual_rays
 from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
+from vision_mem.models.mem4d.state_tokens import PoseMemory, SlotStack
 
 _STILL = -30.0
 """Logit of what surely stays; of all pixels where no mask is predicted."""
@@ -66,8 +67,6 @@ class PoseToken(nn.Module):
         if config.heads.placed:
             self.memory = LastPose(config.decoder.width)
         else:
-            from vision_mem.models.mem4d.state_tokens import PoseMemory
-
             self.memory = PoseMemory(config)
 
 
@@ -77,8 +76,6 @@ class Persistent(nn.Module):
     def __init__(self, config: Mem4DConfig) -> None:
         super().__init__()
         if config.persistent.kind == "slots":
-            from vision_mem.models.mem4d.state_tokens import SlotStack
-
             self.slots = SlotStack(config)
         else:
             self.bank = BankRead(config)
@@ -229,17 +226,13 @@ class Mem4DNetwork(nn.Module):
         points_world, conf_world = points_and_confidence(world, settings, ahead=False)
         quaternion = said[:, 3:]
         pose = assemble(quaternion_to_matrix(quaternion), spread(said[:, :3], settings.ceiling))
-        found = Decoded(
-            points_self, points_world, conf_self, conf_world, logit, pose, taps[-1], pose_token,
-            taps[-1][..., :0], rgb=rgb,
+        m = matched
+        told = () if m is None else (
+            m.prior, m.aligned, m.logits, m.centroids, m.found, m.weights, m.points
         )  # fmt: skip
-        if matched is None:
-            return found
-        return replace(
-            found, prior=matched.prior, aligned=matched.aligned, match_logits=matched.logits,
-            match_centroids=matched.centroids, match_places=matched.found,
-            match_weights=matched.weights,
-            patch_points=matched.points,
+        return Decoded(
+            points_self, points_world, conf_self, conf_world, logit, pose, taps[-1], pose_token,
+            taps[-1][..., :0], *told, rgb=rgb,
         )  # fmt: skip
 
     def _placed(

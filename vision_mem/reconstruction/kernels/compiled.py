@@ -29,11 +29,9 @@ def surface(depth, smooth, camera, jump, points, normals):
             points[v, u, 0] = z * (u + 0.5 - cx) / fx
             points[v, u, 1] = z * y
             points[v, u, 2] = z
+    normals[:] = 0.0
     for v in range(height):
         for u in range(width):
-            normals[v, u, 0] = 0.0
-            normals[v, u, 1] = 0.0
-            normals[v, u, 2] = 0.0
             z = depth[v, u]
             if z <= 0.0 or u == 0 or v == 0 or u == width - 1 or v == height - 1:
                 continue

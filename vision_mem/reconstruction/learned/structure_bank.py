@@ -259,8 +259,6 @@ def _picked(values: Tensor, which: Tensor) -> Tensor:
     return values.gather(1, index)
 
 
-# -- what may be written, and which token gives way ------------------------------------------------
-
 ALONE = 1e4
 """Score of a token that may not give way yet; anchors have no end of it."""
 
