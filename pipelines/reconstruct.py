@@ -234,7 +234,7 @@ def main(
         code = run_to_folder(
             frames, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
         )
-        folder.record(**_remarks(whole.doubts + frames.doubts, truth and done.truth))
+        folder.record(**_remarks(whole.doubts + frames.doubts, truth))
         for line in () if quiet else products.said:
             print(line)
         if not quiet and masks is not None and not masks.used:
@@ -332,10 +332,10 @@ def _open_frames(
     return source
 
 
-def _remarks(doubts: Sequence[str], truth: dict[str, float] | None = None) -> dict[str, Any]:
+def _remarks(doubts: Sequence[str], truth: RoomTruth | None = None) -> dict[str, Any]:
     """What the record of a run says beside its options."""
     notes = {"notes": list(dict.fromkeys(doubts))} if doubts else {}
-    return notes | ({} if truth is None else {"truth": truth})
+    return notes | ({} if truth is None else {"truth": truth.tally.truth})
 
 
 def _open_session(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,13 +198,13 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
     columns, rows, header = _rows(path, form)
     if not rows:
         raise SourceError(f"{path} holds no poses; expected one a line (TUM, KITTI or EuRoC)")
-    timed = columns is not None and columns[0] >= 0
-    stamps = [abs(values[columns[0]]) for _, values in rows] if timed else []
+    clock = -1 if columns is None else columns[0]
+    stamps = [abs(values[clock]) for _, values in rows] if clock >= 0 else []
     unit = _unit(max(filter(np.isfinite, stamps), default=0.0), header)
     poses, times, kept = [], [], []
     first_odd = ""
     for row, (number, values) in enumerate(rows):
-        time_s = values[columns[0]] * unit if timed else float(row)
+        time_s = values[clock] * unit if clock >= 0 else float(row)
         pose = _pose(values, columns)
         if pose is not None and np.isfinite(time_s):
             poses.append(made_rigid(pose))
@@ -224,7 +224,7 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
     if (np.diff(order) < 0).any():
         log.warning("%s: time stamps are out of order; sorted", path)
     return Trajectory(
-        np.array(times)[order], np.stack(poses)[order], np.array(kept)[order], len(rows), timed
+        np.array(times)[order], np.stack(poses)[order], np.array(kept)[order], len(rows), clock >= 0
     )
 
 
@@ -243,11 +243,9 @@ def _rows(
     path: Path, form: str | None
 ) -> tuple[tuple[int, ...] | None, list[tuple[int, list[float]]], str]:
     """Which columns are what (None: a matrix), the rows with their line numbers, the header."""
-    columns, header, widths = (
-        None,
-        "",
-        {"tum": (8,), "kitti": (12,)}.get(form or "", (8, 12, 16, 17)),
-    )
+    columns: tuple[int, ...] | None = None
+    widths: Sequence[int] = {"tum": (8,), "kitti": (12,)}.get(form or "", (8, 12, 16, 17))
+    header = ""
     rows: list[tuple[int, list[float]]] = []
     lines = list(_lines(path))
     for number, line in lines:

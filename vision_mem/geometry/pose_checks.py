@@ -42,7 +42,10 @@ def jumps(poses: ArrayLike, times: Sequence[float] | Matrix) -> list[int]:
 View = tuple[NDArray[Any], Matrix]
 """Depth ``(H, W)`` metres, 0 where there is no reading, and pose ``(4, 4)``."""
 
-_BAD, _GOOD, _SEEN, _SAMPLES = 0.6, 0.85, 0.3, 2000
+_FINE, _BAD, _SEEN, _SAMPLES = 0.85, 0.3, 0.3, 2000
+_BETTER = 0.15
+"""Share of the readings by which another way has to agree better, and be fine itself."""
+
 _AXES = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
@@ -83,14 +86,14 @@ def misread(
         and the share that agrees then ("" and 0 where no way helps). None when nothing is odd.
     """
     given, seen = _agreement(pairs, camera, lambda pose: pose, 1.0)
-    if given >= _BAD:
+    if given >= _FINE - _BETTER / 2:
         return None
     best = ("", 0.0)
     for name, way, factor in _OTHER_WAYS:
         agree, there = _agreement(pairs, camera, way, factor)
-        if there >= _SEEN and agree > max(_GOOD, best[1]):
+        if there >= _SEEN and agree > max(_FINE, given + _BETTER, best[1]):
             best = name, agree
-    return (given, *best) if best[0] or (seen >= _SEEN and given < _BAD / 2) else None
+    return (given, *best) if best[0] or (seen >= _SEEN and given < _BAD) else None
 
 
 def _agreement(

@@ -224,7 +224,7 @@ class RgbdSource:
         except InputError as error:
             raise SourceError(f"{self._path}: {error}") from None
         where = f"{camera.cx:g}, {camera.cy:g}"
-        if stored.size is None and colour not in (None, size) and _off(camera) > _OFF:
+        if stored.size is None and colour and colour != size and _off(camera) > _OFF:
             other = Pinhole.from_centres(*stored.numbers, *colour)
             if _off(other) < _ON:
                 self._doubt(

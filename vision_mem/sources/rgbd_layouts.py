@@ -344,7 +344,9 @@ def with_poses(
         return replace(layout, moments=sorted(layout.moments, key=_time))
     known = read_trajectory(path, "tum" if given is None and layout.name == "tum" else None)
     times, stamps = np.array([m.time_s for m in layout.moments]), known.times + offset
-    found = _by_time(known, stamps, times, tolerance) if known.timed else [None] * len(times)
+    found: list[NDArray[np.float64] | None] = [None] * len(times)
+    if known.timed:
+        found = _by_time(known, stamps, times, tolerance)
     doubts, why = [], f"{path} has no times"
     fitting = sum(pose is not None for pose in found)
     if known.timed:

@@ -234,7 +234,8 @@ class LearnedSession:
             "pose": state.pose_state.numel() * state.pose_state.element_size(),
             "last frame": 0 if features is None else features.numel() * features.element_size(),
         }
-        entries = sum(part.count for part in (state.store, state.ring) if part is not None)
+        memories: tuple[Any, ...] = (state.store, state.ring)
+        entries = sum(part.count for part in memories if part is not None)
         return MemoryUsage(entries, sum(parts.values()), parts)
 
     # -- keeping -------------------------------------------------------------------------------
