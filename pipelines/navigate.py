@@ -32,6 +32,8 @@ from .options import (
     GroupedCommand,
     Intrinsics,
     MaxFrames,
+    PoseOffset,
+    PoseTolerance,
     Quiet,
     Start,
     Strict,
@@ -115,8 +117,10 @@ class RecordingOptions:
     intrinsics: Intrinsics = None
     depth_scale: DepthScale = None
     poses: Annotated[
-        Path | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+        Path | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
     ] = None
+    pose_tolerance: PoseTolerance = None
+    pose_offset: PoseOffset = None
     track_poses: Annotated[
         bool, typer.Option("--track-poses", help="Find missing poses, as reconstruct does.")
     ] = False
@@ -186,6 +190,7 @@ class MapSettings:
 
 _OF_ROOMS = (
     "landmark", "landmarks", "detect", "embed", "preset", "set_", "ram", "poses", "track_poses",
+    "pose_tolerance", "pose_offset",
     "intrinsics", "depth_scale", "layout", "end", "max_frames", "start",
 )  # fmt: skip
 _OF_STREETS = ("sights", "tour")
@@ -260,6 +265,9 @@ def _build_room(
         "poses": poses, "strict": strict, "end": recording.end,
         "stride": recording.stride or 1, "max_frames": recording.max_frames,
     }  # fmt: skip
+    for name in ("pose_tolerance", "pose_offset"):
+        if (value := getattr(recording, name)) is not None:
+            options[name] = value
     with ExitStack() as stack:
         # Before the map is made: slips are told at once.
         whole = PosedSource(source, start, **options)

@@ -91,6 +91,10 @@ Decoder = Annotated[
 Intrinsics = Annotated[
     str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
 ]
+PoseTolerance = Annotated[
+    float | None, typer.Option(min=0, help="Seconds from a frame to its pose, at most [0.02].")
+]
+PoseOffset = Annotated[float | None, typer.Option(help="Seconds to add to the times of --poses.")]
 DepthScale = Annotated[float | None, typer.Option(help="Metres of one unit of a depth map.")]
 Start = Annotated[int | None, typer.Option(min=0, help="First frame, from 0.")]
 End = Annotated[int | None, typer.Option(help="First frame no longer wanted.")]

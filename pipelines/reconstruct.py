@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config
+from vision_mem.config import load_config, nearest
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -33,6 +33,8 @@ from .options import (
     Intrinsics,
     MaxFrames,
     Overwrite,
+    PoseOffset,
+    PoseTolerance,
     Quiet,
     ResultsFolder,
     Resume,
@@ -69,6 +71,8 @@ class ReconstructOptions:
     set: Sequence[str] = ()
     track_poses: bool = False
     poses: str | None = None
+    pose_tolerance: float = 0.02
+    pose_offset: float = 0.0
     intrinsics: str | None = None
     depth_scale: float | None = None
     dynamic_masks: str | None = None
@@ -91,8 +95,10 @@ class ReconstructInput:
         typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
     ] = None
     poses: Annotated[
-        str | None, typer.Option(help="Poses (TUM, KITTI) in place of the recording's own.")
+        str | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
     ] = None
+    pose_tolerance: PoseTolerance = None
+    pose_offset: PoseOffset = None
     intrinsics: Intrinsics = None
     depth_scale: DepthScale = None
     dynamic_masks: Annotated[
@@ -192,13 +198,14 @@ def main(
         if seed is not None:
             truth = _film(seed, folder, options, recording.max_frames, done, resume=resume)
         path = source if truth is None else str(folder.path / "recording")
-        read = partial(_open_frames, path, options, numbers, learned, end)
+        name = None if truth is None else _GENERATED
+        read = partial(_open_frames, path, name, options, numbers, learned, end)
         whole = read(options.start, recording.max_frames)
         stack.callback(whole.close)
         frames, at_end = whole, False
         if resume:
             try:
-                frames = read(first, left)
+                frames = read(first, left, tell=False)
             except InputError:
                 if finished:
                     return nothing_left(folder, done.frames)
@@ -206,16 +213,16 @@ def main(
         masks = None if options.dynamic_masks is None else MovingMasks(options.dynamic_masks)
         if masks is not None:
             stack.callback(masks.close)
-        named = frames if truth is None else _Named(frames, "generated")
         session = _open_session(folder, config, resume=resume)
         sinks, products = _make_sinks(
-            stack, _Run(folder, options, names, session, done, whole, truth), named.info, output
+            stack, folder, options, output, names, session, done, whole, frames.info, truth
         )
         tracked = "found" if options.track_poses or not whole.posed else "given"
         folder.record(
             command="reconstruct", source=without_secret(source), preset=options.preset,
             config=asdict(config), options=asdict(options), poses=tracked,
             snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
+            **_remarks(whole.doubts),
         )  # fmt: skip
         if at_end:
             products.make()
@@ -224,10 +231,9 @@ def main(
         looking = _looking(learned, session, masks, options, numbers, folder if resume else None)
         quiet = output.quiet
         code = run_to_folder(
-            named, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
+            frames, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
         )
-        if truth is not None:
-            folder.record(truth=done.truth)
+        folder.record(**_remarks(whole.doubts + frames.doubts, truth))
         for line in () if quiet else products.said:
             print(line)
         if not quiet and masks is not None and not masks.used:
@@ -239,6 +245,9 @@ def _generated_seed(source: str) -> int | None:
     """The seed of ``generated`` or ``generated:SEED``; None for any other source."""
     word, colon, seed = source.partition(":")
     if word != _GENERATED or Path(source).exists():
+        meant = nearest(word, [_GENERATED])
+        if meant and re.fullmatch(r"\w+(:\d*)?", source) and not Path(source).exists():
+            raise InputError(f"no folder {source}{meant[:-2]}{colon}{seed}'?")
         return None
     if not colon:
         return _SEED
@@ -296,23 +305,35 @@ def _film(
 
 def _open_frames(
     path: str,
+    name: str | None,
     options: ReconstructOptions,
     numbers: list[float] | None,
     learned: LearnedSession | SegmentedSession | None,
     end: int | None,
     begin: int,
     limit: int | None,
+    tell: bool = True,
 ) -> Any:
     given: dict[str, Any] = {
         "layout": options.layout, "start": begin, "end": end, "stride": options.stride,
         "max_frames": limit, "intrinsics": numbers, "depth_scale": options.depth_scale,
-        "poses": options.poses, "strict": options.strict,
+        "poses": options.poses, "pose_tolerance": options.pose_tolerance,
+        "pose_offset": options.pose_offset, "strict": options.strict, "tell": tell,
     }  # fmt: skip
     if learned is None:
-        return open_rgbd(path, **given)
-    from vision_mem.reconstruction.learned.pictures import PictureSource
+        source: Any = open_rgbd(path, **given)
+    else:
+        from vision_mem.reconstruction.learned.pictures import PictureSource
 
-    return PictureSource(path, learned.network, **given)
+        source = PictureSource(path, learned.network, **given)
+    source.info = replace(source.info, name=name or source.info.name)
+    return source
+
+
+def _remarks(doubts: Sequence[str], truth: RoomTruth | None = None) -> dict[str, Any]:
+    """What the record of a run says beside its options."""
+    notes = {"notes": list(dict.fromkeys(doubts))} if doubts else {}
+    return notes | ({} if truth is None else {"truth": truth.tally.truth})
 
 
 def _open_session(
@@ -346,19 +367,6 @@ def _looking(
     return looking
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What sinks are made of."""
-
-    folder: RunFolder
-    options: ReconstructOptions
-    names: list[str]
-    session: ReconstructionSession
-    done: SceneTally
-    whole: Any
-    truth: RoomTruth | None
-
-
 def _samples(folder: RunFolder, whole: Any, options: ReconstructOptions) -> list[int]:
     """Numbers of the frames that the report shows; those of the run that is continued."""
     from vision_mem.reconstruction.export import choose_samples
@@ -368,13 +376,14 @@ def _samples(folder: RunFolder, whole: Any, options: ReconstructOptions) -> list
 
 
 def _make_sinks(
-    stack: ExitStack, run: _Run, info: Any, output: ReconstructOutput
-) -> tuple[list[Any], SceneProducts]:
+    stack: ExitStack, folder: RunFolder, options: ReconstructOptions, output: ReconstructOutput,
+    names: list[str], session: ReconstructionSession, done: SceneTally, whole: Any, info: Any,
+    truth: RoomTruth | None,
+) -> tuple[list[Any], SceneProducts]:  # fmt: skip
     """Sinks in the order in which they are closed, the last one first, and that one."""
     from vision_mem.reconstruction.export import SceneProducts, SceneSamples
     from vision_mem.sinks.rerun import RerunScene
 
-    folder, done, names, truth = run.folder, run.done, run.names, run.truth
     sinks = make_sinks(
         folder.path, names, info, table=SCENE_SINKS, append=output.resume, frames=done.frames,
         lost=done.lost,
@@ -386,27 +395,15 @@ def _make_sinks(
         done.table = moving_table(table, append=output.resume, after=done.last_index)
         stack.callback(done.finish)
     if "report" in names:
-        wanted = _samples(folder, run.whole, run.options)
-        sinks.append(SceneSamples(folder.path / "report", wanted))
+        sinks.append(SceneSamples(folder.path / "report", _samples(folder, whole, options)))
     if truth is not None:
         sinks.append(truth)
-    tracked = run.options.track_poses or not run.whole.posed
+    tracked = options.track_poses or not whole.posed
     products = SceneProducts(
-        run.session, done, names, folder.path, info.name, run.options.preset,
-        lambda: {k: pose for k, _, pose in run.whole.poses()} if tracked else {},
+        session, done, names, folder.path, info.name, options.preset,
+        lambda: {k: pose for k, _, pose in whole.poses()} if tracked else {},
         None if truth is None else truth.lines,
         next((each for each in sinks if isinstance(each, RerunScene)), None), output.save_memory,
     )  # fmt: skip
     sinks.append(products)  # closed first: rerun's file is still open then
     return sinks, products
-
-
-class _Named:
-    """A source under another name."""
-
-    def __init__(self, source: Any, name: str) -> None:
-        self._source, self.info = source, replace(source.info, name=name)
-        self.close = source.close
-
-    def __iter__(self) -> Any:
-        return iter(self._source)

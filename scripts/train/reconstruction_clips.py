@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from reconstruction_losses import ClipTruth
 from torch import Tensor
 
 from vision_mem.geometry.pointmaps import moved, rigid_inverse
-from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.synthetic.rgbd_bodies import Scenery, SceneryConfig, make_scenery
 from vision_mem.synthetic.rgbd_scene import render
 

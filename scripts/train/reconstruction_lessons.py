@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from reconstruction_clips import Clips, Kind
+from reconstruction_losses import ClipTruth, clip_loss, match_loss
 from torch import Tensor
 
-from vision_mem.models.mem4d.losses import ClipTruth, clip_loss, match_loss
-from vision_mem.models.mem4d.protocol import Decoded
-from vision_mem.reconstruction.learned.stream import LearnedState, Look, Taught, advance, prepare
+from vision_mem.models.mem4d.protocol import Decoded, EncodedFrame
+from vision_mem.reconstruction.learned.stream import LearnedState, Look, Taught, advance
 
 FORGET = 0.1
 """Share of the looks at a memory that find nothing, in training."""
@@ -161,7 +161,7 @@ def run_clip(
             prepared=None if prepared is None else prepared[t],
         )
         if lesson is not None and (t + 1) % BACK == 0:
-            state = state.detached()
+            state = detached(state)
         out.append(decoded)
     return out
 
@@ -240,3 +240,56 @@ def degrees(one: Tensor, other: Tensor) -> Tensor:
     between = one.transpose(-1, -2) @ other
     cosine = (between.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
     return torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+
+
+def prepare(
+    network: Any, images: Tensor, rays: Tensor | None = None, given: Tensor | None = None
+) -> list[tuple[EncodedFrame, Tensor]]:
+    """What memory has no part in, for whole clips at once.
+
+    Args:
+        network: a ``Mem4DNetwork``.
+        images: ``(B, T, 3, H, W)`` in [-1, 1]; the first frames define their worlds.
+        rays: ``(B, H, W, 2)`` or None.
+        given: ``(B,)`` bool: whose rays count.
+
+    Returns:
+        T times a frame and its motion, for ``advance``.
+    """
+    batch, length = images.shape[:2]
+    first = torch.zeros(batch, length, dtype=torch.bool, device=images.device)
+    first[:, 0] = True
+    every = network.encode(
+        images.flatten(0, 1),
+        first.flatten(),
+        None if rays is None else rays.repeat_interleave(length, dim=0),
+        None if given is None else given.repeat_interleave(length, dim=0),
+    )
+    features = every.features.unflatten(0, (batch, length))
+    before = torch.cat([features[:, :1], features[:, :-1]], dim=1).flatten(0, 1)
+    motion = network.move(every, before, ~first.flatten()).unflatten(0, (batch, length))
+    tokens = every.tokens.unflatten(0, (batch, length))
+    told = None
+    if rays is not None:
+        told = torch.ones_like(first[:, 0]) if given is None else given
+    return [
+        (
+            replace(
+                every, features=features[:, t], tokens=tokens[:, t], rays=rays, given=told,
+                first=first[:, t],
+            ),
+            motion[:, t],
+        )
+        for t in range(length)
+    ]  # fmt: skip
+
+
+def detached(memory: Any) -> Any:
+    """A state of streams without gradients, its memories too, for long clips."""
+    changed = {}
+    for name, value in vars(memory).items():
+        if isinstance(value, Tensor):
+            changed[name] = value.detach()
+        elif name in ("ring", "store") and value is not None:
+            changed[name] = detached(value)
+    return replace(memory, **changed)

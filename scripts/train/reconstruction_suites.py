@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from reconstruction_clips import SEEDS, Clips, Kind, kept_clips, make_clips
 from reconstruction_lessons import run_clip
+from reconstruction_losses import ClipTruth
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.trajectory_errors import path_errors
-from vision_mem.models.mem4d.losses import ClipTruth
 from vision_mem.models.mem4d.protocol import Decoded
 
 AWAY = 48

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import scene_samples as samples
 from evaluation_samples import contents
+from scene_samples import write_trajectory
 
 from vision_mem.cli import main
 from vision_mem.evaluation.reconstruction.datasets import SCENE_SETS, TASKS
 from vision_mem.formats.ply import write_ply
-from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, quaternion_from, transform
 
 ROOMS = "rooms=2,frames=12,width=64,height=48,seed=2000101"

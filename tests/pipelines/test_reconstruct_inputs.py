@@ -215,3 +215,39 @@ def test_counts_that_differ_and_empty_folders_are_refused(
         error = capsys.readouterr().err.strip()
         assert says in error
         assert error.count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("generatd:3", "did you mean 'generated:3'?"), ("genrated", "did you mean 'generated'?"),
+        ("base.mp4", "is a video without depth"), ("pictures", "reconstruct --model makes depth"),
+        ("nowhere", "is no folder"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recording_gets_a_hint(
+    source, says, tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.mp4").write_bytes(b"any video")
+    Path("pictures").mkdir()
+    cv2.imwrite("pictures/0.png", np.zeros((8, 8, 3), np.uint8))
+    assert reconstruct(Path(source), tmp_path / "out") in (1, 2)
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_doubts_are_kept_with_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tum(tmp_path / "odd", _frames())
+    rows = (tmp_path / "odd" / "groundtruth.txt").read_text().splitlines()
+    late = [f"{float(row.split()[0]) + 9:.6f} {row.split(maxsplit=1)[1]}" for row in rows]
+    (tmp_path / "late.txt").write_text("\n".join(late) + "\n")
+    words = ["--save", "trajectory", "--poses", str(tmp_path / "late.txt")]
+    assert reconstruct(tmp_path / "odd", tmp_path / "by-row", *words) == 0
+    said = capsys.readouterr().err.splitlines()
+    (note,) = json.loads((tmp_path / "by-row" / "run.json").read_text())["notes"]
+    assert said == [f"WARNING: {note}"] and "row by row" in note
+    assert reconstruct(tmp_path / "odd", tmp_path / "by-time", *words, "--pose-offset=-9") == 0
+    assert not capsys.readouterr().err
+    record = json.loads((tmp_path / "by-time" / "run.json").read_text())
+    assert "notes" not in record and record["options"]["pose_offset"] == -9

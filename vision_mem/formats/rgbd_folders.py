@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -105,22 +107,46 @@ def _text(matrix: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bytes:
     return "".join(" ".join(f"{v:.9g}" for v in row) + "\n" for row in matrix).encode()
 
 
+@dataclass(frozen=True)
+class StoredCamera:
+    """Intrinsics as a recording says them.
+
+    Attributes:
+        numbers: fx, fy, cx, cy, pixels counted from their centres.
+        source: the file, or whose numbers they are.
+        size: ``(width, height)`` of the image that they are of; None where nobody says it.
+        built_in: whether they are those of a data set, and not of this recording.
+    """
+
+    numbers: Numbers
+    source: str
+    size: tuple[int, int] | None = None
+    built_in: bool = False
+
+
 def find_intrinsics(path: Path) -> Numbers | None:
     """From one of the usual files, in the folder or the one above; None without any."""
+    found = find_camera(path)
+    return None if found is None else found.numbers
+
+
+def find_camera(path: Path) -> StoredCamera | None:
+    """As ``find_intrinsics``, with the size of the image where the file says it."""
     for place in (path, path.resolve().parent):
         for name in _NAMES:
             if (place / name).is_file():
-                return read_intrinsics(place / name)
+                return read_camera(place / name)
     return None
 
 
-def read_intrinsics(path: Path) -> Numbers:
-    """fx, fy, cx, cy of a file.
+def read_camera(path: Path) -> StoredCamera:
+    """Intrinsics of a file.
 
     Args:
-        path: text with a 3x3 or 4x4 matrix or four numbers; or JSON with ``fx, fy, cx, cy``,
-            ``ppx, ppy`` for the last two, or ``intrinsic_matrix`` (nine numbers by column, as
-            Open3D writes it).
+        path: text with a 3x3 or 4x4 matrix or four numbers; or JSON with ``fx, fy, cx, cy``
+            (``ppx, ppy``; ``fl_x, fl_y``), or a matrix as ``intrinsic_matrix`` (nine numbers by
+            column, as Open3D writes it), ``K`` or ``camera_matrix`` (by row), and ``width,
+            height`` (``w, h``) of the image where they are known.
 
     Raises:
         SourceError: for a file that says none of that.
@@ -128,19 +154,28 @@ def read_intrinsics(path: Path) -> Numbers:
     if path.suffix.lower() == ".json":
         try:
             said = read_json(path)
-            if "intrinsic_matrix" in said:
-                m = [float(v) for v in said["intrinsic_matrix"]]
-                return m[0], m[4], m[6], m[7]
-            middle = (said.get("cx", said.get("ppx")), said.get("cy", said.get("ppy")))
-            return float(said["fx"]), float(said["fy"]), float(middle[0]), float(middle[1])
+            size = tuple(int(said.get(a, said.get(a[0], 0))) for a in ("width", "height"))
+            width, height = size
+            known = (width, height) if min(size) > 0 else None
+            return StoredCamera(_numbers_of(said), str(path), known)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError):
             raise SourceError(f"{path} says no intrinsics; expected fx, fy, cx, cy") from None
     matrix = read_matrix(path, [(3, 3), (4, 4), (1, 4)])
-    if matrix.shape == (1, 4):
-        fx, fy, cx, cy = matrix[0]
-    else:
-        fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
-    return float(fx), float(fy), float(cx), float(cy)
+    numbers = matrix[0] if len(matrix) == 1 else matrix[[0, 1, 0, 1], [0, 1, 2, 2]]
+    fx, fy, cx, cy = numbers.tolist()
+    return StoredCamera((fx, fy, cx, cy), str(path))
+
+
+def _numbers_of(said: Any) -> Numbers:
+    for name in ("intrinsic_matrix", "K", "camera_matrix"):
+        if name in said:
+            value = said[name].get("data") if isinstance(said[name], dict) else said[name]
+            m = np.asarray(value, np.float64).reshape(3, 3)
+            m = m.T if name == "intrinsic_matrix" and np.ndim(value) == 1 else m
+            return float(m[0, 0]), float(m[1, 1]), float(m[0, 2]), float(m[1, 2])
+    names = (("fx", "fl_x"), ("fy", "fl_y"), ("cx", "ppx"), ("cy", "ppy"))
+    fx, fy, cx, cy = (float(said[one] if one in said else said[other]) for one, other in names)
+    return fx, fy, cx, cy
 
 
 def read_matrix(path: Path, shapes: Sequence[tuple[int, int]]) -> NDArray[np.float64]:

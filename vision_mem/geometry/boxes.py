@@ -61,22 +61,6 @@ def clip_box(box: ArrayLike, height: int, width: int) -> NDArray[np.float32]:
     return np.clip(b, 0, limit).astype(np.float32)
 
 
-def extent_to_box(extent: ArrayLike) -> NDArray[np.float32]:
-    """Turn inclusive pixel extents into boxes with exclusive right and bottom.
-
-    Args:
-        extent: ``(4,)`` first and last pixel indices; all zeros means "nothing", so the single
-            pixel at (0, 0) cannot be told from it, as in the reference codes.
-
-    Returns:
-        ``(4,)`` float32; zeros for "nothing".
-    """
-    e = np.asarray(extent, dtype=np.float32)
-    if not e.any():
-        return np.zeros(4, dtype=np.float32)
-    return e + np.array([0, 0, 1, 1], dtype=np.float32)
-
-
 def xywh_to_box(xywh: ArrayLike) -> NDArray[np.float32]:
     """Turn ``(x, y, width, height)`` into ``(x1, y1, x2, y2)``.
 

@@ -135,7 +135,7 @@ def rotation_of(quaternion: ArrayLike) -> Matrix:
     w, x, y, z = np.asarray(quaternion, dtype=np.float64)
     length = float(np.linalg.norm([w, x, y, z]))
     if not (np.isfinite(length) and length > 1e-9):
-        raise ValueError(f"quaternion {[w, x, y, z]} has no direction")
+        raise ValueError(f"quaternion w, x, y, z = {w:g}, {x:g}, {y:g}, {z:g} has no direction")
     return np.asarray(scipy.spatial.transform.Rotation.from_quat([x, y, z, w]).as_matrix())
 
 

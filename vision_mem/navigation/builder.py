@@ -164,7 +164,8 @@ class MapBuild:
         end, limit = options.get("end"), self._limit
         over = (limit is not None and limit <= self.before) or (end is not None and first >= end)
         if self._last is None or not over:
-            self._feed = PosedSource(source, start if track_poses else first, **options)
+            begin = start if track_poses else first
+            self._feed = PosedSource(source, begin, tell=False, **options)  # ``whole`` said it all
         tracker = None
         if track_poses:
             from vision_mem.reconstruction import ReconstructionSession

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import exponential, inverse, logarithm, transform
-from vision_mem.reconstruction.icp import Alignment, OdometryConfig, align, best_of
+from vision_mem.reconstruction.icp import Alignment, OdometryConfig, align
 from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
 from vision_mem.reconstruction.photometric import left_over, likeness
 from vision_mem.reconstruction.records import FIRST, GIVEN, ICP, LOST
@@ -51,6 +51,10 @@ _ALIKE = 0.75
 
 _AGREES = 1.0
 """How far the structure may move a camera that was recognized (see ``places.distance``)."""
+
+
+_MATRICES = ("pose", "anchor", "guess")
+_KEPT = (*_MATRICES, "velocity", "time_s", "lost_frames", "doubt", "quarrel", "grey", "depth")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Locator:
 
     def __init__(self, kernels: VoxelKernels, config: OdometryConfig, most_places: int) -> None:
         self.kernels, self.config = kernels, config
+        self._few_open = min(config.most_open, _CORNERS)
         self.places = Places(most_places)
         self.pose: Matrix | None = None
         self.guess: Matrix = np.eye(4)
@@ -224,7 +229,7 @@ class Locator:
             tried.append(attempt(self.guess @ exponential(self.velocity * seconds)))
         if all(one.lost for one in tried) and self.velocity.any():
             tried.append(attempt(self.guess))
-        return best_of(tried)
+        return max(tried, key=lambda one: (not one.lost, one.inliers))
 
     def _heard(
         self, view: _View, seen: ImageMotion, found: Alignment, most_open: int
@@ -256,11 +261,6 @@ class Locator:
             return 0.0
         return seen.brightness.against(inverse(self.guess) @ found.pose)
 
-    @property
-    def _few_open(self) -> int:
-        """Directions that corners may be trusted with."""
-        return min(self.config.most_open, _CORNERS)
-
     def _motion(self, view: _View) -> ImageMotion:
         """How the camera moved since the last frame, as the images have it."""
         starts = [np.eye(4)]
@@ -277,16 +277,9 @@ class Locator:
         back = np.ascontiguousarray(inverse(prior)[:3])
         model = view.structure.read_view((back, camera, size), self.config.model_points)
         return align(
-            self.kernels,
-            self.config,
-            model,
-            view.points,
-            view.normals,
-            camera,
-            prior,
-            conditioning=conditioning,
-            most_open=most_open,
-        )
+            self.kernels, self.config, model, view.points, view.normals, camera, prior,
+            conditioning=conditioning, most_open=most_open,
+        )  # fmt: skip
 
     def _compared(self, view: _View, found: Alignment) -> Alignment:
         """``found``, lost when the colours there are others."""
@@ -334,19 +327,12 @@ class Locator:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
-        return {
-            "pose": None if self.pose is None else torch.from_numpy(self.pose.copy()),
-            "anchor": None if self.anchor is None else torch.from_numpy(self.anchor.copy()),
-            "guess": torch.from_numpy(self.guess.copy()),
-            "velocity": torch.from_numpy(self.velocity.copy()),
-            "time_s": self.time_s,
-            "lost_frames": self.lost_frames,
-            "doubt": self.doubt,
-            "quarrel": self.quarrel,
-            "grey": torch.from_numpy(self.grey.copy()),
-            "depth": torch.from_numpy(self.depth.copy()),
-            "places": self.places.state_dict(),
+        held = {name: getattr(self, name) for name in _KEPT}
+        made = {
+            name: torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+            for name, value in held.items()
         }
+        return made | {"places": self.places.state_dict()}
 
     @classmethod
     def from_state(
@@ -362,15 +348,13 @@ class Locator:
             ValueError, KeyError, AttributeError: for a state that is not whole.
         """
         made = cls(kernels, config, most_places)
-        for name in ("pose", "anchor", "guess"):
-            if state[name] is not None:
-                matrix = state[name].numpy().copy()
-                if matrix.shape != (4, 4):
-                    raise ValueError(f"{name} has shape {matrix.shape}")
-                setattr(made, name, matrix)
-        made.velocity = state["velocity"].numpy().copy()
+        for name in (*_MATRICES, "velocity", "grey", "depth"):
+            if state[name] is not None or name not in _MATRICES:
+                array = state[name].numpy().copy()
+                if name in _MATRICES and array.shape != (4, 4):
+                    raise ValueError(f"{name} has shape {array.shape}")
+                setattr(made, name, array)
         made.time_s, made.lost_frames = float(state["time_s"]), int(state["lost_frames"])
-        made.grey, made.depth = state["grey"].numpy().copy(), state["depth"].numpy().copy()
         if "places" in state:  # not in snapshots of before there were any
             made.doubt, made.quarrel = int(state["doubt"]), int(state.get("quarrel", 0))
             made.places = Places.from_state(state["places"], most_places)

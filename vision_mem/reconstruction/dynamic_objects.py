@@ -308,40 +308,22 @@ def _updated(
         word = "appeared"
     elif confirmed and parked != (track.state == PARKED):
         word = "parked" if parked else "moved again"
-    return (
-        replace(
-            track,
-            state=PARKED if parked else MOVING,
-            confirmed=confirmed,
-            seen=True,
-            centre=state[:3],
-            velocity=state[3:] * (not parked),
-            extent=found.extent,
-            hits=hits,
-            missing=0,
-            still_s=still_s,
-            covariance=(covariance + covariance.T) / 2,
-        ),
-        word,
-    )
+    after = replace(
+        track, state=PARKED if parked else MOVING, confirmed=confirmed, seen=True,
+        centre=state[:3], velocity=state[3:] * (not parked), extent=found.extent, hits=hits,
+        missing=0, still_s=still_s, covariance=(covariance + covariance.T) / 2,
+    )  # fmt: skip
+    return after, word
 
 
 def _born(track_id: int, found: Component, frame_index: int, config: DynamicsConfig) -> MovingTrack:
     # What stands still when it comes into view moved while nobody looked.
+    state = PARKED if found.still >= config.still_share else MOVING
     return MovingTrack(
-        track_id,
-        PARKED if found.still >= config.still_share else MOVING,
-        False,
-        True,
-        found.centre,
-        np.zeros(3),
-        found.extent,
-        1,
-        0,
-        0.0,
-        frame_index,
-        np.diag([0.05**2] * 3 + [1.0] * 3),
-    )
+        track_id, state, confirmed=False, seen=True, centre=found.centre, velocity=np.zeros(3),
+        extent=found.extent, hits=1, missing=0, still_s=0.0, first_frame=frame_index,
+        covariance=np.diag([0.05**2] * 3 + [1.0] * 3),
+    )  # fmt: skip
 
 
 def expected_points(
@@ -371,10 +353,6 @@ def remember(state: DynamicsState, points: MovingPoints, config: DynamicsConfig)
     """Keep a frame's moving points and let go of the oldest."""
     if len(points.points) > config.most_points:
         some = np.linspace(0, len(points.points) - 1, config.most_points).astype(np.int64)
-        points = replace(
-            points,
-            points=points.points[some],
-            colours=points.colours[some],
-            track_ids=points.track_ids[some],
-        )
+        parts = {name: getattr(points, name)[some] for name in ("points", "colours", "track_ids")}
+        points = replace(points, **parts)
     return replace(state, recent=(*state.recent, points)[-config.frames :])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def choose_samples(info: SourceInfo, start: int, stride: int) -> list[int]:
     return [start + int(place) * stride for place in places]
 
 
+@dataclass
 class SceneProducts:
     """What is made of both memories when the frames are at their end; a sink that writes late.
 
@@ -106,24 +108,17 @@ class SceneProducts:
         memory: file for both memories, or None.
     """
 
-    def __init__(
-        self,
-        session: ReconstructionSession,
-        tally: SceneTally,
-        names: Sequence[str],
-        out: Path,
-        stem: str,
-        preset: str,
-        recording: Callable[[], Mapping[int, Any]],
-        truth: Callable[[SceneTally, Any], list[str]] | None,
-        rerun: RerunScene | None,
-        memory: Path | None,
-    ) -> None:
-        self._session, self._tally, self._names = session, tally, names
-        self._out, self._stem, self._preset = out, stem, preset
-        self._recording, self._truth = recording, truth
-        self._rerun, self._memory = rerun, memory
-        self.said: list[str] = []
+    session: ReconstructionSession
+    tally: SceneTally
+    names: Sequence[str]
+    out: Path
+    stem: str
+    preset: str
+    recording: Callable[[], Mapping[int, Any]]
+    truth: Callable[[SceneTally, Any], list[str]] | None
+    rerun: RerunScene | None
+    memory: Path | None
+    said: list[str] = field(default_factory=list, init=False)
 
     def open(self, info: SourceInfo) -> None:
         """Nothing to open."""
@@ -133,7 +128,7 @@ class SceneProducts:
 
     def close(self) -> None:
         """Write everything, unless the run broke."""
-        if sys.exc_info()[0] is None and self._tally.frames:
+        if sys.exc_info()[0] is None and self.tally.frames:
             self.make()
 
     def make(self) -> None:
@@ -142,25 +137,25 @@ class SceneProducts:
         Raises:
             SinkError: when a file cannot be written.
         """
-        names, out, stem = self._names, self._out, self._stem
-        found = self._session.static_map()
-        path = CameraPath.from_rows(self._tally.places)
+        names, out, stem = self.names, self.out, self.stem
+        found = self.session.static_map()
+        path = CameraPath.from_rows(self.tally.places)
         self.said = [f"map of what stays: {len(found.points)} points, {found.voxel * 100:.1f} cm"]
-        errors = compared(self._tally, self._recording())
+        errors = compared(self.tally, self.recording())
         if errors is not None:
             self.said.append(
                 f"path against the recorded poses: ATE {errors.ate * 100:.2f} cm over "
                 f"{errors.poses} poses" + (", which lie on a line" if errors.degenerate else "")
             )
-        if self._truth is not None:
-            self.said += self._truth(self._tally, found.points)
+        if self.truth is not None:
+            self.said += self.truth(self.tally, found.points)
         if "map" in names:
             write_ply(
                 out / f"{stem}.map.ply", found.points, normals=found.normals,
                 colours=found.colours, comment="what stays, metres",
             )  # fmt: skip
         if "mesh" in names:
-            mesh = self._session.mesh()
+            mesh = self.session.mesh()
             write_ply(
                 out / f"{stem}.mesh.ply", mesh.vertices, normals=mesh.normals,
                 colours=mesh.colours, faces=mesh.faces,
@@ -168,7 +163,7 @@ class SceneProducts:
         if "topdown" in names or "report" in names:
             things = [
                 (f"object-{key}", sums.centre)
-                for key, sums in self._tally.tracks.items() if sums.centre is not None
+                for key, sums in self.tally.tracks.items() if sums.centre is not None
             ]  # fmt: skip
             above = from_above(found, path, things, f"{stem} from above")
             if "topdown" in names:
@@ -182,13 +177,13 @@ class SceneProducts:
         if "flythrough" in names:
             pictures = flight(found, path, *_FLIGHT_SIZE, frames=_FLIGHT_FRAMES)
             write_video(out / f"{stem}_flythrough.mp4", pictures, _FLIGHT_FPS)
-        if self._rerun is not None:
-            self._rerun.add_map(found, path.places)
-        if self._memory is not None:
-            self._session.snapshot(self._memory)
+        if self.rerun is not None:
+            self.rerun.add_map(found, path.places)
+        if self.memory is not None:
+            self.session.snapshot(self.memory)
 
     def _write_report(self, points: int) -> None:
-        tally, usage = self._tally, self._session.usage()
+        tally, usage = self.tally, self.session.usage()
         rate = tally.frames / tally.seconds if tally.seconds > 0 else 0.0
         numbers: list[tuple[str, str]] = [
             ("frames", str(tally.frames)),
@@ -205,15 +200,15 @@ class SceneProducts:
             sorted(tally.stage_ms.items(), key=lambda item: -item[1])
         ]  # fmt: skip
         events = sorted(tally.events.items())
-        folder = self._out / "report"
+        folder = self.out / "report"
         frames = {
             each.name: f"frame {int(each.stem.split('-')[1])}: what moves, and depth"
             for each in sorted(folder.glob("frame-*.png"))
         }
         views = {f"around-{k}.png": "what stays, from outside" for k in range(3)}
         write_report(
-            folder / "index.html", self._stem,
-            "; ".join([f"preset {self._preset}", *self.said]),
+            folder / "index.html", self.stem,
+            "; ".join([f"preset {self.preset}", *self.said]),
             [
                 ("The run", (), numbers),
                 ("What happened", (), events),
@@ -229,11 +224,11 @@ class SceneProducts:
     def _moved(self) -> list[list[Any]]:
         """Rows of the table of tracks: those that left, then those still followed."""
         rows: list[list[Any]] = []
-        path = self._out / f"{self._stem}.tracks.csv"
+        path = self.out / f"{self.stem}.tracks.csv"
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.reader(file) if row and row[0] != COLUMNS[0]]
-        rows += [sums.row(key, FOLLOWED) for key, sums in self._tally.tracks.items()]
+        rows += [sums.row(key, FOLLOWED) for key, sums in self.tally.tracks.items()]
         return rows[:_MOST_ROWS]
 
 

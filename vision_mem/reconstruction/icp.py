@@ -9,7 +9,6 @@ Source: specs/mem4d.md section 4.4, item 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,18 +121,9 @@ def align(
         some = np.ascontiguousarray(model[0][::every]), np.ascontiguousarray(model[1][::every])
         for _ in range(steps):
             seen, paired, fitting = kernels.normal_equations(
-                *some,
-                points,
-                normals,
-                pose,
-                middle,
-                camera,
-                gate,
-                cosine,
-                config.huber,
-                system,
-                cross,
-            )
+                *some, points, normals, pose, middle, camera, gate, cosine, config.huber,
+                system, cross,
+            )  # fmt: skip
             inliers = fitting / max(seen, 1)
             if paired * every < config.least_pairs:
                 return Alignment(prior, True, inliers, 0, "too little of the structure fits")
@@ -184,8 +174,3 @@ def solve(
     # No step may leave the neighbourhood in which the pairs mean something.
     longest = max(np.linalg.norm(step[:3]) / 0.2, np.linalg.norm(step[3:]) / 0.3, 1.0)
     return step / longest, 6 - held.shape[1]
-
-
-def best_of(alignments: Sequence[Alignment]) -> Alignment:
-    """The one that fits best; a lost one only when all are."""
-    return max(alignments, key=lambda a: (not a.lost, a.inliers))

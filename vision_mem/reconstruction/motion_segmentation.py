@@ -143,14 +143,11 @@ class KeyFrames:
         """Whether frames of this camera can be compared with those held."""
         return size == self.size and bool(np.array_equal(camera, self.camera))
 
-    def judge(
-        self, points: NDArray[np.float32], time_s: float
-    ) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
+    def judge(self, points: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
         """Compare a frame with the key frames.
 
         Args:
             points: ``(H, W, 3)`` in the world, NaN where there is none.
-            time_s: of the frame.
 
         Returns:
             ``(H, W)`` bool, whether the place was seen empty; and ``(H, W)`` int8, 1 where the
@@ -160,19 +157,11 @@ class KeyFrames:
         empty, agreed = np.zeros(self.size, np.int16), np.zeros(self.size, np.int8)
         if count and self.config.free_space:
             newest = (self._written - 1) % self.config.key_frames
+            held = (each[:count] for each in (self._nearest, self._depth, self._pose))
             self.kernels.votes(
-                points.reshape(-1, 3),
-                self._nearest[:count],
-                self._depth[:count],
-                self._pose[:count],
-                self.camera,
-                self.config.base,
-                self.config.slope,
-                newest,
-                self.config.close,
-                empty.reshape(-1),
-                agreed.reshape(-1),
-            )
+                points.reshape(-1, 3), *held, self.camera, self.config.base, self.config.slope,
+                newest, self.config.close, empty.reshape(-1), agreed.reshape(-1),
+            )  # fmt: skip
         return empty >= self.config.votes, agreed
 
     def write(

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.errors import InputError
+from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.reconstruction.dynamic_objects import MovingPoints, MovingTrack
-from vision_mem.types import Event
+from vision_mem.types import Event, Frame
 
 UNKNOWN, STATIC, MOVING, PARKED = 0, 1, 2, 3
 """Values of ``labels``: no reading or no pose; stays; moves now; moved lately and stands still."""
@@ -67,6 +69,20 @@ class ReconstructionResult:
     def dynamic(self) -> NDArray[np.bool_]:
         """``(H, W)`` where a surface moves now."""
         return np.asarray(self.labels == MOVING)
+
+
+def check_order(frame: Frame | RgbdFrame, index: int, time_s: float) -> None:
+    """Refuse a frame that does not come after the one with this number and time."""
+    if frame.index <= index:
+        raise InputError(
+            f"frame {frame.index} comes after frame {index}; number frames as they come, or call "
+            "reset() before another stream"
+        )
+    if frame.time_s <= time_s:
+        raise InputError(
+            f"frame {frame.index} has time {frame.time_s:g} s, not after {time_s:g} s; sort the "
+            "frames by time"
+        )
 
 
 class StageClock:

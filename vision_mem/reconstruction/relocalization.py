@@ -51,19 +51,6 @@ _CELL = 40
 
 
 @dataclass(frozen=True)
-class Features:
-    """Corners of an image, the strongest first.
-
-    Attributes:
-        pixels: ``(n, 2)`` float64 x, y; 0.5 is the middle of the first pixel.
-        descriptors: ``(n, 32)`` uint8.
-    """
-
-    pixels: Matrix
-    descriptors: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class KnownView:
     """What is kept of a frame.
 
@@ -138,18 +125,18 @@ class Places:
         if away < (self.spread if least is None else least):
             return False
         self._rest = _REST
-        found = features(grey, FEATURES)
-        x, y = np.floor(found.pixels).astype(np.int64).T
+        pixels, descriptors = features(grey, FEATURES)
+        x, y = np.floor(pixels).astype(np.int64).T
         z = depth[y, x]
         known = z > 0
         if known.sum() < _LEAST_FEATURES:
             return False
-        seen = np.column_stack([(found.pixels[known] - camera.numbers[2:]) / camera.numbers[:2]])
+        seen = np.column_stack([(pixels[known] - camera.numbers[2:]) / camera.numbers[:2]])
         points = np.column_stack([seen, np.ones(len(seen))]) * z[known][:, None]
         world = (points @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32)
         if len(self.held) >= self.most:
             self._make_room(one=least is not None)
-        self.held = (*self.held, KnownView(pose.copy(), world, found.descriptors[known]))
+        self.held = (*self.held, KnownView(pose.copy(), world, descriptors[known]))
         return True
 
     def _make_room(self, one: bool) -> None:
@@ -181,16 +168,16 @@ class Places:
         """
         if not self.held:
             return None
-        found = features(grey, _LOOKED_UP)
-        if len(found.pixels) < _LEAST_AGREEING:
+        corners, descriptors = features(grey, _LOOKED_UP)
+        if len(corners) < _LEAST_AGREEING:
             return None
-        alike = [len(_matches(p.descriptors[:_GLANCE], found.descriptors)) for p in self.held]
+        alike = [len(_matches(p.descriptors[:_GLANCE], descriptors)) for p in self.held]
         close = np.argsort(alike, kind="stable")[::-1][:_CANDIDATES]
         points, pixels = [], []
         for place in (self.held[k] for k in close):
-            pairs = _matches(place.descriptors, found.descriptors)
+            pairs = _matches(place.descriptors, descriptors)
             points.append(place.points[pairs[:, 0]].astype(np.float64))
-            pixels.append(found.pixels[pairs[:, 1]])
+            pixels.append(corners[pairs[:, 1]])
         several, seen = np.concatenate(points), np.concatenate(pixels)
         if len(several) < _LEAST_AGREEING:
             return None
@@ -205,15 +192,13 @@ class Places:
         """Copies of everything held."""
         import torch  # only here: places need none
 
-        counts = [len(place.points) for place in self.held]
-        poses = [place.pose for place in self.held]
-        points = [place.points for place in self.held]
-        descriptors = [place.descriptors for place in self.held]
+        held = self.held
+        none, nothing = np.zeros((0, 3), np.float32), np.zeros((0, 32), np.uint8)
         arrays: dict[str, NDArray[Any]] = {
-            "counts": np.array(counts, np.int64),
-            "poses": np.array(poses, np.float64).reshape(-1, 4, 4),
-            "points": np.concatenate([np.zeros((0, 3), np.float32), *points]),
-            "descriptors": np.concatenate([np.zeros((0, 32), np.uint8), *descriptors]),
+            "counts": np.array([len(place.points) for place in held], np.int64),
+            "poses": np.array([place.pose for place in held], np.float64).reshape(-1, 4, 4),
+            "points": np.concatenate([none, *(place.points for place in held)]),
+            "descriptors": np.concatenate([nothing, *(place.descriptors for place in held)]),
         }
         made: dict[str, Any] = {k: torch.from_numpy(v) for k, v in arrays.items()}
         return made | {"spread": self.spread, "rest": self._rest}
@@ -261,7 +246,7 @@ def redundant(poses: list[Matrix]) -> int:
     return int(np.lexsort((nearest[:, 1], nearest[:, 0]))[0])
 
 
-def features(grey: NDArray[np.uint8], most: int) -> Features:
+def features(grey: NDArray[np.uint8], most: int) -> tuple[Matrix, NDArray[np.uint8]]:
     """Corners of an image, spread over it: the strongest of each square come first.
 
     Args:
@@ -269,9 +254,10 @@ def features(grey: NDArray[np.uint8], most: int) -> Features:
         most: how many.
 
     Returns:
-        At most ``most``; none where the image is too small or plain.
+        Pixels ``(n, 2)`` x, y, 0.5 the middle of the first one, and descriptors ``(n, 32)``
+        uint8, the strongest first; at most ``most``, none where the image is too small or plain.
     """
-    nothing = Features(np.zeros((0, 2)), np.zeros((0, 32), np.uint8))
+    nothing = np.zeros((0, 2)), np.zeros((0, 32), np.uint8)
     if min(grey.shape) < 32:
         return nothing
     # Small images leave no room for the usual border of 31 pixels.
@@ -289,7 +275,7 @@ def features(grey: NDArray[np.uint8], most: int) -> Features:
     rank = np.arange(len(order)) - first[inverse_of.ravel()]
     chosen = order[np.lexsort((-strength[order], rank))][:most]
     inside = np.clip(pixels[chosen], 0, np.array(grey.shape[::-1]) - 1e-6)
-    return Features(inside, np.ascontiguousarray(descriptors[chosen]))
+    return inside, np.ascontiguousarray(descriptors[chosen])
 
 
 def _matches(here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.int64]:

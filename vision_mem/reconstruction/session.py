@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.config import load_config
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.poses import inverse
@@ -40,6 +40,7 @@ from vision_mem.reconstruction.records import (
     UNKNOWN,
     ReconstructionResult,
     StageClock,
+    check_order,
 )
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.voxel_grid import StaticMap
@@ -97,13 +98,13 @@ class ReconstructionSession:
             InputError: for a frame out of order, or masks of another size; the session is as
                 before.
         """
-        self._check_order(frame)
+        check_order(frame, self._index, self._time_s)
         clock = StageClock()
         small = thin(frame, self.config)
         told = thin_masks(masks, frame.size, small.stride)
         points, normals = self._surface(small)
         clock.lap("surface")
-        structure = self._room_for(small, points)
+        structure = self._room_for(small)
         keys = self._keys_for(small)
         at = self._locator.locate(frame, small, points, normals, structure, told)
         clock.lap("pose")
@@ -115,7 +116,7 @@ class ReconstructionSession:
         world = _moved(points, at.pose)
         world[small.depth <= 0] = np.nan
         nearest = nearest_depth(small.depth)
-        empty, agreed = keys.judge(world, frame.time_s)
+        empty, agreed = keys.judge(world)
         moving = cv2.medianBlur(empty.astype(np.uint8), 3).astype(bool) & (small.depth > 0)
         if told is not None:
             moving |= told & (small.depth > 0)
@@ -127,11 +128,14 @@ class ReconstructionSession:
         )
         clock.lap("evidence")
         labels, ids, events = self._take_apart(frame, seconds, small, moving, world, agreed, told)
-        moving_points = self._moving_points(frame, small, world, labels, ids)
+        which = labels >= MOVING
+        moving_points = MovingPoints(
+            frame.index, frame.time_s, world[which], small.image[which], ids[which]
+        )
         self._dynamics = dynamic_objects.remember(
             self._dynamics, moving_points, self.config.dynamics
         )
-        self._locator.learn(small, at, labels >= MOVING)
+        self._locator.learn(small, at, which)
         clock.lap("dynamics")
         sight = (view, small.camera.numbers, small.size)
         self._write_static(structure, small, world, normals, labels, at, sight)
@@ -148,21 +152,9 @@ class ReconstructionSession:
             self._demoted = 0.0
         if at.found_again:
             events.insert(0, Event("found", 0, frame.index, frame.time_s, "camera"))
-        result = ReconstructionResult(
-            frame.index,
-            frame.time_s,
-            frame.size,
-            at.pose,
-            at.source,
-            at.inliers,
-            small.enlarged(labels) * (frame.depth > 0),
-            small.enlarged(ids) * (frame.depth > 0),
-            tuple(t for t in self._dynamics.tracks if t.confirmed),
-            moving_points,
-            tuple(events),
-            stage_ms=clock.laps,
-        )
-        return result
+        known = frame.depth > 0
+        maps = small.enlarged(labels) * known, small.enlarged(ids) * known
+        return self._result(frame, at, maps, moving_points, events, clock)
 
     def static_map(self, *, smooth: bool = True) -> StaticMap:
         """Trusted structure as points with normals and colours; empty before the first frame.
@@ -268,18 +260,6 @@ class ReconstructionSession:
 
     # -- one frame -----------------------------------------------------------------------------
 
-    def _check_order(self, frame: RgbdFrame) -> None:
-        if frame.index <= self._index:
-            raise InputError(
-                f"frame {frame.index} comes after frame {self._index}; number frames as they come, "
-                "or call reset() before another stream"
-            )
-        if self._steps and frame.time_s <= self._time_s:
-            raise InputError(
-                f"frame {frame.index} has time {frame.time_s:g} s, not after {self._time_s:g} s; "
-                "sort the frames by time"
-            )
-
     def _surface(self, small: WorkingFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         points = np.empty((*small.depth.shape, 3), np.float32)
         normals = np.empty_like(points)
@@ -289,7 +269,7 @@ class ReconstructionSession:
         self._kernels.surface(small.depth, smooth, camera, jump, points, normals)
         return points, normals
 
-    def _room_for(self, small: WorkingFrame, points: NDArray[np.float32]) -> StructureMemory:
+    def _room_for(self, small: WorkingFrame) -> StructureMemory:
         if self._structure is not None:
             return self._structure
         voxel = self.config.structure.voxel
@@ -336,17 +316,6 @@ class ReconstructionSession:
         ]
         return labels, numbers, events
 
-    def _moving_points(
-        self,
-        frame: RgbdFrame,
-        small: WorkingFrame,
-        world: NDArray[np.float32],
-        labels: NDArray[np.uint8],
-        ids: NDArray[np.int32],
-    ) -> MovingPoints:
-        which = labels >= MOVING
-        return MovingPoints(frame.index, frame.time_s, world[which], small.image[which], ids[which])
-
     def _write_static(
         self,
         structure: StructureMemory,
@@ -368,29 +337,24 @@ class ReconstructionSession:
         structure.write(self._steps, world[fit], turned, small.image[fit], weights, sight)
 
     def _lost(self, frame: RgbdFrame, at: Location, clock: StageClock) -> ReconstructionResult:
+        none = np.zeros((0, 3), np.float32)
         nothing = MovingPoints(
-            frame.index,
-            frame.time_s,
-            np.zeros((0, 3), np.float32),
-            np.zeros((0, 3), np.uint8),
-            np.zeros(0, np.int32),
+            frame.index, frame.time_s, none, none.astype(np.uint8), np.zeros(0, np.int32)
         )
-        event = Event("lost", 0, frame.index, frame.time_s, "camera")
+        events = [Event("lost", 0, frame.index, frame.time_s, "camera")] if at.just_lost else []
+        maps = np.zeros(frame.size, np.uint8), np.zeros(frame.size, np.int32)
+        return self._result(frame, at, maps, nothing, events, clock)
+
+    def _result(
+        self, frame: RgbdFrame, at: Location, maps: tuple[NDArray[np.uint8], NDArray[np.int32]],
+        moving_points: MovingPoints, events: list[Event], clock: StageClock,
+    ) -> ReconstructionResult:  # fmt: skip
+        """An answer from labels and track ids of all pixels."""
         return ReconstructionResult(
-            frame.index,
-            frame.time_s,
-            frame.size,
-            at.pose,
-            at.source,
-            at.inliers,
-            np.zeros(frame.size, np.uint8),
-            np.zeros(frame.size, np.int32),
-            tuple(t for t in self._dynamics.tracks if t.confirmed),
-            nothing,
-            (event,) if at.just_lost else (),
-            at.reason,
-            clock.laps,
-        )
+            frame.index, frame.time_s, frame.size, at.pose, at.source, at.inliers, *maps,
+            tuple(t for t in self._dynamics.tracks if t.confirmed), moving_points, tuple(events),
+            at.reason, clock.laps,
+        )  # fmt: skip
 
     def _commit(self, frame: RgbdFrame, structure: StructureMemory, keys: KeyFrames) -> None:
         self._structure, self._keys = structure, keys

@@ -32,9 +32,13 @@ _FIELDS: dict[str, tuple[type, int]] = {
     "first": (np.int32, 0),
     "last": (np.int32, 0),
 }
+_NUMBERS = ("voxel", "capacity", "count", "dead", "evicted", "turn")
 _FIRST_ROOM = 1 << 14
 _LOOKED_AT = 250_000
 """Voxels looked at in one pass: more of them are taken in turns, so that a frame's time is flat."""
+
+View = tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]
+"""World-to-camera ``(3, 4)``, camera ``(4,)``, (height, width)."""
 
 _SAMPLED, _FLAT = 4_000, 0.05
 """Normals that tell whether the world is one plane, and how little they may then spread."""
@@ -87,7 +91,7 @@ class StructureMemory:
         normals: NDArray[np.float32],
         colours: NDArray[np.uint8],
         weights: NDArray[np.float32],
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
+        view: View,
     ) -> int:
         """Enter the static points of one frame.
 
@@ -97,8 +101,7 @@ class StructureMemory:
             normals: ``(n, 3)`` in the world.
             colours: ``(n, 3)`` uint8.
             weights: ``(n,)`` trust in each, (0, 1].
-            view: world-to-camera ``(3, 4)``, camera ``(4,)``, (height, width): what is in view
-                is the last to make room.
+            view: what is in it is the last to make room.
 
         Returns:
             Voxels hit.
@@ -118,27 +121,17 @@ class StructureMemory:
                 break  # outside the grid
             # Voxels hit before the room ran out must not be counted twice: only new ones remain.
             left = self._unknown(points)
-            points, normals, colours, weights = (
-                points[left],
-                normals[left],
-                colours[left],
-                weights[left],
-            )
+            points, normals = points[left], normals[left]
+            colours, weights = colours[left], weights[left]
             if not len(points):
                 break
         return found
 
     def _fuse(self, frame: int, *points: NDArray[Any]) -> tuple[int, int, int]:
-        a = self._arrays
         caps = np.array([self.config.most_weight, self.config.most_hits], np.float64)
+        voxels = tuple(self._arrays[name] for name in _FIELDS)
         count, found, refused = self.kernels.fuse(
-            *points,
-            self.voxel,
-            frame,
-            caps,
-            self._table,
-            self.count,
-            *(a[name] for name in _FIELDS),
+            *points, self.voxel, frame, caps, self._table, self.count, voxels
         )
         self.count = int(count)
         return self.count, int(found), int(refused)
@@ -152,7 +145,7 @@ class StructureMemory:
     def carve(
         self,
         nearest: NDArray[np.float32],
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
+        view: View,
         base: float,
         slope: float,
     ) -> tuple[int, int]:
@@ -171,20 +164,11 @@ class StructureMemory:
             return 0, 0
         a, rules = self._arrays, self.config
         start, step = self._turns()
+        least = np.array([rules.probation, rules.violations, rules.violation_share], np.float64)
         died, trusted = self.kernels.carve(
-            nearest,
-            view[0],
-            view[1],
-            base,
-            slope,
-            start,
-            step,
-            self.count,
-            np.array([rules.probation, rules.violations, rules.violation_share], np.float64),
-            a["position"],
-            a["hits"],
-            a["violations"],
-        )
+            nearest, *view[:2], base, slope, start, step, self.count, least,
+            a["position"], a["hits"], a["violations"],
+        )  # fmt: skip
         self.turn += 1
         self.dead += int(died)
         if self.dead > 1024 and self.dead > self.count // 4:
@@ -202,11 +186,7 @@ class StructureMemory:
         spread = np.linalg.eigvalsh(normals.T @ normals / len(normals))
         return bool(spread[1] < _FLAT * spread[2])
 
-    def read_view(
-        self,
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
-        most: int,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def read_view(self, view: View, most: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Points in a camera's view, spread evenly when there are too many.
 
         Those on probation are among them: what has just come into view is often all there is to
@@ -222,9 +202,7 @@ class StructureMemory:
         return self._arrays["position"][slots][known], normals[known]
 
     def read_colours(
-        self,
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
-        most: int,
+        self, view: View, most: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The same points, and their colours.
 
@@ -235,30 +213,21 @@ class StructureMemory:
         colours = self._arrays["colour"][slots].astype(np.float32) / np.float32(256)
         return self._arrays["position"][slots], colours
 
-    def _in_view(
-        self,
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
-        most: int,
-    ) -> NDArray[np.int64]:
-        start, step = self._turns()
-        out = np.empty(self.count, np.int64)
-        a = self._arrays
-        found = self.kernels.visible(
-            view[0],
-            view[1],
-            np.array(view[2]),
-            start,
-            step,
-            self.count,
-            1,
-            a["position"],
-            a["hits"],
-            out,
-        )
-        slots = out[:found]
-        if found > most:
-            slots = slots[np.linspace(0, found - 1, most).astype(np.int64)]
+    def _in_view(self, view: View, most: int) -> NDArray[np.int64]:
+        slots = self._visible(view, *self._turns())
+        if len(slots) > most:
+            slots = slots[np.linspace(0, len(slots) - 1, most).astype(np.int64)]
         return slots
+
+    def _visible(self, view: View, start: int, step: int) -> NDArray[np.int64]:
+        out = np.empty(self.count, np.int64)
+        position, hits = self._arrays["position"], self._arrays["hits"]
+        pose, camera, size = view
+        return out[
+            : self.kernels.visible(
+                pose, camera, np.array(size), start, step, self.count, 1, position, hits, out
+            )
+        ]
 
     def read(self) -> StaticMap:
         """Everything trusted."""
@@ -304,20 +273,12 @@ class StructureMemory:
         self.dead = int((self._arrays["hits"][:kept] == 0).sum())
         self._rehash()
 
-    def _make_room(
-        self,
-        frame: int,
-        view: tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]],
-    ) -> bool:
+    def _make_room(self, frame: int, view: View) -> bool:
         """Let go of a tenth: the dead, then what is out of view, seldom hit and long ago."""
         a = self._arrays
         age = frame - a["last"][: self.count].astype(np.float64)
         score = a["hits"][: self.count] / (1.0 + np.maximum(age, 0))
-        out = np.empty(self.count, np.int64)
-        found = self.kernels.visible(
-            view[0], view[1], np.array(view[2]), 0, 1, self.count, 1, a["position"], a["hits"], out
-        )
-        score[out[:found]] += 1e6
+        score[self._visible(view, 0, 1)] += 1e6
         score[a["hits"][: self.count] == 0] = -1.0
         goal = max(1, self.capacity // 10)
         kept = self.count - goal
@@ -338,15 +299,8 @@ class StructureMemory:
             name: torch.from_numpy(a[: self.count].astype(_stored(a.dtype)))
             for name, a in self._arrays.items()
         }
-        numbers = {
-            "voxel": self.voxel,
-            "capacity": self.capacity,
-            "count": self.count,
-            "dead": self.dead,
-            "evicted": self.evicted,
-            "turn": self.turn,
-            "room": len(self._arrays["keys"]),
-        }
+        numbers = {name: getattr(self, name) for name in _NUMBERS}
+        numbers["room"] = len(self._arrays["keys"])
         return {"arrays": arrays, "numbers": numbers}
 
     @classmethod
@@ -358,7 +312,7 @@ class StructureMemory:
         Raises:
             ValueError, KeyError, TypeError: for a state that is not whole.
         """
-        numbers = {k: v for k, v in state["numbers"].items()}
+        numbers = state["numbers"]
         count, room, capacity = (int(numbers[k]) for k in ("count", "room", "capacity"))
         if not 0 <= count <= room <= capacity or not numbers["voxel"] > 0:
             raise ValueError("counts of voxels do not fit")
@@ -369,7 +323,6 @@ class StructureMemory:
                 raise ValueError(f"{name} has shape {found.shape}")
             arrays[name] = found.astype(kind)
         made = cls(kernels, config, float(numbers["voxel"]), capacity)
-        made.count = 0
         made._grow(room)
         for name, array in arrays.items():
             made._arrays[name][:count] = array

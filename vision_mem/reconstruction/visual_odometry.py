@@ -83,13 +83,7 @@ def pose_from_points(
     fx, fy, cx, cy = camera
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     done, turn, shift, agreeing = cv2.solvePnPRansac(
-        points,
-        pixels,
-        matrix,
-        None,
-        iterationsCount=tries,
-        reprojectionError=error,
-        flags=method,
+        points, pixels, matrix, None, iterationsCount=tries, reprojectionError=error, flags=method
     )
     if not done or agreeing is None or len(agreeing) < 4:
         return None

@@ -65,7 +65,7 @@ class PosedSource:
         Raises:
             InputError: when there is none, or it cannot be read.
         """
-        options = {**self._options, "max_frames": 1, "stride": 1, "end": None}
+        options = {**self._options, "max_frames": 1, "stride": 1, "end": None, "tell": False}
         try:
             for row in PosedSource(self._source, index, **options):
                 if isinstance(row, PosedRow) and row.index == index:
@@ -79,7 +79,7 @@ class PosedSource:
         if self._source == STDIN:
             return
         # Of all of it, whatever part is wanted, so that each part sees the same.
-        options = {**self._options, "stride": 1, "max_frames": None, "end": None}
+        options = {**self._options, "stride": 1, "max_frames": None, "end": None, "tell": False}
         total = PosedSource(self._source, 0, **options).info.frame_count or count
         for row in PosedSource(self._source, 0, **{**options, "stride": max(1, total // count)}):
             if isinstance(row, PosedRow):

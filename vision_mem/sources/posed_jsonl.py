@@ -18,28 +18,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.depth import read_depth
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.geometry.poses import make_pose
+from vision_mem.geometry.poses import make_pose, rotation_of
 from vision_mem.sources.images import read_image
 from vision_mem.text import parse_json
 
 _KNOWN = (
-    "t",
-    "pose",
-    "position",
-    "quaternion",
-    "points",
-    "rgb",
-    "depth",
-    "K",
-    "depth_scale",
-    "things",
+    "t", "pose", "position", "quaternion", "points", "rgb", "depth", "K", "depth_scale", "things",
     "source",
-)
+)  # fmt: skip
 _OF_THINGS = ("label", "position", "world", "box", "sigma", "score", "embedding", "track")
 _LONGEST = 64 << 20
 
@@ -155,7 +145,7 @@ def _pose(item: Mapping[str, Any]) -> NDArray[np.float64] | None:
     place = np.asarray(item["position"], np.float64)
     if turn.shape != (4,) or place.shape != (3,):
         raise InputError("expected a position of 3 numbers and a quaternion x, y, z, w")
-    return make_pose(Rotation.from_quat(turn).as_matrix(), place)
+    return make_pose(rotation_of(turn[[3, 0, 1, 2]]), place)
 
 
 def _depth(

@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.formats.depth import read_depth
-from vision_mem.formats.trajectory import read_trajectory
+from vision_mem.formats.rgbd_folders import StoredCamera
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
-from vision_mem.geometry.poses import is_rigid
+from vision_mem.geometry.pose_checks import jumps, misread
 from vision_mem.sources.images import read_image
 from vision_mem.sources.rgbd_layouts import (
     LAYOUTS,
+    MOST_APART_S,
     FrameFiles,
     Layout,
     find_layout,
-    pose_at,
     read_pose,
+    with_poses,
 )
 from vision_mem.sources.selection import Selection, sequence_name
 from vision_mem.types import SourceInfo
@@ -35,6 +36,15 @@ log = logging.getLogger(__name__)
 
 _FARTHEST, _NEAREST = 80.0, 0.02
 """Metres between which the median of a depth map lies when its scale is right."""
+
+_NEAR_TUM, _MIDDLE_TUM = 0.3, 0.6
+"""Metres that TUM's cameras do not see so near: nearest readings, and their median."""
+
+_OFF, _ON = 0.12, 0.06
+"""Share of an image by which its principal point is far from the middle, and near it."""
+
+_STRETCH = 1.03
+"""Ratio of proportions from which on two images do not show the same."""
 
 
 class RgbdSource:
@@ -50,6 +60,14 @@ class RgbdSource:
         depth_scale: metres of one unit of a depth map; None for the layout's, and 1 for floats.
         strict: stop at a frame that cannot be read.
         tell_unposed: warn where some frames have no pose, as one who tracks them wants to know.
+        tell: look for what is odd and say it, a line each; False where the same recording is
+            opened once more.
+
+    Attributes:
+        info: size of the depth maps, rate and length.
+        camera: of all frames.
+        posed: whether some frames have a pose.
+        doubts: what may make results wrong, a line each; all of it has been said.
 
     Raises:
         SourceError: when the first frame cannot be read, or nothing says the intrinsics.
@@ -65,22 +83,32 @@ class RgbdSource:
         depth_scale: float | None = None,
         strict: bool = False,
         tell_unposed: bool = True,
+        tell: bool = True,
     ) -> None:
         self._path, self._layout, self._selection = path, layout, selection
-        self._scale, self._strict = depth_scale, strict
+        self._scale, self._strict, self._tell = depth_scale, strict, tell
         selection.check(str(path), len(layout.moments))
-        numbers = intrinsics or layout.intrinsics
-        if numbers is None:
+        stored = layout.camera
+        if intrinsics is not None:
+            fx, fy, cx, cy = (float(n) for n in intrinsics)
+            stored = StoredCamera((fx, fy, cx, cy), "those given")
+        if stored is None:
             raise SourceError(
                 f"{path} has no file of intrinsics; put camera-intrinsics.txt (3x3) beside the "
                 "frames, or give fx, fy, cx, cy"
             )
-        self._numbers = tuple(float(n) for n in numbers)
         self._told: set[str] = set()
-        for note in layout.notes:
+        self.doubts: list[str] = []
+        for note in layout.notes if tell else ():
             log.warning("%s", note)
-        depth = self._depth(self._wanted()[0][1])
-        self.camera = self._camera(depth.shape)
+        for doubt in layout.doubts:
+            self._doubt(doubt)
+        wanted = self._wanted()
+        depth = self._depth(wanted[0][1])
+        size, colour = (depth.shape[1], depth.shape[0]), self._colour_size()
+        self.camera = self._camera(stored, size, colour)
+        self._check_shapes(colour or size, size)
+        self._poses = self._read_poses(wanted)
         times = [m.time_s for m in layout.moments]
         gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / 30
         height, width = depth.shape
@@ -88,31 +116,26 @@ class RgbdSource:
             sequence_name(path), width, height, 1 / gap if gap > 0 else 30.0, len(self._wanted())
         )
         missing = sum(m.pose is None for m in layout.moments)
-        self.posed = missing < len(layout.moments)
-        if self.posed and missing and tell_unposed:
+        self.posed = bool(self._poses)
+        if self.posed and missing and tell_unposed and tell:
             log.warning(
                 "%s: %d of %d frames have no pose; they are tracked", path, missing, len(times)
             )
+        if tell and len(self._poses) > 1:
+            self._check_poses(dict(wanted))
 
     def __iter__(self) -> Iterator[RgbdFrame]:
         if self._layout.video is not None:
             yield from self._beside_video(self._layout.video)
             return
         for index, moment in self._wanted():
-            assert moment.colour is not None
-            try:
-                frame = self._frame(index, moment, read_image(moment.colour))
-            except SourceError as error:
-                self._skipped(index, error)
-                continue
-            yield frame
+            yield from self._readable(index, moment)
 
     def poses(self) -> Iterator[tuple[int, float, NDArray[np.float64]]]:
         """Number, time and ``(4, 4)`` pose of each wanted frame whose pose the recording has."""
         for index, moment in self._wanted():
-            pose = read_pose(moment.pose) if isinstance(moment.pose, Path) else moment.pose
-            if pose is not None and is_rigid(pose):
-                yield index, moment.time_s, pose
+            if index in self._poses:
+                yield index, moment.time_s, self._poses[index]
 
     def close(self) -> None:
         """Nothing stays open between frames."""
@@ -140,12 +163,7 @@ class RgbdSource:
             for frame in source:
                 count = frame.index + 1
                 if frame.index in wanted:
-                    try:
-                        made = self._frame(frame.index, wanted[frame.index], frame.image)
-                    except SourceError as error:
-                        self._skipped(frame.index, error)
-                        continue
-                    yield made
+                    yield from self._readable(frame.index, wanted[frame.index], frame.image)
                 if frame.index >= last:
                     return
         if count != len(moments):
@@ -157,17 +175,139 @@ class RgbdSource:
             f"{len(self._layout.moments)} depth frames; expected one depth map for each frame"
         )
 
-    def _skipped(self, index: int, error: SourceError) -> None:
-        if self._strict:
-            raise error
-        log.warning("frame %d skipped: %s", index, error)
-
-    def _camera(self, size: tuple[int, ...]) -> Pinhole:
-        fx, fy, cx, cy = self._numbers
+    def _readable(
+        self, index: int, moment: FrameFiles, image: NDArray[np.uint8] | None = None
+    ) -> Iterator[RgbdFrame]:
+        """The frame, or nothing where it cannot be read."""
         try:
-            return Pinhole.from_centres(fx, fy, cx, cy, size[1], size[0])
+            if image is None:
+                assert moment.colour is not None
+                image = read_image(moment.colour)
+            made = self._frame(index, moment, image)
+        except SourceError as error:
+            if self._strict:
+                raise
+            log.warning("frame %d skipped: %s", index, error)
+            return
+        yield made
+
+    def _doubt(self, text: str, about: str = "") -> None:
+        """Say what may make results wrong, once."""
+        if (about or text) not in self._told:
+            self._told.add(about or text)
+            self.doubts.append(text)
+            if self._tell:
+                log.warning("%s", text)
+
+    def _colour_size(self) -> tuple[int, int] | None:
+        """``(width, height)`` of the first colour image; None where it cannot be read."""
+        moment = self._wanted()[0][1]
+        try:
+            height, width = read_image(moment.colour).shape[:2] if moment.colour else (0, 0)
+        except SourceError:
+            return None
+        return (width, height) if width else None
+
+    def _camera(
+        self, stored: StoredCamera, size: tuple[int, int], colour: tuple[int, int] | None
+    ) -> Pinhole:
+        """Intrinsics of the depth maps, from those of an image of their size or another."""
+        name, of = stored.source, stored.size or size
+        if stored.built_in:
+            numbers = ", ".join(f"{n:g}" for n in stored.numbers)
+            self._doubt(
+                f"{self._path} has no file of intrinsics: {name}, {numbers} of {of[0]} x {of[1]}, "
+                "are used"
+            )
+        try:
+            camera = Pinhole.from_centres(*stored.numbers, *of)
         except InputError as error:
             raise SourceError(f"{self._path}: {error}") from None
+        where = f"{camera.cx:g}, {camera.cy:g}"
+        if stored.size is None and colour and colour != size and _off(camera) > _OFF:
+            other = Pinhole.from_centres(*stored.numbers, *colour)
+            if _off(other) < _ON:
+                self._doubt(
+                    f"{name}: the middle {where} is that of the colour's {colour[0]} x "
+                    f"{colour[1]}, not of the depth's {size[0]} x {size[1]}; scaled", "camera",
+                )  # fmt: skip
+                return other.resized(*size)
+        if of != size:
+            text = f"{name} is of {of[0]} x {of[1]}, the depth of {size[0]} x {size[1]}; scaled"
+            if _stretch(of, size) > _STRETCH:
+                self._doubt(f"{text}, though the proportions differ: is one of them cut?", "camera")
+            elif not stored.built_in and self._tell:
+                log.warning("%s", text)
+        if _off(camera) > _OFF:
+            self._doubt(
+                f"{self._path}: the principal point {where} ({name}) is far from the middle of "
+                f"{of[0]} x {of[1]}; are fx, fy, cx, cy of another image size?", "camera",
+            )  # fmt: skip
+        return camera.resized(*size)
+
+    def _check_shapes(self, colour: tuple[int, int], depth: tuple[int, int]) -> None:
+        if _stretch(colour, depth) > _STRETCH:
+            self._doubt(
+                f"{self._path}: colour of {colour[0]} x {colour[1]} is stretched to the depth's "
+                f"{depth[0]} x {depth[1]}, of other proportions; do both show the same?", "shape",
+            )  # fmt: skip
+
+    def _read_poses(
+        self, wanted: Sequence[tuple[int, FrameFiles]]
+    ) -> dict[int, NDArray[np.float64]]:
+        """Poses by number of frame, without those that are none."""
+        found, odd = {}, []
+        for index, moment in wanted:
+            try:
+                pose = read_pose(moment.pose) if isinstance(moment.pose, Path) else moment.pose
+            except SourceError:
+                if self._strict:
+                    raise
+                pose = None
+            if pose is not None:
+                found[index] = pose
+            elif moment.pose is not None:
+                odd.append(index)
+        if odd and self._tell:
+            log.warning(
+                "%s: %d of %d poses are no rigid motion (frame %d is the first); those frames have "
+                "none", self._path, len(odd), len(wanted), odd[0],
+            )  # fmt: skip
+        return found
+
+    def _check_poses(self, wanted: dict[int, FrameFiles]) -> None:
+        """Doubt poses that jump, and those that the depth contradicts."""
+        numbers = list(self._poses)
+        poses = np.stack(list(self._poses.values()))
+        if leaps := jumps(poses, [wanted[k].time_s for k in numbers]):
+            at, shift = leaps[0], np.diff(poses[:, :3, 3], axis=0)
+            self._doubt(
+                f"{self._path}: the camera jumps by {np.linalg.norm(shift[at - 1]):.1f} m before "
+                f"frame {numbers[at]} ({len(leaps)} jumps in all); are poses and frames in order?"
+            )
+        if self._told & {"scale", "camera"}:
+            return  # what is wrong with depth is told, and depth proves nothing
+        pairs = []
+        for spot, gap in ((0.1, 5), (0.1, 15), (0.5, 5), (0.5, 15), (0.8, 5), (0.8, 15)):
+            last = len(numbers) - 1
+            one = min(int(spot * len(numbers)), max(last - 1, 0))
+            views = [(numbers[k], poses[k]) for k in (one, min(one + gap, last))]
+            try:
+                both = [(self._depth(wanted[k]), pose) for k, pose in views]
+            except SourceError:
+                continue
+            size = (self.camera.height, self.camera.width)
+            if all(depth.shape == size for depth, _ in both):
+                pairs.append((both[0], both[1]))
+        if (found := misread(pairs, self.camera)) is not None:
+            share, way, then = found
+            advice = (
+                f"read as {way}, {then:.0%} would" if way else "are order, axes and times right?"
+            )
+            self._doubt(
+                f"{self._path}: under its poses only {share:.0%} of the depth agrees between "
+                f"frames; {advice}"
+            )
 
     def _depth(self, moment: FrameFiles) -> NDArray[np.float32]:
         stored = read_depth(moment.depth)
@@ -179,21 +319,31 @@ class RgbdSource:
         if whole:
             most = np.iinfo(np.dtype(stored.dtype.str)).max
             depth[stored == most] = 0  # "no reading" of 7-Scenes and others
-        self._check_scale(moment.depth, depth)
+        self._check_scale(moment.depth, depth, stored.dtype)
         return depth.astype(np.float32)
 
-    def _check_scale(self, path: Path, depth: NDArray[np.float64]) -> None:
+    def _check_scale(self, path: Path, depth: NDArray[np.float64], kind: np.dtype[Any]) -> None:
         known = depth[depth > 0]
         middle = float(np.median(known)) if len(known) else 1.0
-        if not _NEAREST <= middle <= _FARTHEST and "scale" not in self._told:
-            self._told.add("scale")
+        if kind == np.uint8 and self._scale is None:
+            self._doubt(
+                f"{path} has 8 bits: a picture for people, not millimetres? Such depth has steps; "
+                "set depth_scale (metres of one unit) if it is meant", "scale",
+            )  # fmt: skip
+        elif not _NEAREST <= middle <= _FARTHEST:
             guess = "millimetres read as metres" if middle > _FARTHEST else "metres scaled down"
-            log.warning(
-                "%s: the median depth is %g m; is it %s? Set depth_scale (metres of one unit)",
-                path,
-                middle,
-                guess,
-            )
+            self._doubt(
+                f"{path}: the median depth is {middle:g} m; is it {guess}? Set depth_scale (metres "
+                "of one unit)", "scale",
+            )  # fmt: skip
+        elif self._layout.name == "tum" and self._scale is None and kind.kind in "ui" and (
+            middle < _MIDDLE_TUM or (len(known) and np.percentile(known, 1) < _NEAR_TUM)
+        ):  # fmt: skip
+            self._doubt(
+                f"{path}: as TUM's 1/5000 m the nearest depth is {np.percentile(known, 1):.2f} m "
+                f"and the median {middle:.2f} m; are they millimetres? Then set depth_scale to "
+                "0.001", "scale",
+            )  # fmt: skip
         if not len(known) and "holes" not in self._told:
             self._told.add("holes")
             log.warning("%s has no reading at all; such frames tell nothing", path)
@@ -201,28 +351,27 @@ class RgbdSource:
     def _frame(self, index: int, moment: FrameFiles, image: NDArray[np.uint8]) -> RgbdFrame:
         depth = self._depth(moment)
         size = (depth.shape[1], depth.shape[0])
-        if image.shape[:2] != depth.shape:
-            # The intrinsics are those of the depth map; colour has another resolution (ScanNet).
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         camera = self.camera
         if (camera.height, camera.width) != depth.shape:
             raise SourceError(
                 f"{moment.depth} has {size[0]} x {size[1]} pixels, unlike the first depth map"
             )
-        return RgbdFrame(index, moment.time_s, image, depth, camera, self._pose(moment))
+        if image.shape[:2] != depth.shape:
+            # The intrinsics are those of the depth map; colour has another resolution (ScanNet).
+            self._check_shapes((image.shape[1], image.shape[0]), size)
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return RgbdFrame(index, moment.time_s, image, depth, camera, self._poses.get(index))
 
-    def _pose(self, moment: FrameFiles) -> Any:
-        pose = read_pose(moment.pose) if isinstance(moment.pose, Path) else moment.pose
-        if pose is None or not is_rigid(pose):
-            if moment.pose is not None and "pose" not in self._told:
-                self._told.add("pose")
-                log.warning(
-                    "%s: the pose is no rigid motion (the recording lost track); such frames are "
-                    "tracked",
-                    moment.pose if isinstance(moment.pose, Path) else self._path,
-                )
-            return None
-        return pose
+
+def _off(camera: Pinhole) -> float:
+    """Share of the image by which the principal point is away from the middle."""
+    return max(abs(camera.cx / camera.width - 0.5), abs(camera.cy / camera.height - 0.5))
+
+
+def _stretch(one: tuple[int, int], other: tuple[int, int]) -> float:
+    """Ratio of the proportions of two sizes, 1 or more."""
+    ratio = one[0] * other[1] / (one[1] * other[0])
+    return max(ratio, 1 / ratio)
 
 
 def open_rgbd(
@@ -237,7 +386,10 @@ def open_rgbd(
     depth_scale: float | None = None,
     poses: str | os.PathLike[str] | None = None,
     strict: bool = False,
+    pose_tolerance: float = MOST_APART_S,
+    pose_offset: float = 0.0,
     tell_unposed: bool = True,
+    tell: bool = True,
 ) -> RgbdSource:
     """Open a recording with depth.
 
@@ -254,10 +406,13 @@ def open_rgbd(
             folders that do not say them.
         depth_scale: metres of one unit of a depth map; by default 1/5000 for TUM, 0.001 for
             other whole numbers and 1 for floats.
-        poses: a trajectory (TUM or KITTI) that replaces the poses of the recording: as many as
-            there are frames, or with their times.
+        poses: a trajectory (TUM, KITTI, EuRoC) that replaces the poses of the recording: with the
+            times of frames, or as many as there are frames.
         strict: stop at a frame that cannot be read instead of leaving it out.
+        pose_tolerance: seconds by which a pose of a trajectory may be away from its frame.
+        pose_offset: seconds to add to the times of a trajectory.
         tell_unposed: as ``RgbdSource``.
+        tell: as ``RgbdSource``.
 
     Returns:
         The frames, an iterable of ``RgbdFrame``.
@@ -273,26 +428,14 @@ def open_rgbd(
         raise InputError(f"depth_scale is {depth_scale}; expected metres above 0")
     folder = Path(path).expanduser()
     found = find_layout(folder, layout)
-    if poses is not None:
-        found = _with_poses(found, Path(poses))
+    if not (np.isfinite(pose_offset) and pose_tolerance >= 0):
+        raise InputError(
+            f"pose_tolerance is {pose_tolerance} and pose_offset {pose_offset}; expected seconds, "
+            "the tolerance 0 or more"
+        )
+    path = None if poses is None else Path(poses)
+    found = with_poses(found, folder, path, pose_tolerance, pose_offset)
     return RgbdSource(
         folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
-        tell_unposed=tell_unposed,
+        tell_unposed=tell_unposed, tell=tell,
     )  # fmt: skip
-
-
-def _with_poses(layout: Layout, path: Path) -> Layout:
-    from dataclasses import replace
-
-    known = read_trajectory(path)
-    if len(known) == len(layout.moments):
-        given: list[Any] = list(known.poses)
-    else:
-        given = [pose_at(known, m.time_s) for m in layout.moments]
-        if all(pose is None for pose in given):
-            raise SourceError(
-                f"{path} has {len(known)} poses for {len(layout.moments)} frames and none at their "
-                "times; expected one for each"
-            )
-    moments = [replace(m, pose=p) for m, p in zip(layout.moments, given, strict=True)]
-    return replace(layout, moments=moments)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import operator
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,22 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
-from vision_mem.formats.rgbd_folders import Numbers, find_intrinsics, listed_rows, read_matrix
+from vision_mem.formats.rgbd_folders import (
+    StoredCamera,
+    find_camera,
+    listed_rows,
+    read_matrix,
+)
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES
-
-log = logging.getLogger(__name__)
 
 LAYOUTS = ("tum", "7scenes", "scannet", "folder")
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 MOST_APART_S = 0.02
 """Seconds by which colour, depth and pose of one moment may differ (TUM's own tool)."""
 
+_VGA = (640, 480)
 # Focal lengths and principal points of TUM's three cameras, as published with the data.
 _TUM = {
     "1": (517.3, 516.5, 318.6, 255.3),
@@ -56,28 +60,35 @@ class Layout:
 
     Attributes:
         name: of the layout.
-        moments: in order of time.
+        moments: in the order of their files; ``with_poses`` puts them in order of time.
         scale: metres of one unit of whole-numbered depth maps; floats are metres.
-        intrinsics: fx, fy, cx, cy of the depth map, pixels counted from their centres; None when
-            nothing says them.
+        camera: its intrinsics; None when nothing says them.
         video: where colour comes from, when it is a video.
         notes: what was odd, one line each.
+        doubts: what may make results wrong, one line each.
     """
 
     name: str
     moments: Sequence[FrameFiles]
     scale: float
-    intrinsics: Numbers | None
+    camera: StoredCamera | None
     video: Path | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def check_layout(path: Path, name: str | None = None) -> None:
     """Refuse what cannot be, without looking into the folder; raises as ``find_layout``."""
     if name is not None and name not in LAYOUTS:
         raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
-    if not path.is_dir():
-        raise NotThere(f"{path} is no folder; expected one with colour and depth frames")
+    if path.is_dir():
+        return
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        raise SourceError(
+            f"{path} is a video without depth; expected a folder with it beside depth/ (a map for "
+            "each frame), or reconstruct --model, which makes depth of pictures alone"
+        )
+    raise NotThere(f"{path} is no folder; expected one with colour and depth frames")
 
 
 def find_layout(path: Path, name: str | None = None) -> Layout:
@@ -99,6 +110,8 @@ def find_layout(path: Path, name: str | None = None) -> Layout:
     if kind is None:
         inner = [e for e in entries if (path / e).is_dir() and _guess(path / e, _names(path / e))]
         hint = f"; open one of its folders: {', '.join(inner[:4])}" if inner else ""
+        if not inner and any(Path(e).suffix.lower() in IMAGE_SUFFIXES for e in entries):
+            hint = "; reconstruct --model makes depth of pictures alone"
         raise SourceError(
             f"{path} has no known layout; expected rgb.txt and depth.txt (TUM), "
             "frame-000000.depth.png (7-Scenes), color/ depth/ pose/ (ScanNet), or a video or "
@@ -159,15 +172,12 @@ def _number(path: Path) -> int | None:
 def _tum(path: Path) -> Layout:
     notes: list[str] = []
     colour, depth = _listed(path / "rgb.txt", notes), _listed(path / "depth.txt", notes)
-    truth = path / "groundtruth.txt"
-    poses = read_trajectory(truth, "tum") if truth.is_file() else None
     moments = []
     times = np.array([t for t, _ in depth])
     for stamp, image in colour:
         nearest = int(np.argmin(np.abs(times - stamp))) if len(times) else 0
         if len(times) and abs(times[nearest] - stamp) <= MOST_APART_S:
-            pose = pose_at(poses, stamp) if poses else None
-            moments.append(FrameFiles(stamp, image, depth[nearest][1], pose))
+            moments.append(FrameFiles(stamp, image, depth[nearest][1]))
     apart = len(colour) - len(moments)
     if apart:
         notes.append(
@@ -176,7 +186,9 @@ def _tum(path: Path) -> Layout:
         )
     known = re.search(r"freiburg([123])", str(path.resolve()))
     numbers = _TUM[known.group(1)] if known else (525.0, 525.0, 319.5, 239.5)
-    return Layout("tum", moments, 1 / 5000, find_intrinsics(path) or numbers, notes=tuple(notes))
+    whose = f"TUM's of freiburg{known.group(1)}" if known else "TUM's usual ones"
+    camera = find_camera(path) or StoredCamera(numbers, whose, _VGA, built_in=True)
+    return Layout("tum", moments, 1 / 5000, camera, notes=tuple(notes))
 
 
 def _listed(path: Path, notes: list[str]) -> list[tuple[float, Path]]:
@@ -189,13 +201,6 @@ def _listed(path: Path, notes: list[str]) -> list[tuple[float, Path]]:
     if len(kept) < len(ordered):
         notes.append(f"{path}: {len(ordered) - len(kept)} time stamps come twice; first ones kept")
     return kept
-
-
-def pose_at(path: Trajectory, stamp: float) -> NDArray[np.float64] | None:
-    """Pose of a trajectory nearest in time; None when none is within ``MOST_APART_S``."""
-    nearest = int(np.argmin(np.abs(path.times - stamp)))
-    close = abs(path.times[nearest] - stamp) <= MOST_APART_S
-    return np.asarray(path.poses[nearest]) if close else None
 
 
 # -- 7-Scenes ----------------------------------------------------------------------------------
@@ -224,8 +229,9 @@ def _seven(path: Path) -> Layout:
         )
     colours = sum(bool(re.fullmatch(r"frame-\d+\.color\.\w+", n)) for n in names)
     notes = _unpaired(path, colours, len(moments) + alone, len(moments))
-    usual = (525.0, 525.0, 320.0, 240.0) if registered else (585.0, 585.0, 320.0, 240.0)
-    return Layout("7scenes", moments, 0.001, find_intrinsics(path) or usual, notes=notes)
+    focal = 525.0 if registered else 585.0
+    usual = StoredCamera((focal, focal, 320.0, 240.0), "7-Scenes'", _VGA, built_in=True)
+    return Layout("7scenes", moments, 0.001, find_camera(path) or usual, notes=notes)
 
 
 def _unpaired(path: Path, colours: int, depths: int, both: int) -> tuple[str, ...]:
@@ -252,7 +258,7 @@ def _scannet(path: Path) -> Layout:
     both = sorted(n for n in colours if n in depths and n is not None)
     moments = [FrameFiles(n / 30.0, colours[n], depths[n], poses.get(n)) for n in both]
     notes = _unpaired(path, len(colours), len(depths), len(both))
-    return Layout("scannet", moments, 0.001, find_intrinsics(path), notes=notes)
+    return Layout("scannet", moments, 0.001, find_camera(path), notes=notes)
 
 
 # -- a video or images beside depth maps -------------------------------------------------------
@@ -276,8 +282,7 @@ def _folder(path: Path) -> Layout:
         raise SourceError(f"{path} has no colour; expected a video or a folder color/")
     times = _times(path, len(depths))
     moments = [
-        FrameFiles(times[k], images[k] if images else None, depth, pose)
-        for k, (depth, pose) in enumerate(zip(depths, _poses(path, times), strict=True))
+        FrameFiles(times[k], images[k] if images else None, depth) for k, depth in enumerate(depths)
     ]
     notes = []
     if (np.diff(times) <= 0).any():
@@ -286,9 +291,8 @@ def _folder(path: Path) -> Layout:
                 f"{path}/timestamps.txt is out of order; expected rising seconds, one a frame"
             )
         notes.append(f"{path}: time stamps are out of order; sorted")
-        moments.sort(key=lambda moment: moment.time_s)
     return Layout(
-        "folder", moments, 0.001, find_intrinsics(path), None if images else video, tuple(notes)
+        "folder", moments, 0.001, find_camera(path), None if images else video, tuple(notes)
     )
 
 
@@ -302,15 +306,84 @@ def _times(path: Path, count: int) -> list[float]:
     return [values[0] for _, values in rows]
 
 
-def _poses(path: Path, times: Sequence[float]) -> list[NDArray[np.float64] | None]:
-    names = ("trajectory.txt", "poses.txt", "groundtruth.txt", "pose.txt")
-    found = next((path / n for n in names if (path / n).is_file()), None)
-    if found is None:
-        return [None] * len(times)
-    known = read_trajectory(found)
-    if len(known) == len(times):
-        return list(known.poses)
-    return [pose_at(known, stamp) for stamp in times]
+_time = operator.attrgetter("time_s")
+_PATHS = {
+    "tum": ("groundtruth.txt",),
+    "folder": ("trajectory.txt", "poses.txt", "groundtruth.txt", "pose.txt"),
+}
+
+
+def with_poses(
+    layout: Layout, folder: Path, given: Path | None, tolerance: float, offset: float
+) -> Layout:
+    """In order of time, with the poses of a trajectory: by time, or by row where no stamp fits.
+
+    Args:
+        layout: whose frames get them.
+        folder: of the recording, which may have a trajectory itself.
+        given: a trajectory that replaces the recording's; None for that one.
+        tolerance: seconds by which a pose may be away from its frame.
+        offset: seconds to add to the trajectory's times.
+
+    Raises:
+        SourceError: when a trajectory that was given fits neither way.
+    """
+    own = (folder / name for name in _PATHS.get(layout.name, ()))
+    path = given or next((each for each in own if each.is_file()), None)
+    if path is None:
+        return replace(layout, moments=sorted(layout.moments, key=_time))
+    known = read_trajectory(path, "tum" if given is None and layout.name == "tum" else None)
+    times, stamps = np.array([m.time_s for m in layout.moments]), known.times + offset
+    found: list[NDArray[np.float64] | None] = [None] * len(times)
+    if known.timed:
+        found = _by_time(known, stamps, times, tolerance)
+    doubts, why = [], f"{path} has no times"
+    fitting = sum(pose is not None for pose in found)
+    if known.timed:
+        why = (
+            f"no pose of {path} is within {tolerance:g} s of a frame (from {stamps[0]:.2f} s on, "
+            f"frames from {times[0]:.2f} s)"
+        )
+    if known.timed and 2 * fitting < len(known) and _are_numbers(stamps, len(times)):
+        found = [None] * len(times)
+        for stamp, pose in zip(stamps, known.poses, strict=True):
+            found[int(stamp)] = pose
+        doubts.append(f"the times of {path} are taken for numbers of frames: none has a fraction")
+    elif not fitting:
+        rows = known.by_row(len(times))
+        if rows is None and given is not None:
+            raise SourceError(
+                f"{why}, and there are {known.total} poses for {len(times)} frames; expected one "
+                "for each, or times on one clock (--pose-offset, --pose-tolerance)"
+            )
+        if rows is None:
+            doubts.append(f"{why}, and there are {known.total} for {len(times)} frames: none used")
+        elif known.timed:
+            doubts.append(
+                f"{why}; poses are taken row by row, as there are as many: is there a shift "
+                "(--pose-offset)?"
+            )
+        found = rows or found
+    moments = [replace(m, pose=p) for m, p in zip(layout.moments, found, strict=True)]
+    doubts = [*layout.doubts, *doubts]
+    return replace(layout, moments=sorted(moments, key=_time), doubts=tuple(doubts))
+
+
+def _by_time(
+    known: Trajectory, stamps: NDArray[np.float64], times: NDArray[np.float64], tolerance: float
+) -> list[NDArray[np.float64] | None]:
+    after = np.searchsorted(stamps, times).clip(1, max(len(stamps) - 1, 1))
+    before = after - 1
+    after = after.clip(max=len(stamps) - 1)
+    nearest = np.where(
+        np.abs(stamps[after] - times) < np.abs(stamps[before] - times), after, before
+    )
+    close = np.abs(stamps[nearest] - times) <= tolerance + 1e-9
+    return [known.poses[k] if near else None for k, near in zip(nearest, close, strict=True)]
+
+
+def _are_numbers(stamps: NDArray[np.float64], frames: int) -> bool:
+    return bool((stamps == np.rint(stamps)).all() and stamps[0] >= 0 and stamps[-1] < frames)
 
 
 def read_pose(path: Path) -> NDArray[np.float64] | None:

@@ -49,11 +49,6 @@ class Body:
     paint: Array
     colour: Array
 
-    @property
-    def moves(self) -> bool:
-        """Whether it ever moves."""
-        return bool((self.speed > STILL_SPEED).any())
-
 
 def paint(random: np.random.Generator) -> Array:
     """``(3, 4, 4)`` waves a channel; the faster, the weaker: ``synthetic.AMPLITUDES``."""
@@ -128,14 +123,9 @@ def moving_body(
     velocity = np.linalg.norm(place(ahead) - place(behind), axis=1) / 2e-3
     turning = np.abs(spin) * float(np.linalg.norm(half[[0, 2]])) * (kind == BOX)
     return Body(
-        kind,
-        half,
-        place(clock),
-        heading0 + spin * clock,
-        velocity + turning * (ahead - behind) / 2e-3,
-        paint(random),
-        random.uniform(0.25, 0.9, 3),
-    )
+        kind, half, place(clock), heading0 + spin * clock,
+        velocity + turning * (ahead - behind) / 2e-3, paint(random), random.uniform(0.25, 0.9, 3),
+    )  # fmt: skip
 
 
 def _reflected(places: Array, inside: Array) -> Array:
@@ -283,20 +273,11 @@ def make_scenery(seed: int, frames: int, config: SceneryConfig | None = None) ->
     for _ in range(int(random.integers(*settings.bodies, endpoint=True))):
         bodies.append(_body(random, settings, room, poses, times, view, [*furniture, *bodies]))
     exposure = random.uniform(0.9, 1.1, frames) if settings.noise else np.ones(frames)
+    noise = float(random.uniform(0, 0.02)) if settings.noise else 0.0
     return Scenery(
-        seed,
-        room,
-        tuple(furniture),
-        tuple(bodies),
-        poses,
-        times,
-        view,
-        exposure,
-        float(random.uniform(0, 0.02)) if settings.noise else 0.0,
-        paint(random),
-        random.uniform(0.45, 0.75, 3),
-        settings,
-    )
+        seed, room, tuple(furniture), tuple(bodies), poses, times, view, exposure, noise,
+        paint(random), random.uniform(0.45, 0.75, 3), settings,
+    )  # fmt: skip
 
 
 def _spline(points: Array, at: Array) -> Array:
@@ -375,14 +356,9 @@ def _standing(
     random: np.random.Generator, kind: int, half: Array, middle: Array, heading: float, frames: int
 ) -> Body:
     return Body(
-        kind,
-        half,
-        np.tile(middle, (frames, 1)),
-        np.full(frames, heading),
-        np.zeros(frames),
-        paint(random),
-        random.uniform(0.25, 0.9, 3),
-    )
+        kind, half, np.tile(middle, (frames, 1)), np.full(frames, heading), np.zeros(frames),
+        paint(random), random.uniform(0.25, 0.9, 3),
+    )  # fmt: skip
 
 
 def _body(
@@ -408,16 +384,8 @@ def _body(
         ray = np.array([*random.uniform(-tangent, tangent, 2) * (1, 0.75), 1.0])
         anchor = pose[:3, 3] + pose[:3, :3] @ (ray * random.uniform(reach + CLEARANCE + 0.3, 3.2))
         anchor = np.clip(anchor, -(room - reach), room - reach)
-        body = moving_body(
-            random,
-            (settings.motion, settings.phase, settings.time_step),
-            room,
-            times,
-            kind,
-            half,
-            reach,
-            anchor,
-        )
+        wanted = (settings.motion, settings.phase, settings.time_step)
+        body = moving_body(random, wanted, room, times, kind, half, reach, anchor)
         gaps = np.linalg.norm(body.position[some] - poses[some, :3, 3], axis=1)
         blocked = any(
             np.linalg.norm(body.position[some] - thing.position[some], axis=1).min()

@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mem4d_samples import perfect, small_config, small_network
-from safetensors.torch import save_file
-
-from vision_mem.geometry.pointmaps import moved
-from vision_mem.models.checkpoint import read_checkpoint
-from vision_mem.models.mem4d.config import LossConfig, named_config
-from vision_mem.models.mem4d.load import load_mem4d
-from vision_mem.models.mem4d.losses import (
+from reconstruction_losses import (
     clip_loss,
     mask_loss,
     match_loss,
@@ -23,6 +17,12 @@ from vision_mem.models.mem4d.losses import (
     scale_of,
     still_loss,
 )
+from safetensors.torch import save_file
+
+from vision_mem.geometry.pointmaps import moved
+from vision_mem.models.checkpoint import read_checkpoint
+from vision_mem.models.mem4d.config import LossConfig, named_config
+from vision_mem.models.mem4d.load import load_mem4d
 from vision_mem.models.mem4d.protocol import Decoded
 
 

@@ -9,17 +9,21 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from scene_samples import write_trajectory
 
 from vision_mem.errors import InputError, SourceError
-from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.camera import RgbdFrame
-from vision_mem.geometry.poses import exponential
+from vision_mem.geometry.poses import exponential, make_pose
 from vision_mem.sources.rgbd import open_rgbd
 from vision_mem.visualization.contact_sheet import write_video
 
 COUNT, WIDTH, HEIGHT = 5, 64, 48
 MATRIX = "60 0 32\n0 60 24\n0 0 1\n"
-POSES = [exponential([0, 0.1 * k, 0, 0.2 * k, 0, 0]) for k in range(COUNT)]
+# The camera turns about its axis and goes back, away from the wall that it looks at.
+POSES = [
+    make_pose(exponential([0, 0, 0.1 * k, 0, 0, 0])[:3, :3], (0.05 * k, 0, -0.1 * k))
+    for k in range(COUNT)
+]
 
 
 def colour(k):
@@ -106,10 +110,12 @@ def test_layouts_are_found_and_read(recording, caplog):
             assert np.allclose(frame.depth, metres(k), atol=0.001)
             assert np.allclose(frame.pose, POSES[k], atol=1e-5)
             assert np.abs(frame.image.astype(int) - colour(k)).mean() < 12  # lossy video
-            if name != "tum":
-                assert frame.camera.numbers.tolist() == [60, 60, 32.5, 24.5]
+            known = [60, 60, 32.5, 24.5] if name != "tum" else [52.5, 52.5, 32, 24]
+            assert frame.camera.numbers.tolist() == known
         assert (np.diff([f.time_s for f in frames]) > 0).all()
-    assert not caplog.records
+    said = " ".join(warnings(caplog))
+    assert len(warnings(caplog)) == len(source.doubts) == (name == "tum")
+    assert ("TUM's usual ones, 525, 525, 319.5, 239.5 of 640 x 480" in said) == (name == "tum")
     assert [f.index for f in open_rgbd(folder, start=1, stride=2, max_frames=1)] == [1]
     assert open_rgbd(folder, layout=name).info == source.info
 
@@ -129,8 +135,8 @@ def test_missing_and_broken_poses(tmp_path, caplog):
     frames = list(open_rgbd(tmp_path))
     assert [f.pose is None for f in frames] == [False, True, False, True, False]
     assert len(warnings(caplog)) == 2
-    assert "1 of 5 frames have no pose" in warnings(caplog)[0]
-    assert "no rigid motion" in warnings(caplog)[1]
+    assert "1 of 5 poses are no rigid motion (frame 3 is the first)" in warnings(caplog)[0]
+    assert "1 of 5 frames have no pose" in warnings(caplog)[1]
 
 
 def test_lists_out_of_order_and_apart(tmp_path, caplog):
@@ -258,7 +264,7 @@ def wordy(name):
         (realsense, few_times, "2 rows for 5 frames"),
         (realsense, wordy("intrinsics.json"), "says no intrinsics"),
         (tum, wordy("rgb.txt"), "line 1"),
-        (tum, wordy("groundtruth.txt"), "line 1"),
+        (tum, wordy("groundtruth.txt"), "holds no poses"),
     ],
 )
 def test_one_clear_line_each(tmp_path, maker, change, message):

@@ -7,12 +7,13 @@ Points: ``NAME.npz`` with ``points (F, H, W, 3)``, or a cloud: ``(N, 3)``, or ``
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError, SourceError
 from vision_mem.evaluation.dataset_files import images_in
@@ -25,6 +26,8 @@ from vision_mem.formats.trajectory import Trajectory, read_numbers, read_traject
 from vision_mem.geometry.poses import make_pose, rotation_of
 from vision_mem.geometry.trajectory_errors import MOST_APART_S, PathErrors, associate, path_errors
 from vision_mem.sources.images import read_image
+
+log = logging.getLogger(__name__)
 
 MAP = "map.ply"
 """Behind the name of a sequence: what a model keeps of what stays."""
@@ -172,25 +175,34 @@ class SceneResults:
         views = sequence.scored
         found: list[NDArray[np.float64] | None] = [None] * len(views)
         times = [view.time_s for view in views]
-        pairs = associate(times, known.times + self._offset, self._apart)
-        timed = any(view.time_s != view.number for view in views)
-        numbered = np.array_equal(known.times, np.arange(len(known)))
-        if not pairs and len(known) != len(views):
-            raise InputError(
-                f"{path} has {len(known)} poses for {len(views)} frames, and none at their times "
-                f"(from {times[0]:.9g} s, there from {known.times[0]:.9g}); expected one for each "
-                "frame, or their times in seconds: --scene offset=S shifts them, apart=S lets "
-                "them differ more"
-            )
-        if len(known) == len(views) and (not pairs or numbered or not timed):
-            if timed and not numbered:
+        # Sets without times number their frames, which says nothing of seconds; nor do files that
+        # number theirs.
+        numbered = _whole(times) and not _whole(known.times)
+        numbered |= np.array_equal(known.times, np.arange(len(known))) and known.total in (
+            None, len(views)
+        )  # fmt: skip
+        pairs = (
+            associate(times, known.times + self._offset, self._apart)
+            if known.timed and not numbered
+            else []
+        )
+        for k, m in pairs:
+            found[k] = known.poses[m]
+        if not pairs:
+            rows = known.by_row(len(views))
+            if rows is None:
+                raise InputError(
+                    f"{path} has {known.total or len(known)} poses for {len(views)} frames, "
+                    f"and none at their times (from {times[0]:.9g} s, there from "
+                    f"{known.times[0]:.9g}); expected one for each frame, or their times in "
+                    "seconds: --scene offset=S shifts them, apart=S lets them differ more"
+                )
+            if known.timed and not numbered:
                 notes.append(
                     f"{sequence.name}: no time of {path.name} is one of the truth (from "
                     f"{known.times[0]:.9g} s, there from {times[0]:.9g}); poses are taken by row"
                 )
-            pairs = [(k, k) for k in range(len(views))]
-        for k, m in pairs:
-            found[k] = known.poses[m]
+            found = rows
         return found, [view.pose for view in views]
 
     def points(self, sequence: SceneSequence) -> FoundPoints:
@@ -293,6 +305,10 @@ def _real_first(path: Path) -> Trajectory:
     if not poses:
         raise SourceError(f"{path} holds no poses; expected one a line")
     return Trajectory(np.array([row[0] for _, row in rows]), np.stack(poses))
+
+
+def _whole(times: ArrayLike) -> bool:
+    return bool(np.equal(times, np.rint(times)).all())
 
 
 def _finite(path: Path, cloud: NDArray[np.float32]) -> NDArray[np.float32]:

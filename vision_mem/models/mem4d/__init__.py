@@ -1,1 +1,1 @@
-"""The learned reconstruction network, its layers, losses and weights."""
+"""The learned reconstruction network, its layers and weights."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
+import functools
 import logging
 import math
 import pickle
@@ -18,7 +19,7 @@ import re
 import sys
 import types
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -327,7 +328,7 @@ _CONVS = {"1": "first", "2": "second"}
 _LAST = {"0": "0", "2": "1", "4": "2"}
 
 # Of a decoder block: "dec_blocks.3." and what follows.
-_DECODER_PART = re.compile(
+_DECODER_PART = (
     rf"(norm[123]|norm_y|attn\.qkv|attn\.proj|mlp\.fc[12]|cross_attn\.proj[qkv]?)\.{_END}"
 )
 # Of a DPT head, with the name it has here.
@@ -432,32 +433,30 @@ def our_name(key: str, family: str) -> str | None:
     Raises:
         UnknownKeyError: for any other name.
     """
+    for pattern, name in _names_of(family):
+        if match := pattern.fullmatch(key):
+            return name(match)
+    raise UnknownKeyError(key)
+
+
+@functools.lru_cache
+def _names_of(family: str) -> list[tuple[re.Pattern[str], Callable[[Any], str | None]]]:
+    """All names of a family, and where each goes."""
+    table: list[tuple[str, Callable[[Any], str | None]]] = []
     for start, ours in _STACKS[family]:
-        if key.startswith(start):
-            number, _, part = key[len(start) :].partition(".")
-            found = _DECODER_PART.fullmatch(part)
-            if number.isdecimal() and found:
-                return f"{ours}{number}.{_LOOK.get(found[1], found[1])}.{found[2]}"
-            raise UnknownKeyError(key)
+        table.append((
+            rf"{re.escape(start)}(\d+)\.{_DECODER_PART}",
+            lambda m, ours=ours: f"{ours}{m[1]}.{_LOOK.get(m[2], m[2])}.{m[3]}",
+        ))  # fmt: skip
     for start, ours in _DPTS[family]:
-        if key.startswith(start):
-            return _dpt_name(key, key[len(start) :], ours)
-    for pattern, template in _PLAIN[family]:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(template)
-    if any(re.fullmatch(pattern, key) for pattern in _UNNEEDED):
-        return None
-    raise UnknownKeyError(key)
-
-
-def _dpt_name(key: str, part: str, start: str) -> str | None:
-    for pattern, name in _DPT_PARTS:
-        match = re.fullmatch(pattern, part)
-        if match:
-            found = name(match)
-            return None if found is None else start + found
-    raise UnknownKeyError(key)
+        for part, told in _DPT_PARTS:
+            table.append((
+                re.escape(start) + part,
+                lambda m, ours=ours, told=told: None if (n := told(m)) is None else ours + n,
+            ))  # fmt: skip
+    table += [(pattern, lambda m, to=to: m.expand(to)) for pattern, to in _PLAIN[family]]
+    table += [(pattern, lambda m: None) for pattern in _UNNEEDED]
+    return [(re.compile(pattern), name) for pattern, name in table]
 
 
 @dataclass

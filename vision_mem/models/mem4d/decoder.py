@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vision_mem.geometry.pointmaps import moved, rigid_inverse
@@ -96,14 +97,9 @@ class TransientRead(nn.Module):
         bias = self.lean * (1 - tokens.static)
         bias = torch.where(tokens.valid, bias, _ABSENT)
         here, middle = seen_from(tokens.centroids, tokens.valid, pose)
-        return Read(
-            torch.cat([null, tokens.keys + age], dim=1),
-            torch.cat([null, tokens.values], dim=1),
-            torch.cat([nowhere, tokens.positions], dim=1),
-            torch.cat([torch.zeros_like(bias[:, :1]), bias], dim=1),
-            0.0,
-            torch.cat([torch.zeros_like(here[:, :1]), here / middle], dim=1),
-        )
+        positions = torch.cat([nowhere, tokens.positions], dim=1)
+        keys = tokens.keys + age
+        return _after_nothing(null, keys, tokens.values, positions, bias, 0.0, here / middle)
 
 
 class BankRead(nn.Module):
@@ -124,14 +120,18 @@ class BankRead(nn.Module):
         here, middle = seen_from(tokens.centroids, tokens.valid, pose)
         keys = tokens.keys + self.place(waves(here / middle).to(tokens.keys.dtype))
         bias = torch.where(tokens.valid, 0.0, _ABSENT).to(keys.dtype)
-        return Read(
-            torch.cat([null, keys], dim=1),
-            torch.cat([null, tokens.values], dim=1),
-            None,
-            torch.cat([torch.zeros_like(bias[:, :1]), bias], dim=1),
-            floor,
-            torch.cat([torch.zeros_like(here[:, :1]), here / middle], dim=1),
-        )
+        return _after_nothing(null, keys, tokens.values, None, bias, floor, here / middle)
+
+
+def _after_nothing(
+    null: Tensor, keys: Tensor, values: Tensor, positions: Tensor | None, bias: Tensor,
+    floor: float, places: Tensor,
+) -> Read:  # fmt: skip
+    """A memory behind the token for "nothing", whose position is among those given."""
+    return Read(
+        torch.cat([null, keys], dim=1), torch.cat([null, values], dim=1), positions,
+        F.pad(bias, (1, 0)), floor, F.pad(places, (0, 0, 1, 0)),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

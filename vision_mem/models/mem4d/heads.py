@@ -1,6 +1,6 @@
 """From tokens to points, confidence, pose and what moves: linear heads, and DPT.
 
-A head is called as ``head(levels, pose_token, grid, size)``: ``levels`` are the encoder's output
+A head is called as ``head(levels, pose_token, grid)``: ``levels`` are the encoder's output
 and the decoder's after half, three quarters and all of its layers, ``(B, P, width)`` each, without
 the pose token ``(B, 1, D)``; it gives ``(B, channels, H, W)``.
 
@@ -20,11 +20,6 @@ from vision_mem.models.mem4d.config import HeadsConfig, Mem4DConfig
 from vision_mem.models.mem4d.layers import NORM_EPS, Mlp, SelfAttention, grid_positions
 
 _LEVELS = 4
-
-
-def level_layers(layers: int) -> tuple[int, int]:
-    """After how many decoder layers the two middle levels are taken: a half, three quarters."""
-    return layers * 2 // 4, layers * 3 // 4
 
 
 class _Unit(nn.Module):
@@ -101,8 +96,7 @@ class Dpt(nn.Module):
         """Raw values of all pixels.
 
         Args:
-            levels: four of ``(B, P, channels)``: the encoder's tokens, the decoder's after
-                ``level_layers``, and its last after the norm; no pose token.
+            levels: four of ``(B, P, channels)``: as all heads.
             grid: ``(h, w)`` patches, P in all.
 
         Returns:
@@ -197,11 +191,7 @@ class DptHead(_Told):
         self.dpt = Dpt(config, out)
 
     def forward(
-        self,
-        levels: Sequence[Tensor],
-        pose_token: Tensor,
-        grid: tuple[int, int],
-        size: tuple[int, int],
+        self, levels: Sequence[Tensor], pose_token: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """``(B, out, H, W)``; arguments as all heads."""
         return cast(Tensor, self.dpt(self.told(levels, pose_token, grid), grid))
@@ -216,11 +206,7 @@ class DeepHead(_Told):
         self.mlp = Mlp(config.decoder.width, out=out * config.patch**2)
 
     def forward(
-        self,
-        levels: Sequence[Tensor],
-        pose_token: Tensor,
-        grid: tuple[int, int],
-        size: tuple[int, int],
+        self, levels: Sequence[Tensor], pose_token: Tensor, grid: tuple[int, int]
     ) -> Tensor:
         """``(B, out, H, W)``; only the last level counts."""
         raw = self.mlp(self.told(levels, pose_token, grid)[-1].float())
@@ -236,9 +222,8 @@ class LinearHead(nn.Module):
         self.proj = nn.Linear(width, channels * patch * patch)
 
     def forward(
-        self, levels: Sequence[Tensor], pose_token: Tensor, grid: tuple[int, int],
-        size: tuple[int, int],
-    ) -> Tensor:  # fmt: skip
+        self, levels: Sequence[Tensor], pose_token: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
         """``(B, channels, H, W)``."""
         maps = self.proj(levels[-1]).transpose(1, 2).unflatten(2, grid)
         out: Tensor = F.pixel_shuffle(maps, self.patch)
@@ -253,12 +238,10 @@ class MaskHead(nn.Module):
         self.mlp = Mlp(2 * width, width, width)
         self.head = LinearHead(width, 1, patch)
 
-    def forward(
-        self, tokens: Tensor, motion: Tensor, grid: tuple[int, int], size: tuple[int, int]
-    ) -> Tensor:
+    def forward(self, tokens: Tensor, motion: Tensor, grid: tuple[int, int]) -> Tensor:
         """``(B, H, W)`` logits."""
         mixed = self.mlp(torch.cat([tokens, motion], dim=-1))
-        out: Tensor = self.head([mixed], mixed[:, :1], grid, size)[:, 0].float()
+        out: Tensor = self.head([mixed], mixed[:, :1], grid)[:, 0].float()
         return out
 
 
@@ -266,17 +249,14 @@ def make_heads(config: Mem4DConfig) -> nn.ModuleDict:
     """``self``, ``world``, ``pose``, and where they are wanted ``mask`` and ``rgb``."""
     width, patch, heads = config.decoder.width, config.patch, config.heads
     made: dict[str, nn.Module] = {"pose": Mlp(width, 4 * width, 7)}
-    if heads.kind in ("dpt", "deep"):
-        kind = DptHead if heads.kind == "dpt" else DeepHead
-        made["self"] = kind(config, 4)
-        made["world"] = kind(config, 4, conditioned=True)
-        if heads.rgb:
-            made["rgb"] = kind(config, 3)
-    else:
-        made["self"] = LinearHead(width, 4, patch)
-        made["world"] = LinearHead(width, 4, patch)
-        if heads.rgb:
-            made["rgb"] = LinearHead(width, 3, patch)
+    for name, channels in (("self", 4), ("world", 4), ("rgb", 3)):
+        if name == "rgb" and not heads.rgb:
+            continue
+        if heads.kind == "linear":
+            made[name] = LinearHead(width, channels, patch)
+        else:
+            kind = DptHead if heads.kind == "dpt" else DeepHead
+            made[name] = kind(config, channels, conditioned=name == "world")
     if heads.mask:
         made["mask"] = MaskHead(width, patch)
     return nn.ModuleDict(made)

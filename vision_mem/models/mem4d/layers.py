@@ -163,16 +163,6 @@ class DecoderBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width)
 
-    def look(
-        self, x: Tensor, read: Read, positions: Tensor | None
-    ) -> tuple[Tensor, AttentionRecord]:
-        """What the memory adds to the tokens ``(B, Q, width)``."""
-        same = read.values is read.keys
-        keys = self.norm_mem(read.keys)
-        normed = replace(read, keys=keys, values=keys if same else self.norm_mem(read.values))
-        found: tuple[Tensor, AttentionRecord] = self.cross(self.norm2(x), normed, positions)
-        return found
-
     def forward(
         self, x: Tensor, reads: list[Read], positions: Tensor | None
     ) -> tuple[Tensor, list[AttentionRecord]]:
@@ -187,7 +177,12 @@ class DecoderBlock(nn.Module):
             ``(B, Q, width)``, and what was looked at in each memory.
         """
         x = x + self.attn(self.norm1(x), positions)
-        looks = [self.look(x, read, positions) for read in reads]
+        looks = []
+        for read in reads:
+            keys = self.norm_mem(read.keys)
+            values = keys if read.values is read.keys else self.norm_mem(read.values)
+            normed = replace(read, keys=keys, values=values)
+            looks.append(self.cross(self.norm2(x), normed, positions))
         x = x + torch.stack([found for found, _ in looks]).sum(dim=0)
         x = x + self.mlp(self.norm3(x))
         return x, [seen for _, seen in looks]

@@ -29,6 +29,7 @@ from vision_mem.models.mem4d.heads import confidence_of, make_heads, points_and_
 from vision_mem.models.mem4d.layers import AttentionRecord, grid_positions
 from vision_mem.models.mem4d.matching import Matched, Matching, usual_rays
 from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
+from vision_mem.models.mem4d.state_tokens import PoseMemory, SlotStack
 
 _STILL = -30.0
 """Logit of what surely stays; of all pixels where no mask is predicted."""
@@ -66,8 +67,6 @@ class PoseToken(nn.Module):
         if config.heads.placed:
             self.memory = LastPose(config.decoder.width)
         else:
-            from vision_mem.models.mem4d.state_tokens import PoseMemory
-
             self.memory = PoseMemory(config)
 
 
@@ -77,18 +76,20 @@ class Persistent(nn.Module):
     def __init__(self, config: Mem4DConfig) -> None:
         super().__init__()
         if config.persistent.kind == "slots":
-            from vision_mem.models.mem4d.state_tokens import SlotStack
-
             self.slots = SlotStack(config)
         else:
             self.bank = BankRead(config)
 
 
 class Mem4DNetwork(nn.Module):
-    """All weights.
+    """All weights, cut at the seams; all calls are pure functions of their arguments.
 
     Args:
         config: settings.
+
+    Attributes:
+        model_id: name and, where weights were read, a short hash of them; snapshots record it.
+        pose: with the first pose ``token (1, 1, D)`` and ``memory``, what the stream keeps of it.
     """
 
     def __init__(self, config: Mem4DConfig) -> None:
@@ -204,16 +205,15 @@ class Mem4DNetwork(nn.Module):
         matched: Matched | None, previous: Tensor,
     ) -> Decoded:  # fmt: skip
         grid, settings = encoded.grid, self.config.heads
-        size = (grid[0] * self.config.patch, grid[1] * self.config.patch)
-        own = self.heads["self"](taps, pose_token, grid, size)
-        world = self.heads["world"](taps, pose_token, grid, size)
+        own = self.heads["self"](taps, pose_token, grid)
+        world = self.heads["world"](taps, pose_token, grid)
         said = self.heads["pose"](pose_token[:, 0]).float()
         logit = torch.full_like(own[:, 0], _STILL, dtype=torch.float32)
         if settings.mask:
-            logit = self.heads["mask"](taps[-1], motion, grid, size)
+            logit = self.heads["mask"](taps[-1], motion, grid)
         rgb = None
         if settings.rgb:
-            rgb = self.heads["rgb"](taps, pose_token, grid, size).float().permute(0, 2, 3, 1)
+            rgb = self.heads["rgb"](taps, pose_token, grid).float().permute(0, 2, 3, 1)
         if settings.placed and matched is not None:
             with torch.autocast(said.device.type, enabled=False):  # poses are multiplied
                 return self._placed(
@@ -226,17 +226,13 @@ class Mem4DNetwork(nn.Module):
         points_world, conf_world = points_and_confidence(world, settings, ahead=False)
         quaternion = said[:, 3:]
         pose = assemble(quaternion_to_matrix(quaternion), spread(said[:, :3], settings.ceiling))
-        found = Decoded(
-            points_self, points_world, conf_self, conf_world, logit, pose, taps[-1], pose_token,
-            taps[-1][..., :0], rgb=rgb,
+        m = matched
+        told = () if m is None else (
+            m.prior, m.aligned, m.logits, m.centroids, m.found, m.weights, m.points
         )  # fmt: skip
-        if matched is None:
-            return found
-        return replace(
-            found, prior=matched.prior, aligned=matched.aligned, match_logits=matched.logits,
-            match_centroids=matched.centroids, match_places=matched.found,
-            match_weights=matched.weights,
-            patch_points=matched.points,
+        return Decoded(
+            points_self, points_world, conf_self, conf_world, logit, pose, taps[-1], pose_token,
+            taps[-1][..., :0], *told, rgb=rgb,
         )  # fmt: skip
 
     def _placed(

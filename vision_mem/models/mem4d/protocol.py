@@ -8,12 +8,9 @@ streams in front.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
-
-from vision_mem.models.mem4d.config import Mem4DConfig
 
 
 @dataclass(frozen=True)
@@ -165,103 +162,3 @@ class Decoded:
     patch_points: Tensor | None = None
     mass: dict[str, Tensor] = field(default_factory=dict)
     rgb: Tensor | None = None
-
-
-class PersistentStore(Protocol):
-    """A memory of what stays; ``bank`` and ``slots`` are two. A value: writing makes another."""
-
-    def reader(
-        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
-    ) -> MemoryReader:
-        """How the decoder reads it.
-
-        Args:
-            network: whose weights turn tokens into keys.
-            encoded: the frame that asks.
-            pose: ``(B, 4, 4)`` of the frame before.
-            floor: attention below which a token is not read; 0 in training.
-        """
-
-    def tokens(self) -> Tokens | None:
-        """What matching may use; None for memories without places."""
-
-    def write(self, entry: BankEntry, decoded: Decoded, reader: MemoryReader) -> PersistentStore:
-        """The memory after a frame that was read with ``reader``."""
-
-    def emptied(self, rows: Tensor) -> PersistentStore:
-        """Without what rows ``(B,)`` bool hold."""
-
-    def state(self) -> dict[str, Any]:
-        """Tensors and plain values; ``from_state`` of the class takes them back."""
-
-    @property
-    def nbytes(self) -> int:
-        """Held between frames."""
-
-    @property
-    def count(self) -> int:
-        """Tokens in use, of the fullest stream."""
-
-
-class PoseCarry(Protocol):
-    """What the pose token starts from: a module with state that the stream keeps."""
-
-    def start(self, batch: int) -> Tensor:
-        """The state of a new stream, ``(B, ...)``."""
-
-    def ask(self, state: Tensor, encoded: EncodedFrame) -> Tensor:
-        """``(B, 1, D)`` for frames after the first."""
-
-    def write(self, state: Tensor, encoded: EncodedFrame, pose_token: Tensor) -> Tensor:
-        """The state after a frame whose decoded pose token is ``(B, 1, D)``."""
-
-
-class PointNetwork(Protocol):
-    """A network cut at its seams. All calls are pure functions of their arguments.
-
-    Attributes:
-        config: its settings.
-        model_id: name and, where weights were read, a short hash of them; snapshots record it.
-        pose: with the first pose ``token (1, 1, D)`` and ``memory``, a ``PoseCarry``.
-    """
-
-    config: Mem4DConfig
-    model_id: str
-    pose: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-
-    def encode(
-        self, images: Tensor, first: Tensor, rays: Tensor | None = None,
-        given: Tensor | None = None,
-    ) -> EncodedFrame:  # fmt: skip
-        """``(B, 3, H, W)`` in [-1, 1] to tokens."""
-
-    def move(
-        self, encoded: EncodedFrame, previous: Tensor | None, known: Tensor | None,
-        flow: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """``(B, P, D)`` what moved since ``previous`` features, where ``known (B,)``."""
-
-    def read_transient(
-        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor
-    ) -> MemoryReader:
-        """A reader of the ring; None for an empty one."""
-
-    def read_bank(
-        self, tokens: Tokens | None, encoded: EncodedFrame, pose: Tensor, floor: float = 0.0
-    ) -> MemoryReader:
-        """A reader of the bank; None for an empty one."""
-
-    def decode(
-        self, encoded: EncodedFrame, motion: Tensor, readers: dict[str, MemoryReader],
-        memories: list[Tokens], pose_token: Tensor, previous: Tensor,
-    ) -> Decoded:  # fmt: skip
-        """A frame with what is remembered."""
-
-    def entries(
-        self, encoded: EncodedFrame, motion: Tensor, decoded: Decoded
-    ) -> dict[str, BankEntry]:
-        """What a frame has to write, by memory."""

@@ -119,7 +119,7 @@ _BLOCKS = 2
 
 
 class PoseMemory(nn.Module):
-    """A ``PoseCarry`` of fixed size.
+    """What pose tokens start from, in rows of a fixed number.
 
     Args:
         config: widths and heads of encoder and decoder, ``pose_rows``.

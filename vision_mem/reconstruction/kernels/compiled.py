@@ -5,17 +5,17 @@ Cameras are passed as float64 ``(4,)`` fx, fy, cx, cy with pixels counted from t
 poses as float64 ``(3, 4)``.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 EMPTY = -1
 
 
-def surface(depth: Any, smooth: Any, camera: Any, jump: float, points: Any, normals: Any) -> None:
+def surface(depth, smooth, camera, jump, points, normals):
     """Points of a depth map, and normals of a smoothed one.
 
     Normals are 0 where a neighbour is missing or far.
@@ -29,11 +29,9 @@ def surface(depth: Any, smooth: Any, camera: Any, jump: float, points: Any, norm
             points[v, u, 0] = z * (u + 0.5 - cx) / fx
             points[v, u, 1] = z * y
             points[v, u, 2] = z
+    normals[:] = 0.0
     for v in range(height):
         for u in range(width):
-            normals[v, u, 0] = 0.0
-            normals[v, u, 1] = 0.0
-            normals[v, u, 2] = 0.0
             z = depth[v, u]
             if z <= 0.0 or u == 0 or v == 0 or u == width - 1 or v == height - 1:
                 continue
@@ -62,18 +60,8 @@ def surface(depth: Any, smooth: Any, camera: Any, jump: float, points: Any, norm
 
 
 def votes(
-    points: Any,
-    nearest: Any,
-    depths: Any,
-    poses: Any,
-    camera: Any,
-    base: float,
-    slope: float,
-    reference: int,
-    close: float,
-    seen_empty: Any,
-    agreed: Any,
-) -> None:
+    points, nearest, depths, poses, camera, base, slope, reference, close, seen_empty, agreed
+):
     """How many key frames saw the place of a point empty, and whether one agrees with it."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     count, height, width = nearest.shape
@@ -112,7 +100,7 @@ def votes(
                         agreed[i] = 1
 
 
-def add(keys: Any, table: Any, first: int, stop: int) -> None:
+def add(keys, table, first, stop):
     """Enter the keys of slots ``first`` to ``stop`` into an open-addressing table."""
     mask = table.shape[0] - 1
     for slot in range(first, stop):
@@ -122,27 +110,9 @@ def add(keys: Any, table: Any, first: int, stop: int) -> None:
         table[place] = slot
 
 
-def fuse(
-    points: Any,
-    normals: Any,
-    colours: Any,
-    weights: Any,
-    voxel: float,
-    frame: int,
-    caps: Any,
-    table: Any,
-    count: int,
-    keys: Any,
-    position: Any,
-    normal: Any,
-    colour: Any,
-    weight: Any,
-    hits: Any,
-    violations: Any,
-    first: Any,
-    last: Any,
-) -> Any:
-    """Write points into voxels, new ones while there is room; see ``structure``."""
+def fuse(points, normals, colours, weights, voxel, frame, caps, table, count, voxels):
+    """Write points into voxels (``surfel_map``'s arrays), new ones while there is room."""
+    keys, position, normal, colour, weight, hits, violations, first, last = voxels
     mask = table.shape[0] - 1
     room = keys.shape[0]
     n = points.shape[0]
@@ -221,19 +191,8 @@ def fuse(
 
 
 def carve(
-    nearest: Any,
-    pose: Any,
-    camera: Any,
-    base: float,
-    slope: float,
-    start: int,
-    step: int,
-    count: int,
-    rules: Any,
-    position: Any,
-    hits: Any,
-    violations: Any,
-) -> Any:
+    nearest, pose, camera, base, slope, start, step, count, rules, position, hits, violations
+):
     """Voxels that a frame looks through get a violation; those with too many die (hits 0)."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     height, width = nearest.shape
@@ -265,18 +224,7 @@ def carve(
     return died, trusted_died
 
 
-def visible(
-    pose: Any,
-    camera: Any,
-    size: Any,
-    start: int,
-    step: int,
-    count: int,
-    least: int,
-    position: Any,
-    hits: Any,
-    out: Any,
-) -> Any:
+def visible(pose, camera, size, start, step, count, least, position, hits, out):
     """Slots of trusted voxels inside the image."""
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     found = 0
@@ -296,19 +244,8 @@ def visible(
 
 
 def normal_equations(
-    model: Any,
-    model_normals: Any,
-    points: Any,
-    normals: Any,
-    pose: Any,
-    middle: Any,
-    camera: Any,
-    gate: float,
-    cosine: float,
-    huber: float,
-    system: Any,
-    cross: Any,
-) -> Any:
+    model, model_normals, points, normals, pose, middle, camera, gate, cosine, huber, system, cross
+):
     """One Gauss-Newton step of point-to-plane ICP with projective association.
 
     ``system`` ``(7, 7)`` gets J^T J, J^T r and r^T r of the rows (turn, shift, residual);
@@ -393,7 +330,7 @@ def normal_equations(
     return seen, paired, fitting
 
 
-def _hashed(key: Any) -> Any:
+def _hashed(key):
     """Spread neighbouring keys; at least 0."""
     mixed = (key ^ (key >> 31)) * 7046029254386353131
     mixed = (mixed ^ (mixed >> 29)) * 6364136223846793005

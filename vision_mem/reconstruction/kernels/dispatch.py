@@ -20,7 +20,7 @@ CHOICES = ("auto", "numba", "numpy")
 
 @dataclass(frozen=True)
 class VoxelKernels:
-    """One of the two sets; the functions are described in ``loops``.
+    """One of the two sets; the functions are described in ``compiled``.
 
     Attributes:
         name: ``numba`` or ``numpy``.

@@ -1,18 +1,18 @@
-"""The loops of ``loops``, in numpy alone: slower, and what the compiled ones are tested against.
+"""The loops of ``compiled``, in numpy alone: slower, and what the compiled ones are tested against.
 
 The open-addressing table is not used here; a search in sorted keys takes its place, and slots are
 given out in the same order.
 """
 
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
-from typing import Any
-
+import cv2
 import numpy as np
 
 
-def surface(depth: Any, smooth: Any, camera: Any, jump: float, points: Any, normals: Any) -> None:
-    """See ``loops.surface``."""
+def surface(depth, smooth, camera, jump, points, normals):
+    """See ``compiled.surface``."""
     fx, fy, cx, cy = camera
     height, width = depth.shape
     x, y = (np.arange(width) + 0.5 - cx) / fx, ((np.arange(height) + 0.5 - cy) / fy)[:, None]
@@ -34,7 +34,7 @@ def surface(depth: Any, smooth: Any, camera: Any, jump: float, points: Any, norm
         normals[1:-1, 1:-1] = np.where(good[..., None] & (length > 0), normal / length, 0)
 
 
-def _seen(points: Any, pose: Any, camera: Any, size: Any) -> Any:
+def _seen(points, pose, camera, size):
     """Which of ``points (n, 3)`` fall into the image, their pixels, and their z."""
     fx, fy, cx, cy = camera
     local = np.asarray(points, np.float64) @ pose[:, :3].T + pose[:, 3]
@@ -48,19 +48,9 @@ def _seen(points: Any, pose: Any, camera: Any, size: Any) -> Any:
 
 
 def votes(
-    points: Any,
-    nearest: Any,
-    depths: Any,
-    poses: Any,
-    camera: Any,
-    base: float,
-    slope: float,
-    reference: int,
-    close: float,
-    seen_empty: Any,
-    agreed: Any,
-) -> None:
-    """See ``loops.votes``."""
+    points, nearest, depths, poses, camera, base, slope, reference, close, seen_empty, agreed
+):
+    """See ``compiled.votes``."""
     seen_empty[:] = 0
     agreed[:] = 0
     for k in range(len(nearest)):
@@ -68,49 +58,22 @@ def votes(
         m = nearest[k, v, u].astype(np.float64)
         seen_empty[which] += (m > 0) & (w < m - (base + slope * m))
         if k == reference:
-            low, high = _range(depths[k])
+            around = np.ones((3, 3), np.uint8)
+            low = cv2.erode(np.where(depths[k] > 0, depths[k], np.float32(np.inf)), around)
+            high = cv2.dilate(depths[k], around)
             low, high = low[v, u].astype(np.float64), high[v, u].astype(np.float64)
             limit = close * (1.0 + w)
             says = np.where(w < low - limit, -1, np.where(w <= high + limit, 1, 0))
             agreed[which] = np.where(high > 0, says, 0)
 
 
-def _range(depth: Any) -> Any:
-    """Least and greatest reading of each pixel and its neighbours; inf and 0 without any."""
-    height, width = depth.shape
-    low = np.pad(np.where(depth > 0, depth, np.inf), 1, constant_values=np.inf)
-    high = np.pad(np.where(depth > 0, depth, 0), 1)
-    parts = [(r, c) for r in range(3) for c in range(3)]
-    least = np.min([low[r : r + height, c : c + width] for r, c in parts], axis=0)
-    most = np.max([high[r : r + height, c : c + width] for r, c in parts], axis=0)
-    return least, most
-
-
-def add(keys: Any, table: Any, first: int, stop: int) -> None:
+def add(keys, table, first, stop):
     """Nothing to do: there is no table."""
 
 
-def fuse(
-    points: Any,
-    normals: Any,
-    colours: Any,
-    weights: Any,
-    voxel: float,
-    frame: int,
-    caps: Any,
-    table: Any,
-    count: int,
-    keys: Any,
-    position: Any,
-    normal: Any,
-    colour: Any,
-    weight: Any,
-    hits: Any,
-    violations: Any,
-    first: Any,
-    last: Any,
-) -> Any:
-    """See ``loops.fuse``."""
+def fuse(points, normals, colours, weights, voxel, frame, caps, table, count, voxels):
+    """See ``compiled.fuse``."""
+    keys, position, normal, colour, weight, hits, violations, first, last = voxels
     cell = np.floor(np.asarray(points, np.float64) / voxel).astype(np.int64) + 1048576
     fits = ((cell >= 0) & (cell <= 2097151)).all(axis=1)
     refused = int((~fits).sum())
@@ -173,20 +136,9 @@ def fuse(
 
 
 def carve(
-    nearest: Any,
-    pose: Any,
-    camera: Any,
-    base: float,
-    slope: float,
-    start: int,
-    step: int,
-    count: int,
-    rules: Any,
-    position: Any,
-    hits: Any,
-    violations: Any,
-) -> Any:
-    """See ``loops.carve``."""
+    nearest, pose, camera, base, slope, start, step, count, rules, position, hits, violations
+):
+    """See ``compiled.carve``."""
     some = np.arange(start, count, step)
     some = some[hits[some] > 0]
     which, v, u, w = _seen(position[some], pose, camera, nearest.shape)
@@ -201,19 +153,8 @@ def carve(
     return int(dies.sum()), int((dies & trusted).sum())
 
 
-def visible(
-    pose: Any,
-    camera: Any,
-    size: Any,
-    start: int,
-    step: int,
-    count: int,
-    least: int,
-    position: Any,
-    hits: Any,
-    out: Any,
-) -> Any:
-    """See ``loops.visible``."""
+def visible(pose, camera, size, start, step, count, least, position, hits, out):
+    """See ``compiled.visible``."""
     some = np.arange(start, count, step)
     some = some[hits[some] >= least]
     which = some[_seen(position[some], pose, camera, size)[0]]
@@ -222,20 +163,9 @@ def visible(
 
 
 def normal_equations(
-    model: Any,
-    model_normals: Any,
-    points: Any,
-    normals: Any,
-    pose: Any,
-    middle: Any,
-    camera: Any,
-    gate: float,
-    cosine: float,
-    huber: float,
-    system: Any,
-    cross: Any,
-) -> Any:
-    """See ``loops.normal_equations``."""
+    model, model_normals, points, normals, pose, middle, camera, gate, cosine, huber, system, cross
+):
+    """See ``compiled.normal_equations``."""
     turn, shift = pose[:3, :3], pose[:3, 3]
     back = np.concatenate([turn.T, -(turn.T @ shift)[:, None]], axis=1)
     which, v, u, w = _seen(model, back, camera, points.shape[:2])

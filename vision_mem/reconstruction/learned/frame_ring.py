@@ -99,10 +99,6 @@ class Ring:
             positions.repeat(batch, frames, 1), ages.flatten(1),
         )  # fmt: skip
 
-    def emptied(self, rows: Tensor) -> Ring:
-        """Without what rows ``(B,)`` bool hold."""
-        return replace(self, written=torch.where(rows[:, None], -1, self.written))
-
     @property
     def count(self) -> int:
         """Tokens in use, of the fullest stream."""

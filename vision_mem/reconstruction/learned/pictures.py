@@ -41,7 +41,7 @@ class PictureSource:
         path: the source.
         network: that will look at it.
         given: start, end, stride, max_frames, strict; of a recording also layout, intrinsics,
-            depth_scale and poses.
+            depth_scale, poses and how they are matched.
     """
 
     def __init__(self, path: str, network: Any, **given: Any) -> None:
@@ -55,6 +55,7 @@ class PictureSource:
             plain = ("start", "end", "stride", "max_frames", "strict")
             self._inner = open_source(path, **{name: given[name] for name in plain})
             self.posed = False
+        self.doubts: list[str] = getattr(self._inner, "doubts", [])
         info = self._inner.info
         small = Placing.of((info.height, info.width), network.config).size
         self.info = replace(info, width=small[1], height=small[0])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vision_mem.models.mem4d.config import Mem4DConfig, PersistentConfig
-from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader, Tokens
+from vision_mem.models.mem4d.protocol import BankEntry, Decoded, EncodedFrame, MemoryReader
 
 
 def gate(heard: Tensor, static: Tensor | None = None) -> Tensor:
@@ -41,7 +41,7 @@ def gate(heard: Tensor, static: Tensor | None = None) -> Tensor:
 
 @dataclass(frozen=True)
 class SlotStore:
-    """A ``PersistentStore`` of slots. A value: writing makes another one.
+    """A memory of slots. A value: writing makes another one.
 
     Attributes:
         settings: its gates.
@@ -59,16 +59,10 @@ class SlotStore:
         slots = network.psm.slots.start(batch)
         return cls(config.persistent, slots.to(device=device, dtype=dtype))
 
-    def reader(
-        self, network: Any, encoded: EncodedFrame, pose: Tensor, floor: float
-    ) -> MemoryReader:
+    def reader(self, network: Any, encoded: EncodedFrame) -> MemoryReader:
         """How the decoder reads it; streams at their first frame start from learned slots."""
         made: MemoryReader = network.psm.slots.reader(self.slots, encoded.first)
         return made
-
-    def tokens(self) -> Tokens | None:
-        """None: slots have no places."""
-        return None
 
     def write(self, entry: BankEntry, decoded: Decoded, reader: MemoryReader) -> SlotStore:
         """The slots after a frame.
@@ -93,10 +87,6 @@ class SlotStore:
         if self.settings.gate == "truth" and entry.truth is not None:
             moving = entry.truth
         return (1 - moving.float()).clamp(0, 1)
-
-    def emptied(self, rows: Tensor) -> SlotStore:
-        """The same: rows that begin anew take their first slots when they are read."""
-        return self
 
     def state(self) -> dict[str, Any]:
         """Tensors by name."""

@@ -23,7 +23,7 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.poses import aligned, made_rigid
-from vision_mem.models.mem4d.protocol import PointNetwork
+from vision_mem.models.mem4d.network import Mem4DNetwork
 from vision_mem.reconstruction.learned.session import (
     LOST_FRAMES,
     LearnedConfig,
@@ -156,7 +156,7 @@ class SegmentedSession:
     """
 
     def __init__(
-        self, network: PointNetwork, config: LearnedConfig | None = None,
+        self, network: Mem4DNetwork, config: LearnedConfig | None = None,
         segments: SegmentConfig | None = None,
     ) -> None:  # fmt: skip
         self.network, self.config = network, config or LearnedConfig()
@@ -303,7 +303,7 @@ class SegmentedSession:
         save_snapshot(path, self.state_dict(), header)
 
     @classmethod
-    def resume(cls, path: str | Path, network: PointNetwork) -> SegmentedSession:
+    def resume(cls, path: str | Path, network: Mem4DNetwork) -> SegmentedSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
         Raises:

@@ -23,7 +23,8 @@ from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.pointmaps import focal_of, weighted_rigid
 from vision_mem.geometry.poses import made_rigid
-from vision_mem.models.mem4d.protocol import Decoded, PointNetwork
+from vision_mem.models.mem4d.network import Mem4DNetwork
+from vision_mem.models.mem4d.protocol import Decoded
 from vision_mem.reconstruction.dynamic_objects import MovingPoints
 from vision_mem.reconstruction.learned.network_input import Placing
 from vision_mem.reconstruction.learned.stream import (
@@ -43,6 +44,7 @@ from vision_mem.reconstruction.records import (
     UNKNOWN,
     ReconstructionResult,
     StageClock,
+    check_order,
 )
 from vision_mem.reconstruction.voxel_grid import StaticMap
 from vision_mem.reconstruction.working_size import thin_masks
@@ -64,7 +66,6 @@ class LearnedResult(ReconstructionResult):
         conf_self, conf_world: ``(h, w)`` float32 >= 1.
         dynamic_prob: ``(h, w)`` float32 in [0, 1].
         camera: of the small picture: given, or found and steadied over frames.
-        camera_given: whether it was.
         to_original: ``(2, 3)`` float64 affine from x, y of the small picture to the frame's.
         stats: bytes and tokens of both memories, attention to each, errors; plain numbers.
     """
@@ -75,7 +76,6 @@ class LearnedResult(ReconstructionResult):
     conf_world: NDArray[np.float32]
     dynamic_prob: NDArray[np.float32]
     camera: Pinhole
-    camera_given: bool
     to_original: NDArray[np.float64]
     stats: Mapping[str, float] = field(default_factory=dict)
 
@@ -83,11 +83,6 @@ class LearnedResult(ReconstructionResult):
     def depth(self) -> NDArray[np.float32]:
         """``(h, w)`` z of the points."""
         return self.points_self[..., 2]
-
-    @property
-    def sure(self) -> NDArray[np.bool_]:
-        """``(h, w)`` points that are worth keeping: confidence above 1.5, as is the habit."""
-        return np.asarray(self.conf_world > 1.5)
 
 
 POSES = ("auto", "head", "procrustes")
@@ -126,7 +121,7 @@ class LearnedSession:
         config: settings.
     """
 
-    def __init__(self, network: PointNetwork, config: LearnedConfig | None = None) -> None:
+    def __init__(self, network: Mem4DNetwork, config: LearnedConfig | None = None) -> None:
         self.network, self.config = network, config or LearnedConfig()
         self.reset()
 
@@ -162,7 +157,7 @@ class LearnedSession:
             InputError: for a frame out of order, or masks or intrinsics of another size; the
                 session is as before.
         """
-        self._check_order(frame)
+        check_order(frame, self._index, self._time_s)
         clock = StageClock()
         placing = Placing.of(frame.size, self.network.config)
         known = frame.camera if isinstance(frame, RgbdFrame) else camera
@@ -239,9 +234,8 @@ class LearnedSession:
             "pose": state.pose_state.numel() * state.pose_state.element_size(),
             "last frame": 0 if features is None else features.numel() * features.element_size(),
         }
-        entries = (0 if state.store is None else state.store.count) + (
-            0 if state.ring is None else state.ring.count
-        )
+        memories: tuple[Any, ...] = (state.store, state.ring)
+        entries = sum(part.count for part in memories if part is not None)
         return MemoryUsage(entries, sum(parts.values()), parts)
 
     # -- keeping -------------------------------------------------------------------------------
@@ -294,7 +288,7 @@ class LearnedSession:
         save_snapshot(path, self.state_dict(), header)
 
     @classmethod
-    def resume(cls, path: str | Path, network: PointNetwork) -> LearnedSession:
+    def resume(cls, path: str | Path, network: Mem4DNetwork) -> LearnedSession:
         """Continue a session from its snapshot, bit for bit on the same machine.
 
         Raises:
@@ -313,18 +307,6 @@ class LearnedSession:
         return session
 
     # -- one frame -----------------------------------------------------------------------------
-
-    def _check_order(self, frame: Frame | RgbdFrame) -> None:
-        if frame.index <= self._index:
-            raise InputError(
-                f"frame {frame.index} comes after frame {self._index}; number frames as they come, "
-                "or call reset() before another stream"
-            )
-        if self._steps and frame.time_s <= self._time_s:
-            raise InputError(
-                f"frame {frame.index} has time {frame.time_s:g} s, not after {self._time_s:g} s; "
-                "sort the frames by time"
-            )
 
     def _tensor(self, values: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.float32)).to(self.network.device)
@@ -407,7 +389,7 @@ class LearnedSession:
             frame.index, frame.time_s, frame.size, pose, source, fit, labels,
             np.zeros(frame.size, np.int32), (), points, events, reason, clock.laps,
             points_self=own, points_world=world, conf_self=conf_self, conf_world=conf_world,
-            dynamic_prob=dynamic, camera=camera, camera_given=given,
+            dynamic_prob=dynamic, camera=camera,
             to_original=placing.to_original, stats=_stats(decoded, state),
         )  # fmt: skip
 

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from vision_mem.geometry.pointmaps import moved
 from vision_mem.models.mem4d.config import Mem4DConfig
+from vision_mem.models.mem4d.network import Mem4DNetwork
 from vision_mem.models.mem4d.protocol import (
     BankEntry,
     Decoded,
     EncodedFrame,
-    PersistentStore,
-    PointNetwork,
     Tokens,
 )
 from vision_mem.reconstruction.learned.frame_ring import Ring
@@ -68,7 +67,7 @@ class LearnedState:
     features: Tensor | None = None
     grid: tuple[int, int] = (0, 0)
     ring: Ring | None = None
-    store: PersistentStore | None = None
+    store: Bank | SlotStore | None = None
 
     @classmethod
     def start(cls, network: Any, batch: int) -> LearnedState:
@@ -80,32 +79,6 @@ class LearnedState:
         if network.config.persistent.kind == "slots":
             store = SlotStore.empty(network.config, batch, device, torch.float32, network)
         return cls(frame, pose, network.pose.memory.start(batch), store=store)
-
-    def restarted(self, rows: Tensor, network: Any) -> LearnedState:
-        """With a new world for rows ``(B,)`` bool."""
-        fresh = LearnedState.start(network, len(rows))
-        wide = rows.view(-1, *[1] * (self.pose_state.ndim - 1))
-        store = self.store
-        return replace(
-            self,
-            frame=torch.where(rows, 0, self.frame),
-            pose=torch.where(rows[:, None, None], fresh.pose, self.pose),
-            pose_state=torch.where(wide, fresh.pose_state, self.pose_state),
-            ring=None if self.ring is None else self.ring.emptied(rows),
-            store=store.emptied(rows) if isinstance(store, Bank | SlotStore) else store,
-        )
-
-    def detached(self) -> LearnedState:
-        """Without gradients, for long clips."""
-        ring, store = self.ring, self.store
-        return replace(
-            self,
-            pose=self.pose.detach(),
-            pose_state=self.pose_state.detach(),
-            features=None if self.features is None else self.features.detach(),
-            ring=None if ring is None else _detached(ring),
-            store=None if store is None else _detached(store),
-        )
 
 
 @dataclass(frozen=True)
@@ -129,48 +102,6 @@ class Look:
     moving: Tensor | None = None
 
 
-def prepare(
-    network: Any, images: Tensor, rays: Tensor | None = None, given: Tensor | None = None
-) -> list[tuple[EncodedFrame, Tensor]]:
-    """What memory has no part in, for whole clips at once.
-
-    Args:
-        network: a ``PointNetwork``.
-        images: ``(B, T, 3, H, W)`` in [-1, 1]; the first frames define their worlds.
-        rays: ``(B, H, W, 2)`` or None.
-        given: ``(B,)`` bool: whose rays count.
-
-    Returns:
-        T times a frame and its motion, for ``advance``.
-    """
-    batch, length = images.shape[:2]
-    first = torch.zeros(batch, length, dtype=torch.bool, device=images.device)
-    first[:, 0] = True
-    every = network.encode(
-        images.flatten(0, 1),
-        first.flatten(),
-        None if rays is None else rays.repeat_interleave(length, dim=0),
-        None if given is None else given.repeat_interleave(length, dim=0),
-    )
-    features = every.features.unflatten(0, (batch, length))
-    before = torch.cat([features[:, :1], features[:, :-1]], dim=1).flatten(0, 1)
-    motion = network.move(every, before, ~first.flatten()).unflatten(0, (batch, length))
-    tokens = every.tokens.unflatten(0, (batch, length))
-    told = None
-    if rays is not None:
-        told = torch.ones_like(first[:, 0]) if given is None else given
-    return [
-        (
-            replace(
-                every, features=features[:, t], tokens=tokens[:, t], rays=rays, given=told,
-                first=first[:, t],
-            ),
-            motion[:, t],
-        )
-        for t in range(length)
-    ]  # fmt: skip
-
-
 def advance(
     network: Any,
     state: LearnedState,
@@ -185,14 +116,14 @@ def advance(
     """Look at the next frame of each stream.
 
     Args:
-        network: a ``PointNetwork``.
+        network: a ``Mem4DNetwork``.
         state: what the streams left behind.
         images: ``(B, 3, H, W)`` in [-1, 1].
         rays: ``(B, H, W, 2)`` x/z and y/z of pixels, or None.
         given: ``(B,)`` bool: whose rays count.
         look: how.
         taught: truth to write, or None.
-        prepared: of this frame, from ``prepare``, in place of encoding it here.
+        prepared: this frame encoded and its motion, in place of encoding it here.
 
     Returns:
         What is seen, and the new state; the old one where ``look.update`` is False. Rows whose
@@ -256,7 +187,7 @@ def _readers(
     encoded: EncodedFrame,
     state: LearnedState,
     ring: Ring | None,
-    store: PersistentStore | None,
+    store: Bank | SlotStore | None,
     look: Look,
 ) -> tuple[list[Tokens], dict[str, Any]]:
     """Tokens that may be matched, and readers of both memories."""
@@ -275,9 +206,7 @@ def _readers(
         memories.append(lasting)
         reader = network.read_bank(lasting, encoded, state.pose, floor)
     elif store is not None:
-        reader = store.reader(network, encoded, state.pose, floor)
-        told = store.tokens()
-        memories += [] if told is None else [told]
+        reader = store.reader(network, encoded)
     else:
         reader = network.read_bank(None, encoded, state.pose)
     readers = {
@@ -330,11 +259,6 @@ def _chosen(rows: Tensor, one: Any, other: Any) -> Any:
     return replace(one, **changed)
 
 
-def _detached(memory: Any) -> Any:
-    changed = {k: v.detach() for k, v in vars(memory).items() if isinstance(v, Tensor)}
-    return replace(memory, **changed)
-
-
 def stream_state(state: LearnedState) -> dict[str, Any]:
     """Tensors and plain values, copied."""
     features = state.features
@@ -349,7 +273,7 @@ def stream_state(state: LearnedState) -> dict[str, Any]:
     }
 
 
-def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> LearnedState:
+def stream_from_state(state: Mapping[str, Any], network: Mem4DNetwork) -> LearnedState:
     """What ``stream_state`` gave, on the network's device.
 
     Raises:
@@ -369,7 +293,7 @@ def stream_from_state(state: Mapping[str, Any], network: PointNetwork) -> Learne
     for name in ("frame", "pose", "pose_state"):
         if told[name].shape != getattr(fresh, name).shape:
             raise ValueError(f"{name} has shape {tuple(told[name].shape)}")
-    store: PersistentStore | None = None
+    store: Bank | SlotStore | None = None
     if told["store"] is not None:
         if config.persistent.kind == "bank":
             store = Bank.from_state(told["store"], config.persistent)

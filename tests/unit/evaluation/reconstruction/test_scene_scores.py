@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scene_samples import write_trajectory
 from scipy.spatial.transform import Rotation
 
 from vision_mem.errors import InputError
 from vision_mem.evaluation.reconstruction.metrics.depth import depth_errors
 from vision_mem.evaluation.reconstruction.results import score_path_files
-from vision_mem.formats.trajectory import write_trajectory
 from vision_mem.geometry.poses import exponential, make_pose
 from vision_mem.geometry.trajectory_errors import associate, path_errors
 

@@ -54,7 +54,7 @@ class Follower:
         n, first = self.network, torch.tensor([self.frames == 0])
         encoded = n.encode(image, first)
         motion = n.move(encoded, None, None)
-        reader = self.store.reader(n, encoded, EYE, 0.0)
+        reader = self.store.reader(n, encoded)
         readers = {"persistent": reader, "transient": n.read_transient(None, encoded, EYE)}
         token = n.pose.token if not self.frames else n.pose.memory.ask(self.rows, encoded)
         decoded = n.decode(encoded, motion, readers, [], token, EYE)
@@ -193,7 +193,7 @@ def test_dust3rs_parts_answer_a_pair_as_it_does(tmp_path, sizes):
     want = dust3r_pair(state, sizes, first, second)
     yes = torch.tensor([True])
     one, other = network.encode(first, yes), network.encode(second, yes)
-    at, size = grid_positions(one.grid), tuple(first.shape[-2:])
+    at = grid_positions(one.grid)
     a, b, levels = one.tokens, other.tokens, [[one.features], [other.features]]
     for i in range(sizes.decoder_layers):
         after, _ = network.decoder.blocks[i](a, [Read(b, b, at)], at)
@@ -204,7 +204,7 @@ def test_dust3rs_parts_answer_a_pair_as_it_does(tmp_path, sizes):
             levels[1].append(b)
     for number, (head, last) in enumerate((("self", a), ("world", b))):
         levels[number].append(network.decoder.norm(last))
-        raw = network.heads[head](levels[number], network.pose.token, one.grid, size)
+        raw = network.heads[head](levels[number], network.pose.token, one.grid)
         points, confidence = points_and_confidence(raw, network.config.heads, ahead=False)
         torch.testing.assert_close(points, want[f"points{number + 1}"], **CLOSE)
         torch.testing.assert_close(confidence, want[f"confidence{number + 1}"], **CLOSE)
@@ -336,7 +336,7 @@ def test_heads_take_odd_grids_and_conditions_begin_as_nothing(tmp_path):
     _, network, _ = load(tmp_path)
     config, grid = network.config, (3, 5)
     levels = [torch.randn(1, 15, w) for w in (64, 48, 48, 48)]
-    assert DptHead(config, 2)(levels, levels[1][:, :1], grid, (48, 80)).shape == (1, 2, 48, 80)
+    assert DptHead(config, 2)(levels, levels[1][:, :1], grid).shape == (1, 2, 48, 80)
     block = ConditionBlock(48, 4, 100.0)
     assert torch.equal(block(levels[1], levels[1][:, :1], grid_positions(grid)), levels[1])
 

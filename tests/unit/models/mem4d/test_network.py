@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mem4d_samples import SIDE, frames, small_config, small_network
+from reconstruction_losses import matrix_to_quaternion
 from safetensors.torch import save_file
 
 from vision_mem.errors import InputError, ModelError
@@ -16,7 +17,6 @@ from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.pointmaps import (
     assemble,
     focal_of,
-    matrix_to_quaternion,
     moved,
     quaternion_to_matrix,
     rigid_inverse,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vision_mem.geometry.pointmaps import matrix_to_quaternion, moved, rigid_inverse
+from vision_mem.geometry.pointmaps import moved, rigid_inverse
 from vision_mem.models.mem4d.config import LossConfig
 from vision_mem.models.mem4d.protocol import Decoded
 
@@ -318,6 +318,25 @@ def _pose_part(
     parts[f"{name}shift"] = _length(shift).mean()
     parts[f"{name}turn"] = _length(gap).mean()
     return parts[f"{name}shift"] + parts[f"{name}turn"]
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """``(B, 3, 3)`` to ``(B, 4)`` w, x, y, z with w >= 0."""
+    m = matrix
+    diagonal = m.diagonal(dim1=1, dim2=2)
+    signs = m.new_tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    squares = (1 + diagonal @ signs.T).clamp(min=0)  # (B, 4): 4 w^2, 4 x^2, ...
+    wx, wy, wz = (m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1])
+    xy, xz, yz = (m[:, 0, 1] + m[:, 1, 0], m[:, 0, 2] + m[:, 2, 0], m[:, 1, 2] + m[:, 2, 1])
+    one, x2, y2, z2 = squares.unbind(-1)
+    rows = torch.stack([
+        torch.stack([one, wx, wy, wz], -1), torch.stack([wx, x2, xy, xz], -1),
+        torch.stack([wy, xy, y2, yz], -1), torch.stack([wz, xz, yz, z2], -1),
+    ], dim=1)  # fmt: skip
+    best = squares.argmax(dim=-1)
+    chosen = rows[torch.arange(len(m), device=m.device), best]
+    unit = torch.nn.functional.normalize(chosen, dim=-1)
+    return torch.where(unit[:, :1] < 0, -unit, unit)
 
 
 def _length(x: Tensor) -> Tensor:
