@@ -282,5 +282,5 @@ def test_presets_are_run_on_the_same_questions(worth, tmp_path, capsys, monkeypa
         for f in place.iterdir()
     }
     assert len(questions) == 1
-    assert worth.main([*words[:2], "--model", "no-such"]) == 1
+    assert worth.main([*words[:2], "--model", "no-such"]) == 2
     assert capsys.readouterr().err.startswith("error: no video model")
