@@ -154,7 +154,7 @@ def result_file(queries: Sequence[Query], said: Mapping[str, str | None]) -> dic
             )  # fmt: skip
             continue
         if query.item not in items:
-            items[query.item] = deepcopy(dict(source))
+            items[query.item] = dict(deepcopy(source))
             found["forward"].append(items[query.item])
         items[query.item]["test_info"][query.place]["response"] = said[query.name]
     return found
