@@ -5,7 +5,7 @@ Cameras are passed as float64 ``(4,)`` fx, fy, cx, cy with pixels counted from t
 poses as float64 ``(3, 4)``.
 """
 
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-untyped-calls
 from __future__ import annotations
 
 import math

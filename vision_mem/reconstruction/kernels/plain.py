@@ -4,7 +4,7 @@ The open-addressing table is not used here; a search in sorted keys takes its pl
 given out in the same order.
 """
 
-# mypy: allow-untyped-defs
+# mypy: allow-untyped-defs, allow-untyped-calls
 from __future__ import annotations
 
 import cv2
