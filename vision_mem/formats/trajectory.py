@@ -165,10 +165,6 @@ def _words(line: str) -> list[str]:
     return _SEPARATOR.split(line.strip(" \t,;"))
 
 
-def _numbers_in(line: str) -> bool:
-    return any(_numbers(word) for word in _words(line))
-
-
 def _odd_row(path: Path, number: int, line: str, expected: str) -> SourceError:
     return SourceError(f"{path} line {number} is {line[:60]!r}; expected {expected}")
 
@@ -247,7 +243,7 @@ def _rows(
     lines = list(_lines(path))
     for number, line in lines:
         values, remark = _numbers(line), line.startswith("#")
-        if values is None and not rows and (remark or not _numbers_in(line)):
+        if values is None and not rows and (remark or not any(map(_numbers, _words(line)))):
             if form != "kitti" and (found := _named(path, line, remark)) is not None:
                 columns, header, widths = found, line.lower(), range(max(found) + 1, 100)
         elif not remark:

@@ -55,16 +55,12 @@ def _real_first(pose: Matrix) -> Matrix:
     return make_pose(rotation_of([x, y, z, w]), pose[:3, 3])
 
 
-def _in_metres(pose: Matrix) -> Matrix:
-    return make_pose(pose[:3, :3], pose[:3, 3] / 1000)
-
-
 _OTHER_WAYS: tuple[tuple[str, Callable[[Matrix], Matrix], float], ...] = (
     ("quaternions with the real part first, w x y z", _real_first, 1.0),
     ("world-to-camera instead of camera-to-world", inverse, 1.0),
     ("world-to-camera, quaternions as w x y z", lambda pose: inverse(_real_first(pose)), 1.0),
     ("axes with y up and z backwards", lambda pose: pose @ _AXES, 1.0),
-    ("positions in millimetres", _in_metres, 1.0),
+    ("positions in millimetres", lambda pose: make_pose(pose[:3, :3], pose[:3, 3] / 1000), 1.0),
     ("a depth scale five times as large", lambda pose: pose, 5.0),
     ("a depth scale five times as small", lambda pose: pose, 0.2),
 )  # fmt: skip

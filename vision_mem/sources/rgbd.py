@@ -433,8 +433,8 @@ def open_rgbd(
             f"pose_tolerance is {pose_tolerance} and pose_offset {pose_offset}; expected seconds, "
             "the tolerance 0 or more"
         )
-    path = None if poses is None else Path(poses)
-    found = with_poses(found, folder, path, pose_tolerance, pose_offset)
+    given = None if poses is None else Path(poses)
+    found = with_poses(found, folder, given, pose_tolerance, pose_offset)
     return RgbdSource(
         folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
         tell_unposed=tell_unposed, tell=tell,

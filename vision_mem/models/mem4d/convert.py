@@ -439,23 +439,31 @@ def our_name(key: str, family: str) -> str | None:
     raise UnknownKeyError(key)
 
 
+_Name = Callable[[re.Match[str]], str | None]
+
+
 @functools.lru_cache
-def _names_of(family: str) -> list[tuple[re.Pattern[str], Callable[[Any], str | None]]]:
+def _names_of(family: str) -> list[tuple[re.Pattern[str], _Name]]:
     """All names of a family, and where each goes."""
-    table: list[tuple[str, Callable[[Any], str | None]]] = []
-    for start, ours in _STACKS[family]:
-        table.append((
-            rf"{re.escape(start)}(\d+)\.{_DECODER_PART}",
-            lambda m, ours=ours: f"{ours}{m[1]}.{_LOOK.get(m[2], m[2])}.{m[3]}",
-        ))  # fmt: skip
-    for start, ours in _DPTS[family]:
-        for part, told in _DPT_PARTS:
-            table.append((
-                re.escape(start) + part,
-                lambda m, ours=ours, told=told: None if (n := told(m)) is None else ours + n,
-            ))  # fmt: skip
-    table += [(pattern, lambda m, to=to: m.expand(to)) for pattern, to in _PLAIN[family]]
-    table += [(pattern, lambda m: None) for pattern in _UNNEEDED]
+
+    def block(ours: str) -> _Name:
+        return lambda m: f"{ours}{m[1]}.{_LOOK.get(m[2], m[2])}.{m[3]}"
+
+    def head(ours: str, told: _Name) -> _Name:
+        return lambda m: None if (name := told(m)) is None else ours + name
+
+    def plain(to: str) -> _Name:
+        return lambda m: m.expand(to)
+
+    def nowhere(m: re.Match[str]) -> None:
+        return None
+
+    table: list[tuple[str, _Name]] = [
+        *((rf"{re.escape(s)}(\d+)\.{_DECODER_PART}", block(o)) for s, o in _STACKS[family]),
+        *((re.escape(s) + part, head(o, t)) for s, o in _DPTS[family] for part, t in _DPT_PARTS),
+        *((pattern, plain(to)) for pattern, to in _PLAIN[family]),
+        *((pattern, nowhere) for pattern in _UNNEEDED),
+    ]
     return [(re.compile(pattern), name) for pattern, name in table]
 
 

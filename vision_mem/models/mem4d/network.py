@@ -227,12 +227,14 @@ class Mem4DNetwork(nn.Module):
         quaternion = said[:, 3:]
         pose = assemble(quaternion_to_matrix(quaternion), spread(said[:, :3], settings.ceiling))
         m = matched
-        told = () if m is None else (
-            m.prior, m.aligned, m.logits, m.centroids, m.found, m.weights, m.points
-        )  # fmt: skip
+        told: dict[str, Any] = {} if m is None else {
+            "prior": m.prior, "aligned": m.aligned, "match_logits": m.logits,
+            "match_centroids": m.centroids, "match_places": m.found, "match_weights": m.weights,
+            "patch_points": m.points,
+        }  # fmt: skip
         return Decoded(
             points_self, points_world, conf_self, conf_world, logit, pose, taps[-1], pose_token,
-            taps[-1][..., :0], *told, rgb=rgb,
+            taps[-1][..., :0], rgb=rgb, **told,
         )  # fmt: skip
 
     def _placed(
