@@ -97,9 +97,9 @@ def observe(state: SpatialState, observation: Observation) -> NavigationResult:
             landmark_id, thing, seq, time_s, place.place_id, state.topology
         )
         spot = np.concatenate([np.asarray(sighting.position), np.asarray(sighting.sigma).ravel()])
-        vector = state.journal.pack(vectors[number])
+        packed = state.journal.pack(vectors[number])
         state.memories.append(replace(
-            look, landmark=landmark_id, leaf=leaves[number], position=spot, embedding=vector,
+            look, landmark=landmark_id, leaf=leaves[number], position=spot, embedding=packed,
             label=sighting.label, score=sighting.score, track=sighting.track, note=sighting.note,
             seq=seq,
         ))  # fmt: skip

@@ -295,11 +295,14 @@ class TokenMemory:
         if indices != sorted(set(indices)):
             raise ValueError("grids are not in time order")
         bank = state["bank"]
+        first, second, third = (tuple(e for e in entries if e.tier == tier) for tier in TIERS)
         return cls(
             config,
             frames_per_grid,
             None if bank is None else bank.to(device),
-            *(tuple(e for e in entries if e.tier == tier) for tier in TIERS),
+            first,
+            second,
+            third,
             motion=GridMotion(**numbers(state["motion"], "total")),
             counts=GridCounts(**numbers(state["counts"])),
         )
