@@ -50,6 +50,10 @@ COMMANDS = {
         "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
         "vision_mem.pipelines.reconstruct",
     ),
+    "studio": Command(
+        "Open a page: click on things in live streams and files, correct, ask, take home.",
+        "vision_mem.pipelines.studio",
+    ),
     "demo": Command(
         "Generate a clip, follow an object through it, and say how well that went.",
         "vision_mem.pipelines.demo",

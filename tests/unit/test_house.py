@@ -15,7 +15,7 @@ from source_tree import SourceModule, import_graph, read_modules
 
 Modules = tuple[SourceModule, ...]
 
-MOST_MODULES = 385
+MOST_MODULES = 398  # the studio is 13 of them
 MOST_LINES = 60  # of a command's body: one screen
 STANDARD_NAMES = {*dir(builtins), *typing.__all__, *collections.abc.__all__}
 
