@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import InputError
-from vision_mem.formats.rle import encode_mask, read_mask
+from vision_mem.formats.prompts import PromptPlan
 from vision_mem.formats.text import json_rows, short
 from vision_mem.types import Prompt
 
@@ -110,6 +110,14 @@ class EditPlan:
     objects: Mapping[int, ObjectPlan] = field(default_factory=dict)
     next_id: int = 1
 
+    def prompts(self) -> PromptPlan:
+        """All prompts by their frames."""
+        by_frame: dict[int, tuple[Prompt, ...]] = {}
+        for one in self.objects.values():
+            for frame, prompt in one.prompts:
+                by_frame[frame] = (*by_frame.get(frame, ()), prompt)
+        return PromptPlan(by_frame)
+
     def after(self, command: Command) -> EditPlan:
         """The plan with one more command.
 
@@ -166,6 +174,23 @@ class EditPlan:
         objects = {**self.objects, object_id: made}
         ordered = dict(sorted(objects.items()))
         return EditPlan(ordered, max(self.next_id, object_id + 1))
+
+
+def plan_of(prompts: PromptPlan, first: int, both: bool = False) -> EditPlan:
+    """The plan of prompts as the command line takes them.
+
+    Args:
+        prompts: with numbers of objects.
+        first: number of the first frame of the run.
+        both: follow every object backwards from its first prompt too.
+    """
+    plan = EditPlan()
+    for frame, some in sorted(prompts.by_frame.items()):
+        for prompt in some:
+            at = max(frame, first)
+            said = Command("prompt", at, prompt.object_id, prompt.name, prompt, both=both)
+            plan = plan.after(said)
+    return plan
 
 
 class History:
@@ -270,6 +295,8 @@ def prompt_json(prompt: Prompt) -> dict[str, Any]:
     if prompt.points is not None and prompt.labels is not None:
         said |= {"points": prompt.points.tolist(), "labels": prompt.labels.tolist()}
     if prompt.mask is not None:
+        from vision_mem.formats.rle import encode_mask
+
         said["mask"] = {"size": list(prompt.mask.shape), "counts": encode_mask(prompt.mask)}
     return said
 
@@ -370,6 +397,8 @@ def _prompt(said: Mapping[str, Any], where: str) -> Prompt:
             points = np.array([_numbers(point, 2) for point in points], np.float32)
         mask = said.get("mask")
         if mask is not None:
+            from vision_mem.formats.rle import read_mask  # with torch, which help does not need
+
             height, width = (int(v) for v in _numbers(mask["size"], 2))
             if not (0 < height <= 16384 and 0 < width <= 16384):
                 raise InputError("mask: its size is out of all bounds")

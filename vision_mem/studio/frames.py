@@ -222,10 +222,7 @@ class FileFrames:
 
     def backwards(self, first: int) -> Iterator[Frame]:
         """All frames from one on down to the first of the file."""
-        for end in range(first + 1, 0, -_CHUNK):
-            begin = max(0, end - _CHUNK)
-            with open_source(self._spec, start=begin, end=end, **self._options) as source:
-                yield from reversed(list(source))
+        return frames_backwards(self._spec, first, **self._options)
 
     def counts(self) -> dict[str, Any]:
         """Nothing is lost of a file."""
@@ -236,6 +233,18 @@ class FileFrames:
         with self._lock:
             for one in self._cursors:
                 one.source.close()
+
+
+def frames_backwards(spec: str, first: int, start: int = 0, **options: Any) -> Iterator[Frame]:
+    """Frames of a file from one on down to ``start``, a few at a time; options as open_source."""
+    span = _CHUNK * options.get("stride", 1)
+    end = first + 1
+    while end > start:
+        # Parts begin on the raster of frames that --stride leaves.
+        begin = start + max(0, (end - 1 - start) // span * span)
+        with open_source(spec, start=begin, end=end, **options) as source:
+            yield from reversed(list(source))
+        end = begin
 
 
 class _Mailbox:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.studio.commands import EditPlan, ObjectPlan
-from vision_mem.studio.results_store import Row, assemble
+from vision_mem.studio.results_store import Row, assemble, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.session import TrackingSession
 from vision_mem.types import Frame, MemoryUsage, TrackingResult
@@ -137,7 +137,8 @@ class ReplaySession:
         segmenter: the network.
         config: settings.
         plan: the objects.
-        rows: what was found by following objects backwards: object, then frame.
+        backwards: frames from one on downwards, for objects that are followed so too.
+        forwards: whether objects are followed forwards from their first prompt.
     """
 
     def __init__(
@@ -145,9 +146,12 @@ class ReplaySession:
         segmenter: Segmenter,
         config: TrackingConfig,
         plan: EditPlan,
-        rows: Mapping[int, Mapping[int, Row]] | None = None,
+        backwards: Callable[[int], Iterable[Frame]] | None = None,
+        forwards: bool = True,
     ) -> None:
-        self.plan, self._rows, self._config = plan, rows or {}, config
+        self.plan, self._backwards, self._forwards = plan, backwards, forwards
+        self._rows: dict[int, dict[int, Row]] = {}
+        self._config = config
         self._segmenter: Any = SharedFeatures(segmenter)
         self._previous: int | None = None
         self._lanes: dict[int, Lane] = {}
@@ -156,11 +160,11 @@ class ReplaySession:
         """Look at the next frame."""
         found = {}
         for object_id, plan in self.plan.objects.items():
-            if object_id not in self._lanes and (
-                back := self._rows.get(object_id, {}).get(frame.index)
-            ):
-                found[object_id] = back
-            elif plan.follows(frame.index):
+            if plan.both and frame.index < plan.first:
+                row = self._before(plan).get(frame.index)
+                if row is not None:
+                    found[object_id] = row
+            elif plan.follows(frame.index) and (self._forwards or frame.index == plan.first):
                 lane = self._lanes.get(object_id)
                 if lane is None:
                     lane = Lane(self._segmenter, self._config, keep=False)
@@ -170,6 +174,15 @@ class ReplaySession:
                 self._lanes.pop(object_id, None)
         previous, self._previous = self._previous, frame.index
         return assemble(frame.index, frame.time_s, frame.size, found, self.plan, previous)
+
+    def _before(self, plan: ObjectPlan) -> dict[int, Row]:
+        """What is found on the frames before the first prompt: looked for once, as run lengths."""
+        if plan.object_id not in self._rows:
+            assert self._backwards is not None, "only files are followed backwards"
+            frames = self._backwards(plan.first)
+            found = follow_backwards(plan, frames, self._segmenter, self._config)
+            self._rows[plan.object_id] = {frame.index: without_mask(row) for frame, row in found}
+        return self._rows[plan.object_id]
 
     def usage(self) -> MemoryUsage:
         """What the sessions hold."""

@@ -237,7 +237,7 @@ function drawStatus(state) {
   ];
   $("status").replaceChildren(...items);
 }
-const mega = (bytes) => `${Math.round(bytes / 1e6)} MB`;
+const mega = (bytes) => `${Math.round(bytes / 1048576)} MB`;
 
 // -- objects -----------------------------------------------------------------------------------
 
