@@ -117,6 +117,10 @@ def main(
     token = _checked_token(server)
     if output.out is not None and output.resume is not None:
         raise InputError("--out and --resume exclude each other: --resume goes on in its folder")
+    if output.resume is not None and not output.resume.is_dir():
+        raise InputError(
+            f"--resume {output.resume} is no folder; expected one of an earlier studio"
+        )
     if not server.root.is_dir():
         raise InputError(f"--root {server.root} is no folder")
     config = load_config(TrackingConfig, model.preset, advanced.set or (), folder="tracking")

@@ -140,15 +140,8 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    before = folder.recorded("options") if output.resume else None
     given = flat(prompts, input, output, model, advanced)
-    resume = output.resume
-    if output.from_frame is not None:
-        given, before = _corrected(given, before, output.from_frame)
-        resume = folder.go_back(output.from_frame)
-    if prompts.pick:
-        _pick(source, given)
-    options = take_options(TrackOptions, given, before)
+    options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
     check_snapshots(advanced.snapshot_every)
@@ -165,10 +158,11 @@ def main(
         # Before the model: a missing file, a box outside, a misspelled output are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        check_plan(
-            plan, frames.info, rest.first, options.stride, resumed=resume,
-            fixed=Path(source).is_file(),
-        )  # fmt: skip
+        if options.commands is None or input == ALL_FRAMES:  # a part of them has fewer prompts
+            check_plan(
+                plan, frames.info, rest.first, options.stride, resumed=resume,
+                fixed=Path(source).is_file(),
+            )  # fmt: skip
         names = [*listed(options.save), "window"] if output.show else listed(options.save)
         sinks = make_sinks(
             folder.path, names, frames.info, append=resume,
@@ -200,6 +194,20 @@ def main(
             f"first prompt (frame {min(plan.by_frame)})"
         )
     return code
+
+
+def _options(
+    source: str, folder: RunFolder, given: dict[str, Any], output: TrackOutput
+) -> tuple[TrackOptions, bool]:
+    """The options of the run, and whether it goes on from a snapshot."""
+    before = folder.recorded("options") if output.resume else None
+    resume = output.resume
+    if output.from_frame is not None:
+        given, before = _corrected(given, before, output.from_frame)
+        resume = folder.go_back(output.from_frame)
+    if given["pick"]:
+        _pick(source, given)
+    return take_options(TrackOptions, given, before), resume
 
 
 def _pick(source: str, given: dict[str, Any]) -> None:

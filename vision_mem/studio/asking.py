@@ -13,6 +13,8 @@ from vision_mem.types import Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, spans_of
 
 _LONGEST = 500
+_SEEN_FROM = 0.4
+"""Score of a moment from which on a model that does not talk has seen what was asked for."""
 
 
 class StreamMemory:
@@ -65,8 +67,8 @@ class StreamMemory:
         """Answer a question from what was seen so far.
 
         Returns:
-            ``text`` where the model talks, and ``evidence``: moments with their times, scores and
-            pictures (JPEG bytes).
+            ``text`` where the model talks, ``seen`` where it finds moments, and ``evidence``: these
+            moments with their times, scores and pictures (JPEG bytes).
 
         Raises:
             InputError: for an empty question, or when nothing was seen yet.
@@ -96,6 +98,7 @@ class StreamMemory:
                 })  # fmt: skip
         return {
             "question": question, "text": answer.text if speaks else None, "at_s": answer.at_s,
+            "seen": speaks or any(span.score >= _SEEN_FROM for span in spans),
             "model": session.model.traits.model_id.partition("#")[0], "evidence": evidence,
         }  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.studio.commands import LONGEST_NAME, Command
+from vision_mem.studio.commands import LONGEST_NAME, StudioCommand
 from vision_mem.studio.results_store import Row
 from vision_mem.types import Detections, Frame, Prompt
 
@@ -65,7 +65,7 @@ class Births:
         self._mine: dict[int, int] = {}  # object to the frame on which it was seen last
         self._count = 0
 
-    def look(self, frame: Frame, rows: Mapping[int, Row]) -> list[Command]:
+    def look(self, frame: Frame, rows: Mapping[int, Row]) -> list[StudioCommand]:
         """Commands that add what is new, and let go of what has been lost for long.
 
         Args:
@@ -78,7 +78,7 @@ class Births:
             if row is not None and row.present:
                 self._mine[object_id] = frame.index
             elif frame.index - self._mine[object_id] > _PATIENCE:
-                commands.append(Command("remove", frame.index, object_id, by="detector"))
+                commands.append(StudioCommand("remove", frame.index, object_id, by="detector"))
         found = self._detector.detect(frame)
         if found is None or not len(found):
             return commands
@@ -93,12 +93,12 @@ class Births:
                 name = f"{found.name_of(place)[: LONGEST_NAME - 8]} {self._count}"
                 prompt = Prompt(box=box)
                 commands.append(
-                    Command("prompt", frame.index, name=name, prompt=prompt, by="detector")
+                    StudioCommand("prompt", frame.index, name=name, prompt=prompt, by="detector")
                 )
         self._before = np.array(new, np.float32).reshape(-1, 4)
         return commands
 
-    def applied(self, command: Command) -> None:
+    def applied(self, command: StudioCommand) -> None:
         """A command of ours was taken in."""
         if command.object_id is None:
             return

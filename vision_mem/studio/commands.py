@@ -39,7 +39,7 @@ _ANY = {"command", "by", "time_s", "stream"}
 
 
 @dataclass(frozen=True)
-class Command:
+class StudioCommand:
     """One thing a user, or a detector in a user's name, did.
 
     Attributes:
@@ -74,7 +74,7 @@ class ObjectPlan:
         name: a word for people.
         prompts: with their frames, in order.
         end: the first frame on which it is no longer followed; None for never.
-        both: as ``Command``.
+        both: as ``StudioCommand``.
     """
 
     object_id: int
@@ -118,7 +118,7 @@ class EditPlan:
                 by_frame[frame] = (*by_frame.get(frame, ()), prompt)
         return PromptPlan(by_frame)
 
-    def after(self, command: Command) -> EditPlan:
+    def after(self, command: StudioCommand) -> EditPlan:
         """The plan with one more command.
 
         Raises:
@@ -154,7 +154,7 @@ class EditPlan:
             raise InputError(f"there is no object {object_id}; followed now: {known}")
         return self.objects[object_id]
 
-    def _prompted(self, command: Command) -> EditPlan:
+    def _prompted(self, command: StudioCommand) -> EditPlan:
         prompt, frame = command.prompt, command.frame
         assert prompt is not None and frame is not None
         object_id = self.next_id if command.object_id is None else command.object_id
@@ -188,7 +188,7 @@ def plan_of(prompts: PromptPlan, first: int, both: bool = False) -> EditPlan:
     for frame, some in sorted(prompts.by_frame.items()):
         for prompt in some:
             at = max(frame, first)
-            said = Command("prompt", at, prompt.object_id, prompt.name, prompt, both=both)
+            said = StudioCommand("prompt", at, prompt.object_id, prompt.name, prompt, both=both)
             plan = plan.after(said)
     return plan
 
@@ -198,13 +198,13 @@ class History:
 
     def __init__(self) -> None:
         self.plan = EditPlan()
-        self._edits: list[Command] = []
-        self._undone: list[tuple[int, Command]] = []
+        self._edits: list[StudioCommand] = []
+        self._undone: list[tuple[int, StudioCommand]] = []
 
     def __len__(self) -> int:
         return len(self._edits)
 
-    def after(self, command: Command) -> EditPlan:
+    def after(self, command: StudioCommand) -> EditPlan:
         """What the plan would be.
 
         Raises:
@@ -220,7 +220,7 @@ class History:
             return fold([*self._edits[:place], again, *self._edits[place:]])
         return self.plan.after(command)
 
-    def apply(self, command: Command) -> Command:
+    def apply(self, command: StudioCommand) -> StudioCommand:
         """Take a command in.
 
         Returns:
@@ -254,7 +254,7 @@ class History:
         raise InputError("there is nothing to undo")
 
 
-def fold(commands: Iterable[Command]) -> EditPlan:
+def fold(commands: Iterable[StudioCommand]) -> EditPlan:
     """What commands amount to; those whose object is gone by an undone one count for nothing."""
     plan = EditPlan()
     for command in commands:
@@ -301,7 +301,7 @@ def prompt_json(prompt: Prompt) -> dict[str, Any]:
     return said
 
 
-def command_json(command: Command) -> dict[str, Any]:
+def command_json(command: StudioCommand) -> dict[str, Any]:
     """A command as one JSON object; ``parse_command`` reads it back."""
     said: dict[str, Any] = {"command": command.kind}
     for key, value in (
@@ -314,7 +314,7 @@ def command_json(command: Command) -> dict[str, Any]:
     return said | ({} if command.prompt is None else prompt_json(command.prompt)) | command.said
 
 
-def parse_command(said: Any, where: str = "the command") -> Command:
+def parse_command(said: Any, where: str = "the command") -> StudioCommand:
     """Read a command without trust.
 
     Args:
@@ -346,7 +346,7 @@ def parse_command(said: Any, where: str = "the command") -> Command:
         extra = {key: said[key] for key in allowed & set(said) - {"frame"}}
         if kind == "ask":
             _name(said.get("question"), where, "question", 500)
-        return Command(kind, frame, said=extra)
+        return StudioCommand(kind, frame, said=extra)
     if kind != "prompt" and object_id is None:
         raise InputError(f"{where}: {kind} needs 'object', the number of one")
     if kind == "merge" and other is None:
@@ -361,7 +361,7 @@ def parse_command(said: Any, where: str = "the command") -> Command:
     direction = said.get("direction", "forward")
     if direction not in ("forward", "both"):
         raise InputError(f"{where}: direction is {short(str(direction))!r}; expected forward, both")
-    return Command(kind, frame, object_id, name, prompt, other, direction == "both", by)
+    return StudioCommand(kind, frame, object_id, name, prompt, other, direction == "both", by)
 
 
 def _whole(said: Mapping[str, Any], key: str, where: str, most: int) -> int | None:
@@ -439,6 +439,6 @@ def read_log(path: Path) -> History:
     return history
 
 
-def log_line(command: Command, time_s: float) -> str:
+def log_line(command: StudioCommand, time_s: float) -> str:
     """A line of ``commands.jsonl``."""
     return json.dumps(command_json(command) | {"time_s": round(time_s, 3)}, ensure_ascii=False)

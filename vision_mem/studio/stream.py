@@ -30,7 +30,7 @@ from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.studio.births import Births
 from vision_mem.studio.commands import (
     EDITS,
-    Command,
+    StudioCommand,
     EditPlan,
     History,
     ObjectPlan,
@@ -153,7 +153,9 @@ class StreamActor:
         self.ring = FrameRing(int(budget * _RING_SHARE))
         self._objects: dict[int, FollowedObject] = {}
         self._saved: dict[int, int] = {}
-        self._commands: queue.Queue[tuple[Command, Future[dict[str, Any]]]] = queue.Queue(_WAITING)
+        self._commands: queue.Queue[tuple[StudioCommand, Future[dict[str, Any]]]] = queue.Queue(
+            _WAITING
+        )
         self._listeners: list[Listener] = []
         self._shown: int | None = None  # None for the newest
         self._latest: Frame | None = None
@@ -179,7 +181,7 @@ class StreamActor:
         self._thread.start()
         return self
 
-    def submit(self, command: Command) -> Future[dict[str, Any]]:
+    def submit(self, command: StudioCommand) -> Future[dict[str, Any]]:
         """Hand in a command; what it did, or why it was refused, comes by the future.
 
         Raises:
@@ -227,7 +229,7 @@ class StreamActor:
         end = time.monotonic() + timeout_s
         while time.monotonic() < end and not self.problem:
             with suppress(InputError):
-                if not self.submit(Command("state")).result(timeout_s)["behind"]:
+                if not self.submit(StudioCommand("state")).result(timeout_s)["behind"]:
                     return True
             time.sleep(0.02)
         return False
@@ -385,7 +387,7 @@ class StreamActor:
             self._status_at = 0.0
         return done > 0
 
-    def _do(self, command: Command) -> dict[str, Any]:
+    def _do(self, command: StudioCommand) -> dict[str, Any]:
         if command.kind in (*EDITS, "undo", "redo"):
             command = self._edit(command)
             self._show_again()
@@ -432,7 +434,7 @@ class StreamActor:
         self._shown = got.index
         self._show_again()
 
-    def _edit(self, command: Command) -> Command:
+    def _edit(self, command: StudioCommand) -> StudioCommand:
         """Take a command of the plan in, or refuse it; nothing has changed then."""
         old, new = self.history.plan, self.history.after(command)
         if len(new.objects) > max(MOST_OBJECTS, len(old.objects)):
@@ -449,7 +451,7 @@ class StreamActor:
         self._reconcile(old, self.history.plan)
         return command
 
-    def _check_prompt(self, command: Command) -> None:
+    def _check_prompt(self, command: StudioCommand) -> None:
         assert command.frame is not None and command.prompt is not None
         held = self._head is not None and command.frame <= self._head
         if not self.frames.seekable:
@@ -600,7 +602,7 @@ class StreamActor:
         if frame is not None:
             self._show(frame, content)
 
-    def _show_preview(self, command: Command) -> None:
+    def _show_preview(self, command: StudioCommand) -> None:
         """The frame that was pointed at, when the page is elsewhere by now."""
         assert command.frame is not None
         if self._listeners and (frame := self._frame(command.frame)) is not None:

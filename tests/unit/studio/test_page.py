@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from studio_server import TOKEN, serving
+from studio_server import TOKEN, read_by_coco, serving
 from studio_streams import picture
 
 from vision_mem.studio.frames import encode_jpeg
@@ -198,12 +198,10 @@ def test_box_correct_undo_rename_export_reload_and_a_server_that_comes_back(
         content = Path(download.value.path()).read_bytes()
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             lines = file.read("squares/squares.masks.jsonl").decode().splitlines()
-        from pycocotools import mask as coco
-
         last = json.loads(lines[-1])["objects"][0]
         assert len(lines) == 24 and last["name"] == evil
         painted = tab.painted()
-        decoded = coco.decode(last["segmentation"]).astype(bool)
+        decoded = read_by_coco(last["segmentation"])
         assert (painted & decoded).sum() / (painted | decoded).sum() > 0.9
 
         page.reload()

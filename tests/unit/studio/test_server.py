@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from studio_server import BEARER, TOKEN, client, serving
+from studio_server import BEARER, TOKEN, client, read_by_coco, serving
 from studio_streams import RED, picture
 
 from vision_mem.studio.frames import encode_jpeg
@@ -89,9 +89,7 @@ def test_follow_look_take_home_and_close(api: httpx.Client) -> None:
     }
     lines = api.get(f"/api/streams/{stream}/results", params={"from": 3, "to": 5}).text.splitlines()
     assert [json.loads(line)["frame"] for line in lines] == [3, 4, 5]
-    from pycocotools import mask as coco
-
-    assert coco.decode(json.loads(lines[0])["objects"][0]["segmentation"]).shape == (96, 160)
+    assert read_by_coco(json.loads(lines[0])["objects"][0]["segmentation"]).shape == (96, 160)
     shown = api.get(f"/api/streams/{stream}/frame/7.jpg")
     assert shown.headers["content-type"] == "image/jpeg" and shown.content[:2] == b"\xff\xd8"
     events = api.get(f"/api/streams/{stream}/events").json()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_streams import BLUE, RED, Filed, Scripted, ScriptedFrames, picture, wait
+from studio_streams import BLUE, RED, Filed, Scripted, ScriptedFrames, picture, state, wait
 
 from vision_mem.errors import InputError
 from vision_mem.models.segmenters.fake import FakeSegmenter
@@ -280,5 +280,7 @@ def test_a_source_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> N
     actor = StreamActor(
         "x", lambda wake, first: Broken(wake, first), FakeSegmenter(), TrackingConfig(), tmp_path
     ).start()
-    wait(lambda: actor.problem is not None)
+    wait(lambda: actor.status["problem"] is not None)
     assert actor.problem == "the camera burns" and actor.status["problem"] == "the camera burns"
+    with pytest.raises(InputError, match="burns"):
+        actor.submit(state())

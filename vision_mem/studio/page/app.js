@@ -19,7 +19,7 @@ const page = { about: {}, streams: [], current: null, state: null, live: null, w
 const FORMATS = {
   rle: ["Masks", "COCO run lengths, JSON lines"], png: ["Mask pictures", "indexed PNG, as DAVIS"], video: ["Video", "MP4 with masks drawn"],
   lasot: ["Boxes", "LaSOT text, a file an object"], mot: ["Boxes, MOT", "MOTChallenge lines"], diary: ["Diary", "scores, decisions, events"],
-  otb: ["Boxes, OTB", ""], got10k: ["Boxes, GOT-10k", ""],
+  otb: ["Boxes, OTB", "the same in OTB's place"], got10k: ["Boxes, GOT-10k", "with times, as its server wants"],
 };
 const KEYS = [
   ["Space", "play, pause; held while dragging: move the picture"], ["← →", "a frame back or on"], ["Z", "undo; Shift Z: redo"],
@@ -405,13 +405,13 @@ $("question").addEventListener("submit", guarded(async (event) => {
 }));
 
 function answerCard(answer) {
-  const card = make("div", "answer"), best = Math.max(0, ...answer.evidence.map((one) => one.score));
+  const card = make("div", "answer");
   card.append(make("q", "", answer.question));
   if (answer.text) card.append(make("p", "", answer.text));
-  else if (!answer.evidence.length || answer.not_seen) card.append(make("p", "", "Not seen. Nothing like it was found in what was watched."));
-  else card.append(make("p", "small", best < 0.4 ? "Not sure. These moments come nearest:" : "These moments match best:"));
+  else if (!answer.seen) card.append(make("p", "", "Not seen."));
+  if (answer.evidence.length) card.append(make("p", "small", answer.text ? "From these moments:" : answer.seen ? "These moments match best:" : "Nothing watched so far looks like it; this came nearest:"));
   const cards = make("div", "cards");
-  if (!answer.not_seen) for (const one of answer.evidence) {
+  for (const one of answer.seen ? answer.evidence : answer.evidence.slice(0, 1)) {
     const moment = make("button", "card"), caption = make("span");
     moment.title = `Go there: frame ${one.frame}`;
     if (one.picture) moment.append(Object.assign(new Image(), { src: one.picture, alt: "" }));
