@@ -30,10 +30,10 @@ from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.studio.births import Births
 from vision_mem.studio.commands import (
     EDITS,
-    StudioCommand,
     EditPlan,
     History,
     ObjectPlan,
+    StudioCommand,
     changed_from,
     command_json,
     log_line,
