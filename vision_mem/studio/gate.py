@@ -17,7 +17,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-COOKIE = "vision-mem-studio"
+_COOKIE = "vision-mem-studio"
 OPEN = ("/healthz",)
 _HEADERS = {
     "content-security-policy": (
@@ -83,7 +83,7 @@ class Gate:
             await _answer(guarded, *refusal)
         elif (key := self._token_in_address(scope)) is not None:
             # Into a cookie, and out of the address: addresses are kept and shown.
-            cookie = f"{COOKIE}={key}; Path=/; HttpOnly; SameSite=Strict"
+            cookie = f"{_cookie_of(scope)}={key}; Path=/; HttpOnly; SameSite=Strict"
             cookie += "; Secure" if self._secure else ""
             headers = [(b"location", b"/"), (b"set-cookie", cookie.encode())]
             await _answer(guarded, 303, "", headers)
@@ -103,7 +103,7 @@ class Gate:
             return 403, "this request comes from a page of another server"
         if scope["path"] in OPEN or self._token_in_address(scope) is not None:
             return None
-        if not self._has_token(headers):
+        if not self._has_token(headers, _cookie_of(scope)):
             return 401, "open the address that was printed at the start, with its token"
         return None
 
@@ -129,18 +129,24 @@ class Gate:
         key = query.get("token", [""])[0]
         return key if key and self._same(key) else None
 
-    def _has_token(self, headers: dict[str, str]) -> bool:
+    def _has_token(self, headers: dict[str, str], name: str) -> bool:
         kind, _, key = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             return self._same(key.strip())
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(name)
         except CookieError:
             return False
         return cookie is not None and self._same(cookie.value)
 
     def _same(self, key: str) -> bool:
         return hmac.compare_digest(key.encode(), self._token.encode())
+
+
+def _cookie_of(scope: Scope) -> str:
+    """Its name has the port in it: browsers give cookies to all ports of a host."""
+    server = scope.get("server") or ("", 0)
+    return f"{_COOKIE}-{server[1]}"
 
 
 async def _answer(

@@ -127,7 +127,7 @@ def test_the_cup_of_the_demo_clip_is_painted_where_it_is(
     from vision_mem.models import load_segmenter
     from vision_mem.synthetic.clip_scenes import demo_clip
 
-    demo, count = demo_clip(), 16
+    demo, count = demo_clip(), 10
     rendered = [demo.render(t) for t in range(count)]
     (tmp_path / "uploads").mkdir()
     write_video(tmp_path / "uploads" / "cup.mp4", (frame.image for frame in rendered), 30.0)

@@ -8,18 +8,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from studio_streams import BLUE, RED, Filed, Scripted, ScriptedFrames, picture, state, wait
 
 from vision_mem.errors import InputError
 from vision_mem.models.segmenters.fake import FakeSegmenter
-from vision_mem.studio.commands import read_log
+from vision_mem.models.vlm.fake import FakeVideoModel
+from vision_mem.studio.asking import StreamMemory
+from vision_mem.studio.commands import prompt_json, read_log
 from vision_mem.studio.frames import decode_jpeg, encode_jpeg
 from vision_mem.studio.lanes import ReplaySession
 from vision_mem.studio.results_store import Row
 from vision_mem.studio.stream import LOG, read_frame_message
 from vision_mem.tracking.config import TrackingConfig
-from vision_mem.types import Frame
+from vision_mem.types import Detections, Frame
+from vision_mem.videoqa.evidence import ThumbnailSession, open_session
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def scripted(folder: Path, **options: Any) -> Iterator[Scripted]:
         made.close()
 
 
-def _run(folder: Path, lag: int, end: int = 90, correct: bool = True) -> dict[int, list[Any]]:
+def _run(folder: Path, lag: int, end: int = 86, correct: bool = True) -> dict[int, list[Any]]:
     """Two objects and a correction of the first, each ``lag`` frames after what the user saw."""
     with scripted(folder) as stream:
         stream.until(10 + lag).do("prompt", frame=10, name="red", **RED)
@@ -48,7 +52,7 @@ def _run(folder: Path, lag: int, end: int = 90, correct: bool = True) -> dict[in
 def test_a_late_prompt_ends_as_one_in_time(tmp_path: Path, lag: int) -> None:
     late, in_time = _run(tmp_path / "late", lag), _run(tmp_path / "in time", 0)
     assert late == in_time
-    assert len(late[1]) == 81 and any("corrected" in row[7] for row in late[1])
+    assert len(late[1]) == 77 and any("corrected" in row[7] for row in late[1])
     # The other object does not know of the correction, not even in the last bit.
     assert late[2] == _run(tmp_path / "without", lag, correct=False)[2]
 
@@ -258,6 +262,81 @@ def _head(message: bytes | str) -> dict[str, Any]:
 
 def _texts(messages: list[bytes | str]) -> list[str]:
     return [message for message in messages if isinstance(message, str)]
+
+
+class Squares:
+    """A detector that sees the two squares on every frame, and counts."""
+
+    name, stateful, reports_absence = "squares", False, True
+
+    def __init__(self) -> None:
+        self.looks = self.closed = 0
+
+    def detect(self, frame: Frame) -> Detections:
+        self.looks += 1
+        t = frame.index
+        x, y = 10 + t % 110, 10 + t % 60
+        boxes = [[x, 30, x + 24, 54], [130, y, 150, y + 20], [1, 1, 4, 4]]
+        labels = np.array([1, 2, 3])
+        return Detections(np.array(boxes, np.float32), labels=labels, names={1: "red", 2: "blue"})
+
+    def reset(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_everything_is_followed_once_and_stays_a_users_to_change(tmp_path: Path) -> None:
+    seen = Squares()
+    with scripted(tmp_path, detect=lambda word, classes: seen) as stream:
+        stream.until(5).do("prompt", frame=5, name="mine", **RED)
+        stream.do("detect", on=True, detector="squares")
+        stream.until(40)
+        plan = stream.actor.history.plan.objects
+        assert [one.name for one in plan.values()] == ["mine", "blue 1"]
+        assert len(stream.rows(2)) == 41 - plan[2].first
+        stream.do("undo")  # the user's own, not the detector's
+        assert [one.name for one in stream.actor.history.plan.objects.values()] == ["blue 1"]
+        stream.until(50)
+        names = [one.name for one in stream.actor.history.plan.objects.values()]
+        assert names == ["blue 1", "red 2"]
+        stream.do("detect", on=False)
+        looks = seen.looks
+        stream.until(60)
+        assert seen.looks == looks and seen.closed == 1
+        found = stream.rows(2)
+    # What a detector began is in the log, and needs no detector to come again.
+    plan_again = read_log(tmp_path / LOG).plan.objects
+    for number, one in stream.actor.history.plan.objects.items():
+        assert plan_again[number].name == one.name
+        told = [
+            [(n, prompt_json(p)) for n, p in each.prompts] for each in (one, plan_again[number])
+        ]
+        assert told[0] == told[1]
+    assert len(found) > 10
+
+
+def test_a_memory_beside_the_stream_is_asked(tmp_path: Path) -> None:
+    def open_memory() -> ThumbnailSession:
+        return ThumbnailSession(open_session(FakeVideoModel(), None, ["fps=10"]))
+
+    memory = StreamMemory(open_memory)
+    with scripted(tmp_path, watch=memory.look) as stream:
+        with pytest.raises(InputError, match="nothing was seen"):
+            memory.ask("red?")
+        for end in (10, 20, 30):
+            stream.until(end)
+            wait(lambda end=end: memory._session.session.seen == (end, end / 30))  # type: ignore[union-attr, misc]
+        answer = memory.ask("red?")
+        assert answer["evidence"] and answer["evidence"][0]["picture"][:2] == b"\xff\xd8"
+        assert answer["evidence"][0]["frame"] in (10, 20, 30)
+        with pytest.raises(InputError, match="empty"):
+            memory.ask(" ")
+    memory.close()
+    broken = StreamMemory(lambda: (_ for _ in ()).throw(InputError("no such model")))
+    with pytest.raises(InputError, match="no such model"):
+        broken.ask("red?")
+    broken.close()
 
 
 def test_rows_hold_what_a_result_holds(tmp_path: Path) -> None:
