@@ -18,6 +18,8 @@ from vision_mem.studio.stream import LOG, StreamActor
 from vision_mem.types import Frame, SourceInfo
 
 FORMATS = tuple(name for name in SINKS if name != "window")
+_AT_ONCE = 5000
+"""Frames of weeks are not held at a time."""
 
 
 def export(
@@ -92,8 +94,11 @@ def _frames(actor: StreamActor, spec: str | None, last: int, pictures: bool) -> 
         return
     height, width = actor.store.size
     blank = np.zeros((height, width, 3), np.uint8)
-    for index, time_s in actor.store.frames():
-        if not pictures:
-            yield Frame(index, time_s, blank)
-        elif (content := actor.ring.jpeg(index)) is not None:
-            yield Frame(index, time_s, decode_jpeg(content))
+    some = actor.store.frames(most=_AT_ONCE)
+    while some:
+        for index, time_s in some:
+            if not pictures:
+                yield Frame(index, time_s, blank)
+            elif (content := actor.ring.jpeg(index)) is not None:
+                yield Frame(index, time_s, decode_jpeg(content))
+        some = actor.store.frames(some[-1][0] + 1, last, _AT_ONCE)

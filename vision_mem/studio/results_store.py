@@ -189,11 +189,19 @@ class ResultsStore:
         with self._doing() as file:
             return dict(file.execute("select object, frame from fronts"))
 
-    def frames(self, low: int = 0, high: int = 2**60) -> list[tuple[int, float]]:
-        """Numbers and times of the frames that were seen, in order."""
-        words = "select frame, time_s from frames where frame between ? and ? order by frame"
+    def last_frame(self) -> int | None:
+        """Number of the newest frame that was seen; None before the first."""
         with self._doing() as file:
-            return list(file.execute(words, (low, high)))
+            number: int | None = file.execute("select max(frame) from frames").fetchone()[0]
+        return number
+
+    def frames(self, low: int = 0, high: int = 2**60, most: int = -1) -> list[tuple[int, float]]:
+        """Numbers and times of frames that were seen, in order; at most so many."""
+        words = (
+            "select frame, time_s from frames where frame between ? and ? order by frame limit ?"
+        )
+        with self._doing() as file:
+            return list(file.execute(words, (low, high, most)))
 
     def rows(self, frame: int) -> dict[int, Row]:
         """Everything that was found on a frame."""

@@ -231,10 +231,11 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
         """What was found: JSON lines, one a frame, up to 20,000 of them, masks as COCO has them."""
         stream = _stream(studio, stream_id)
         actor = stream.actor
-        frames = await asyncio.to_thread(actor.store.frames, start, 2**60 if to is None else to)
+        high = 2**60 if to is None else to
+        frames = await asyncio.to_thread(actor.store.frames, start, high, _RESULTS_AT_ONCE)
 
         async def lines() -> AsyncIterator[str]:
-            for index, time_s in frames[:_RESULTS_AT_ONCE]:
+            for index, time_s in frames:
                 names = actor.history.plan.objects
                 rows = await asyncio.to_thread(actor.store.rows, index)
                 objects = [

@@ -138,8 +138,7 @@ class StreamActor:
         resumed = (folder / LOG).exists()
         self.history = read_log(folder / LOG) if resumed else History()
         self.store = ResultsStore(folder / RESULTS)
-        seen = self.store.frames()[-1:] if resumed else []
-        self._head: int | None = seen[0][0] if seen else None
+        self._head = self.store.last_frame() if resumed else None
         self._woken = threading.Event()
         first = 0 if self._head is None else self._head + 1
         try:
@@ -161,7 +160,8 @@ class StreamActor:
         self._latest: Frame | None = None
         self._playing = not self.frames.seekable
         self._goal: int | None = None
-        self._due = self._status_at = self._saved_at = self._committed_at = 0.0
+        self._due = self._status_at = self._saved_at = self._committed_at = self._lanes_at = 0.0
+        self._lanes: dict[int, list[int]] = {}
         self._begun = time.monotonic()
         self._births: Births | None = None
         self._in, self._followed = _Rates(), _Rates()
@@ -394,7 +394,7 @@ class StreamActor:
             if command.kind == "prompt" and command.frame != self._shown_frame():
                 self._show_preview(command)
         elif command.kind in ("pause", "play"):
-            self._playing = command.kind == "play"
+            self._playing, self._goal = command.kind == "play", None
             if self.frames.seekable:
                 self._due = time.monotonic()
             else:
@@ -552,8 +552,7 @@ class StreamActor:
                 if not moved and one.branch is None and one.backwards is None:
                     del behind[object_id]
                 steps += 1
-            waits = self._woken.is_set() or (self._playing and time.monotonic() > end)
-            if steps >= 2 and waits:
+            if steps >= 2 and (self._woken.is_set() or time.monotonic() > end):
                 break
         now = time.monotonic()
         if not behind or (not self._playing and now - self._shown_at > 0.15):
@@ -649,7 +648,10 @@ class StreamActor:
         if self.frames.seekable:
             span = (0, (self.frames.ends_at or (self._head or 0) + 1) - 1)  # type: ignore[attr-defined]
         low, high = span or (0, 0)
-        lanes = self.store.lanes(low, high) if span and not self._closing else {}
+        now = time.monotonic()
+        if span and not self._closing and (self._status_at == 0.0 or now > self._lanes_at + 1.0):
+            self._lanes, self._lanes_at = self.store.lanes(low, high), now
+        lanes = self._lanes
         behind = [n for n, one in self._objects.items() if one.branch or one.backwards]
         objects = []
         for n, one in plan.objects.items():
@@ -689,8 +691,8 @@ class StreamActor:
             self._committed_at = now
             self.store.commit()
         if now - self._status_at > _STATUS_S:
-            self._status_at = now
             self._make_status()
+            self._status_at = now
             if self._listeners:
                 self._send(json.dumps(self.status))
         if now - self._saved_at > _SAVE_S:
