@@ -94,7 +94,7 @@ def _frames(actor: StreamActor, spec: str | None, last: int, pictures: bool) -> 
         return
     height, width = actor.store.size
     blank = np.zeros((height, width, 3), np.uint8)
-    some = actor.store.frames(most=_AT_ONCE)
+    some = actor.store.frames(0, last, _AT_ONCE)
     while some:
         for index, time_s in some:
             if not pictures:
