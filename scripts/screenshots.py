@@ -75,7 +75,7 @@ def take(options: argparse.Namespace, address: str) -> None:
         until(page, "studio.stage.objects.length === 3")
         name(page, "cat")
         page.click("#play")
-        until(page, "studio.page.state.head >= 40", 240)
+        until(page, "studio.page.state.head >= 24", 240)
         page.click("#play")
         page.wait_for_timeout(700)
         save(page, "running", extra=False)

@@ -33,6 +33,9 @@ const KEYS = [
 function say(text, bad = false) {
   const toast = make("div", `toast${bad ? " bad" : ""}`, text);
   $("toasts").append(toast);
+  // Shown anew it lies above dialogs, too.
+  $("toasts").hidePopover();
+  $("toasts").showPopover();
   while ($("toasts").children.length > 3) $("toasts").firstChild.remove();
   setTimeout(() => toast.remove(), bad ? 6000 : 2600);
 }
@@ -40,7 +43,7 @@ function say(text, bad = false) {
 const guarded = (work) => async (...args) => {
   try { return await work(...args); } catch (error) { say(sentence(error.message), true); return undefined; }
 };
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const sentence = (text) => (/^\S*[:/.]/.test(text) ? text : text.charAt(0).toUpperCase() + text.slice(1));
 
 const address = (path = "") => `/api/streams/${encodeURIComponent(page.current)}${path}`;
 const send = (command, more = {}) => postJson(address("/commands"), { command, ...more });
@@ -226,7 +229,9 @@ function drawStatus(state) {
   const items = [
     chip(state.live ? "Live" : "File", `${state.name}`),
     ...(state.width ? [chip("Size", `${state.width}×${state.height}`)] : []),
-    chip("In", `${state.fps_in} fps`), chip("Followed", `${state.fps_followed} fps`), chip("Painted", `${painted.toFixed(1)} fps`),
+    ...(state.live || state.playing ? [
+      chip("In", `${state.fps_in} fps`), chip("Followed", `${state.fps_followed} fps`), chip("Painted", `${painted.toFixed(1)} fps`),
+    ] : [chip("Paused", state.frame_count ? `at ${state.shown ?? 0} of ${state.frame_count}` : "")]),
     ...(state.live ? [
       chip("Left out", String(state.dropped), state.came > 40 && state.dropped > state.came / 2),
       chip("Delay", page.delay === null ? "–" : `${Math.round(page.delay * 1000)} ms`, page.delay > 1),

@@ -93,9 +93,10 @@ export class Stage {
       tag.className = `tag ${one.state}${one.id === this.selected ? " selected" : ""}`;
       tag.textContent = one.mask ? `${one.name}  ${one.score.toFixed(2)}` : `${one.name} · lost`;
       tag.style.background = colourOf(one.id);
-      const left = Math.max(2, Math.min(box[0] * scale + x, this.width - 60));
+      const left = box[0] * scale + x, right = box[2] * scale + x, far = right > this.width - 12;
       const top = Math.max(2, Math.min(box[1] * scale + y - 24, this.height - 24));
-      tag.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
+      const place = far ? `calc(${Math.round(Math.min(right, this.width - 2))}px - 100%)` : `${Math.round(Math.max(2, left))}px`;
+      tag.style.transform = `translate(${place}, ${Math.round(top)}px)`;
       return tag;
     });
     this.tags.replaceChildren(...tags.filter(Boolean));
