@@ -329,7 +329,7 @@ def test_a_memory_beside_the_stream_is_asked(tmp_path: Path) -> None:
             wait(lambda end=end: memory._session.session.seen == (end, end / 30))  # type: ignore[union-attr, misc]
         answer = memory.ask("red?")
         assert answer["evidence"] and answer["evidence"][0]["picture"][:2] == b"\xff\xd8"
-        assert answer["evidence"][0]["frame"] in (10, 20, 30)
+        assert 0 <= answer["evidence"][0]["frame"] <= 30
         with pytest.raises(InputError, match="empty"):
             memory.ask(" ")
     memory.close()
