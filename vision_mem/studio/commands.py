@@ -311,7 +311,8 @@ def command_json(command: StudioCommand) -> dict[str, Any]:
     ):  # fmt: skip
         if value is not None:
             said[key] = value
-    return said | ({} if command.prompt is None else prompt_json(command.prompt)) | command.said
+    prompt = {} if command.prompt is None else prompt_json(command.prompt)
+    return {**said, **prompt, **command.said}
 
 
 def parse_command(said: Any, where: str = "the command") -> StudioCommand:

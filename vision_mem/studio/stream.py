@@ -339,16 +339,15 @@ class StreamActor:
             for command in self._births.look(frame, rows):
                 with suppress(InputError):
                     self._births.applied(self._edit(command))
-        due = [
-            (n, one, plan) for n, one in self._objects.items()
-            if (plan := self.history.plan.objects[n]).follows(frame.index)
-            and one.live is not None
-            and one.live.front != frame.index
-        ]  # fmt: skip
+        due = []
+        for object_id, one in self._objects.items():
+            plan, lane = self.history.plan.objects[object_id], one.live
+            if lane is not None and plan.follows(frame.index) and lane.front != frame.index:
+                due.append((object_id, one, lane, plan))
         if due:
             self._segmenter.encode_image(frame)  # once, before threads ask for it
-        rows = mapped(lambda each: each[1].live.step(frame, each[2]), due, self._threads)
-        for (object_id, one, _), row in zip(due, rows, strict=True):
+        found = mapped(lambda each: each[2].step(frame, each[3]), due, self._threads)
+        for (object_id, one, _, _), row in zip(due, found, strict=True):
             self.store.put(object_id, frame.index, row, front=one.branch is None)
         if self._watch is not None:
             self._watch(frame)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -225,6 +226,24 @@ def test_a_file_forwards_backwards_and_from_any_frame(tmp_path: Path, small_clip
     again = Filed(tmp_path / "b", small_clip)
     try:
         assert again.actor._head == 31 and again.rows(1) == rows
+    finally:
+        again.close()
+
+
+def test_a_killed_studio_goes_on(tmp_path: Path, small_clip: Path) -> None:
+    running = Filed(tmp_path / "a", small_clip)
+    try:
+        running.until(8).do("prompt", frame=3, box=[30, 28, 40, 40])
+        running.until(20)
+        wait(lambda: running.actor.store.fronts().get(1) == running.actor._head, running.actor)
+        # What lies on the disk right now is what a kill -9 leaves.
+        shutil.copytree(tmp_path / "a", tmp_path / "killed")
+        whole = running.until(31).rows(1)
+    finally:
+        running.close()
+    again = Filed(tmp_path / "killed", small_clip)
+    try:
+        assert again.until(31).rows(1) == whole and len(whole) == 29
     finally:
         again.close()
 
