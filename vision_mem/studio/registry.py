@@ -124,19 +124,18 @@ class Studio:
             stream_id = stream_id or self._new_id(source)
             folder = self.out / stream_id
             file: str | None = None
-            live_options = {"decoder": self.decoder}
 
             def frames(wake: Callable[[], None], first: int) -> Frames:
                 nonlocal file
                 if source == BROWSER:
                     return PushedFrames("webcam", wake, first)
                 if not spec.isdecimal():
-                    opened = open_source(spec, **live_options)
+                    opened = open_source(spec, decoder=self.decoder)
                     live = opened.info.live
                     opened.close()
                     if not live:
                         file = spec
-                        return FileFrames(spec, **live_options)
+                        return FileFrames(spec, decoder=self.decoder)
                 return LiveFrames(spec, wake, first)
 
             memory = None if self.open_memory is None else StreamMemory(self.open_memory)
@@ -245,7 +244,7 @@ class Studio:
         folder = self._below(self.root, place or ".")
         if not folder.is_dir():
             raise InputError(f"{place} is no folder")
-        found = []
+        found: list[dict[str, Any]] = []
         root = self.root.resolve()
         for path in sorted(folder.iterdir(), key=lambda each: (each.is_file(), each.name.lower())):
             if path.name.startswith(".") or len(found) >= _LISTED:

@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
@@ -366,9 +366,11 @@ def _add_sockets(app: FastAPI, studio: Studio) -> None:
                     waiting.cancel()
                     break
                 message = waiting.result()
-                send: Callable[[Any], Awaitable[None]]
-                send = socket.send_text if isinstance(message, str) else socket.send_bytes
-                await asyncio.wait_for(send(message), _SLOWEST_PAGE_S)
+                if isinstance(message, str):
+                    sending = socket.send_text(message)
+                else:
+                    sending = socket.send_bytes(message)
+                await asyncio.wait_for(sending, _SLOWEST_PAGE_S)
                 if isinstance(message, str) and json.loads(message).get("closed"):
                     await socket.close(4410, "the stream was closed")
                     break
