@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.sources.open import open_source
+from vision_mem.sources.open import StreamSource, open_source
 from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
 
@@ -272,19 +272,15 @@ class LiveFrames:
     """A camera or an address of the server, read in a thread; the newest frame is kept.
 
     Args:
-        spec: as ``open_source``.
+        source: opened; owned from now on.
         wake: called when a frame or the end has come.
         first: number of the first frame.
-        options: for ``open_source``.
-
-    Raises:
-        VisionMemError: as ``open_source``.
     """
 
     seekable = False
 
-    def __init__(self, spec: Any, wake: Callable[[], None], first: int = 0, **options: Any) -> None:
-        self._source = open_source(spec, **options)
+    def __init__(self, source: StreamSource, wake: Callable[[], None], first: int = 0) -> None:
+        self._source = source
         self.info = self._source.info
         self._first, self._wake = first, wake
         self._box = _Mailbox(wake)

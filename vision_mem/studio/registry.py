@@ -129,14 +129,12 @@ class Studio:
                 nonlocal file
                 if source == BROWSER:
                     return PushedFrames("webcam", wake, first)
-                if not spec.isdecimal():
-                    opened = open_source(spec, decoder=self.decoder)
-                    live = opened.info.live
-                    opened.close()
-                    if not live:
-                        file = spec
-                        return FileFrames(spec, decoder=self.decoder)
-                return LiveFrames(spec, wake, first)
+                opened = open_source(spec, decoder=self.decoder)
+                if opened.info.live:
+                    return LiveFrames(opened, wake, first)
+                opened.close()
+                file = spec
+                return FileFrames(spec, decoder=self.decoder)
 
             memory = None if self.open_memory is None else StreamMemory(self.open_memory)
             try:

@@ -16,9 +16,10 @@ from studio_streams import BLUE, RED, Filed, Scripted, ScriptedFrames, picture, 
 from vision_mem.errors import InputError
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.vlm.fake import FakeVideoModel
+from vision_mem.sources.open import open_source
 from vision_mem.studio.asking import StreamMemory
 from vision_mem.studio.commands import prompt_json, read_log
-from vision_mem.studio.frames import decode_jpeg, encode_jpeg
+from vision_mem.studio.frames import LiveFrames, decode_jpeg, encode_jpeg
 from vision_mem.studio.lanes import ReplaySession
 from vision_mem.studio.results_store import Row
 from vision_mem.studio.stream import LOG, read_frame_message
@@ -356,6 +357,20 @@ def test_a_memory_beside_the_stream_is_asked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such model"):
         broken.ask("red?")
     broken.close()
+
+
+def test_what_is_live_is_followed_as_the_picture_that_is_kept() -> None:
+    source = open_source([picture(t) for t in range(5)])
+    frames = LiveFrames(source, lambda: None, first=40)
+    wait(lambda: frames.ended is not None)
+    found = frames.poll()
+    assert found is not None and frames.poll() is None
+    frame, content = found
+    assert content is not None and frame.index == 44
+    assert np.array_equal(decode_jpeg(content), frame.image)
+    assert frames.counts() == {"came": 5, "dropped": 4, "reconnects": 0}
+    assert frames.ended == "the source has ended"
+    frames.close()
 
 
 def test_rows_hold_what_a_result_holds(tmp_path: Path) -> None:
