@@ -49,8 +49,9 @@ def take(options: argparse.Namespace, address: str) -> None:
 
     def save(page: Any, name: str, extra: bool = True) -> None:
         if options.all or not extra:
-            page.screenshot(path=options.out / f"studio-{name}.png")
-            print(options.out / f"studio-{name}.png")
+            path = options.out / f"studio-{name}.jpg"
+            page.screenshot(path=path, type="jpeg", quality=80)
+            print(path)
 
     with sync_playwright() as play:
         browser = play.chromium.launch(
@@ -122,8 +123,10 @@ def take(options: argparse.Namespace, address: str) -> None:
         if options.all:
             page.keyboard.press("Escape")
             page.keyboard.press("Escape")
+            for number in (3, 2):
+                page.evaluate(f"studio.send('remove', {{object: {number}, frame: 0}})")
             page.click("#play")
-            until(page, "studio.page.state.head >= 104", 600)
+            until(page, "studio.page.state.head >= 92", 600)
             page.click("#play")
             page.wait_for_timeout(600)
             save(page, "lost")
