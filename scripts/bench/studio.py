@@ -129,16 +129,20 @@ def measured(options: argparse.Namespace, streams: int, objects: int) -> dict[st
                 submit(actor, number)
             clicks.append(click(page, number))
         page.evaluate("seen.length = 0")
-        begin = time.monotonic()
+        begin, used, first = time.monotonic(), time.process_time(), actors[0].status["head"]
         page.wait_for_timeout(options.seconds * 1000)
         seen = page.evaluate("seen")
+        used = (time.process_time() - used) * 1000
+        rate = actors[-1].status["fps_followed"]
+        followed = max(1.0, rate * options.seconds * streams)
+        assert actors[0].status["head"] > first
         painted = len(seen) / (time.monotonic() - begin)
         delays = np.array([delay for _, delay in seen]) * 1000
         actor = actors[-1]
         caught = catch_up(actor)
         row = {
             "streams": streams, "objects": objects, "painted/s": f"{painted:.1f}",
-            "followed/s": actor.status["fps_followed"],
+            "followed/s": rate, "processor ms a frame": f"{used / followed:.0f}",
             "delay ms, median": f"{np.median(delays):.0f}" if len(delays) else "-",
             "p95": f"{np.percentile(delays, 95):.0f}" if len(delays) else "-",
             "click to mask ms": f"{np.median(clicks):.0f}", "caught up, frames/s": caught,

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +24,8 @@ from vision_mem.errors import InputError, VisionMemError
 from vision_mem.sources.open import StreamSource, open_source
 from vision_mem.sources.pixels import fit_image
 from vision_mem.types import Frame, SourceInfo
+
+Item = TypeVar("Item")
 
 _LIVE_QUALITY, _PAGE_QUALITY = 92, 82
 _LARGEST_SIDE = 4096
@@ -38,17 +40,27 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = _PAGE_QUALITY) -> bytes
     return content.tobytes()
 
 
-def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
-    """The RGB image of a JPEG that a stranger may have made.
+def check_jpeg(content: bytes) -> tuple[int, int]:
+    """Width and height of a JPEG that a stranger may have made, before memory is asked for.
 
     Raises:
-        InputError: when it is no JPEG, or too large.
+        InputError: when it is no JPEG by its head, or too large.
     """
     if not content.startswith(b"\xff\xd8") or len(content) > _LARGEST_JPEG:
         raise InputError(f"a picture is no JPEG of at most {_LARGEST_JPEG >> 20} MB")
     width, height = _jpeg_size(content)
     if not (0 < width <= _LARGEST_SIDE and 0 < height <= _LARGEST_SIDE):
         raise InputError(f"a picture has no size from 1 to {_LARGEST_SIDE} pixels a side")
+    return width, height
+
+
+def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
+    """The RGB image of a JPEG.
+
+    Raises:
+        InputError: as ``check_jpeg``, and for a damaged one.
+    """
+    check_jpeg(content)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if image is None:
@@ -57,7 +69,7 @@ def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:
-    """Width and height as its head says, before memory is asked for; (0, 0) without one."""
+    """Width and height as its head says; (0, 0) without one."""
     at = 2
     while at + 9 < len(content) and content[at] == 0xFF:
         kind, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
@@ -247,22 +259,22 @@ def frames_backwards(spec: str, first: int, start: int = 0, **options: Any) -> I
         end = begin
 
 
-class _Mailbox:
-    """The newest frame that nobody has taken yet; what came before it is counted and gone."""
+class _Mailbox(Generic[Item]):
+    """The newest thing that nobody has taken yet; what came before it is counted and gone."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._lock, self._wake = threading.Lock(), wake
-        self._held: tuple[Frame, bytes | None] | None = None
+        self._held: Item | None = None
         self.came = self.left_out = 0
 
-    def put(self, frame: Frame, content: bytes | None) -> None:
+    def put(self, item: Item) -> None:
         with self._lock:
             self.came += 1
             self.left_out += self._held is not None
-            self._held = (frame, content)
+            self._held = item
         self._wake()
 
-    def take(self) -> tuple[Frame, bytes | None] | None:
+    def take(self) -> Item | None:
         with self._lock:
             held, self._held = self._held, None
         return held
@@ -283,7 +295,7 @@ class LiveFrames:
         self._source = source
         self.info = self._source.info
         self._first, self._wake = first, wake
-        self._box = _Mailbox(wake)
+        self._box = _Mailbox[Frame](wake)
         self.ended: str | None = None
         self._thread = threading.Thread(target=self._read, name="studio-source", daemon=True)
         self._thread.start()
@@ -293,7 +305,7 @@ class LiveFrames:
         try:
             for frame in self._source:
                 moved = replace(frame, index=frame.index + self._first, model_image=None)
-                self._box.put(moved, None)
+                self._box.put(moved)
         except VisionMemError as error:
             ended = " ".join(str(error).split())
         finally:
@@ -303,9 +315,8 @@ class LiveFrames:
 
     def poll(self) -> tuple[Frame, bytes | None] | None:
         """The newest frame, as its own JPEG decoded again."""
-        if (found := self._box.take()) is None:
+        if (frame := self._box.take()) is None:
             return None
-        frame, _ = found
         content = encode_jpeg(frame.image, _LIVE_QUALITY)
         return replace(frame, image=decode_jpeg(content)), content
 
@@ -340,30 +351,34 @@ class PushedFrames:
         self.info = SourceInfo(name, 0, 0, 30.0, None, live=True)
         self._next = first
         self._epoch_s = time.time() - time.monotonic()
-        self._box = _Mailbox(wake)
+        self._box = _Mailbox[tuple[int, float, bytes]](wake)
 
     def push(self, content: bytes) -> None:
         """Take a picture.
 
         Raises:
-            InputError: when it is none.
+            InputError: when it is none by its head.
         """
-        image = decode_jpeg(content)
-        height, width = image.shape[:2]
-        fitted: bytes | None = content
+        width, height = check_jpeg(content)
         if not self.info.width:
             self.info = replace(self.info, width=width, height=height)
-        elif (height, width) != (self.info.height, self.info.width):
-            image = fit_image(image, self.info.height, self.info.width)
-            fitted = encode_jpeg(image, _LIVE_QUALITY)
-            image = decode_jpeg(fitted)
-        frame = Frame(self._next, self._epoch_s + time.monotonic(), image)
+        self._box.put((self._next, self._epoch_s + time.monotonic(), content))
         self._next += 1
-        self._box.put(frame, fitted)
 
     def poll(self) -> tuple[Frame, bytes | None] | None:
-        """The newest picture."""
-        return self._box.take()
+        """The newest picture, brought to the size of the first; none where it is damaged."""
+        if (found := self._box.take()) is None:
+            return None
+        index, time_s, content = found
+        try:
+            image = decode_jpeg(content)
+        except InputError:
+            return None
+        if image.shape[:2] != (self.info.height, self.info.width):
+            image = fit_image(image, self.info.height, self.info.width)
+            content = encode_jpeg(image, _LIVE_QUALITY)
+            image = decode_jpeg(content)
+        return Frame(index, time_s, image), content
 
     def counts(self) -> dict[str, Any]:
         """Pictures that came, and that were left out."""

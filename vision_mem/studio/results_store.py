@@ -203,8 +203,8 @@ class ResultsStore:
         with self._doing() as file:
             return list(file.execute(words, (low, high, most)))
 
-    def rows(self, frame: int) -> dict[int, Row]:
-        """Everything that was found on a frame."""
+    def rows(self, frame: int, diaries: bool = False) -> dict[int, Row]:
+        """Everything that was found on a frame; diaries take longer to read than all the rest."""
         words = (
             "select object, state, score, logit, box, counts, events, diary from results "
             "where frame = ?"
@@ -214,7 +214,7 @@ class ResultsStore:
         return {
             object_id: Row(
                 STATES[state] != LOST, score, logit, np.frombuffer(box, np.float32), self.size,
-                counts, tuple(events.split()), json.loads(diary),
+                counts, tuple(events.split()), json.loads(diary) if diaries else {},
             )
             for object_id, state, score, logit, box, counts, events, diary in found
         }  # fmt: skip
@@ -257,7 +257,7 @@ class ResultsStore:
         self, frame: int, time_s: float, plan: EditPlan, previous: int | None
     ) -> TrackingResult:
         """Everything that was found on a frame, as sinks take it."""
-        rows = self.rows(frame)
+        rows = self.rows(frame, diaries=True)
         return assemble(frame, time_s, self.size, rows, plan, previous)
 
     def close(self) -> None:

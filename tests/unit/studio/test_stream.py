@@ -377,7 +377,7 @@ def test_rows_hold_what_a_result_holds(tmp_path: Path) -> None:
     with scripted(tmp_path) as stream:
         stream.until(5).do("prompt", frame=5, **RED)
         stream.rows(1)
-        row = stream.actor.store.rows(5)[1]
+        row = stream.actor.store.rows(5, diaries=True)[1]
     assert isinstance(row, Row) and row.events == ("added",) and row.state == "sure"
     result = row.result(1, "red")
     assert result.mask.shape == (96, 160) and result.mask.any() and result.diary["age"] == 0
