@@ -17,6 +17,7 @@ import typer
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import number_folder
+from vision_mem.sources.selection import check_exists
 from vision_mem.tracking.config import TrackingConfig
 
 from .options import (
@@ -115,6 +116,9 @@ def main(
     for this machine alone unless --host says otherwise, and its address holds a secret word.
     """
     token = _checked_token(server)
+    for source in sources or []:
+        if ":" not in source and not source.isdecimal() and source not in ("demo", "browser"):
+            check_exists(source)
     if output.out is not None and output.resume is not None:
         raise InputError("--out and --resume exclude each other: --resume goes on in its folder")
     if output.resume is not None and not output.resume.is_dir():

@@ -151,8 +151,8 @@ def main(
     from vision_mem.sinks.registry import make_sinks
 
     rest = remaining(source, options, input, done, resume)
-    if options.direction != "forward" and rest.live:
-        raise InputError(f"--direction {options.direction} is for files; {source} is live")
+    if rest.live and (options.direction != "forward" or output.from_frame is not None):
+        raise InputError(f"--direction and --from are for files; {without_secret(source)} is live")
 
     with ExitStack() as stack:
         # Before the model: a missing file, a box outside, a misspelled output are said at once.

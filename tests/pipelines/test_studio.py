@@ -40,6 +40,11 @@ def test_wrong_use_is_told_in_a_line(
     assert why in told and len(told.splitlines()) == 1
 
 
+def test_a_source_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studio", "nothing.mp4"]) == 1
+    assert "no such file or folder" in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

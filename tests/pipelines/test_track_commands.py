@@ -105,6 +105,15 @@ def test_a_run_that_is_corrected_from_a_frame_on(track: Track, tmp_path: Path) -
     assert again["cup.masks.jsonl"] == whole["cup.masks.jsonl"]
 
 
+def test_what_is_live_has_no_past_to_go_back_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["track", "rtsp://me:hunter2@127.0.0.1:9/x", "--box", CUP, "--out", str(tmp_path / "o")]
+    assert main([*words, "--direction", "both"]) == 2
+    told = capsys.readouterr().err
+    assert "are for files" in told and "hunter2" not in told
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
