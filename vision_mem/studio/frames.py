@@ -102,6 +102,14 @@ class FrameRing:
         """Numbers of the oldest and the newest frame held."""
         return (self._order[0], self._order[-1]) if self._order else None
 
+    @property
+    def rate(self) -> float | None:
+        """Frame numbers a second; None before there are two frames."""
+        if len(self._order) < 2:
+            return None
+        first, last = self._order[0], self._order[-1]
+        return (last - first) / max(self._held[last][0] - self._held[first][0], 1e-3)
+
     def add(self, frame: Frame, content: bytes | None = None) -> None:
         """Keep a frame, as its JPEG where it was made of one."""
         held = frame.image if content is None else content

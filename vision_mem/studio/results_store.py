@@ -234,7 +234,14 @@ class ResultsStore:
         found: dict[int, list[int]] = {}
         with self._doing() as file:
             for object_id, place, state in file.execute(words, (low, bins, width, low, high)):
-                found.setdefault(object_id, [-1] * bins)[place] = state
+                lane = found.setdefault(object_id, [-1] * bins)
+                lane[place] = state
+                # Frames that were left out take the state of the one before.
+                back = place - 1
+                while back >= 0 and lane[back] == -1:
+                    back -= 1
+                if back >= 0:
+                    lane[back + 1 : place] = [lane[back]] * (place - back - 1)
         return found
 
     def events(self, low: int, latest: int = 200) -> list[tuple[int, int, str]]:

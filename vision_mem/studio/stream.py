@@ -661,7 +661,8 @@ class StreamActor:
             })  # fmt: skip
         self.status = {
             "name": self.name, "live": not self.frames.seekable, "width": info.width,
-            "height": info.height, "fps": round(info.fps, 3), "frame_count": info.frame_count,
+            "height": info.height, "fps": round(self.ring.rate or info.fps, 3),
+            "frame_count": info.frame_count,
             "head": self._head, "shown": self._shown_frame(), "following": self._shown is None,
             "playing": self._playing, "reach": list(span) if span else None, "objects": objects,
             "behind": behind, "can": self.history.can(), "commands": len(self.history),

@@ -139,6 +139,9 @@ def test_frames_that_were_left_out_do_not_matter(tmp_path: Path) -> None:
         with scripted(tmp_path / str(lag), gap=3) as stream:
             stream.until(12 + lag).do("prompt", frame=12, **RED)
             runs.append(stream.until(60).rows(1))
+            lane = stream.actor.store.lanes(0, 60)[1]
+            assert stream.actor.ring.rate == pytest.approx(30)
+        assert lane[:12] == [-1] * 12 and -1 not in lane[12:]  # without holes
     assert runs[0] == runs[1] and [row[1] for row in runs[0]] == list(range(12, 61, 3))
 
 
