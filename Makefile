@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DEMO_OUT ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lowest lock audit clean
+.PHONY: help demo studio test check bench lowest lock audit clean
 
 help:  ## Say what the targets do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -15,6 +15,9 @@ $(STAMP): pyproject.toml constraints.txt scripts/setup.sh
 
 demo: $(STAMP)  ## Set up, follow an object through a generated clip, say where the video is
 	@$(VENV)/bin/vision-mem demo --out "$(DEMO_OUT)" --overwrite
+
+studio: $(STAMP)  ## Set up and open the studio's page on the demo clip: click a thing, it is followed
+	@$(VENV)/bin/vision-mem studio demo
 
 test: $(STAMP)  ## Set up and run everything: format, lint, types, spelling, all tests
 	@VENV="$(VENV)" scripts/check.sh all

@@ -15,8 +15,9 @@ from vision_mem.errors import InputError
 from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.segmenters.load import check_model
-from vision_mem.runs.folder import SESSION, without_secret
+from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.tally import Tally
+from vision_mem.studio.commands import plan_of, read_log
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.prompts import check_plan
 
@@ -47,6 +48,8 @@ class TrackOptions:
     not_point: Sequence[str] = ()
     mask: Sequence[str] = ()
     init: str | None = None
+    commands: str | None = None
+    direction: str = "forward"
     preset: str = "samurai"
     set: Sequence[str] = ()
     model: str = "embedded"
@@ -87,11 +90,25 @@ class TrackPrompts:
             "[x,y,w,h]}], with points, labels or mask."
         ),
     ] = None
+    commands: Annotated[
+        str | None, typer.Option(help="The studio's commands.jsonl: the same results again.")
+    ] = None
+    direction: Annotated[
+        str | None, typer.Option(help="Of files: forward (default), backward, both.")
+    ] = None
+    pick: Annotated[
+        bool, typer.Option("--pick", help="Draw boxes and click in a window on the first frame.")
+    ] = False
 
 
 @dataclass(frozen=True)
 class TrackOutput(OutputOptions):
     """Its own results."""
+
+    from_frame: Annotated[
+        int | None,
+        typer.Option("--from", min=0, help="With --resume and prompts: correct the run from here."),
+    ] = None
 
     save: Annotated[
         str | None,
@@ -130,9 +147,9 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    before = folder.recorded("options") if output.resume else None
-    options = take_options(TrackOptions, flat(prompts, input, output, model, advanced), before)
-    done = Tally(**folder.progress()) if output.resume else Tally()
+    given = flat(prompts, input, output, model, advanced)
+    options, resume = _options(source, folder, given, output)
+    done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
     check_model(options.model)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
@@ -140,19 +157,22 @@ def main(
     from vision_mem.runs.loop import nothing_left, run_to_folder
     from vision_mem.sinks.registry import make_sinks
 
-    rest = remaining(source, options, input, done, output.resume)
+    rest = remaining(source, options, input, done, resume)
+    if rest.live and (options.direction != "forward" or output.from_frame is not None):
+        raise InputError(f"--direction and --from are for files; {without_secret(source)} is live")
 
     with ExitStack() as stack:
         # Before the model: a missing file, a box outside, a misspelled output are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        check_plan(
-            plan, frames.info, rest.first, options.stride, resumed=output.resume,
-            fixed=Path(source).is_file(),
-        )  # fmt: skip
+        if options.commands is None or input == ALL_FRAMES:  # a part of them has fewer prompts
+            check_plan(
+                plan, frames.info, rest.first, options.stride, resumed=resume,
+                fixed=Path(source).is_file(),
+            )  # fmt: skip
         names = [*listed(options.save), "window"] if output.show else listed(options.save)
         sinks = make_sinks(
-            folder.path, names, frames.info, append=output.resume,
+            folder.path, names, frames.info, append=resume,
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
             source=source, audio=options.audio,
         )  # fmt: skip
@@ -165,12 +185,7 @@ def main(
         if options.resize == "decord" and segmenter.traits.image_size is not None:
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
-        # torch takes seconds to import; help and what typing alone shows should not wait for it.
-        from vision_mem.tracking.session import PromptedSession, TrackingSession
-
-        session = TrackingSession(segmenter, config)
-        if output.resume and folder.snapshot is not None:
-            session = TrackingSession.resume(folder.snapshot / SESSION, segmenter)
+        session = _session(source, options, config, segmenter, plan, done, folder, resume)
         folder.begin()
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,
@@ -178,9 +193,8 @@ def main(
             snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
-            frames, PromptedSession(session, plan, done.last_index if done.frames else None),
-            sinks, folder, done, advanced.snapshot_every, remarks={"prompts": _described(plan)},
-            quiet=output.quiet,
+            frames, session, sinks, folder, done, advanced.snapshot_every,
+            remarks={"prompts": _described(plan)}, quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":
         raise InputError(
@@ -190,14 +204,105 @@ def main(
     return code
 
 
+def _options(
+    source: str, folder: RunFolder, given: dict[str, Any], output: TrackOutput
+) -> tuple[TrackOptions, bool]:
+    """The options of the run, and whether it goes on from a snapshot."""
+    before = folder.recorded("options") if output.resume else None
+    resume = output.resume
+    if output.from_frame is not None:
+        given, before = _corrected(given, before, output.from_frame)
+        resume = folder.go_back(output.from_frame)
+    if given["pick"]:
+        _pick(source, given)
+    return take_options(TrackOptions, given, before), resume
+
+
+def _pick(source: str, given: dict[str, Any]) -> None:
+    """Let a person point at the first frame, in a window."""
+    from vision_mem.sinks.window import pick_objects
+    from vision_mem.sources.open import open_source
+
+    with open_source(source, start=given["start"] or 0, max_frames=1) as frames:
+        if frames.info.live:
+            raise InputError(
+                "--pick is for files; on a live stream run vision-mem studio, and click"
+            )
+        first = next(iter(frames))
+    boxes, points = pick_objects(first.image)
+    given["box"] = [*(given["box"] or ()), *boxes]
+    given["point"] = [*(given["point"] or ()), *points]
+
+
+def _corrected(
+    given: dict[str, Any], before: Any, frame: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a run with more prompts, those without a frame on the one to correct."""
+    if before is None:
+        raise InputError("--from corrects a run that is there: give --resume too")
+    changed = dict(before)
+    for name in ("box", "point", "not_point", "mask"):
+        more = [text if "@" in text else f"{text}@{frame}" for text in given[name] or ()]
+        changed[name], given[name] = [*(before.get(name) or ()), *more], None
+        for text in more:
+            at = text.rpartition("@")[2]
+            if at.isdecimal() and int(at) < frame:
+                raise InputError(f"{text} is before --from {frame}; give the earlier frame to both")
+    if changed == before:
+        raise InputError("--from needs prompts, as --box cup=x,y,w,h, that say what was wrong")
+    return given, changed
+
+
 def _planned(options: TrackOptions) -> PromptPlan:
+    directions = ("forward", "backward", "both")
+    if options.direction not in directions:
+        raise InputError(
+            f"--direction is {options.direction!r}; expected one of {', '.join(directions)}"
+        )
     plan = plan_prompts(
         boxes=options.box, points=options.point, not_points=options.not_point,
         masks=options.mask, init=options.init,
     )  # fmt: skip
+    if options.commands is not None:
+        if plan or options.direction != "forward":
+            raise InputError("--commands says what to follow; leave out boxes, points, --direction")
+        plan = read_log(Path(options.commands)).plan.prompts()
     if not plan:
         raise InputError(HOW)
     return plan
+
+
+def _session(
+    source: str, options: TrackOptions, config: TrackingConfig, segmenter: Any, plan: PromptPlan,
+    done: Tally, folder: RunFolder, resume: bool,
+) -> Any:  # fmt: skip
+    """What follows the objects: all together, or as a log of commands or a direction says."""
+    # torch takes seconds to import; help and what typing alone shows should not wait for it.
+    from vision_mem.tracking.session import PromptedSession, TrackingSession
+
+    place = folder.snapshot / SESSION if resume and folder.snapshot is not None else None
+    if options.commands is None and options.direction == "forward":
+        session = TrackingSession(segmenter, config)
+        if place is not None:
+            session = TrackingSession.resume(place, segmenter)
+        return PromptedSession(session, plan, done.last_index if done.frames else None)
+    from vision_mem.studio.frames import frames_backwards
+    from vision_mem.studio.lanes import ReplaySession
+
+    if options.commands is not None:
+        edits = read_log(Path(options.commands)).plan
+    else:
+        edits = plan_of(plan, options.start, both=True)
+    replayed = ReplaySession(
+        segmenter, config, edits, forwards=options.direction != "backward",
+        backwards=lambda first: frames_backwards(
+            source, first, options.start, stride=options.stride, strict=options.strict,
+            decoder=options.decoder,
+        ),
+    )  # fmt: skip
+    if place is not None:
+        replayed.resume(place)
+    return replayed
 
 
 def _described(plan: PromptPlan) -> list[dict[str, Any]]:

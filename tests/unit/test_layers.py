@@ -26,6 +26,7 @@ LAYERS = (
     ("navigation",),
     ("vln",),
     ("synthetic",),
+    ("studio",),
     ("evaluation",),
     ("pipelines",),
     ("cli",),
@@ -43,8 +44,9 @@ FOREIGN = {
     "cli": {"typer"},
     "geometry": {"cv2", "scipy"},
     "navigation": {"scipy"},
-    "pipelines": {"rich", "typer"},
+    "pipelines": {"rich", "typer", "uvicorn"},
     "reconstruction": {"cv2", "scipy", "skimage"},  # numba only by name, in kernels
+    "studio": {"cv2", "fastapi", "starlette"},
     "synthetic": {"PIL", "cv2", "scipy", "skimage"},
     "text": {"yaml"},
     "tracking": {"filterpy"},

@@ -166,6 +166,7 @@ class RunFolder:
         self._record: dict[str, Any] = {}
         self._lock: int | None = None
         self._unused: weakref.finalize[..., Any] | None = None
+        self._before: int | None = None
         if path.exists() and not path.is_dir():
             raise InputError(f"--out {path} is a file; expected a folder")
         if adds and not overwrite:
@@ -244,6 +245,11 @@ class RunFolder:
             taken = self._take()
             if self._unused is not None:
                 self._unused.detach()
+            if taken and self._before is not None:
+                kept, self._before = dict(self._snapshots()), None
+                for entry, _ in self._snapshots():
+                    if entry not in kept:
+                        shutil.rmtree(entry, ignore_errors=True)
             if self._replace and taken:
                 self._clear()
             probe = self.path / ".writable"
@@ -286,6 +292,23 @@ class RunFolder:
         """The newest whole snapshot."""
         found = [(int(match[1]), entry) for entry, match in self._snapshots()]
         return max(found)[1] if found else None
+
+    def go_back(self, frame: int) -> bool:
+        """Go on from before a frame; ``begin`` forgets later snapshots.
+
+        Returns:
+            False when no snapshot is that old, and everything begins anew.
+        """
+        self._before = frame
+        self._replace = self._replace or self.snapshot is None
+        return self.snapshot is not None
+
+    def _has_seen(self, place: Path, frame: int) -> bool:
+        try:
+            told = json.loads((place / _PROGRESS).read_text(encoding="utf-8"))
+            return int(told["last_index"]) >= frame
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
 
     def frames_done(self) -> int:
         """Frames the newest snapshot has behind it; 0 without one."""
@@ -352,7 +375,10 @@ class RunFolder:
         if not self.path.is_dir():
             return []
         matches = ((entry, _SNAPSHOT.fullmatch(entry.name)) for entry in self.path.iterdir())
-        return [(entry, match) for entry, match in matches if match]
+        found = [(entry, match) for entry, match in matches if match]
+        if self._before is None:
+            return found
+        return [pair for pair in found if not self._has_seen(pair[0], self._before)]
 
     @staticmethod
     def _is_snapshot(entry: Path) -> bool:

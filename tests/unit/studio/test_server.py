@@ -1,0 +1,371 @@
+"""The studio's API and its safety, over a real socket: who comes in, and what comes of nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from studio_server import BEARER, TOKEN, client, read_by_coco, serving
+from studio_streams import RED, picture
+
+from vision_mem.studio.frames import encode_jpeg
+from vision_mem.studio.registry import Studio
+from vision_mem.studio.stream import read_frame_message
+
+pytest.importorskip("fastapi", reason="extra [studio] is not installed")
+
+Server = tuple[str, Studio]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, small_clip: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("studio")
+    root = folder / "root"
+    root.mkdir()
+    (root / "cup.mp4").write_bytes(small_clip.read_bytes())
+    (folder / "secret.mp4").write_bytes(small_clip.read_bytes())
+    (root / "link.mp4").symlink_to(folder / "secret.mp4")
+    with serving(folder / "out", root) as made:
+        yield made
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[httpx.Client]:
+    with client(server[0]) as made:
+        yield made
+        for each in made.get("/api/streams").json():
+            made.delete(f"/api/streams/{each['id']}")
+    time.sleep(0.05)
+
+
+@pytest.fixture(autouse=True)
+def _in_no_hurry(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vision_mem.studio import gate
+
+    monkeypatch.setattr(gate.Allowance, "take", lambda self: True)
+
+
+def _open(api: httpx.Client, source: str = "cup.mp4") -> str:
+    answer = api.post("/api/streams", json={"source": source})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def _do(api: httpx.Client, stream: str, command: str, **said: Any) -> httpx.Response:
+    return api.post(f"/api/streams/{stream}/commands", json={"command": command, **said})
+
+
+def _until(api: httpx.Client, stream: str, done: Any, limit_s: float = 20) -> dict[str, Any]:
+    end = time.monotonic() + limit_s
+    while not done(state := api.get(f"/api/streams/{stream}").json()):
+        assert time.monotonic() < end, state
+        time.sleep(0.02)
+    return dict(state)
+
+
+# -- what it is for ------------------------------------------------------------------------------
+
+
+def test_follow_look_take_home_and_close(api: httpx.Client) -> None:
+    stream = _open(api)
+    _until(api, stream, lambda state: state["head"] == 0)
+    box = {"box": [30, 28, 40, 40], "name": "<img src=x onerror=alert(1)>"}
+    assert _do(api, stream, "prompt", frame=0, **box).json()["object"] == 1
+    assert _do(api, stream, "seek", frame=31).status_code == 200
+    state = _until(api, stream, lambda state: state["head"] == 31 and not state["behind"])
+    assert state["objects"][0]["name"] == box["name"]
+    lane = _until(api, stream, lambda state: -1 not in state["objects"][0]["lane"])
+    assert set(lane["objects"][0]["lane"]) <= {0, 1, 2}
+    lines = api.get(f"/api/streams/{stream}/results", params={"from": 3, "to": 5}).text.splitlines()
+    assert [json.loads(line)["frame"] for line in lines] == [3, 4, 5]
+    assert read_by_coco(json.loads(lines[0])["objects"][0]["segmentation"]).shape == (96, 160)
+    shown = api.get(f"/api/streams/{stream}/frame/7.jpg")
+    assert shown.headers["content-type"] == "image/jpeg" and shown.content[:2] == b"\xff\xd8"
+    events = api.get(f"/api/streams/{stream}/events").json()
+    assert {"frame": 0, "object": 1, "events": ["added"]} in events
+    zipped = api.get(f"/api/streams/{stream}/export", params={"formats": "rle,video,png"})
+    names = zipfile.ZipFile(io.BytesIO(zipped.content)).namelist()
+    assert "cup/cup.masks.jsonl" in names and "cup/cup_tracked.mp4" in names
+    assert len([name for name in names if name.endswith(".png")]) == 32
+    assert "frames_followed_per_second" in api.get("/metrics").text
+    assert api.delete(f"/api/streams/{stream}").status_code == 204
+    assert api.get(f"/api/streams/{stream}").status_code == 404
+
+
+def test_files_are_listed_and_sent(api: httpx.Client, small_clip: Path) -> None:
+    assert [each["name"] for each in api.get("/api/files").json()] == ["cup.mp4"]
+    answer = api.post(
+        "/api/files", params={"name": "../../Mine & yours.MP4"}, content=small_clip.read_bytes()
+    )
+    assert answer.json() == {"source": "upload:Mine_yours.mp4"}
+    assert _open(api, answer.json()["source"]).startswith("mine-yours")
+
+
+def test_pictures_of_a_browser_and_three_pages(api: httpx.Client, server: Server) -> None:
+    import websockets
+
+    stream = _open(api, "browser")
+    where = f"ws{server[0][4:]}/api/streams/{stream}"
+    seen: list[list[tuple[int, bytes]]] = [[], [], []]
+
+    async def page(n: int, stop: asyncio.Event) -> None:
+        async with websockets.connect(f"{where}/live", additional_headers=BEARER) as socket:
+            while not stop.is_set():
+                try:
+                    message = await asyncio.wait_for(socket.recv(), 0.3)
+                except asyncio.TimeoutError:
+                    continue
+                if isinstance(message, bytes):
+                    head, content = read_frame_message(message)
+                    seen[n].append((head["frame"], content))
+                    await socket.send("{}")
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        pages = [asyncio.create_task(page(n, stop)) for n in range(3)]
+        async with websockets.connect(f"{where}/camera", additional_headers=BEARER) as camera:
+            for t in range(12):
+                await camera.send(encode_jpeg(picture(t)))
+                assert await camera.recv() == "ok"
+                await asyncio.sleep(0.03)
+            for bad in (b"", b"GIF89a", b"\xff\xd8" + b"\0" * 40, _huge_jpeg()):
+                await camera.send(bad)
+                assert "error" in json.loads(await camera.recv())
+        await asyncio.sleep(0.2)
+        stop.set()
+        await asyncio.gather(*pages)
+
+    asyncio.run(run())
+    by_page = [dict(each) for each in seen]
+    common = set.intersection(*map(set, by_page))
+    assert len(common) >= 4
+    assert all(len({by[frame] for by in by_page}) == 1 for frame in common)
+    assert _do(api, stream, "prompt", frame=max(common), **RED).json()["object"] == 1
+
+
+def _huge_jpeg() -> bytes:
+    """A head that speaks of 60,000 pixels a side, and nothing behind it."""
+    return b"\xff\xd8\xff\xc0\x00\x11\x08\xea\x60\xea\x60\x03" + b"\x01\x22\x00" * 3 + b"\xff\xd9"
+
+
+# -- who comes in --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/", {}, 401),
+        ("GET", "/api/streams", {}, 401),
+        ("GET", "/app.js", {}, 401),
+        ("GET", "/api/streams", {"Authorization": "Bearer wrong"}, 401),
+        ("GET", "/?token=wrong", {}, 401),
+        ("GET", "/api/streams?token=" + TOKEN, {}, 401),
+        ("GET", "/api/streams", {"Cookie": "vision-mem-studio-8765=wrong"}, 401),
+        ("GET", "/healthz", {}, 200),
+        ("GET", "/healthz", {"Host": "evil.example"}, 421),
+        ("GET", "/api/streams", BEARER | {"Host": "evil.example:8765"}, 421),
+        ("GET", "/api/streams", BEARER | {"Host": "[::bad"}, 421),
+        ("POST", "/api/streams", BEARER | {"Origin": "http://evil.example"}, 403),
+        ("POST", "/api/streams", BEARER | {"Origin": "null"}, 403),
+        ("POST", "/api/streams", BEARER | {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("GET", "/api/streams", BEARER, 200),
+    ],
+)
+def test_who_is_let_in(
+    server: Server, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = httpx.request(method, server[0] + path, headers=headers)
+    assert answer.status_code == status
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    if status >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert {"type", "title", "status", "detail"} == set(answer.json())
+
+
+def test_the_address_with_its_token_becomes_a_cookie(server: Server) -> None:
+    answer = httpx.get(f"{server[0]}/?token={TOKEN}")
+    cookie = answer.headers["set-cookie"]
+    assert answer.status_code == 303 and answer.headers["location"] == "/"
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    page = httpx.get(server[0] + "/", headers={"Cookie": cookie.partition(";")[0]})
+    assert page.status_code == 200 and "<script>" not in page.text and "onclick" not in page.text
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, BEARER | {"Origin": "http://evil.example"}, {"Authorization": "Bearer no"}]
+)
+def test_sockets_are_guarded_too(
+    server: Server, api: httpx.Client, headers: dict[str, str]
+) -> None:
+    import websockets
+
+    stream = _open(api)
+
+    async def run() -> None:
+        for kind in ("live", "camera"):
+            where = f"ws{server[0][4:]}/api/streams/{stream}/{kind}"
+            with pytest.raises(websockets.exceptions.InvalidStatus):
+                await websockets.connect(where, additional_headers=headers)
+
+    asyncio.run(run())
+
+
+# -- what is asked for ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("../secret.mp4", "not below"),
+        ("/etc/passwd", "not below"),
+        ("link.mp4", "not below"),
+        ("upload:../../secret.mp4", "not below"),
+        ("~/.ssh/id_rsa", "not below|no such"),
+        ("os:getcwd", "code is not run"),
+        ("file:///etc/passwd", "must begin"),
+        ("concat://a|b", "must begin"),
+        ("nothing.mp4", "no such file"),
+        ("", "empty"),
+        ("a\x00b", "no text"),
+        ("http://user:hunter2@127.0.0.1:9/x", "cannot be reached"),
+        ("99", "camera 99"),
+    ],
+)
+def test_what_may_not_be_opened(api: httpx.Client, source: str, why: str) -> None:
+    import re
+
+    answer = api.post("/api/streams", json={"source": source})
+    assert answer.status_code == 400 and re.search(why, answer.json()["detail"])
+    assert "hunter2" not in answer.text and len(answer.json()["detail"].splitlines()) == 1
+    assert api.get("/api/streams").json() == []
+
+
+def test_passwords_stay_here(api: httpx.Client, server: Server) -> None:
+    studio = server[1]
+    stream = _open(api)
+    studio.streams[stream].source = "rtsp://host/x"
+    from vision_mem.studio.registry import without_secret
+
+    assert without_secret("rtsp://me:hunter2@host/x?key=1") == "rtsp://host/x"
+    for path in ("/api/streams", "/metrics", "/api/about"):
+        assert "hunter2" not in api.get(path).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/..%2f..%2fetc/passwd", 404),
+        ("/%2e%2e/server.py", 404),
+        ("/server.py", 404),
+        ("/app.js", 200),
+    ],
+)
+def test_pages_are_only_pages(api: httpx.Client, path: str, status: int) -> None:
+    assert api.get(path).status_code == status
+
+
+def test_uploads_are_bounded(
+    api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vision_mem.studio import registry
+    from vision_mem.studio import server as module
+
+    monkeypatch.setattr(module, "LARGEST_UPLOAD", 1000)
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(8):
+            yield b"x" * 500
+
+    send = {"params": {"name": "a.mp4"}}
+    assert api.post("/api/files", content=b"x" * 2000, **send).status_code == 413
+    assert api.post("/api/files", content=chunks(), **send).status_code == 413
+    assert api.post("/api/files", params={"name": "a.sh"}, content=b"x").status_code == 400
+    assert not list((server[1].out / "uploads").glob("a*"))
+    answer = api.post("/api/files", content=b"no video at all", **send)
+    assert api.post("/api/streams", json=answer.json()).status_code == 400
+    monkeypatch.setattr(registry, "MOST_UPLOADS", 1)
+    assert api.post("/api/files", content=b"x", **send).status_code == 400
+
+
+def test_nonsense_is_refused_in_a_line(api: httpx.Client) -> None:
+    stream = _open(api)
+    for body in ({}, {"command": 7}, {"command": "prompt"}, {"command": "seek", "frame": 10**9}):
+        answer = api.post(f"/api/streams/{stream}/commands", json=body)
+        assert answer.status_code == 400 and answer.json()["status"] == 400
+    for content in (b"", b"[", b"[]", b'"x"', b"\xff"):
+        answer = api.post(f"/api/streams/{stream}/commands", content=content)
+        assert answer.status_code == 422 and "detail" in answer.json()
+    assert api.get(f"/api/streams/{stream}/export?formats=doc").status_code == 400
+    assert api.get(f"/api/streams/{stream}/frame/99999.jpg").status_code == 404
+    assert api.post(f"/api/streams/{stream}/ask", json={"question": "when?"}).status_code == 400
+
+
+def test_two_hundred_commands_a_second(api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    stream = _open(api)
+    codes = [_do(api, stream, "pause").status_code for _ in range(200)]
+    assert 60 <= codes.count(200) <= 150 and set(codes) == {200, 429}
+    time.sleep(0.3)
+    assert _do(api, stream, "pause").status_code == 200
+
+
+def test_a_page_that_stops_reading_slows_nobody(api: httpx.Client, server: Server) -> None:
+    stream = _open(api, "browser")
+    host, port = server[0].rpartition("//")[2].split(":")
+    deaf = socket.create_connection((host, int(port)))
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+    deaf.sendall(
+        f"GET /api/streams/{stream}/live HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        f"Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+    )
+    frames: Any = server[1].streams[stream].actor.frames
+    begin = time.monotonic()
+    for t in range(40):
+        frames.push(encode_jpeg(picture(t)))
+        _until(
+            api, stream, lambda state, t=t: state["head"] == t or (state["head"] or 0) >= t - 1, 5
+        )
+    assert time.monotonic() - begin < 10
+    deaf.close()
+
+
+# -- by the machine ------------------------------------------------------------------------------
+
+
+def test_what_the_description_promises(server: Server, api: httpx.Client) -> None:
+    import schemathesis
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    stream = _open(api)
+    schema = schemathesis.openapi.from_dict(api.get("/api/openapi.json").json())
+    assert {"/api/streams", "/api/streams/{stream_id}/commands"} <= set(schema.raw_schema["paths"])
+    quiet = settings(
+        max_examples=4, deadline=None, phases=[Phase.generate], derandomize=True,
+        suppress_health_check=list(HealthCheck), database=None,
+    )  # fmt: skip
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.method.upper() == "DELETE":
+            continue
+
+        @quiet
+        @given(case=operation.as_strategy())
+        def run(case: Any) -> None:
+            if "stream_id" in (case.path_parameters or {}):
+                case.path_parameters["stream_id"] = stream
+            answer = case.call(base_url=server[0], headers=BEARER)
+            assert answer.status_code < 500, (case.method, case.path, answer.status_code)
+            if answer.status_code >= 400:
+                assert answer.headers["content-type"][0] == "application/problem+json"
+
+        run()

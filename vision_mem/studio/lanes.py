@@ -1,0 +1,236 @@
+"""One object's way through the frames: its session, how far it is, and states to go back to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
+from vision_mem.studio.commands import EditPlan, ObjectPlan
+from vision_mem.studio.results_store import Row, assemble, without_mask
+from vision_mem.tracking.config import TrackingConfig
+from vision_mem.tracking.session import TrackingSession
+from vision_mem.types import Frame, MemoryUsage, TrackingResult
+
+
+class SharedFeatures:
+    """A segmenter that encodes a frame once, for all the objects that look at it.
+
+    Args:
+        segmenter: the network; everything else is its own.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self._latest: tuple[Frame, ImageFeatures] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._segmenter, name)
+
+    def encode_image(self, frame: Frame) -> ImageFeatures:
+        """The features of a frame, those of just before where it is the same."""
+        if self._latest is None or self._latest[0] is not frame:
+            self._latest = None  # the largest thing held: let go of it first
+            self._latest = (frame, self._segmenter.encode_image(frame))
+        return self._latest[1]
+
+
+class Lane:
+    """An object that is followed by a session of its own, which touches no other one.
+
+    Args:
+        segmenter: shared.
+        config: of the session.
+        keep: states to go back to are kept; not while no one can go back.
+    """
+
+    def __init__(self, segmenter: Any, config: TrackingConfig, keep: bool = True) -> None:
+        self.session = TrackingSession(segmenter, config)
+        self.front: int | None = None
+        self.states: dict[int, Mapping[str, Any]] = {}
+        self._keep, self._held = keep, Counter[int]()
+        self._sizes: dict[int, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        """Of the states; tensors that several share count once."""
+        return sum(self._sizes.values())
+
+    def step(self, frame: Frame, plan: ObjectPlan) -> Row:
+        """Look at the next frame, with the prompts that are due on it."""
+        result = self.session.step(frame, plan.at(frame.index, self.front))
+        self.front = frame.index
+        if self._keep:
+            self._save(frame.index, self.session.state_dict())
+        return Row.of(result)
+
+    def back_to(self, before: int) -> Lane:
+        """A new lane with what this one had behind it before a frame.
+
+        Args:
+            before: its first frame is to be this one, or an earlier one.
+        """
+        made = Lane(self.session.segmenter, self.session.config)
+        for index, state in self.states.items():
+            if index < before:
+                made._save(index, state)
+        if made.states:
+            made.front = max(made.states)
+            made.session.load_state_dict(made.states[made.front])
+        return made
+
+    def thin(self) -> bool:
+        """Let go of the state that is missed least; False when one is left."""
+        if len(self.states) < 3:
+            return False
+        order = sorted(self.states)
+        newest = order[-1] + 1
+        # Dense where it is recent, sparse long ago: a click is a second late, not an hour.
+        gaps = {
+            b: (c - a) / (newest - b) for a, b, c in zip(order, order[1:], order[2:], strict=False)
+        }
+        self._drop(min(gaps, key=lambda index: gaps[index]))
+        return True
+
+    def forget_before(self, index: int) -> None:
+        """Let go of states that no frame follows any more, but for the last of them."""
+        old = sorted(n for n in self.states if n < index)
+        for n in old[:-1]:
+            self._drop(n)
+
+    def _save(self, index: int, state: Mapping[str, Any]) -> None:
+        self.states[index] = state
+        for tensor in _tensors(state):
+            storage = tensor.untyped_storage()
+            self._held[storage.data_ptr()] += 1
+            self._sizes[storage.data_ptr()] = storage.nbytes()
+
+    def _drop(self, index: int) -> None:
+        for tensor in _tensors(self.states.pop(index)):
+            place = tensor.untyped_storage().data_ptr()
+            self._held[place] -= 1
+            if not self._held[place]:
+                del self._held[place], self._sizes[place]
+
+
+def _tensors(state: Any) -> Iterable[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for each in state.values():
+            yield from _tensors(each)
+    elif isinstance(state, (list, tuple)):
+        for each in state:
+            yield from _tensors(each)
+
+
+class ReplaySession:
+    """A session that follows objects as a plan says: what a log of commands amounts to.
+
+    Args:
+        segmenter: the network.
+        config: settings.
+        plan: the objects.
+        backwards: frames from one on downwards, for objects that are followed so too.
+        forwards: whether objects are followed forwards from their first prompt.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        config: TrackingConfig,
+        plan: EditPlan,
+        backwards: Callable[[int], Iterable[Frame]] | None = None,
+        forwards: bool = True,
+    ) -> None:
+        self.plan, self._backwards, self._forwards = plan, backwards, forwards
+        self._rows: dict[int, dict[int, Row]] = {}
+        self._config = config
+        self._segmenter: Any = SharedFeatures(segmenter)
+        self._previous: int | None = None
+        self._lanes: dict[int, Lane] = {}
+
+    def step(self, frame: Frame) -> TrackingResult:
+        """Look at the next frame."""
+        found = {}
+        for object_id, plan in self.plan.objects.items():
+            if plan.both and frame.index < plan.first:
+                row = self._before(plan).get(frame.index)
+                if row is not None:
+                    found[object_id] = row
+            elif plan.follows(frame.index) and (self._forwards or frame.index == plan.first):
+                lane = self._lanes.get(object_id)
+                if lane is None:
+                    lane = Lane(self._segmenter, self._config, keep=False)
+                    self._lanes[object_id] = lane
+                found[object_id] = lane.step(frame, plan)
+            elif plan.end is not None and plan.end <= frame.index:
+                self._lanes.pop(object_id, None)
+        previous, self._previous = self._previous, frame.index
+        return assemble(frame.index, frame.time_s, frame.size, found, self.plan, previous)
+
+    def _before(self, plan: ObjectPlan) -> dict[int, Row]:
+        """What is found on the frames before the first prompt: looked for once, as run lengths."""
+        if plan.object_id not in self._rows:
+            assert self._backwards is not None, "only files are followed backwards"
+            frames = self._backwards(plan.first)
+            found = follow_backwards(plan, frames, self._segmenter, self._config)
+            self._rows[plan.object_id] = {frame.index: without_mask(row) for frame, row in found}
+        return self._rows[plan.object_id]
+
+    def usage(self) -> MemoryUsage:
+        """What the sessions hold."""
+        each = [lane.session.usage() for lane in self._lanes.values()]
+        return MemoryUsage(sum(u.entries for u in each), sum(u.bytes for u in each))
+
+    def snapshot(self, path: str | Path) -> None:
+        """Write the state to one file, as ``TrackingSession.snapshot``."""
+        lanes = [
+            {"object": n, "front": lane.front, "state": lane.session.state_dict()}
+            for n, lane in self._lanes.items()
+        ]
+        header = {"kind": "commands", "model_id": self._segmenter.traits.model_id, "config": {}}
+        save_snapshot(path, {"previous": self._previous, "lanes": lanes}, header)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a snapshot.
+
+        Raises:
+            ModelError: for a damaged file, or one of another model.
+        """
+        state, _ = load_session(path, "commands", self._segmenter.traits.model_id)
+        self._previous = state["previous"]
+        for held in state["lanes"]:
+            lane = Lane(self._segmenter, self._config, keep=False)
+            lane.session.load_state_dict(held["state"])
+            lane.front = held["front"]
+            self._lanes[int(held["object"])] = lane
+
+
+def follow_backwards(
+    plan: ObjectPlan, frames: Iterable[Frame], segmenter: Any, config: TrackingConfig
+) -> Iterable[tuple[Frame, Row]]:
+    """Follow an object from its first prompt to earlier frames.
+
+    Args:
+        plan: of the object.
+        frames: from the frame of its first prompt on downwards.
+        segmenter: the network.
+        config: settings.
+
+    Yields:
+        The earlier frames, downwards, and what was found.
+    """
+    lane = Lane(segmenter, config, keep=False)
+    prompts = [prompt for n, prompt in plan.prompts if n == plan.first]
+    for frame in frames:
+        result = lane.session.step(frame, prompts)
+        if not prompts:
+            yield frame, replace(Row.of(result), events=())
+        prompts = []
