@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +70,22 @@ class Watched:
 
 def clip(frames: int) -> list[Frame]:
     """A generated clip as frames."""
-    from vision_mem.synthetic.clip_scenes import random_scene
-    from vision_mem.synthetic.clips import SyntheticClip
+    from vision_mem.synthetic.clips import demo_clip
 
-    made = SyntheticClip(random_scene(11, frames=frames))
-    return [Frame(t, t / FPS, image) for t, image in enumerate(made.frames())]
+    images = islice(demo_clip().frames(), frames)
+    return [
+        Frame(t, t / FPS, np.ascontiguousarray(each[::2, ::2])) for t, each in enumerate(images)
+    ]
 
 
 def track(total: int, out: Path) -> tuple[Endless, Watched, list[Any]]:
     """One object, the embedded segmenter."""
     from vision_mem.models.segmenters.load import load_segmenter
     from vision_mem.sinks.registry import make_sinks
-    from vision_mem.synthetic.clip_scenes import random_scene
-    from vision_mem.synthetic.clips import SyntheticClip
+    from vision_mem.synthetic.clips import demo_clip
     from vision_mem.tracking import TrackingConfig, TrackingSession
 
-    box = tuple(map(float, SyntheticClip(random_scene(11, frames=60)).render(0).box))
+    box = demo_clip().render(0).box / 2
     source = Endless("soak", clip(60), total)
     config = load_config(TrackingConfig, "samurai", folder="tracking")
     session = TrackingSession(load_segmenter("embedded"), config)

@@ -103,7 +103,7 @@ class Served:
 
 def pictures(count: int = 90) -> list[bytes]:
     from vision_mem.studio.frames import encode_jpeg
-    from vision_mem.synthetic.clip_scenes import demo_clip
+    from vision_mem.synthetic.clips import demo_clip
 
     clip = demo_clip()
     return [encode_jpeg(clip.render(t).image, 88) for t in range(count)]

@@ -18,7 +18,8 @@ import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import PromptPlan
-from vision_mem.formats.text import json_rows, short
+from vision_mem.formats.text import json_rows
+from vision_mem.text import short
 from vision_mem.types import Prompt
 
 EDITS = ("prompt", "remove", "rename", "merge")

@@ -287,7 +287,7 @@ class Studio:
         path = self.out / _UPLOADS / "cup.mp4"
         if not path.exists():
             # The photographs and their film take a moment.
-            from vision_mem.synthetic.clip_scenes import demo_clip
+            from vision_mem.synthetic.clips import demo_clip
             from vision_mem.visualization.contact_sheet import write_video
 
             path.parent.mkdir(parents=True, exist_ok=True)

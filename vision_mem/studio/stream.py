@@ -43,7 +43,8 @@ from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
 from vision_mem.studio.lanes import Lane, SharedFeatures, follow_backwards
 from vision_mem.studio.results_store import ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
-from vision_mem.tracking.parallel import cores, mapped
+from vision_mem.models.device import cores
+from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import fit_prompt
 from vision_mem.types import Frame
 

@@ -125,7 +125,7 @@ def test_the_cup_of_the_demo_clip_is_painted_where_it_is(
     tmp_path: Path, open_page: Callable[..., Page]
 ) -> None:
     from vision_mem.models import load_segmenter
-    from vision_mem.synthetic.clip_scenes import demo_clip
+    from vision_mem.synthetic.clips import demo_clip
 
     demo, count = demo_clip(), 10
     rendered = [demo.render(t) for t in range(count)]
