@@ -89,11 +89,12 @@ class StreamMemory:
             spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9))
             evidence = []
             frames = {entry.index: entry.frames[0] for entry in session.memory.read()}
+            newest = session.seen[0]  # what still waits for its partner is no entry yet
             for span in spans:
                 picture = self._session.picture(span.grid)
                 evidence.append({
                     "start_s": span.start_s, "end_s": span.end_s, "score": round(span.score, 3),
-                    "frame": frames.get(span.grid),
+                    "frame": frames.get(span.grid, newest),
                     "picture": None if picture is None else encode_jpeg(picture),
                 })  # fmt: skip
         return {
