@@ -26,6 +26,7 @@ import torch
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.formats.snapshot import load_session
 from vision_mem.formats.text import LineFile
+from vision_mem.models.device import cores
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.studio.births import Births
 from vision_mem.studio.commands import (
@@ -43,7 +44,6 @@ from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
 from vision_mem.studio.lanes import Lane, SharedFeatures, follow_backwards
 from vision_mem.studio.results_store import ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
-from vision_mem.models.device import cores
 from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import fit_prompt
 from vision_mem.types import Frame

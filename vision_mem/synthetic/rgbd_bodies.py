@@ -49,6 +49,11 @@ class Body:
     paint: Array
     colour: Array
 
+    @property
+    def moves(self) -> bool:
+        """Whether it ever moves."""
+        return bool((self.speed > STILL_SPEED).any())
+
 
 def paint(random: np.random.Generator) -> Array:
     """``(3, 4, 4)`` waves a channel; the faster, the weaker: ``synthetic.AMPLITUDES``."""

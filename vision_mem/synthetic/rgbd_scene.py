@@ -1,4 +1,4 @@
-"""Generated clips with exact truth: colour, depth, poses, masks, instances.
+"""Generated clips with exact truth: colour, depth, poses, masks, instances, flow.
 
 Rays are cast analytically against the room, boxes and spheres of a ``Scenery``, for many frames
 of many scenes at once, with torch, on the CPU or a GPU.
@@ -50,6 +50,11 @@ class Rendered:
         intrinsics: ``(B, 4)`` float32 fx, fy, cx, cy; pixels from the image's corner.
         instance: ``(B, T, H, W)`` int16: 0 room, then furniture, then bodies.
         dynamic: ``(B, T, H, W)`` bool: the surface moves on this very frame.
+        ever_moves: ``(B, T, H, W)`` bool: it moves on some frame of the scene.
+        scene_flow: ``(B, T, H, W, 3)`` float32 metres in the world to the next frame; 0 on the
+            last one of the scene.
+        flow: ``(B, T, H, W, 2)`` float32 pixels to the next frame; NaN where the point is then
+            behind the camera.
     """
 
     image: torch.Tensor
@@ -58,6 +63,9 @@ class Rendered:
     intrinsics: torch.Tensor
     instance: torch.Tensor
     dynamic: torch.Tensor
+    ever_moves: torch.Tensor
+    scene_flow: torch.Tensor
+    flow: torch.Tensor
 
 
 def render(
@@ -103,9 +111,12 @@ class _Casting:
     ) -> None:
         self.scenes, self.device = scenes, device
         self.chosen = range(len(scenes[0].times))[frames]
+        last = len(scenes[0].times) - 1
+        self.following = [min(t + 1, last) for t in self.chosen]
         cameras = [Pinhole.from_field_of_view(s.field_of_view, width, height) for s in scenes]
         self.intrinsics = self._tensor([c.numbers for c in cameras])
         self.pose = self._tensor([s.poses[list(self.chosen)] for s in scenes])  # (B, T, 4, 4)
+        self.next_pose = self._tensor([s.poses[self.following] for s in scenes])
         rays = self._tensor([c.rays().reshape(-1, 3) for c in cameras])  # (B, P, 3)
         self.size = (height, width)
         # (B, T, P, 3) in the world; their length is such that the ray parameter is z.
@@ -115,6 +126,7 @@ class _Casting:
         self.instance = torch.zeros(self.z.shape, dtype=torch.int16, device=device)
         self.normal = torch.zeros_like(self.direction)
         self.local = torch.zeros_like(self.direction)
+        self.moved = torch.zeros_like(self.direction)  # world shift to the next frame
         self._room()
         for number in range(max(len(s.parts) for s in scenes)):
             self._part(number)
@@ -136,9 +148,11 @@ class _Casting:
         """Instance ``number + 1`` of each scene that has one."""
         there = [number < len(s.parts) for s in self.scenes]
         parts = [s.parts[min(number, len(s.parts) - 1)] for s in self.scenes]
-        index = list(self.chosen)
+        index, later = list(self.chosen), self.following
         place = self._tensor([p.position[index] for p in parts])[:, :, None]
+        next_place = self._tensor([p.position[later] for p in parts])[:, :, None]
         heading = self._tensor([p.heading[index] for p in parts])[:, :, None]
+        next_heading = self._tensor([p.heading[later] for p in parts])[:, :, None]
         half = self._tensor([p.half for p in parts])[:, None, None]
         round_ = torch.tensor([p.kind == SPHERE for p in parts], device=self.device)[:, None, None]
         start = _turned(self.origin - place, heading)
@@ -153,27 +167,41 @@ class _Casting:
         self.instance = torch.where(nearer, number + 1, self.instance).to(torch.int16)
         pick = nearer[..., None]
         local = start + z[..., None].nan_to_num(0, 0, 0) * way
+        shift = _turned(local, -next_heading) + next_place - _turned(local, -heading) - place
         self.normal = torch.where(pick, _turned(normal, -heading), self.normal)
         self.local = torch.where(pick, local, self.local)
+        self.moved = torch.where(pick, shift, self.moved)
 
     def finish(self) -> Rendered:
-        """Colours and masks of the hits."""
-        dynamic = torch.gather(self._moving(), 2, self.instance.long())
+        """Colours, masks and flows of the hits."""
+        speeds, ever = self._motion_tables()
+        which = self.instance.long()
+        dynamic = torch.gather(speeds, 2, which)
+        moving = torch.gather(ever, 1, which.flatten(1)).view(which.shape)
+        world = self.origin + self.z[..., None] * self.direction
         image = self._colours()
         shape = (*self.z.shape[:2], *self.size)
         return Rendered(
-            image.view(*shape, 3), self.z.view(shape), self.pose, self.intrinsics,
-            self.instance.view(shape), dynamic.view(shape),
-        )  # fmt: skip
+            image.view(*shape, 3),
+            self.z.view(shape),
+            self.pose,
+            self.intrinsics,
+            self.instance.view(shape),
+            dynamic.view(shape),
+            moving.view(shape),
+            self.moved.view(*shape, 3),
+            self._flow(world + self.moved).view(*shape, 2),
+        )
 
-    def _moving(self) -> torch.Tensor:
-        """``(B, T, instances)`` whether each moves on each frame."""
+    def _motion_tables(self) -> tuple[torch.Tensor, torch.Tensor]:
         most = 1 + max(len(s.parts) for s in self.scenes)
         now = np.zeros((len(self.scenes), len(self.chosen), most), bool)
+        ever = np.zeros((len(self.scenes), most), bool)
         for b, scene in enumerate(self.scenes):
             for n, part in enumerate(scene.parts, start=1):
                 now[b, :, n] = part.speed[list(self.chosen)] > STILL_SPEED
-        return torch.from_numpy(now).to(self.device)
+                ever[b, n] = part.moves
+        return torch.from_numpy(now).to(self.device), torch.from_numpy(ever).to(self.device)
 
     def _colours(self) -> torch.Tensor:
         most = 1 + max(len(s.parts) for s in self.scenes)
@@ -210,6 +238,20 @@ class _Casting:
             for t in self.chosen
         ]
         return torch.from_numpy(np.stack(rows)).to(self.device) * scene.noise
+
+    def _flow(self, there: torch.Tensor) -> torch.Tensor:
+        turn, shift = self.next_pose[..., :3, :3], self.next_pose[..., None, :3, 3]
+        seen = torch.einsum("btji,btpj->btpi", turn, there - shift)
+        z = torch.where(seen[..., 2:] > 1e-6, seen[..., 2:], torch.nan)
+        focal, middle = self.intrinsics[:, None, None, :2], self.intrinsics[:, None, None, 2:]
+        height, width = self.size
+        y, x = torch.meshgrid(
+            torch.arange(height, device=self.device) + 0.5,
+            torch.arange(width, device=self.device) + 0.5,
+            indexing="ij",
+        )
+        pixels = torch.stack([x, y], -1).view(-1, 2)
+        return torch.as_tensor(seen[..., :2] / z * focal + middle - pixels)
 
 
 def _turned(vectors: torch.Tensor, heading: torch.Tensor) -> torch.Tensor:
@@ -249,13 +291,14 @@ class TrueFrame:
         frame: what a depth camera would give.
         depth: ``(H, W)`` float32 metres, without noise.
         instance: ``(H, W)`` int16, see ``Rendered``.
-        dynamic: ``(H, W)`` bool, see ``Rendered``.
+        dynamic, ever_moves: ``(H, W)`` bool, see ``Rendered``.
     """
 
     frame: RgbdFrame
     depth: NDArray[np.float32]
     instance: NDArray[np.int16]
     dynamic: NDArray[np.bool_]
+    ever_moves: NDArray[np.bool_]
 
 
 class SyntheticStream:
@@ -303,10 +346,20 @@ class SyntheticStream:
         for k, t in enumerate(range(frames.start, frames.stop)):
             exact = made.depth[0, k].numpy()
             frame = RgbdFrame(
-                t, float(self.scenery.times[t]), images[k], self._measured(exact, t), self.camera,
+                t,
+                float(self.scenery.times[t]),
+                images[k],
+                self._measured(exact, t),
+                self.camera,
                 self.scenery.poses[t],
-            )  # fmt: skip
-            yield TrueFrame(frame, exact, made.instance[0, k].numpy(), made.dynamic[0, k].numpy())
+            )
+            yield TrueFrame(
+                frame,
+                exact,
+                made.instance[0, k].numpy(),
+                made.dynamic[0, k].numpy(),
+                made.ever_moves[0, k].numpy(),
+            )
 
     def _measured(self, exact: NDArray[np.float32], t: int) -> NDArray[np.float32]:
         random = np.random.default_rng((self.scenery.seed, t, 1))

@@ -23,7 +23,7 @@ from vision_mem.geometry.poses import (
 )
 from vision_mem.reconstruction.meshing import mesh_of, smoothed_map
 from vision_mem.reconstruction.voxel_grid import StaticMap
-from vision_mem.synthetic.rgbd_bodies import make_scenery
+from vision_mem.synthetic.rgbd_bodies import SceneryConfig, make_scenery
 from vision_mem.synthetic.rgbd_scene import SyntheticStream, render
 
 
@@ -214,6 +214,21 @@ def test_generated_truth_is_consistent():
         moved += int(one.dynamic.sum())
         assert one.depth.min() > 0.2
     assert moved > 200
+
+
+def test_flow_leads_to_the_same_surface():
+    scenery = make_scenery(1_000_002, 12, SceneryConfig(noise=False))
+    made = render([scenery], 48, 36)
+    camera = Pinhole.from_field_of_view(scenery.field_of_view, 48, 36)
+    for t in (2, 7):
+        world = transform(scenery.poses[t], camera.unproject(made.depth[0, t].numpy()))
+        later = world + made.scene_flow[0, t].numpy()
+        pixels, _ = camera.project(transform(inverse(scenery.poses[t + 1]), later))
+        centres, _ = camera.project(camera.rays())
+        flow = made.flow[0, t].numpy()
+        assert np.nanmax(np.abs(pixels - centres - flow)) < 1e-2
+        still = ~made.dynamic[0, t].numpy() & ~made.ever_moves[0, t].numpy()
+        assert np.abs(made.scene_flow[0, t].numpy()[still]).max() < 1e-6
 
 
 def test_scenes_of_one_batch_do_not_meet():
