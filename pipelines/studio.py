@@ -149,6 +149,7 @@ def main(
     )  # fmt: skip
     if output.resume is not None:
         studio.resume(output.resume)
+    threading.Thread(target=studio.warm_up, name="studio-warm-up").start()
     try:
         for source in sources or []:
             studio.open(source, trusted=True)

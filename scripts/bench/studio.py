@@ -77,6 +77,7 @@ class Served:
         run = threading.Thread(target=lambda: self._server.run(sockets=[listening]), daemon=True)
         run.start()
         self._stop = threading.Event()
+        self.studio.warm_up()
 
     def cameras(self, count: int, pictures: list[bytes], fps: float) -> list[Any]:
         actors = [self.studio.open("browser").actor for _ in range(count)]

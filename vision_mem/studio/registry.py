@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vision_mem.config import is_object_name
 from vision_mem.errors import InputError, SourceError, VisionMemError
 from vision_mem.formats.text import write_file
@@ -21,9 +23,12 @@ from vision_mem.sources.images import IMAGE_SUFFIXES
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import file_name, is_url
 from vision_mem.studio.asking import StreamMemory
+from vision_mem.studio.commands import EditPlan, StudioCommand
 from vision_mem.studio.frames import FileFrames, Frames, LiveFrames, PushedFrames
+from vision_mem.studio.lanes import Lane, SharedFeatures
 from vision_mem.studio.stream import StreamActor
 from vision_mem.tracking.config import TrackingConfig
+from vision_mem.types import Frame, Prompt
 
 BROWSER, DEMO, UPLOAD = "browser", "demo", "upload:"
 MOST_STREAMS = 16
@@ -156,6 +161,16 @@ class Studio:
             self.streams[stream_id] = stream
             actor.start()
             return stream
+
+    def warm_up(self) -> None:
+        """Follow a square for two frames: a network's first ones take a second longer."""
+        image = np.full((96, 160, 3), 90, np.uint8)
+        image[30:60, 40:80] = (220, 40, 40)
+        said = StudioCommand("prompt", 0, 1, prompt=Prompt(box=np.array([40, 30, 80, 60])))
+        plan = EditPlan().after(said).objects[1]
+        lane = Lane(SharedFeatures(self.segmenter), self.config, keep=False)
+        for index in range(2):
+            lane.step(Frame(index, index / 30, image), plan)
 
     def resume(self, folder: Path) -> list[Stream]:
         """Go on with all streams of an earlier studio.

@@ -101,6 +101,11 @@ def test_follow_look_take_home_and_close(api: httpx.Client) -> None:
     assert api.get(f"/api/streams/{stream}").status_code == 404
 
 
+def test_the_model_is_warm_before_the_first_click(server: Server) -> None:
+    server[1].warm_up()
+    assert server[1].streams == {}
+
+
 def test_files_are_listed_and_sent(api: httpx.Client, small_clip: Path) -> None:
     assert [each["name"] for each in api.get("/api/files").json()] == ["cup.mp4"]
     answer = api.post(
