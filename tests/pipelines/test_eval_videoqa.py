@@ -53,7 +53,7 @@ def test_the_way_of_asking_is_part_of_a_run(
         (["ovo-bench", "--root", "."], "needs a model that talks"),
         (["ovo-bench", "--root", ".", "--model", "fake"], "no annotations of OVO-Bench"),
         (["streams", "--model", "fake", "--ask", "mod=clips"], "did you mean 'mode'"),
-        (["streams", "--model", "fake", "--ask", "fps=fast"], "fps is fast; expected a number"),
+        (["streams", "--model", "fake", "--ask", "fps=fast"], "fps is 'fast'; expected a number"),
         (
             ["streams", "--model", "fake", "--detect", "motion"],
             "no such option --detect for streams",

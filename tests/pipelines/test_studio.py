@@ -41,7 +41,7 @@ def test_wrong_use_is_told_in_a_line(
 
 
 def test_a_source_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["studio", "nothing.mp4"]) == 1
+    assert main(["studio", "nothing.mp4"]) == 2
     assert "no such file or folder" in capsys.readouterr().err
 
 
