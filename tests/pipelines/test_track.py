@@ -341,7 +341,7 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
     good = str(clip)
     box = ["--box", BOX]
     return {
-        "no such file": (["absent.mp4", *box], 1, "no such file"),
+        "no such file": (["absent.mp4", *box], 2, "no such file"),
         "empty file": ([str(folder / "empty.mp4"), *box], 1, "empty"),
         "cut file": ([str(folder / "cut.mp4"), *box], 1, "cut"),
         "no video": ([str(folder / "words.mp4"), *box], 1, "not a video"),
@@ -359,7 +359,7 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
         "wrong type": ([good, *box, "--set", "policy.max_prompts=x"], 2, "max_prompts"),
         "wrong value": ([good, *box, "--set", "policy.choice=x"], 2, "choice"),
         "no output": ([good, *box, "--save", "vdeo"], 2, "video"),
-        "no model": ([good, *box, "--model", str(folder / "a.pt")], 1, "a.pt"),
+        "no model": ([good, *box, "--model", str(folder / "a.pt")], 2, "a.pt"),
         "broken model": ([good, *box, "--model", str(folder / "w.pt")], 1, "w.pt"),
         "no device": ([good, *box, "--device", "gpu"], 2, "gpu"),
         "start after the end": ([good, *box, "--start", "99"], 2, "32"),
@@ -418,7 +418,7 @@ def test_bad_input_in_a_process_of_its_own(
     vision_mem: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     done = vision_mem("track", "absent.mp4", "--box", BOX, "--out", tmp_path / "out")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
     assert not (tmp_path / "out").exists()
