@@ -164,6 +164,11 @@ def main(
     with ExitStack() as stack:
         # Before the model: a missing file, a box outside, a misspelled output are said at once.
         if (frames := rest.open(stack, folder)) is None:
+            if output.from_frame is not None:
+                raise InputError(
+                    f"--from {output.from_frame} is after the last frame of the run; give one that "
+                    "was followed wrongly"
+                )
             return nothing_left(folder, done.frames)
         if options.commands is None or input == ALL_FRAMES:  # a part of them has fewer prompts
             check_plan(

@@ -86,7 +86,9 @@ def test_both_directions_of_a_file(track: Track) -> None:
     assert list(strided) == list(range(1, 32, 3)) and all(text != "[]" for text in strided.values())
 
 
-def test_a_run_that_is_corrected_from_a_frame_on(track: Track, tmp_path: Path) -> None:
+def test_a_run_that_is_corrected_from_a_frame_on(
+    track: Track, tmp_path: Path, small_clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--box", CUP, "--box", "floor=100,60,30,30"]
     before = track("run", *words)
     corrected = track("run", "--resume", "--from", "20", "--box", "cup=60,34,40,40")
@@ -98,6 +100,9 @@ def test_a_run_that_is_corrected_from_a_frame_on(track: Track, tmp_path: Path) -
     assert all(one[n] == other[n] for n in range(20)) and one != other
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["options"]["box"][-1] == "cup=60,34,40,40@20"
+    late = ["track", str(small_clip), "--out", str(tmp_path / "run"), "--resume", "--from", "99"]
+    assert main([*late, "--box", "cup=60,34,40,40"]) == 2
+    assert "after the last frame" in capsys.readouterr().err
     # A snapshot from before the frame is gone on from, one from behind it is not.
     stopped = track("stopped", *words, "--max-frames", "10")
     assert len(_masks(stopped)) == 10

@@ -154,7 +154,8 @@ def _wanted_files(folder: Path) -> list[Path]:
 
     entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     images = [entry for entry in entries if entry.suffix.lower() in IMAGE_SUFFIXES]
-    if images:
+    videos = sorted(entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES)
+    if len(images) > len(videos):
         return list(natsorted(images, key=lambda path: path.name, alg=ns.FLOAT | ns.UNSIGNED))
     kinds = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
     below = sorted(
@@ -162,11 +163,10 @@ def _wanted_files(folder: Path) -> list[Path]:
         for entry in entries
         if entry.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in entry.iterdir())
     )
-    videos = sorted(entry.name for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES)
     for names, what in ((below, "folders of images"), (videos, "videos")):
         if names:
             raise SourceError(
-                f"{folder} holds no images but {what} ({', '.join(names[:4])}"
+                f"{folder} holds {'' if images else 'no images but '}{what} ({', '.join(names[:4])}"
                 f"{', ...' if len(names) > 4 else ''}); give one of them, as {folder / names[0]}"
             )
     raise SourceError(f"{folder} holds no images; expected files of type {kinds}")

@@ -66,7 +66,7 @@ def test_points_without_a_name_join_the_box_without_a_name() -> None:
         ({"points": ["1"]}, "expected 2 numbers x,y"),
         ({"not_points": ["1,2"]}, "only --not-point"),
         ({"masks": ["absent.png"]}, "cannot be read as a picture"),
-        ({"init": "absent.txt"}, "cannot be read: no such file"),
+        ({"init": "absent.txt"}, "cannot be read as text"),
     ],
 )
 def test_wrong_prompts_are_one_clear_line(options: dict, says: str) -> None:

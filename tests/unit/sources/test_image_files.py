@@ -92,3 +92,11 @@ def test_what_to_give_instead_is_said(tmp_path):
     ]:
         with pytest.raises(SourceError, match=said):
             open_source(given)
+
+
+def test_a_folder_of_videos_and_a_picture_is_no_clip(tmp_path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    Image.new("RGB", (8, 8)).save(tmp_path / "cover.png")
+    with pytest.raises(SourceError, match=r"holds videos \(a.mp4, b.mp4\); give one"):
+        open_source(tmp_path)

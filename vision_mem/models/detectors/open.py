@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
@@ -15,6 +18,7 @@ from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
+from vision_mem.text import shown
 
 _PATIENCE = 30
 """Frames on all of which a detector may fail before the run ends."""
@@ -120,6 +124,12 @@ def make_detector(
     if min_score > 0 or only:
         detector = Chosen(detector, min_score=min_score, classes=only or None)
     if region is not None:
+        corners = np.reshape(parse_region(region), (-1, 2))
+        size = options.get("size")  # (height, width)
+        if size and (corners.max(0) <= 0).any() | (corners.min(0) >= size[::-1]).any():
+            raise InputError(
+                f"--region {shown(region)} lies outside the frame, {size[1]}x{size[0]} pixels"
+            )
         detector = Within(detector, parse_region(region))
     if every != 1:
         detector = EveryNth(detector, every, last=looked)
@@ -136,12 +146,13 @@ def parse_region(text: str) -> list[list[float]] | list[float]:
         values = [float(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if len(values) == 4:
+    good = all(map(math.isfinite, values))
+    if len(values) == 4 and good and min(values[2:]) > 0:
         x, y, w, h = values
         return [x, y, x + w, y + h]
-    if len(values) < 6 or len(values) % 2:
+    if len(values) < 6 or len(values) % 2 or not good:
         raise InputError(
-            f"--region {text!r}: expected x,y,w,h or three or more corners x1,y1,x2,y2,x3,y3"
+            f"--region {shown(text)}: expected x,y,w,h or three or more corners x1,y1,x2,y2,x3,y3"
         )
     return [values[at : at + 2] for at in range(0, len(values), 2)]
 

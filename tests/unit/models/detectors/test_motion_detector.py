@@ -219,7 +219,7 @@ def test_people_side_by_side_stay_apart_in_the_upright_setting() -> None:
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"method": "gmg"}, "mog2 or knn"),
+        ({"method": "gmg"}, "one of mog2, knn"),
         ({"merge": "all"}, "near, above"),
         ({"close": (0, 3)}, "height and a width"),
         ({"history": 0}, "1 or more"),

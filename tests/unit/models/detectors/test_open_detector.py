@@ -16,6 +16,7 @@ from vision_mem.models.detectors import (
     MotionDetector,
     open_detector,
 )
+from vision_mem.models.detectors.open import make_detector
 from vision_mem.types import Detections, Frame
 
 MOT = "1,-1,5,10,20,20,57,-1,-1,-1\n2,-1,5,10,20,20,90,-1,-1,-1\n"
@@ -162,3 +163,16 @@ def test_what_fails_at_once_says_what_it_was_given(own, gets) -> None:
 def test_a_folder_that_is_no_network() -> None:
     with pytest.raises(ModelError, match="not a folder with a detector"):
         open_detector("/no/such/folder")
+
+
+@pytest.mark.parametrize(
+    ("region", "words"),
+    [
+        ("400,400,20,20", "outside the frame, 320x240"),
+        ("nan,0,20,20", "x,y,w,h"),
+        ("1,1,0,5", "x,y"),
+    ],
+)
+def test_regions_that_keep_nothing(region, words) -> None:
+    with pytest.raises(InputError, match=words):
+        make_detector(["motion"], region=region, size=(240, 320))
