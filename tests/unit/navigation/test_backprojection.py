@@ -117,7 +117,7 @@ def test_where_little_is_level_nothing_is_said() -> None:
         ('{"t": 0, "things": {}}', "no list"),
         ('{"t": 0, "things": [{"label": "x"}]}', "exactly one of"),
         ('{"t": 0, "things": [{"name": "x"}]}', "'name' of a thing"),
-        ('{"t": 0, "position": [0, 0, 0], "quaternion": [0, 0, 0, 0]}', "zero norm"),
+        ('{"t": 0, "position": [0, 0, 0], "quaternion": [0, 0, 0, 0]}', "has no direction"),
         ("[" * 100_000, "line 1"),
         ("\xff\xfe", "line 1"),
     ],
