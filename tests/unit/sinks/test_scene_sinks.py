@@ -144,7 +144,7 @@ def test_tum_lines_have_the_real_part_last(tmp_path):
         ("0 1e308 0 0 0 0 0 1\n1 0 0 0 1e308 1e308 0 0\n", "none of its rows"),
         ("a b c d e f g h\n", "no poses"),
         ("frame,x,y,z,roll,pitch,yaw\n1,2,3,4,5,6,7\n", "expected a quaternion"),
-        ("\xff\xfe".encode("latin-1"), "not a text file"),
+        ("\xff\xfe".encode("latin-1"), "no text file"),
     ],
 )
 def test_damaged_trajectories(tmp_path, text, message):
