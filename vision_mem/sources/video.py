@@ -135,7 +135,8 @@ class VideoFile:
 
     def _prepare(self, model_size: int | None) -> None:
         self._stream = self._container.streams.video[0]
-        check_size(self._name, self._stream.width, self._stream.height)
+        if self._stream.codec_context is not None:  # else it has no size, and no decoder
+            check_size(self._name, self._stream.width, self._stream.height)
         self._stream.thread_type = "AUTO"
         self._announced = shown_count(self._stream)
         self._fps = frame_rate(self._stream) or self._measured_rate()
