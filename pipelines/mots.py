@@ -159,9 +159,8 @@ def main(
         # Before the model: a missing file, a misspelled output or detector are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        shown = [*names, "window"] if output.show else names
         sinks = make_sinks(
-            folder.path, shown, frames.info, table=MOTS_SINKS, append=resume, classes=meant,
+            folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS, append=resume, classes=meant,
             frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
@@ -189,8 +188,8 @@ def main(
             detector = detectors.Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
-            table = Path(f"{stem}.tracks.csv")
-            done.table = track_table(table, append=resume, after=done.last_index)
+            table = f"{stem}.tracks.csv"
+            done.table = track_table(Path(table), append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
             command="mots", source=without_secret(source), preset=preset, detector=detector.name,
@@ -201,8 +200,7 @@ def main(
             frames, DetectorSession(session, detector), sinks, folder, done,
             advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
-        if not output.quiet:
-            _remark(done, detectors.skipped_frames(detector), options)
+        _remark(done, detectors.skipped_frames(detector), options, output.quiet)
     return code
 
 
@@ -232,7 +230,9 @@ def _excerpt(source: str, options: MotsOptions, begin: int, end: int) -> Iterabl
         yield from frames
 
 
-def _remark(done: MotsTally, skipped: int, options: MotsOptions) -> None:
+def _remark(done: MotsTally, skipped: int, options: MotsOptions, quiet: bool) -> None:
+    if quiet:
+        return
     if skipped:
         print(f"the detector was too slow for {count(skipped, 'frame')}, which it left out")
     if not done.objects:

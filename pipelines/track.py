@@ -164,11 +164,7 @@ def main(
     with ExitStack() as stack:
         # Before the model: a missing file, a box outside, a misspelled output are said at once.
         if (frames := rest.open(stack, folder)) is None:
-            if output.from_frame is not None:
-                raise InputError(
-                    f"--from {output.from_frame} is after the last frame of the run; give one that "
-                    "was followed wrongly"
-                )
+            _refuse_late(output.from_frame)
             return nothing_left(folder, done.frames)
         if options.commands is None or input == ALL_FRAMES:  # a part of them has fewer prompts
             check_plan(
@@ -221,6 +217,13 @@ def _options(
     if given["pick"]:
         _pick(source, given)
     return take_options(TrackOptions, given, before), resume
+
+
+def _refuse_late(frame: int | None) -> None:
+    if frame is not None:
+        raise InputError(
+            f"--from {frame} is after the last frame of the run; give one that was followed wrongly"
+        )
 
 
 def _pick(source: str, given: dict[str, Any]) -> None:

@@ -28,10 +28,10 @@ log = logging.getLogger("vision_mem")
 COMMANDS = {
     "track": "Follow objects through a video, image folder, camera or stream.",
     "mots": "Find, segment and follow everything in a video, image folder, camera or stream.",
-    "ask": "Watch a video, image folder, camera or stream, and answer questions about it.",
+    "ask": "Watch videos, image folders, cameras or streams, and answer questions about them.",
     "navigate": "Keep a map of places and things, ask where they are and how to get there.",
     "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
-    "studio": "Open a page: click on things in live streams and files, correct, ask, take home.",
+    "studio": "Open a page on live streams and files: click on things, correct, ask, take home.",
     "demo": "Generate a clip, follow an object through it, and say how well that went.",
     "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",
     "score": "Score result files of any tracker on a benchmark, several trackers side by side.",

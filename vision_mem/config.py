@@ -183,7 +183,8 @@ def load_object(word: str, what: str, place: Path | None = None) -> Any:
             f"{what} {word!r}: module {imported.__file__ or module} has no {name!r}"
             f"{nearest(name, known)}"
         )
-    _own[imported.__file__ or module] = f"{what} {word}"
+    if not module.startswith("vision_mem."):
+        _own[imported.__file__ or module] = f"{what} {word}"
     return getattr(imported, name)
 
 

@@ -24,7 +24,11 @@ pytest.importorskip("fastapi", reason="extra [studio] is not installed")
 play = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium"),
+    # Sockets of a browser that was closed, and of servers that were killed, are told of later.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 SCALE = 4  # the squares of the other tests are small for a hand
 
 
