@@ -160,8 +160,8 @@ def main(
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
         sinks = make_sinks(
-            folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS, append=resume, classes=meant,
-            frames=done.frames, source=source, audio=options.audio,
+            folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
+            append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)

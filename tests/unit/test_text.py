@@ -13,7 +13,7 @@ from vision_mem.cli import main
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import read_init
-from vision_mem.formats.rgbd_folders import read_intrinsics
+from vision_mem.formats.rgbd_folders import read_camera
 from vision_mem.formats.trajectory import read_numbers
 from vision_mem.navigation.observer import read_things
 from vision_mem.text import parse_json, parse_yaml, printable, read_text
@@ -139,7 +139,7 @@ def _no_text(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize("kind", ["device", "pipe", "folder", "huge", "binary", "absent"])
 def test_what_is_no_text_file_is_refused_at_once(kind: str, tmp_path: Path) -> None:
     path = _no_text(kind, tmp_path)
-    for read in (read_text, read_init, read_things, read_intrinsics, lambda p: read_numbers(p, 3)):
+    for read in (read_text, read_init, read_things, read_camera, lambda p: read_numbers(p, 3)):
         with pytest.raises((InputError, OSError)) as caught:
             read(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
@@ -154,7 +154,7 @@ WRONG_TYPES = ["3", '"x"', "null", "true", "[3]", "[[]]", "[null]", '{"a": 1}', 
 def test_json_of_the_wrong_kind_is_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "odd.json"
     path.write_text(text)
-    for read in (read_init, read_things, read_intrinsics):
+    for read in (read_init, read_things, read_camera):
         with pytest.raises((InputError, OSError)) as caught:
             read(path)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 400

@@ -131,6 +131,8 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
     """
     path = Path(path).expanduser()
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"--init {path} is a device or a pipe; expected a text file")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:

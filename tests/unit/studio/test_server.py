@@ -329,6 +329,7 @@ def test_two_hundred_commands_a_second(api: httpx.Client, monkeypatch: pytest.Mo
 
 
 def test_an_allowance_is_used_up_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     now = 100.0
     monkeypatch.setattr("vision_mem.studio.gate.time.monotonic", lambda: now)
     allowance = Allowance(rate=10, burst=3)
