@@ -112,7 +112,7 @@ def test_init_files_that_do_not_end(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     for path in (Path("/dev/zero"), tmp_path / "sparse"):
-        with pytest.raises(InputError, match="is larger than 16 MB|is a device or a pipe"):
+        with pytest.raises(InputError, match=r"is larger than 16 MB|is a device or a pipe"):
             read_init(path)
     with pytest.raises(InputError, match="cannot be read as text: Is a directory"):
         read_init(tmp_path)
