@@ -295,7 +295,7 @@ def _session(
             session = TrackingSession.resume(place, segmenter)
         return PromptedSession(session, plan, done.last_index if done.frames else None)
     from vision_mem.studio.frames import frames_backwards
-    from vision_mem.studio.lanes import ReplaySession
+    from vision_mem.studio.object_sessions import ReplaySession
 
     if options.commands is not None:
         edits = read_log(Path(options.commands)).plan

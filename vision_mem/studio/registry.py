@@ -22,11 +22,11 @@ from vision_mem.runs.folder import without_secret
 from vision_mem.sources.images import IMAGE_SUFFIXES
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import file_name, is_url
-from vision_mem.studio.asking import StreamMemory
 from vision_mem.studio.commands import EditPlan, StudioCommand
 from vision_mem.studio.frames import FileFrames, Frames, LiveFrames, PushedFrames
-from vision_mem.studio.lanes import Lane, SharedFeatures
+from vision_mem.studio.object_sessions import Lane, SharedFeatures
 from vision_mem.studio.stream import StreamActor
+from vision_mem.studio.stream_memory import StreamMemory
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import Frame, Prompt
 

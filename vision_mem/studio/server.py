@@ -18,10 +18,10 @@ from typing import Any
 from vision_mem._version import __version__
 from vision_mem.errors import InputError, MissingExtra, VisionMemError
 from vision_mem.sinks.masks import strict_json
+from vision_mem.studio.access_control import Allowance, Gate, problem_json
 from vision_mem.studio.commands import parse_command
 from vision_mem.studio.export import FORMATS, export
 from vision_mem.studio.frames import PushedFrames
-from vision_mem.studio.gate import Allowance, Gate, problem_json
 from vision_mem.studio.registry import LARGEST_UPLOAD, Stream, Studio
 
 try:

@@ -28,7 +28,6 @@ from vision_mem.formats.snapshot import load_session
 from vision_mem.formats.text import LineFile
 from vision_mem.models.device import cores
 from vision_mem.models.segmenters.protocol import Segmenter
-from vision_mem.studio.births import Births
 from vision_mem.studio.commands import (
     EDITS,
     EditPlan,
@@ -40,8 +39,9 @@ from vision_mem.studio.commands import (
     log_line,
     read_log,
 )
+from vision_mem.studio.detection_prompts import Births
 from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
-from vision_mem.studio.lanes import Lane, SharedFeatures, follow_backwards
+from vision_mem.studio.object_sessions import Lane, SharedFeatures, follow_backwards
 from vision_mem.studio.results_store import ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.parallel import mapped

@@ -17,8 +17,8 @@ import pytest
 from studio_server import BEARER, TOKEN, client, read_by_coco, serving
 from studio_streams import RED, picture
 
+from vision_mem.studio.access_control import Allowance
 from vision_mem.studio.frames import encode_jpeg
-from vision_mem.studio.gate import Allowance
 from vision_mem.studio.registry import Studio
 from vision_mem.studio.server import _COMMANDS_A_SECOND, _COMMANDS_AT_ONCE
 from vision_mem.studio.stream import read_frame_message
@@ -331,7 +331,7 @@ def test_two_hundred_commands_a_second(api: httpx.Client, monkeypatch: pytest.Mo
 def test_an_allowance_is_used_up_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     now = 100.0
-    monkeypatch.setattr("vision_mem.studio.gate.time.monotonic", lambda: now)
+    monkeypatch.setattr("vision_mem.studio.access_control.time.monotonic", lambda: now)
     allowance = Allowance(rate=10, burst=3)
     assert [allowance.take() for _ in range(5)] == [True, True, True, False, False]
     now += 0.2

@@ -17,12 +17,12 @@ from vision_mem.errors import InputError
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.sources.open import open_source
-from vision_mem.studio.asking import StreamMemory
 from vision_mem.studio.commands import prompt_json, read_log
 from vision_mem.studio.frames import LiveFrames, decode_jpeg, encode_jpeg
-from vision_mem.studio.lanes import ReplaySession
+from vision_mem.studio.object_sessions import ReplaySession
 from vision_mem.studio.results_store import Row
 from vision_mem.studio.stream import LOG, read_frame_message
+from vision_mem.studio.stream_memory import StreamMemory
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import Detections, Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, open_session
