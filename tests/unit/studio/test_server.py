@@ -51,9 +51,9 @@ def api(server: Server) -> Iterator[httpx.Client]:
 
 @pytest.fixture(autouse=True)
 def _in_no_hurry(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vision_mem.studio import gate
+    from vision_mem.studio import access_control
 
-    monkeypatch.setattr(gate.Allowance, "take", lambda self: True)
+    monkeypatch.setattr(access_control.Allowance, "take", lambda self: True)
 
 
 def _open(api: httpx.Client, source: str = "cup.mp4") -> str:
