@@ -178,6 +178,7 @@ def _listen(server: ServerOptions) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((server.host, server.port))
+        made.listen(128)  # who reads the address and comes at once waits instead of being refused
     except OSError as error:
         made.close()
         raise InputError(
