@@ -128,6 +128,7 @@ def test_errors_become_exit_codes(
         raise error
 
     monkeypatch.setattr(cli, "_dispatch", fail)
+    monkeypatch.setattr("vision_mem.config._own", {})  # other tests of this process load some
     assert cli.main(["track"]) == code
     shown = capsys.readouterr().err
     assert shown.startswith(says)
