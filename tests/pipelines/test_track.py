@@ -168,6 +168,7 @@ def test_a_run_continues_where_it_ended(small_clip: Path, tmp_path: Path) -> Non
     assert _track(small_clip, parts, "--resume") == 0, "nothing left is no error"
     record = json.loads((parts / "run.json").read_text())
     assert (record["frames"], record["resumed_at"]) == (32, 20)
+    assert record["source_info"]["frame_count"] == 32
 
 
 def test_runs_get_folders_by_command_and_number(

@@ -100,11 +100,14 @@ def run_to_folder(
         VisionMemError: when the run broke; what was written stays valid and can be continued.
     """
     before, snapshot_at = tally.seconds, tally.frames
+    info = asdict(frames.info)
     if tally.frames:
-        folder.check_info(asdict(frames.info))
+        folder.check_info(info)
+        if info["frame_count"] is not None:
+            info["frame_count"] += tally.frames  # of the whole run, not of what is left
     folder.record(
         status="running", started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        source_info=asdict(frames.info), resumed_at=tally.frames or None, **machine(),
+        source_info=info, resumed_at=tally.frames or None, **machine(),
         **(remarks or {}),
     )  # fmt: skip
 
