@@ -14,6 +14,6 @@ step "$BIN/codespell"
 case "${1:-quick}" in
     quick) step "$BIN/pytest" -q ;;
     # One process a core: the suite is many small runs of one thread each.
-    all) step "$BIN/pytest" -q -n auto --durations=10 -m "not gpu and not weights" ;;
+    all) step "$BIN/pytest" -q -n auto --durations=60 -m "not gpu and not weights" ;;
     *) echo "error: unknown argument '$1'; expected nothing or 'all'" >&2; exit 2 ;;
 esac

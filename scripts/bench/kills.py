@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,15 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
+def difference(one: Any, other: Any) -> str:
+    """The first line of two texts that is not the same, shortened."""
+    if not isinstance(one, str) or not isinstance(other, str):
+        return ""
+    pairs = zip_longest(one.splitlines(), other.splitlines(), fillvalue="(nothing)")
+    first = next((f"{a.strip()} / {b.strip()}" for a, b in pairs if a != b), "")
+    return f" ({first[:120]})"
+
+
 def contents(out: Path, place: Path) -> dict[str, Any]:
     """What each file below a folder holds."""
     reader, found = RunReader(out), {}
@@ -199,7 +209,8 @@ def main() -> int:
                 if done.returncode:
                     said = f"exit {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
                 elif differ:
-                    said = f"differ: {', '.join(differ)}"
+                    shown = [n + difference(expected.get(n), found.get(n)) for n in differ]
+                    said = f"differ: {', '.join(shown)}"
                 wrong, tried = wrong + (said != "equal"), tried + 1
                 print(f"| {name} | {number + 1} | {share:.3f} | {said} |", flush=True)
             shutil.rmtree(out)
