@@ -35,6 +35,8 @@ from .options import (
     OutputOptions,
     Source,
     flat,
+    limited,
+    limits_of,
     listed,
     open_folder,
     preset_option,
@@ -84,7 +86,7 @@ class DetectionOptions:
             "Several: all of them."
         ),
     ] = None
-    every: Annotated[int | None, typer.Option(min=1, help="Detect on every so manieth frame.")] = (
+    every: Annotated[int | None, typer.Option(min=1, help="Detect on every N-th frame only.")] = (
         None
     )
     min_score: Annotated[
@@ -151,6 +153,7 @@ def main(
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
+    input = limited(input, folder, resume=resume)
     rest = remaining(source, options, input, done, resume)
 
     from vision_mem.models import detectors  # with OpenCV, which help does not need
@@ -195,6 +198,7 @@ def main(
             command="mots", source=without_secret(source), preset=preset, detector=detector.name,
             model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
             options=asdict(options), snapshot_every=advanced.snapshot_every,
+            limits=limits_of(input),
         )  # fmt: skip
         code = run_to_folder(
             frames, DetectorSession(session, detector), sinks, folder, done,

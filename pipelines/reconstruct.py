@@ -43,6 +43,8 @@ from .options import (
     Strict,
     Stride,
     flat,
+    limited,
+    limits_of,
     listed,
     open_folder,
     parse_numbers,
@@ -183,6 +185,7 @@ def main(
     seed, resume = _generated_seed(source), output.resume
     folder = open_folder("reconstruct", source, output, ReconstructOptions)
     before = folder.recorded("options") if resume else None
+    recording = limited(recording, folder, resume=resume)
     options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
     names, config, numbers = _check(source, seed, options, output.snapshot_every)
     learned = _learned(options)
@@ -222,6 +225,7 @@ def main(
             command="reconstruct", source=without_secret(source), preset=options.preset,
             config=asdict(config), options=asdict(options), poses=tracked,
             snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
+            limits=limits_of(recording),
             **_remarks(whole.doubts),
         )  # fmt: skip
         if at_end:

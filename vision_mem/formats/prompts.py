@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import near_file
 from vision_mem.errors import InputError
 from vision_mem.text import one_line, parse_json
 from vision_mem.types import Prompt
@@ -144,7 +145,9 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
     except UnicodeDecodeError as error:
         raise InputError(f"--init {path} is not text; expected x,y,w,h or JSON prompts") from error
     except OSError as error:
-        raise InputError(f"--init {path} cannot be read as text: {_reason(error)}") from error
+        raise InputError(
+            f"--init {path} cannot be read as text: {_reason(error)}{_instead(path)}"
+        ) from error
     if text.startswith(("[", "{")):
         return _read_json(path, text)
     line = text.splitlines()[0] if text else ""
@@ -173,7 +176,7 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
         name = name and one_line(name)
         if "mask" in item:
             mask = path.parent / str(item["mask"])
-            found += [(frame, prompt) for prompt in read_mask(mask, name)]
+            found += [(frame, prompt) for prompt in read_mask(mask, name, f"{where}: mask {mask}")]
             continue
         box, points, labels = item.get("box"), item.get("points"), item.get("labels")
         if box is not None:
@@ -196,13 +199,14 @@ _INIT_KEYS = ("name", "frame", "box", "points", "labels", "mask")
 _INIT_EXAMPLE = '{"name": "cup", "frame": 0, "box": [x, y, width, height]}, or points, labels, mask'
 
 
-def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
+def read_mask(path: str | Path, name: str | None = None, where: str | None = None) -> list[Prompt]:
     """Read a mask picture: palette, grey or 16-bit, one object for each value but 0.
 
     Args:
         path: PNG or another lossless picture. One with soft edges (many grey levels) or with
             colours counts as one object, bright against dark.
         name: name of the object; several get ``name-<value>``.
+        where: the picture in messages; ``--mask`` and its path when left out.
 
     Returns:
         One prompt an object, in the order of their values.
@@ -213,6 +217,7 @@ def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
     from PIL import Image
 
     path = Path(path).expanduser()
+    where = where or f"--mask {path}"
     try:
         with Image.open(path) as picture:
             if picture.mode in ("RGB", "RGBA", "CMYK", "LA", "PA", "YCbCr", "HSV"):
@@ -221,13 +226,15 @@ def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
             else:
                 values = np.asarray(picture).astype(np.int32)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"--mask {path} cannot be read as a picture: {_reason(error)}") from error
+        raise InputError(
+            f"{where} cannot be read as a picture: {_reason(error)}{_instead(path)}"
+        ) from error
     objects = [int(value) for value in np.unique(values) if value != 0]
     if len(objects) > _MOST_OBJECTS:
         values = (values > values.max() / 2).astype(np.int32)
         objects = [1]
     if not objects:
-        raise InputError(f"--mask {path} shows no object: all its pixels are 0")
+        raise InputError(f"{where} shows no object: all its pixels are 0")
     if len(objects) == 1:
         return [Prompt(mask=values == objects[0], name=name)]
     stem = name or "object"
@@ -330,6 +337,11 @@ def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prom
             seen.add((frame, prompt.name))
         plan[frame] = (*plan.get(frame, ()), replace(prompt, object_id=object_id))
     return plan
+
+
+def _instead(path: Path) -> str:
+    near = "" if path.exists() else near_file(path)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _reason(error: Exception) -> str:

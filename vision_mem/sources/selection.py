@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from vision_mem.config import near_file
 from vision_mem.errors import InputError, NotThere
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def check_exists(text: str) -> None:
     if re.search(r"%0?\d*d|[*?]", text):
         folder = next(str(p) for p in path.parents if not re.search(r"%0?\d*d|[*?]", str(p)))
         raise NotThere(f"{text!r} is a pattern; give the folder of the images, as {folder!r}")
+    if near := near_file(text):
+        raise NotThere(f"{text!r}: no such file or folder; did you mean {near!r}?")
     raise NotThere(
         f"{text!r}: no such file or folder; expected a video, a folder of images, a camera number "
         "or an address such as rtsp://host/stream"

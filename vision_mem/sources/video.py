@@ -226,7 +226,10 @@ class VideoFile:
                     if (self._container.size or 0) <= 0:
                         log.warning(UNSAID_END, self._name)
                         waiting = self._stream.codec_context.decode(None)
-                        yield from enumerate(waiting, start=index)
+                        for number, frame in enumerate(waiting, start=index):
+                            # PyAV before 18 knows the clock of frames from packets alone.
+                            frame.time_base = self._stream.time_base
+                            yield number, frame
                         return
                     raise SourceError(
                         f"{self._name}: the connection broke after frame {index - 1} "
