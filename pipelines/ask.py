@@ -181,10 +181,7 @@ def main(
     check_video_model(options.model)
     if not asked and not ask.interactive and options.memory is None:
         raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
-    place = None if memory is None else Path(memory)
-    if place is not None:
-        check_database(place, f"memory file {place}")
+    place = _memory_file(source, options)
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
     usual = "search" if options.model == "words" else "default"
     load_config(VideoQaConfig, model.preset or usual, changes, folder="videoqa")
@@ -217,8 +214,7 @@ def main(
         log = AnswerLog(folder.path, watching, append=not output.overwrite)
         stack.callback(log.close)
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
-        typed = _typed() if ask.interactive else None
-        code = 0
+        typed, code = _typed() if ask.interactive else None, 0
         if first is not None:
             frames = FileSequence(names, first, opened, watching.files, session.seen)
             code = _watch(frames, desk, asked, typed, input.realtime)
@@ -230,6 +226,19 @@ def main(
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
     return code
+
+
+def _memory_file(source: str, options: AskOptions) -> Path | None:
+    """The memory file of a run; None without one.
+
+    Raises:
+        InputError: when it is something else.
+    """
+    memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
+    if memory is None:
+        return None
+    check_database(Path(memory), f"memory file {memory}")
+    return Path(memory)
 
 
 def _opener(

@@ -66,7 +66,7 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
         if not path.exists():
             near = near_file(path, (".yaml", ".yml"))
             meant = f"did you mean {near!r}?" if near else "expected a YAML file"
-            raise InputError(f"preset file {path} is missing; {meant}")
+            raise InputError(f"no preset file {path}; {meant}")
         content = _parse(read_text(path, most=100_000), f"preset {path}")
         if not content:
             log.warning("preset %s is empty; all settings are the usual ones", path)

@@ -115,7 +115,7 @@ class StreamSource:
             log.warning(message, self.info.name, frame.index, have, want)
         self.fitted += 1
         image = fit_image(frame.image, self.info.height, self.info.width)
-        return Frame(frame.index, frame.time_s, image)
+        return Frame(frame.index, frame.time_s, image, duration_s=frame.duration_s)
 
     def close(self) -> None:
         """Stop decoding and free the input; safe to call twice."""

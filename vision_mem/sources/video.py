@@ -315,10 +315,9 @@ class VideoFile:
     def _frame(self, index: int, decoded: Any) -> Frame:
         time_s = decoded.time if decoded.time is not None else index / self._fps
         image = frame_to_rgb(decoded)
-        if self._resize is None:
-            return Frame(index, float(time_s), image)
-        model_image = self._resize.at(float(time_s), decoded)
-        return Frame(index, float(time_s), image, model_image)
+        length_s = float(decoded.duration * self._stream.time_base) if decoded.duration else None
+        model_image = None if self._resize is None else self._resize.at(float(time_s), decoded)
+        return Frame(index, float(time_s), image, model_image, length_s)
 
     def close(self) -> None:
         """Close the file."""

@@ -193,3 +193,22 @@ def test_an_empty_mask(tmp_path: Path) -> None:
     path = _save(tmp_path / "m.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="shows no object"):
         read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [("gone.png", r"mask .*gone\.png cannot be read as a picture: No such file"),
+     ("i.json", "cannot identify"), ("black.png", "shows no object")],
+)  # fmt: skip
+def test_errors_of_masks_name_the_file_that_names_them(tmp_path, mask, says):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "black.png")
+    file = tmp_path / "i.json"
+    file.write_text(json.dumps([{"box": [1, 2, 3, 4]}, {"mask": mask}]))
+    with pytest.raises(InputError, match=rf"^--init \S*i\.json, prompt 1: .*{says}"):
+        read_init(file)
+
+
+def test_a_slip_in_the_name_of_a_file_of_prompts_is_seen(tmp_path):
+    (tmp_path / "boxes.txt").write_text("1,2,3,4")
+    with pytest.raises(InputError, match=r"did you mean '\S*boxes\.txt'"):
+        read_init(tmp_path / "boxs.txt")
