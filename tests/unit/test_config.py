@@ -177,7 +177,7 @@ def test_missing_presets_name_what_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("samuri", "samurai"), ("SAMURAI", "samurai"), ("sam3", "sam2.1-tiny"), ("sam", "sam2.1-tiny"),
+    [("samuri", "samurai"), ("SAMURAI", "samurai"), ("sam3", "sam2.1-tiny"), ("sam", "samurai"),
      ("quite-else", ""), ("", "")],
 )  # fmt: skip
 def test_near_names(word: str, meant: str) -> None:
@@ -188,7 +188,7 @@ def test_near_names(word: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("name", "suffixes", "meant"),
     [("bas.mp4", (), "base.mp4"), ("base.avi", (), "base.mp4"), ("BASE.MP4", (), "base.mp4"),
-     ("nope.yaml", (), ""), ("fram", (), "frames"), ("bas.yaml", (".yaml",), ""),
+     ("nope.yaml", (), ""), ("frames_", (), "frames"), ("bas.yaml", (".yaml",), ""),
      ("bas.yaml", (".mp4",), "base.mp4"), ("a/b/c.mp4", (), "")],
 )  # fmt: skip
 def test_files_with_near_names(tmp_path: Path, name: str, suffixes: Any, meant: str) -> None:

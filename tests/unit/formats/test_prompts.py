@@ -211,4 +211,4 @@ def test_errors_of_masks_name_the_file_that_names_them(tmp_path, mask, says):
 def test_a_slip_in_the_name_of_a_file_of_prompts_is_seen(tmp_path):
     (tmp_path / "boxes.txt").write_text("1,2,3,4")
     with pytest.raises(InputError, match=r"did you mean '\S*boxes\.txt'"):
-        read_init(tmp_path / "boxs.txt")
+        read_init(tmp_path / "box.txt")
