@@ -273,7 +273,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 def _split(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"setting {shown(override)} has no '='; expected key=value")
+        lacks = "no key before" if equals else "no"
+        raise InputError(f"setting {shown(override)} has {lacks} '='; expected key=value")
     return key.strip(), parse_yaml(value, f"setting {shown(override)}: the value")
 
 
