@@ -225,7 +225,8 @@ def _options(
 def _refuse_late(frame: int | None) -> None:
     if frame is not None:
         raise InputError(
-            f"--from {frame} is after the last frame of the run; give one that was followed wrongly"
+            f"--from {frame} is after the last frame of the run; give one that was followed "
+            "wrongly, or a larger --max-frames or --end"
         )
 
 

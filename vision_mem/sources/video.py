@@ -320,7 +320,7 @@ class VideoFile:
         ended = times[-1] + step if times else math.inf
         if announced is not None and "avi" in self._container.format.name:
             # AVI counts the places of frames that were left out when it was recorded, too.
-            announced = None if length_s is None or ended > length_s - step else announced
+            announced = None if ended > announced / self._fps - step else announced
         if announced is not None and reached < announced:
             message = f"{self._name}: it announces {announced} frames but ends after {reached}"
             if self._strict:
