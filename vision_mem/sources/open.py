@@ -28,6 +28,7 @@ from vision_mem.sources.selection import (
     check_address,
     check_exists,
     is_url,
+    with_plain_scheme,
     without_password,
 )
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
@@ -292,7 +293,7 @@ def _open_reader(
         if text.isdecimal() and not Path(text).exists():
             return _open_camera(int(text), selection, drop, reconnect)
         if is_url(text):
-            check_address(text)
+            check_address(text := with_plain_scheme(text))
             return _open_address(text, selection, strict, timeout_s, reconnect, stream_options)
         path = Path(text).expanduser()
         if is_object_name(text) and not path.exists():
