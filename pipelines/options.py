@@ -378,8 +378,10 @@ def limited(input: Limits, folder: RunFolder, *, resume: bool, corrects: bool = 
         resume: whether it is continued.
         corrects: whether it is gone through again, from a frame in its past.
     """
-    before = folder.recorded("limits") or {}
-    if not resume or (folder.recorded("status") == "finished" and not corrects):
+    before, status = folder.recorded("limits") or {}, folder.recorded("status")
+    most = before.get("max_frames")
+    reached = status == "stopped" and most is not None and folder.frames_done() >= most
+    if not resume or ((status == "finished" or reached) and not corrects):
         return input
     names = [name for name in limits_of(input) if getattr(input, name) is None]
     return replace(input, **{name: before.get(name) for name in names})

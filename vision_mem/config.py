@@ -161,14 +161,24 @@ def near_file(path: str | Path, suffixes: Collection[str] = (), cutoff: float = 
     with suppress(OSError, ValueError, RuntimeError):  # no such folder, or no name at all
         path = Path(path).expanduser()
         there = [Path(each.name) for each in itertools.islice(path.parent.iterdir(), _MOST_NAMES)]
-        stems = {  # all videos end alike, which says nothing
-            each.stem.lower(): each.name
+        known = {  # all videos end alike, which says nothing
+            (each.stem if path.suffix else each.name).lower(): each.name
             for each in sorted(there, key=lambda each: each.suffix == path.suffix)
             if not suffixes or each.suffix.lower() in suffixes
         }
-        if close := difflib.get_close_matches(path.stem.lower(), stems, n=1, cutoff=cutoff):
-            return str(path.with_name(stems[close[0]]))
+        word = (path.stem if path.suffix else path.name).lower()
+        if close := difflib.get_close_matches(word, known, n=1, cutoff=cutoff):
+            return str(path.with_name(known[close[0]]))
+        for name in known.values():
+            if _changes(name, path.name) == 1:
+                return str(path.with_name(name))
     return ""
+
+
+def _changes(one: str, other: str) -> int:
+    """Letters that differ, are missing or are too many, about."""
+    same = difflib.SequenceMatcher(None, one, other).get_matching_blocks()
+    return max(len(one), len(other)) - sum(block.size for block in same)
 
 
 _MOST_NAMES = 10_000

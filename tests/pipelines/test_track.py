@@ -213,10 +213,10 @@ def test_a_run_that_is_corrected_ends_where_it_ended(small_clip: Path, tmp_path:
 
     words = ["--box", BOX, "--snapshot-every", "3", "--save", "lasot"]
     assert _track(small_clip, tmp_path, *words, "--max-frames", "8") == 0
-    correct = ["--resume", "--from", "7", "--box", "cup=31,28,40,40"]
-    assert _track(small_clip, tmp_path, *correct) == 0
+    correct = ["--resume", "--box", "cup=31,28,40,40", "--from"]
+    assert _track(small_clip, tmp_path, *correct, "7") == 0
     assert frames() == 8
-    assert _track(small_clip, tmp_path, *correct, "--max-frames", "10") == 0
+    assert _track(small_clip, tmp_path, *correct, "5", "--max-frames", "10") == 0
     assert frames() == 10
     assert _track(small_clip, tmp_path, "--resume", "--end", "12") == 0
     assert frames() == 12, "a run that reached its limit goes on behind it"

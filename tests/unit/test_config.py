@@ -189,10 +189,11 @@ def test_near_names(word: str, meant: str) -> None:
     ("name", "suffixes", "meant"),
     [("bas.mp4", (), "base.mp4"), ("base.avi", (), "base.mp4"), ("BASE.MP4", (), "base.mp4"),
      ("nope.yaml", (), ""), ("frames_", (), "frames"), ("bas.yaml", (".yaml",), ""),
-     ("bas.yaml", (".mp4",), "base.mp4"), ("a/b/c.mp4", (), "")],
+     ("bas.yaml", (".mp4",), "base.mp4"), ("a/b/c.mp4", (), ""),
+     ("b.mp4", (), "a.mp4"), ("amp4", (), "a.mp4")],
 )  # fmt: skip
 def test_files_with_near_names(tmp_path: Path, name: str, suffixes: Any, meant: str) -> None:
-    for each in ("base.mp4", "pre.yaml", "frames"):
+    for each in ("a.mp4", "base.mp4", "pre.yaml", "frames"):
         (tmp_path / each).touch()
     assert near_file(tmp_path / name, suffixes) == (str(tmp_path / meant) if meant else "")
 
