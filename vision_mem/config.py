@@ -159,19 +159,19 @@ def near_file(path: str | Path, suffixes: Collection[str] = (), cutoff: float = 
         Its path.
     """
     with suppress(OSError, ValueError, RuntimeError):  # no such folder, or no name at all
-        path = Path(path).expanduser()
-        there = [Path(each.name) for each in itertools.islice(path.parent.iterdir(), _MOST_NAMES)]
+        typed = Path(path).expanduser()
+        there = [Path(each.name) for each in itertools.islice(typed.parent.iterdir(), _MOST_NAMES)]
         known = {  # all videos end alike, which says nothing
-            (each.stem if path.suffix else each.name).lower(): each.name
-            for each in sorted(there, key=lambda each: each.suffix == path.suffix)
+            (each.stem if typed.suffix else each.name).lower(): each.name
+            for each in sorted(there, key=lambda each: each.suffix == typed.suffix)
             if not suffixes or each.suffix.lower() in suffixes
         }
-        word = (path.stem if path.suffix else path.name).lower()
+        word = (typed.stem if typed.suffix else typed.name).lower()
         if close := difflib.get_close_matches(word, known, n=1, cutoff=cutoff):
-            return str(path.with_name(known[close[0]]))
+            return str(typed.with_name(known[close[0]]))
         for name in known.values():
-            if _changes(name, path.name) == 1:
-                return str(path.with_name(name))
+            if _changes(name, typed.name) == 1:
+                return str(typed.with_name(name))
     return ""
 
 
