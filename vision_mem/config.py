@@ -181,7 +181,7 @@ def _changes(one: str, other: str) -> int:
     return max(len(one), len(other)) - sum(block.size for block in same)
 
 
-_MOST_NAMES = 10_000
+_MOST_NAMES = 2_000
 """Of a folder that are looked at for a hint."""
 
 
