@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import queue
 import re
@@ -16,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config, nearest
+from vision_mem.config import load_config, near_file, nearest
 from vision_mem.errors import InputError, ModelError, VisionMemError
+from vision_mem.formats.sqlite import check_database
 from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import RunFolder, without_secret
 from vision_mem.sources.selection import check_exists, is_url
@@ -85,7 +85,7 @@ class AskedOptions:
     at: Annotated[
         list[str] | None,
         typer.Option(
-            help="Ask when so many seconds (90 or 1:30) were seen; once, or once a question."
+            help="When to ask: after so many seconds (90 or 1:30); once, or once a question."
         ),
     ] = None
     interactive: Annotated[
@@ -154,7 +154,7 @@ def main(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FILE | QUESTION]...",
+            metavar="FILE | QUESTION",
             help="More files, shown one after the other, and what to answer. What is there, or is "
             "named like a file, is a file.",
         ),
@@ -181,8 +181,7 @@ def main(
     check_video_model(options.model)
     if not asked and not ask.interactive and options.memory is None:
         raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
-    place = None if memory is None else Path(memory)
+    place = _memory_file(source, options)
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
     usual = "search" if options.model == "words" else "default"
     load_config(VideoQaConfig, model.preset or usual, changes, folder="videoqa")
@@ -202,8 +201,9 @@ def main(
         from vision_mem.videoqa.store import MemoryFile
 
         use_threads(model.threads)
+        known = _known(place, stack)
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
-        session, known = _remembered(place, brain, model.preset, changes, stack)
+        session = _remembered(known, brain, model.preset, changes)
         about = {"model_id": brain.traits.model_id, "config": asdict(session.config),
                  "source": names[0]}  # fmt: skip
         if known is None and place is not None:
@@ -214,8 +214,7 @@ def main(
         log = AnswerLog(folder.path, watching, append=not output.overwrite)
         stack.callback(log.close)
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
-        typed = _typed() if ask.interactive else None
-        code = 0
+        typed, code = _typed() if ask.interactive else None, 0
         if first is not None:
             frames = FileSequence(names, first, opened, watching.files, session.seen)
             code = _watch(frames, desk, asked, typed, input.realtime)
@@ -227,6 +226,19 @@ def main(
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
     return code
+
+
+def _memory_file(source: str, options: AskOptions) -> Path | None:
+    """The memory file of a run; None without one.
+
+    Raises:
+        InputError: when it is something else.
+    """
+    memory = source if options.memory is None and source.endswith(SUFFIX) else options.memory
+    if memory is None:
+        return None
+    check_database(Path(memory), f"memory file {memory}")
+    return Path(memory)
 
 
 def _opener(
@@ -261,22 +273,15 @@ def _is_source(word: str) -> bool:
     led = word.startswith(("/", "./", "../", "~")) or (
         "/" in word and _exists(str(Path(word).parent))
     )
-    return led or _FILE.search(word) is not None or bool(_near(word, 0.8))
+    if led or _FILE.search(word) is not None:
+        return True
+    return _FILE.search(near_file(word, cutoff=0.8)) is not None
 
 
 def _exists(word: str) -> bool:
     with suppress(OSError, ValueError, RuntimeError):  # too long for a name, and the like
         return Path(word).expanduser().exists()
     return False
-
-
-def _near(word: str, cutoff: float) -> list[str]:
-    """The file in the folder of a word that is called much like it."""
-    with suppress(OSError, ValueError, RuntimeError):
-        path = Path(word).expanduser()
-        names = [each.name for each in path.parent.iterdir() if _FILE.search(each.name)]
-        return difflib.get_close_matches(path.name, names, n=1, cutoff=cutoff)
-    return []
 
 
 def _check_sources(sources: Sequence[str]) -> None:
@@ -293,9 +298,8 @@ def _check_sources(sources: Sequence[str]) -> None:
             )
         if source.isdecimal() or ":" in source or _exists(source):
             continue  # of module:function and addresses the one who opens them knows more
-        if near := _near(source, 0.6):
-            place = str(Path(source).with_name(near[0]))
-            raise InputError(f"{source!r}: no such file; did you mean {place!r}?")
+        if near := near_file(source):
+            raise InputError(f"{source!r}: no such file; did you mean {near!r}?")
         if source.endswith(SUFFIX):
             raise InputError(f"no memory file {source}; make one with --memory {source}")
         try:
@@ -305,19 +309,29 @@ def _check_sources(sources: Sequence[str]) -> None:
             raise InputError(f"{error}{hint}") from None
 
 
-def _remembered(
-    place: Path | None, brain: Any, preset: str | None, changes: Sequence[str], stack: ExitStack
-) -> tuple[VideoMemorySession, MemoryFile | None]:
-    """The session as a memory file has it, and the file; a new one where there is none yet."""
-    from vision_mem.videoqa.evidence import open_session, shown_files
+def _known(place: Path | None, stack: ExitStack) -> MemoryFile | None:
+    """The memory file that a run goes on with, opened before the model; None for a new one."""
+    from vision_mem.videoqa.evidence import shown_files
     from vision_mem.videoqa.store import MemoryFile
 
-    known = None
+    if place is None or not place.exists():
+        return None
     try:
-        if place is not None and place.exists():
-            known = stack.enter_context(closing(MemoryFile(place)))
-            shown_files(known.about)
-        return open_session(brain, preset, changes, known), known
+        known = stack.enter_context(closing(MemoryFile(place)))
+        shown_files(known.about)
+        return known
+    except ModelError as error:
+        raise InputError(str(error)) from error
+
+
+def _remembered(
+    known: MemoryFile | None, brain: Any, preset: str | None, changes: Sequence[str]
+) -> VideoMemorySession:
+    """The session as a memory file has it; a new one where there is none yet."""
+    from vision_mem.videoqa.evidence import open_session
+
+    try:
+        return open_session(brain, preset, changes, known)
     except ModelError as error:
         raise InputError(str(error)) from error
 

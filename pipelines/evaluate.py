@@ -21,7 +21,7 @@ from vision_mem.errors import InputError
 from vision_mem.evaluation.options import ADVANCED, INPUT, MODEL, PLACE, SetOptions, words_of
 from vision_mem.evaluation.registry import Family, families, family_of
 
-from .options import OUTPUT, AsJson, GroupedCommand, Overwrite, Quiet, Resume, grouped
+from .options import OUTPUT, AsJson, GroupedCommand, Overwrite, Quiet, Resume, grouped, help_record
 
 _ORDER = (None, INPUT, MODEL, OUTPUT, PLACE, ADVANCED)
 _MOST_NAMED = 4
@@ -115,7 +115,7 @@ class BenchmarkGroup(TyperGroup):
             with formatter.section(family.line.capitalize()):
                 formatter.write_dl([(word, family.datasets[word].title) for word in some])
             command = self.get_command(ctx, some[0])
-            params = {p.name: p.get_help_record(ctx) for p in command.get_params(ctx)}
+            params = {p.name: help_record(p, ctx) for p in command.get_params(ctx)}
             shared = {n: r for n, r in params.items() if r and (shared is None or n in shared)}
         shared = {name: row for name, row in (shared or {}).items() if name != "help"}
         with formatter.section("Options of all sets (DATASET --help shows its own)"):

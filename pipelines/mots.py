@@ -35,6 +35,8 @@ from .options import (
     OutputOptions,
     Source,
     flat,
+    limited,
+    limits_of,
     listed,
     open_folder,
     preset_option,
@@ -84,7 +86,7 @@ class DetectionOptions:
             "Several: all of them."
         ),
     ] = None
-    every: Annotated[int | None, typer.Option(min=1, help="Detect on every so manieth frame.")] = (
+    every: Annotated[int | None, typer.Option(min=1, help="Detect on every N-th frame only.")] = (
         None
     )
     min_score: Annotated[
@@ -144,15 +146,15 @@ def main(
     identity for as long as the stream runs, also when it comes back. Memory does not grow.
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
-    before = folder.recorded("options") if resume else None
-    options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
+    given, before = flat(what, input, output, model, advanced), folder.recorded("options")
+    options = take_options(MotsOptions, given, before if resume else None)
     check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
+    input = limited(input, folder, resume=resume)
     rest = remaining(source, options, input, done, resume)
-
     from vision_mem.models import detectors  # with OpenCV, which help does not need
 
     with ExitStack() as stack:
@@ -173,8 +175,7 @@ def main(
         )  # fmt: skip
         if segmenter.traits.parallel:
             use_threads(1)  # objects share the cores, not the layers of one object
-        # torch takes seconds to import; help and what typing alone shows should not wait for it.
-        from vision_mem.mots.session import DetectorSession, MotsSession
+        from vision_mem.mots.session import DetectorSession, MotsSession  # with torch: late
 
         session = MotsSession(segmenter, config, model.threads)
         if resume and folder.snapshot is not None:
@@ -188,13 +189,14 @@ def main(
             detector = detectors.Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
-            table = f"{stem}.tracks.csv"
-            done.table = track_table(Path(table), append=resume, after=done.last_index)
+            table = Path(f"{stem}.tracks.csv")
+            done.table = track_table(table, append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
             command="mots", source=without_secret(source), preset=preset, detector=detector.name,
             model=segmenter.traits.model_id, device=str(segmenter.device), config=asdict(config),
-            options=asdict(options), snapshot_every=advanced.snapshot_every,
+            options=asdict(options), limits=limits_of(input),
+            snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
             frames, DetectorSession(session, detector), sinks, folder, done,

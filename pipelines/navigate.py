@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.errors import InputError, NotFoundError
+from vision_mem.config import near_file
+from vision_mem.errors import InputError, NotFoundError, SourceError, VisionMemError
+from vision_mem.formats.sqlite import check_database
 from vision_mem.formats.touchdown import is_street_graph
 from vision_mem.runs.folder import number_folder
 from vision_mem.runs.tally import count
@@ -90,7 +92,7 @@ class RememberOptions:
         list[str] | None,
         typer.Option(help='As for mots: "red chair, lamp", dfine, maskrcnn, file:PATH[:FORMAT].'),
     ] = None
-    every: Annotated[int, typer.Option(min=1, help="Detect on every so manieth frame.")] = 1
+    every: Annotated[int, typer.Option(min=1, help="Detect on every N-th frame only.")] = 1
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Leave out detections below it.")
     ] = 0.0
@@ -201,7 +203,7 @@ def build(
         str,
         typer.Argument(
             help="Folder with depth and poses (TUM, 7-Scenes, ScanNet, ...) or of results of "
-            "reconstruct, JSON lines, - for JSON lines on standard input, or a street graph "
+            "reconstruct; JSON lines, in a file or - for standard input; or a street graph "
             "(nodes.txt, links.txt)."
         ),
     ],
@@ -221,12 +223,22 @@ def build(
         raise InputError("--overwrite and --resume exclude each other: give one of them")
     if output.resume and not (map_.is_file() and map_.stat().st_size):
         raise InputError(f"there is no map {map_} to go on with; leave out --resume")
+    _check_map(map_)
     groups = (remember, recording, model, settings)
     if is_street_graph(source):
         _refuse(groups, _OF_ROOMS, f"{source} is a street graph")
         return _build_streets(source, map_, remember, output)
     _refuse(groups, _OF_STREETS, f"{source} is no street graph")
     return _build_room(source, map_, remember, recording, output, model, settings)
+
+
+def _check_map(map_: Path) -> None:
+    """Refuse a file that is no map before recordings and networks are opened for it."""
+    if map_.exists() and (map_.is_dir() or map_.stat().st_size):
+        from vision_mem.navigation.storage import MapFile
+
+        check_database(map_, f"map {map_}")
+        MapFile(map_, "r").close()
 
 
 def _refuse(groups: Sequence[object], names: Sequence[str], why: str) -> None:
@@ -253,6 +265,7 @@ def _build_room(
 
     from vision_mem.navigation.builder import MapBuild, open_for_writing, recording_of
     from vision_mem.navigation.observer import parse_thing, read_things
+    from vision_mem.navigation.storage import discard_map
     from vision_mem.sources.posed import PosedSource
 
     things = [parse_thing(word) for word in remember.landmark or []]
@@ -284,7 +297,13 @@ def _build_room(
             session, whole, source, start, options, detector, things, recording.pixels,
             recording.track_poses, turn, strict, embedder,
         )  # fmt: skip
-        return _take_in(job, map_, output, "frame")
+        try:
+            return _take_in(job, map_, output, "frame")
+        except VisionMemError:
+            if not session.state.frame and not len(session.state.landmarks):
+                session.close()
+                discard_map(map_)  # nothing is left of a run that took in nothing
+            raise
 
 
 def _build_streets(source: str, map_: Path, remember: RememberOptions, output: MapOptions) -> int:
@@ -313,6 +332,8 @@ def _take_in(job: MapBuild | StreetBuild, map_: Path, output: MapOptions, what: 
         with bar:
             done = job.run(signals.until, tell)
         if signals.received is None:
+            if not done and not job.before:
+                raise SourceError(f"no {what} came in; expected what docs/navigation.md describes")
             job.put_rest()
         if output.picture is not None:
             write_picture(job.session, output.picture, title=str(map_))
@@ -321,6 +342,7 @@ def _take_in(job: MapBuild | StreetBuild, map_: Path, output: MapOptions, what: 
         stopped = "stopped: " if signals.received is not None else ""
         print("\n".join(job.lines()))
         print(f"{stopped}{count(done, what)} taken in{went_on}; map: {map_}")
+        _say_picture(output.picture)
     return signals.exit_code
 
 
@@ -404,7 +426,6 @@ def demo(
     said = ", ".join(f"{name} {metres:.2f} m" for name, metres in off.items())
     print(f"\nfound {len(off)} of {len(room.furniture)} things; to their middles (the camera sees "
           f"their surfaces): {said}")  # fmt: skip
-    print(f"the map from above: {drawn}")
     return 0
 
 
@@ -433,7 +454,6 @@ def _demo_streets(folder: Path, map_: Path, seed: int, quiet: bool) -> int:
         navigate_streets.follow(folder, map_=map_)
     lines = steps_told.getvalue().splitlines()
     print("\n".join([*lines[:2], f"... {len(lines) - 4} more steps", *lines[-2:]]))
-    print(f"\nthe map from above: {drawn}")
     return 0
 
 
@@ -489,6 +509,7 @@ def where(
             known = count(len(session.state.landmarks), "remembered thing")
             hint = f"; near in spelling: {short(', '.join(close), 200)}" if close else ""
             print(f"nothing found among {known}{hint}")
+        _say_picture(picture)
     return 0 if hits else NOTHING_FOUND
 
 
@@ -529,6 +550,7 @@ def route(
         print(f"{way.length:.1f} m over {'the floor' if way.on == 'floor' else 'known places'}")
         for said, end in zip(way.directions, way.ends, strict=True):
             print(f"  {said}, to {_xyz(way.points[end])}")
+        _say_picture(picture)
     return 0
 
 
@@ -616,6 +638,7 @@ def show(
         else:
             for name, one in value.items():
                 print(f"{name.replace('_', ' ')}: {one}")
+            _say_picture(picture)
     return 0
 
 
@@ -658,7 +681,7 @@ def export(
                 print(f"{path}: {number} {what}{empty}")
         if picture is not None:
             export.write_picture(session, picture, title=str(map_))
-            print(f"{picture}: seen from above")
+            _say_picture(picture)
     return 0
 
 
@@ -668,13 +691,20 @@ def export(
 def _must_exist(map_: Path) -> None:
     """Told before anything is loaded."""
     if not map_.is_file():
-        raise InputError(f"no map file {map_}; build one first")
+        near = near_file(map_)
+        meant = f"did you mean {near!r}?" if near else "build one first"
+        raise InputError(f"no map file {map_}; {meant}")
 
 
 def _refuse_existing(paths: Sequence[Path], overwrite: bool) -> None:
     there = [str(path) for path in paths if path.exists()]
     if there and not overwrite:
         raise InputError(f"{', '.join(there)} is there already; give --overwrite to replace it")
+
+
+def _say_picture(picture: Path | None) -> None:
+    if picture is not None:
+        print(f"{picture}: the map from above")
 
 
 def _open_to_read(path: Path, changes: Sequence[str] = ()) -> NavigationSession:
@@ -732,4 +762,5 @@ for _name, _command in (
     ("forget", forget), ("show", show), ("export", export), ("follow", navigate_streets.follow),
     ("eval", evaluate.evaluate_cities),
 ):  # fmt: skip
-    app.command(_name, cls=GroupedCommand)(grouped(_command))
+    _line = (_command.__doc__ or "").partition("\n")[0]
+    app.command(_name, cls=GroupedCommand, short_help=_line)(grouped(_command))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -57,6 +58,7 @@ def preset_option(folder: str, default: str | None = None, **remarks: str) -> An
     ]
     return typer.Option(
         help=f"{', '.join(words)}, or a .yaml.",
+        show_default=False,
         autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
     )
 
@@ -74,7 +76,8 @@ SegmenterName = Annotated[
     ),
 ]
 ModelConfig = Annotated[
-    str | None, typer.Option(help="Configuration of a checkpoint file, when not guessed.")
+    str | None,
+    typer.Option(help="Of a checkpoint file whose name does not tell its configuration."),
 ]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: change a setting of the preset.")
@@ -82,7 +85,7 @@ Changes = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str | None, typer.Option(help="auto (default), fp32, bf16, fp16.")]
 Attention = Annotated[
-    str | None, typer.Option(help="SAM 2 in fp32: exact (default), or folded: fewer sums.")
+    str | None, typer.Option(help="SAM 2 in fp32: exact (default), or folded, faster on a CPU.")
 ]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the image encoder.")]
 Decoder = Annotated[
@@ -97,10 +100,17 @@ PoseTolerance = Annotated[
 PoseOffset = Annotated[float | None, typer.Option(help="Seconds to add to the times of --poses.")]
 DepthScale = Annotated[float | None, typer.Option(help="Metres of one unit of a depth map.")]
 Start = Annotated[int | None, typer.Option(min=0, help="First frame, from 0.")]
-End = Annotated[int | None, typer.Option(help="First frame no longer wanted.")]
-Stride = Annotated[int | None, typer.Option(min=1, help="Every how many frames.")]
-MaxFrames = Annotated[int | None, typer.Option(min=1, help="Frames in all, at most.")]
-Drop = Annotated[str, typer.Option(help="Live sources: latest (only), or none.")]
+End = Annotated[int | None, typer.Option(help="Stop before this frame.")]
+Stride = Annotated[int | None, typer.Option(min=1, help="Take only every N-th frame.")]
+MaxFrames = Annotated[
+    int | None, typer.Option(min=1, help="Frames in all, at most; --resume keeps it.")
+]
+Drop = Annotated[
+    str,
+    typer.Option(
+        help="Live sources: latest leaves out frames that came too late, none leaves out none."
+    ),
+]
 Reconnects = Annotated[
     int | None, typer.Option(min=0, help="Live sources: tries after a break, at most [for ever].")
 ]
@@ -124,6 +134,7 @@ Audio = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 Options = TypeVar("Options")
+Limits = TypeVar("Limits", bound=Any)
 
 
 @dataclass(frozen=True)
@@ -187,11 +198,16 @@ USUAL = AdvancedOptions()
 class GroupedCommand(TyperCommand):
     """Help with a heading for each group, in plain text: rich would take half a second to load."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the command: the words it takes, then its options."""
+        pieces = [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+        return sorted(pieces, key=lambda piece: piece == self.options_metavar)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then each group in the order of its first option, then the rest."""
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for param in self.get_params(ctx):
-            if (record := param.get_help_record(ctx)) is None:
+            if (record := help_record(param, ctx)) is None:
                 continue
             is_argument = param.param_type_name == "argument"
             heading = "Arguments" if is_argument else getattr(param, "rich_help_panel", None)
@@ -201,6 +217,27 @@ class GroupedCommand(TyperCommand):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+
+def help_record(param: Any, ctx: Any) -> tuple[str, str] | None:
+    """What help says of an argument or an option: its name, and the rest; None for a hidden one."""
+    if (record := param.get_help_record(ctx)) is None:
+        return None
+    name, said = record
+    if param.param_type_name == "argument":
+        name = f"{param.metavar}{'' if param.nargs == 1 else '...'}"
+        said = said.removesuffix("  [required]")
+    for symbols, words in _RANGES.items():
+        said = re.sub(symbols, words, said)
+    return name, said
+
+
+_RANGES = {
+    r"  \[x>=[01]\]$|; x>=[01](?=\])": "",  # everybody's guess
+    r"\b(\S+)<=x<=([^\s;\]]+)": r"\1 to \2",
+    r"\bx>=([^\s;\]]+)": r"\1 or more",
+}
+"""How Typer writes which numbers an option takes, and how people would."""
 
 
 def grouped(function: Callable[..., int]) -> Callable[..., int]:
@@ -222,7 +259,8 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
     for name, parameter in inspect.signature(function).parameters.items():
         kind = hints[name]
         if not is_dataclass(kind):
-            taken.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=kind))
+            shown = _under(name, kind, None)
+            taken.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=shown))
             continue
         group: Any = kind
         groups[name] = group
@@ -252,7 +290,10 @@ def grouped(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _under(name: str, annotation: Any, heading: str | None) -> Any:
-    """The annotation with its option under a heading; a copy, since options are shared."""
+    """The annotation with its option under a heading, and with a word for its value.
+
+    A copy, since options are shared.
+    """
     if get_origin(annotation) is not Annotated:
         return Annotated[annotation, typer.Option(rich_help_panel=heading)]
     kind, *notes = get_args(annotation)
@@ -260,7 +301,18 @@ def _under(name: str, annotation: Any, heading: str | None) -> Any:
     for note in said:
         if heading and hasattr(note, "rich_help_panel"):
             note.rich_help_panel = heading
+        if hasattr(note, "metavar") and note.metavar is None:
+            is_argument = type(note).__name__ == "ArgumentInfo"
+            note.metavar = name.strip("_").upper() if is_argument else _value_of(kind)
     return Annotated[(kind, *said)]
+
+
+def _value_of(kind: Any) -> str | None:
+    """The word for the value of an option; None for a flag."""
+    for plain, word in {bool: None, int: "N", float: "NUMBER", Path: "PATH"}.items():
+        if plain in (kind, *get_args(kind)):
+            return word
+    return "TEXT"
 
 
 def _shown(name: str, option: Option) -> Any:
@@ -313,6 +365,31 @@ def remaining(
         input.drop, options.decoder, input.reconnect, resume, getattr(done, "frames", 0),
         getattr(done, "last_index", -1),
     )  # fmt: skip
+
+
+def limited(input: Limits, folder: RunFolder, *, resume: bool, corrects: bool = False) -> Limits:
+    """The frames of a run that is continued: its limits hold unless they are given anew.
+
+    A run that has reached them goes on behind them, when it is continued and not corrected.
+
+    Args:
+        input: has ``end`` and ``max_frames`` as given; a dataclass.
+        folder: of the run.
+        resume: whether it is continued.
+        corrects: whether it is gone through again, from a frame in its past.
+    """
+    before, status = folder.recorded("limits") or {}, folder.recorded("status")
+    most = before.get("max_frames")
+    reached = status == "stopped" and most is not None and folder.frames_done() >= most
+    if not resume or ((status == "finished" or reached) and not corrects):
+        return input
+    names = [name for name in limits_of(input) if getattr(input, name) is None]
+    return replace(input, **{name: before.get(name) for name in names})
+
+
+def limits_of(input: Any) -> dict[str, int | None]:
+    """What a run records of its limits."""
+    return {"end": input.end, "max_frames": input.max_frames}
 
 
 def listed(words: str | None) -> list[str]:

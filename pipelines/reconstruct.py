@@ -43,6 +43,8 @@ from .options import (
     Strict,
     Stride,
     flat,
+    limited,
+    limits_of,
     listed,
     open_folder,
     parse_numbers,
@@ -180,9 +182,10 @@ def main(
     Poses are taken from the recording, or found where it has none. What stays becomes a clean
     map; what moves is taken out of it and followed. Memory does not grow.
     """
-    seed, resume = _generated_seed(source), output.resume
+    seed, resume, quiet = _generated_seed(source), output.resume, output.quiet
     folder = open_folder("reconstruct", source, output, ReconstructOptions)
     before = folder.recorded("options") if resume else None
+    recording = limited(recording, folder, resume=resume)
     options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
     names, config, numbers = _check(source, seed, options, output.snapshot_every)
     learned = _learned(options)
@@ -222,14 +225,13 @@ def main(
             command="reconstruct", source=without_secret(source), preset=options.preset,
             config=asdict(config), options=asdict(options), poses=tracked,
             snapshot_every=output.snapshot_every, samples=_samples(folder, whole, options),
-            **_remarks(whole.doubts),
+            limits=limits_of(recording), **_remarks(whole.doubts),
         )  # fmt: skip
         if at_end:
             products.make()
             folder.record(status="finished", files=folder.files())
             return nothing_left(folder, done.frames)
         looking = _looking(learned, session, masks, options, numbers, folder if resume else None)
-        quiet = output.quiet
         code = run_to_folder(
             frames, looking, sinks, folder, done, output.snapshot_every, quiet=quiet
         )

@@ -34,9 +34,9 @@ class Trackers:
 
     heading: ClassVar[str] = INPUT
 
-    more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RESULTS]...", help="As --results.")
-    ] = None
+    more: Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="As --results.")] = (
+        None
+    )
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Folder, ZIP, or folder in a ZIP with a tracker's result files."),

@@ -47,9 +47,9 @@ class ServerOptions:
         str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines too.")
     ] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 8765
-    root: Annotated[
-        Path, typer.Option(help="Folder whose files may be opened from the page [.].")
-    ] = Path()
+    root: Annotated[Path, typer.Option(help="Folder whose files may be opened from the page.")] = (
+        Path()
+    )
     token: Annotated[
         str | None, typer.Option(help="Word that the address must have; a new one if unset.")
     ] = None
@@ -83,7 +83,10 @@ class StudioModel:
         str, typer.Option(help="What follows everything, as for mots: motion, dfine, ...")
     ] = "motion"
     ask: Annotated[
-        str, typer.Option(help="What answers, as --model of ask; none. words, where installed.")
+        str,
+        typer.Option(
+            help="What answers: none, auto (words where installed), or as --model of ask."
+        ),
     ] = "auto"
     device: Device = "auto"
     precision: Precision = None
@@ -103,7 +106,7 @@ class StudioAdvanced:
 def main(
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SOURCE]...", help="Files, cameras or addresses to begin with."),
+        typer.Argument(metavar="SOURCE", help="Files, cameras or addresses to begin with."),
     ] = None,
     server: ServerOptions = ServerOptions(),
     output: StudioOutput = StudioOutput(),

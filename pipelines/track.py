@@ -31,6 +31,8 @@ from .options import (
     OutputOptions,
     Source,
     flat,
+    limited,
+    limits_of,
     listed,
     open_folder,
     preset_option,
@@ -157,6 +159,7 @@ def main(
     from vision_mem.runs.loop import nothing_left, run_to_folder
     from vision_mem.sinks.registry import make_sinks
 
+    input = limited(input, folder, resume=output.resume, corrects=output.from_frame is not None)
     rest = remaining(source, options, input, done, resume)
     if rest.live and (options.direction != "forward" or output.from_frame is not None):
         raise InputError(f"--direction and --from are for files; {without_secret(source)} is live")
@@ -191,7 +194,7 @@ def main(
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,
             device=str(segmenter.device), config=asdict(config), options=asdict(options),
-            snapshot_every=advanced.snapshot_every,
+            snapshot_every=advanced.snapshot_every, limits=limits_of(input),
         )  # fmt: skip
         code = run_to_folder(
             frames, session, sinks, folder, done, advanced.snapshot_every,
@@ -222,7 +225,8 @@ def _options(
 def _refuse_late(frame: int | None) -> None:
     if frame is not None:
         raise InputError(
-            f"--from {frame} is after the last frame of the run; give one that was followed wrongly"
+            f"--from {frame} is after the last frame of the run; give one that was followed "
+            "wrongly, or a larger --max-frames or --end"
         )
 
 

@@ -56,7 +56,7 @@ _ABOUT = """Memory for video streams.
 Follow objects through files, cameras and network streams, for as long as they run, in memory
 that does not grow. `vision-mem COMMAND --help` explains a command.
 """
-_VERBOSE = "-v, -vv: log lines and tracebacks; may stand anywhere. --version: print the version."
+_VERBOSE = "-v, -vv: log lines and tracebacks; may stand anywhere."
 
 
 def module_of(command: str) -> str:
@@ -109,7 +109,7 @@ def _run(words: list[str], verbose: int) -> int:
             text = "standard output cannot be written (no space left); results so far are kept"
             return _report(text, 1, verbose)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
-            return _report(_typing_slip(error.format_message()), int(error.exit_code), verbose)
+            return _report(_typing_slip(error), int(error.exit_code), verbose)
         text = f"{type(error).__name__}: {error}"[:500]
         # Settings are loaded by then, if anything of the user's own is.
         settings = sys.modules.get("vision_mem.config")
@@ -195,7 +195,9 @@ def _front_page(real: str = "") -> typer.Typer:
 
     @app.callback(help=_ABOUT, epilog=_VERBOSE)
     def options(
-        version: bool = typer.Option(False, "--version", callback=say_version, is_eager=True),
+        version: bool = typer.Option(
+            False, "--version", callback=say_version, is_eager=True, help="Print the version."
+        ),
     ) -> None:
         del version
 
@@ -234,17 +236,31 @@ def _set_up_logging(verbose: int) -> None:
 _SLIPS = {
     r"\.? \(Possible options: ([^,)]+).*\)": r"; did you mean '\1'?",
     r"\. Did you mean '?([^?',]+).*": r"; did you mean '\1'?",
-    r"Input should be a valid integer.*": "expected a whole number",
-    r"Input should be a valid number.*": "expected a number",
-    r"Input should be greater than or equal to (\S+)": r"expected \1 or more",
+    r"Got unexpected extra arguments?(\(s\))? \((.*)\)": r"too many words: \2",
+    r"requires an argument": "needs a value",
 }
 """What Typer says of wrong words, and how all other errors would say it."""
+_NO_SUCH_VALUE = re.compile(r": (Input should be |Unable to parse |.* is not (a valid|in the) ).*")
+"""How Typer, or what it checks values with, begins to say that a value does not fit."""
 
 
-def _typing_slip(said: str) -> str:
+def _typing_slip(error: Any) -> str:
+    said, param = error.format_message(), getattr(error, "param", None)
     for words, ours in _SLIPS.items():
         said = re.sub(words, ours, said)
+    if param is not None and (expected := _expected(param)):
+        said = _NO_SUCH_VALUE.sub(f": expected {expected}", said)
     return said[:1].lower() + said[1:].rstrip(".")
+
+
+def _expected(param: Any) -> str:
+    """The values that an option takes, in words; empty where they are no numbers."""
+    kind = {"N": "a whole number", "NUMBER": "a number"}.get(param.metavar)
+    ranged = param if hasattr(param, "min") else param.type  # the latter in older Typers
+    low, high = getattr(ranged, "min", None), getattr(ranged, "max", None)
+    if kind is None or low is None:
+        return kind or ""
+    return f"{kind}, {low} or more" if high is None else f"{kind} from {low} to {high}"
 
 
 def _report(message: str, code: int, verbose: int) -> int:

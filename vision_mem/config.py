@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import itertools
 import logging
 import math
 import operator
@@ -24,7 +25,8 @@ import sys
 import traceback
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,8 +64,9 @@ def read_preset(preset: str | Path, folder: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         path = Path(preset).expanduser()
         if not path.exists():
-            near = nearest(path.stem, preset_names(folder))
-            raise InputError(f"no preset file {path}; expected a YAML file{near}")
+            near = near_file(path, (".yaml", ".yml"))
+            meant = f"did you mean {near!r}?" if near else "expected a YAML file"
+            raise InputError(f"no preset file {path}; {meant}")
         content = _parse(read_text(path, most=100_000), f"preset {path}")
         if not content:
             log.warning("preset %s is empty; all settings are the usual ones", path)
@@ -135,8 +138,51 @@ def load_config(
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """Say ``; did you mean 'x'?`` when something known is spelled much like ``word``."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    spelled = {name.lower(): name for name in reversed(known)}
+    # Names may be long: who says sam3 knows how they begin.
+    begun = {re.split(r"[-.:_/ ]", name.lower())[0]: name for name in reversed(known)}
+    for table, cutoff in ((spelled, 0.6), (begun, 0.7)):
+        if close := difflib.get_close_matches(word.lower(), table, n=1, cutoff=cutoff):
+            return f"; did you mean {table[close[0]]!r}?"
+    return ""
+
+
+def near_file(path: str | Path, suffixes: Collection[str] = (), cutoff: float = 0.6) -> str:
+    """What stands in the folder of a path and is called much like it; empty for nothing.
+
+    Args:
+        path: to something that is not there.
+        suffixes: that its name may have, as ``.yaml``; any when empty.
+        cutoff: how much alike names must be, 1 for the same.
+
+    Returns:
+        Its path.
+    """
+    with suppress(OSError, ValueError, RuntimeError):  # no such folder, or no name at all
+        typed = Path(path).expanduser()
+        there = [Path(each.name) for each in itertools.islice(typed.parent.iterdir(), _MOST_NAMES)]
+        known = {  # all videos end alike, which says nothing
+            (each.stem if typed.suffix else each.name).lower(): each.name
+            for each in sorted(there, key=lambda each: each.suffix == typed.suffix)
+            if not suffixes or each.suffix.lower() in suffixes
+        }
+        word = (typed.stem if typed.suffix else typed.name).lower()
+        if close := difflib.get_close_matches(word, known, n=1, cutoff=cutoff):
+            return str(typed.with_name(known[close[0]]))
+        for name in known.values():
+            if _changes(name, typed.name) == 1:
+                return str(typed.with_name(name))
+    return ""
+
+
+def _changes(one: str, other: str) -> int:
+    """Letters that differ, are missing or are too many, about."""
+    same = difflib.SequenceMatcher(None, one, other).get_matching_blocks()
+    return max(len(one), len(other)) - sum(block.size for block in same)
+
+
+_MOST_NAMES = 2_000
+"""Of a folder that are looked at for a hint."""
 
 
 def is_object_name(word: str) -> bool:
@@ -237,7 +283,8 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 def _split(override: str) -> tuple[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"setting {shown(override)} has no '='; expected key=value")
+        lacks = "no key before" if equals else "no"
+        raise InputError(f"setting {shown(override)} has {lacks} '='; expected key=value")
     return key.strip(), parse_yaml(value, f"setting {shown(override)}: the value")
 
 

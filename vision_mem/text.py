@@ -96,7 +96,7 @@ def read_text(path: Path, most: int = _LARGEST) -> str:
         if found.st_size > most:
             size = f"{most // 10**9} GB" if most >= 10**9 else f"{most / 10**6:g} MB"
             raise InputError(f"{path} is larger than {size}; expected a text file")
-        return path.read_bytes().decode("utf-8-sig")
+        return decoded(path.read_bytes())
     except UnicodeDecodeError:
         raise InputError(f"{path} is no text file (not UTF-8); expected lines of text") from None
     except FileNotFoundError:
@@ -106,6 +106,19 @@ def read_text(path: Path, most: int = _LARGEST) -> str:
             raise
         said = getattr(error, "strerror", None) or error
         raise InputError(f"{path} cannot be read: {said}") from None
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file's bytes: UTF-8, or UTF-16 as shells of Windows write it.
+
+    Raises:
+        UnicodeDecodeError: for anything else.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16")
+        if any(map(str.isascii, text)):  # else it is something that begins so by chance
+            return text
+    return content.decode("utf-8-sig")
 
 
 def parse_json(text: str | bytes, where: str, *, nan: bool = False, unique: bool = True) -> Any:

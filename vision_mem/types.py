@@ -32,12 +32,14 @@ class Frame:
         image: ``(H, W, 3)`` uint8 RGB.
         model_image: the same moment at the size a model asked the decoder for, or None. Only
             sources with ``resize="decord"`` set it (specs: resize modes of SAMURAI 1.2).
+        duration_s: seconds that it is shown in the source; None where that is not known.
     """
 
     index: int
     time_s: float
     image: NDArray[np.uint8]
     model_image: NDArray[np.uint8] | None = None
+    duration_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:

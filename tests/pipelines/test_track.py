@@ -208,6 +208,30 @@ def test_a_continued_run_keeps_its_nature(
     assert "nothing left to do" in capsys.readouterr().out
 
 
+def test_a_run_that_is_corrected_ends_where_it_ended(small_clip: Path, tmp_path: Path) -> None:
+    def frames() -> int:
+        return int(json.loads((tmp_path / "run.json").read_text())["frames"])
+
+    words = ["--box", BOX, "--snapshot-every", "3", "--save", "lasot"]
+    assert _track(small_clip, tmp_path, *words, "--max-frames", "8") == 0
+    correct = ["--resume", "--box", "cup=31,28,40,40", "--from"]
+    assert _track(small_clip, tmp_path, *correct, "7") == 0
+    assert frames() == 8
+    assert _track(small_clip, tmp_path, *correct, "5", "--max-frames", "10") == 0
+    assert frames() == 10
+    assert _track(small_clip, tmp_path, "--resume", "--end", "12") == 0
+    assert frames() == 12, "a run that reached its limit goes on behind it"
+
+
+def test_the_run_of_another_command_is_refused(
+    small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _track(small_clip, tmp_path, "--box", BOX, "--max-frames", "2", "--save", "lasot") == 0
+    for words in (["mots", str(small_clip)], ["reconstruct", "generated"]):
+        assert main([*words, "--resume", "--out", str(tmp_path)]) == 2
+        assert f"is one of track, not of {words[0]}; give another --out" in capsys.readouterr().err
+
+
 def test_a_run_goes_on_with_its_own_source_only(
     small_clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,6 +81,26 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
 
 
+EVERY_COMMAND = [
+    *([name] for name in cli.COMMANDS),
+    *(["navigate", name] for name in ("build", "where", "route", "recall", "follow", "eval")),
+    *(["eval", name] for name in ("lasot", "mot17", "touchdown")),
+    ["score", "mot17"],
+]
+
+
+@pytest.mark.parametrize("words", EVERY_COMMAND, ids=" ".join)
+def test_help_is_in_words_of_people(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for odd in ("[[", "]...]", "......", "<", "range]", "x>=", "manieth", "list[", "{source}"):
+        assert odd not in shown
+    usage = shown.partition("\n\n")[0]
+    if words[0] not in ("navigate", "eval", "score") or len(words) > 1:
+        assert usage.endswith("[OPTIONS]")
+    assert "..." not in shown.partition("Commands:")[2], "a line of help is cut off"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"vision-mem {__version__}"
@@ -92,9 +112,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trak"], "'track'"),
         (["--vershun"], "--version"),
         (["track", "x.mp4", "--boks", "1,2,3,4"], "--box"),
-        (["track"], "source"),
+        (["track"], "SOURCE"),
         (["track", "x.mp4", "--stride", "two"], "--stride"),
         (["doctor", "--jsn"], "--json"),
+        (["doctor", "here"], "too many words: here"),
+        (["track", "x.mp4", "--box"], "'--box' needs a value"),
+        (["mots", "x.mp4", "--min-score", "3"], "'--min-score': expected a number from 0 to 1\n"),
+        (["mots", "x.mp4", "--min-score", "nan"], "expected a number from 0 to 1\n"),
+        (["studio", "--port", "99999"], "'--port': expected a whole number from 0 to 65535\n"),
+        (["track", "x.mp4", "--stride", "0"], "'--stride': expected a whole number, 1 or more\n"),
+        (["track", "x.mp4", "--end", "1.5"], "'--end': expected a whole number\n"),
+        (["navigate", "where", "x", "--map", "m", "--at", "now"], "'--at': expected a number\n"),
+        (["eval", "crowd"], "no benchmark 'crowd'; did you mean 'crowds'?\n"),
     ],
 )
 def test_slips_are_one_line_with_a_hint(
@@ -262,6 +291,12 @@ SLIPS = [
     (["track", "CLIP", "--box", "1,2,30,40", "--out", "FULL"], "holds results already"),
     (["track", "CLIP", "--box", "1,2,30,40", "--model", "embeded"], "did you mean 'embedded'"),
     (["track", "CLIP", "--resume"], "no snapshot"),
+    (["track", "CLIP", "--box", "1,2,30,40", "--model", "sam3"], "did you mean 'sam2.1-hiera-tiny"),
+    (
+        ["track", "CLIP", "--box", "1,2,30,40", "--preset", "nope.yaml"],
+        "preset file nope.yaml; exp",
+    ),
+    (["track", "cilp.mp4", "--box", "1,2,30,40"], "did you mean 'clip.mp4'"),
     (["mots", "CLIP", "--save", "vdeo"], "did you mean 'video'"),
     (["mots", "CLIP", "--preset", "motoin"], "did you mean 'motion'"),
     (["mots", "CLIP", "--set", "birth.max_overlpa=1"], "max_overlap"),
@@ -272,6 +307,8 @@ SLIPS = [
     (["mots", "CLIP", "--out", "FULL"], "holds results already"),
     (["ask", "nowhere.mp4", "red?"], "no such file"),
     (["ask", "nowhere.vmem", "red?"], "no memory file"),
+    (["ask", "CLIP", "red?", "--memory", "clip.mp4"], "memory file clip.mp4 is damaged, or a file"),
+    (["navigate", "build", "full", "--map", "clip.mp4"], "map clip.mp4 is damaged, or a file of"),
     (["ask", "CLIP", "red?", "--preset", "fifoo"], "did you mean 'fifo'"),
     (["ask", "CLIP", "red?", "--set", "memory.budgte=3"], "memory.budget"),
     (["ask", "CLIP", "red?", "--scope", "past"], "auto"),
@@ -285,6 +322,7 @@ def test_what_typing_shows_is_said_before_torch_is_imported(
 ) -> None:
     (tmp_path / "full" / "results").mkdir(parents=True)
     (tmp_path / "full" / "results" / "x.txt").touch()
+    (tmp_path / "clip.mp4").write_bytes(b"no video at all")
     given = {"CLIP": str(small_clip), "FULL": str(tmp_path / "full")}
     commands = [[given.get(word, word) for word in words] for words, _ in SLIPS]
     code = (

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from vision_mem.config import check_range, load_config, preset_names, read_preset
+from vision_mem.config import (
+    check_range,
+    load_config,
+    near_file,
+    nearest,
+    preset_names,
+    read_preset,
+)
 from vision_mem.errors import InputError
 
 
@@ -166,6 +173,29 @@ def test_missing_presets_name_what_there_is() -> None:
         read_preset("absent.yaml", "tracking")
     with pytest.raises(InputError, match=r"there are dam4sam, .*did you mean 'samurai'"):
         read_preset("samuri", "tracking")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("samuri", "samurai"), ("SAMURAI", "samurai"), ("sam3", "sam2.1-tiny"), ("sam", "samurai"),
+     ("quite-else", ""), ("", "")],
+)  # fmt: skip
+def test_near_names(word: str, meant: str) -> None:
+    said = nearest(word, ["samurai", "sam2.1-tiny", "sam2-large", "none"])
+    assert said == (f"; did you mean {meant!r}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("name", "suffixes", "meant"),
+    [("bas.mp4", (), "base.mp4"), ("base.avi", (), "base.mp4"), ("BASE.MP4", (), "base.mp4"),
+     ("nope.yaml", (), ""), ("frames_", (), "frames"), ("bas.yaml", (".yaml",), ""),
+     ("bas.yaml", (".mp4",), "base.mp4"), ("a/b/c.mp4", (), ""),
+     ("b.mp4", (), "a.mp4"), ("amp4", (), "a.mp4")],
+)  # fmt: skip
+def test_files_with_near_names(tmp_path: Path, name: str, suffixes: Any, meant: str) -> None:
+    for each in ("a.mp4", "base.mp4", "pre.yaml", "frames"):
+        (tmp_path / each).touch()
+    assert near_file(tmp_path / name, suffixes) == (str(tmp_path / meant) if meant else "")
 
 
 def test_a_preset_that_is_not_text(tmp_path: Path) -> None:

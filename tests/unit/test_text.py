@@ -220,3 +220,19 @@ def test_a_run_on_a_file_named_with_escapes_shows_none(
     assert "results in " in shown.out and "\\u001b[31m" in shown.out
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\udc80]", shown.out + shown.err)
     assert "\nline" not in shown.out.replace("\\nline", "")
+
+
+@pytest.mark.parametrize("order", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_text_of_other_systems_is_read(tmp_path: Path, order: str) -> None:
+    mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(order, b"")
+    (tmp_path / "t.txt").write_bytes(mark + "0 1 日本\n".encode(order))
+    assert read_text(tmp_path / "t.txt") == "0 1 日本\n"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00\x01", b"\xff\xfe\x00", b"\xff\xd8\xff", b"\x80"]
+)
+def test_what_is_no_text_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    with pytest.raises(InputError, match="is no text file"):
+        read_text(tmp_path / "t.txt")

@@ -166,10 +166,8 @@ def family_of(dataset: str) -> Family:
     if found or (found := [each for each in every if each.opens(dataset)]):
         return found[0]
     known = [word for family in every for word in family.datasets]
-    raise InputError(
-        f"no benchmark {dataset!r}; there are {', '.join(known)}, or the module:function that "
-        f"opens one{nearest(dataset, known)}"
-    )
+    there = f"; there are {', '.join(known)}, or the module:function that opens one"
+    raise InputError(f"no benchmark {dataset!r}{nearest(dataset, known) or there}")
 
 
 def look_up(named: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import near_file
 from vision_mem.errors import InputError
-from vision_mem.text import one_line, parse_json
+from vision_mem.text import decoded, one_line, parse_json, shown
 from vision_mem.types import Prompt
 
 FIRST = -1  # "the first frame of the stream, whatever its number"
@@ -119,7 +120,7 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
 
     Args:
         path: text whose first line is ``x,y,w,h`` (commas, tabs or spaces; LaSOT, GOT-10k and
-            OTB files), taken as it stands; or JSON: a list of
+            OTB files), or the one after the names of columns; or JSON: a list, or lines, of
             ``{"name", "frame", "box": [x, y, w, h], "points": [[x, y], ...], "labels",
             "mask": "file.png"}``, all but one of box, points and mask optional. At most 16 MB.
 
@@ -139,41 +140,45 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
             raise InputError(
                 f"--init {path} is larger than 16 MB; expected x,y,w,h or JSON prompts"
             )
-        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))  # as some shells of Windows write
-        text = content.decode("utf-16" if wide else "utf-8-sig").strip()
+        text = decoded(content).strip()
     except UnicodeDecodeError as error:
         raise InputError(f"--init {path} is not text; expected x,y,w,h or JSON prompts") from error
     except OSError as error:
-        raise InputError(f"--init {path} cannot be read as text: {_reason(error)}") from error
+        raise InputError(
+            f"--init {path} cannot be read as text: {_reason(error)}{_instead(path)}"
+        ) from error
     if text.startswith(("[", "{")):
         return _read_json(path, text)
-    line = text.splitlines()[0] if text else ""
+    lines = text.splitlines() or [""]
+    # Tables of people's own begin with the names of their columns.
+    line = lines[1] if len(lines) > 1 and re.fullmatch(r"[A-Za-z_,;\s\"]+", lines[0]) else lines[0]
     where = f"--init {path}, first line {_brief(line)!r}"
     return [(FIRST, Prompt(box=_corners(_numbers(line, 4, where), where)))]
 
 
 def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
+    rows = text.splitlines()
+    if len(rows) > 1 and all(row.startswith("{") and row.endswith("}") for row in rows if row):
+        text = f"[{','.join(row for row in rows if row)}]"  # JSON lines
     items = parse_json(text, f"--init {path}")
     items = items.get("prompts", [items]) if isinstance(items, dict) else items
     if not isinstance(items, list):
-        raise InputError(f"--init {path}: prompts are {_brief(repr(items))}; expected a list")
+        raise InputError(f"--init {path}: prompts are {shown(items)}; expected a list")
     found: list[tuple[int, Prompt]] = []
     for number, item in enumerate(items):
         where = f"--init {path}, prompt {number}"
         if not isinstance(item, dict) or (odd := sorted(set(item) - set(_INIT_KEYS))):
-            key = f"has the key {_brief(odd[0])!r}" if isinstance(item, dict) else ""
-            raise InputError(
-                f"{where} {key or f'is {_brief(repr(item))}'}; expected {_INIT_EXAMPLE}"
-            )
+            key = f"has the key {shown(odd[0])}" if isinstance(item, dict) else ""
+            raise InputError(f"{where} {key or f'is {shown(item)}'}; expected {_INIT_EXAMPLE}")
         frame, name = item.get("frame", FIRST), item.get("name")
         if not isinstance(frame, int) or isinstance(frame, bool) or frame < FIRST:
-            raise InputError(f"{where}: frame is {_brief(repr(frame))}; expected a number from 0")
+            raise InputError(f"{where}: frame is {shown(frame)}; expected a number from 0")
         if name is not None and not (isinstance(name, str) and name.strip()):
-            raise InputError(f"{where}: name is {_brief(repr(name))}; expected a word")
+            raise InputError(f"{where}: name is {shown(name)}; expected a word")
         name = name and one_line(name)
         if "mask" in item:
             mask = path.parent / str(item["mask"])
-            found += [(frame, prompt) for prompt in read_mask(mask, name)]
+            found += [(frame, prompt) for prompt in read_mask(mask, name, f"{where}: mask {mask}")]
             continue
         box, points, labels = item.get("box"), item.get("points"), item.get("labels")
         if box is not None:
@@ -196,13 +201,14 @@ _INIT_KEYS = ("name", "frame", "box", "points", "labels", "mask")
 _INIT_EXAMPLE = '{"name": "cup", "frame": 0, "box": [x, y, width, height]}, or points, labels, mask'
 
 
-def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
+def read_mask(path: str | Path, name: str | None = None, where: str | None = None) -> list[Prompt]:
     """Read a mask picture: palette, grey or 16-bit, one object for each value but 0.
 
     Args:
         path: PNG or another lossless picture. One with soft edges (many grey levels) or with
             colours counts as one object, bright against dark.
         name: name of the object; several get ``name-<value>``.
+        where: the picture in messages; ``--mask`` and its path when left out.
 
     Returns:
         One prompt an object, in the order of their values.
@@ -213,6 +219,7 @@ def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
     from PIL import Image
 
     path = Path(path).expanduser()
+    where = where or f"--mask {path}"
     try:
         with Image.open(path) as picture:
             if picture.mode in ("RGB", "RGBA", "CMYK", "LA", "PA", "YCbCr", "HSV"):
@@ -221,13 +228,15 @@ def read_mask(path: str | Path, name: str | None = None) -> list[Prompt]:
             else:
                 values = np.asarray(picture).astype(np.int32)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"--mask {path} cannot be read as a picture: {_reason(error)}") from error
+        raise InputError(
+            f"{where} cannot be read as a picture: {_reason(error)}{_instead(path)}"
+        ) from error
     objects = [int(value) for value in np.unique(values) if value != 0]
     if len(objects) > _MOST_OBJECTS:
         values = (values > values.max() / 2).astype(np.int32)
         objects = [1]
     if not objects:
-        raise InputError(f"--mask {path} shows no object: all its pixels are 0")
+        raise InputError(f"{where} shows no object: all its pixels are 0")
     if len(objects) == 1:
         return [Prompt(mask=values == objects[0], name=name)]
     stem = name or "object"
@@ -247,8 +256,8 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
     if at and re.fullmatch(r"\s*\d+\s*", after):
         frame = int(after)
     elif at and option != "mask":
-        shown = f"--{option} {_brief(text)}: {_brief(after)!r}"
-        raise InputError(f"{shown} is no frame number; expected @25 or so")
+        where = f"--{option} {_brief(text)}: {_brief(after)!r}"
+        raise InputError(f"{where} is no frame number; expected @25 or so")
     else:
         what = text
     name, equals, value = what.partition("=")
@@ -262,7 +271,10 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
 def _numbers(text: str, count: int, where: str) -> list[float]:
     fields = "x,y,w,h" if count == 4 else "x,y"
     # No four numbers are longer, and a line may be anything.
-    parts = [part for part in re.split(r"[,;\s]+", text.strip()[:1000]) if part]
+    text = text.strip()[:1000]
+    parts = [part for part in re.split(r"[,;\s]+", text) if part]
+    if len(parts) != count and ";" in text:  # as tables of countries that write 1,5
+        parts = [part.strip().replace(",", ".") for part in text.split(";")]
     try:
         numbers = [float(part) for part in parts]
     except ValueError:
@@ -330,6 +342,11 @@ def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prom
             seen.add((frame, prompt.name))
         plan[frame] = (*plan.get(frame, ()), replace(prompt, object_id=object_id))
     return plan
+
+
+def _instead(path: Path) -> str:
+    near = "" if path.exists() else near_file(path)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _reason(error: Exception) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
-import time
+from contextlib import suppress
+from pathlib import Path
 
-from vision_mem.errors import DamagedFileError
+from vision_mem.errors import DamagedFileError, InputError
 from vision_mem.text import short
 
-_STEPS, _MOST = 10_000_000, 100
-"""Steps of SQLite's machine between two looks, and looks that one statement may take."""
-_PAUSE_S = 1.0
-"""Looks further apart belong to different statements: one that is repeated is not counted up."""
+_STEP, _PER_BYTE, _LEAST = 10_000, 40, 20_000_000
+"""Steps of SQLite's machine between two looks, and those that a question may take: so many a byte
+of the file, or at least. Pages of a file from strangers may lead in circles."""
+_MAGIC = b"SQLite format 3\0"
 _CODE = (
     # Only views and virtual tables have no page of their own.
     "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger') "
@@ -21,25 +23,55 @@ _CODE = (
 )
 
 
-def distrust(database: sqlite3.Connection, where: str) -> None:
-    """Make a connection to a file from strangers harmless: no code in it, no endless statements.
+def check_database(path: Path, what: str) -> None:
+    """Refuse what cannot be a database, from its first bytes; what is not there yet, or empty, can.
 
-    From here on, a statement that takes more than a thousand million steps is interrupted
-    (``sqlite3.OperationalError``); reading millions of rows takes far fewer.
+    Args:
+        path: of the file.
+        what: it is to be, with its path, for messages.
+
+    Raises:
+        InputError: for a folder, a device, or a file of anything else.
+    """
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise InputError(f"{what} is {'a folder' if path.is_dir() else 'no file'}; expected a file")
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_MAGIC))
+    except OSError as error:
+        raise InputError(f"{what} cannot be read: {error.strerror}") from error
+    if begin and begin != _MAGIC:
+        raise DamagedFileError(f"{what} is damaged, or a file of another kind; give another name")
+
+
+def limit_steps(database: sqlite3.Connection, path: Path) -> None:
+    """Interrupt what asks without end (``sqlite3.OperationalError``); to be called anew each time.
+
+    Args:
+        database: the connection.
+        path: of its file; its log, ``<path>-wal``, counts too.
+    """
+    size = 0
+    for part in (path, path.with_name(f"{path.name}-wal")):
+        with suppress(OSError):  # its writer may close it just now
+            size += part.stat().st_size
+    most, looks = max(_LEAST, _PER_BYTE * size), itertools.count(0, _STEP)
+    database.set_progress_handler(lambda: next(looks) > most, _STEP)
+
+
+def distrust(database: sqlite3.Connection, where: str) -> None:
+    """Make a connection to a file from strangers harmless: no code runs while it is read.
+
+    Args:
+        database: the connection; ``limit_steps`` was called for it.
+        where: the file in messages.
 
     Raises:
         DamagedFileError: when the file holds views, triggers, virtual tables or columns that are
             computed; ours never do.
     """
-    looks, latest = 0, 0.0
-
-    def is_enough() -> bool:
-        nonlocal looks, latest
-        now = time.monotonic()
-        looks, latest = (looks + 1 if now - latest < _PAUSE_S else 1), now
-        return looks > _MOST
-
-    database.set_progress_handler(is_enough, _STEPS)
     database.execute("PRAGMA trusted_schema=OFF")
     for asked in _CODE:
         if (found := database.execute(asked).fetchone()) is not None:

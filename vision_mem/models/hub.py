@@ -23,6 +23,25 @@ _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _REACH_S = 5.0
 
 
+_PINNED = {
+    "IDEA-Research/grounding-dino-tiny": "a2bb814dd30d776dcf7e30523b00659f4f141c71",
+    "Qwen/Qwen2-VL-2B-Instruct": "895c3a49bc3fa70a340399125c650a463535e71c",
+    "Qwen/Qwen2-VL-7B-Instruct": "eed13092ef92e448dd6875b2a00151bd3f7db0ac",
+    "Qwen/Qwen2.5-VL-3B-Instruct": "66285546d2b821cf421d4f5eb2576359d3770cd3",
+    "Qwen/Qwen2.5-VL-7B-Instruct": "cc594898137f460bfe9f0759e9844b3ce807cfb5",
+    "Qwen/Qwen3-VL-2B-Instruct": "89644892e4d85e24eaac8bacfd4f463576704203",
+    "Qwen/Qwen3-VL-4B-Instruct": "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+    "Qwen/Qwen3-VL-8B-Instruct": "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+    "facebook/sam2.1-hiera-large": "665f8e2ad61cf5f53d65644ff27c8ee525124610",
+    "facebook/sam2.1-hiera-tiny": "de431c4043854a71d8101e17995dfe596bf101a5",
+    "google/owlv2-base-patch16-ensemble": "cfd3195ba4ea9592eec887ded089f4c08eff231d",
+    "llava-hf/llava-onevision-qwen2-7b-ov-hf": "0d50680527681998e456c7b78950205bedd8a068",
+}
+"""Repositories to the commit that is fetched when none is named: those on which the public records
+of several independent users agree. Of all others it is the newest one."""
+_NEWEST = "main"
+
+
 class Published(NamedTuple):
     """A checkpoint published by SAM 2's authors: its configuration and its web address."""
 
@@ -71,7 +90,7 @@ def fetched(name: str, instead: str) -> Path:
     """The folder of a repository on Hugging Face, from this machine if it is there already.
 
     Args:
-        name: ``owner/name``, or ``owner/name@revision`` for one state of it.
+        name: as ``revisions_of``.
         instead: what to do with a copied folder, for the message.
 
     Raises:
@@ -79,18 +98,23 @@ def fetched(name: str, instead: str) -> Path:
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    name, revision = revision_of(name)
-    wanted: Any = {"revision": revision, "allow_patterns": _WANTED}
-    try:
-        place = Path(snapshot_download(name, local_files_only=True, **wanted))
-        if (place / "config.json").is_file() and weight_files(place):
-            return place
-    except Exception:  # not here, or an id that cannot be
-        log.debug("%s is not on this machine", name, exc_info=True)
+    name, *revisions = revisions_of(name)
+    for revision in revisions:
+        try:
+            place = Path(
+                snapshot_download(
+                    name, local_files_only=True, revision=revision, allow_patterns=_WANTED
+                )
+            )
+            if (place / "config.json").is_file() and weight_files(place):
+                return place
+        except Exception:  # not here, or an id that cannot be
+            log.debug("%s@%s is not on this machine", name, revision, exc_info=True)
+    revision = revisions[0]
     try:
         # One quick question first: a download without network tries again for half a minute.
         HfApi().model_info(name, revision=revision, timeout=_REACH_S)
-        return Path(snapshot_download(name, **wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
         raise ModelError(
@@ -101,10 +125,21 @@ def fetched(name: str, instead: str) -> Path:
         ) from error
 
 
-def revision_of(name: str) -> tuple[str, str]:
-    """A repository and its revision (a commit, tag or branch) of ``owner/name@revision``."""
+def revisions_of(name: str) -> tuple[str, ...]:
+    """A repository and its revisions (commits, tags or branches), the first one to be fetched.
+
+    Args:
+        name: ``owner/name``, or ``owner/name@revision``.
+
+    Returns:
+        The repository and what was named; else what is pinned, and the newest, which may be here
+        already.
+    """
     repository, _, revision = name.partition("@")
-    return repository, revision or "main"
+    if revision:
+        return repository, revision
+    pinned = _PINNED.get(repository)
+    return (repository, _NEWEST) if pinned is None else (repository, pinned, _NEWEST)
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -85,7 +85,7 @@ class LifecycleConfig:
         max_misses: answers of the detector in a row without the track after which it is lost;
             0 for never. Not counted when the detector does not report absence.
         max_lost_s: seconds after which a lost track is removed; 0 for never.
-        lost_every: a lost track is looked for on every so manieth frame.
+        lost_every: a lost track is looked for on every ``lost_every``-th frame.
         duplicate_share: share of a track's mask inside an older one's from which on it is the
             same thing; 1 is never.
         duplicate_frames: frames in a row after which the younger one is removed (tentative) or

@@ -28,7 +28,7 @@ def cloud(
     *,
     moving: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Points and colours of every so manieth pixel that has a reading.
+    """Points and colours of every n-th pixel that has a reading.
 
     Args:
         image: ``(H, W, 3)`` uint8 RGB.

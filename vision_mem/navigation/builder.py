@@ -218,10 +218,12 @@ class MapBuild:
             done += 1
             tell(row.index, result)
         if not done and not self.before and self.left_out:
+            hint = ""
+            if not self._whole.lines:
+                hint = "; --poses FILE or --track-poses where poses are missing"
             raise SourceError(
-                f"no frame of {self._source} could be used "
-                f"({count(len(self.left_out), 'frame')}): {self.left_out[0]}; "
-                "--poses FILE or --track-poses where poses are missing"
+                f"no frame of {self._whole.shown} could be used "
+                f"({count(len(self.left_out), 'frame')}): {self.left_out[0]}{hint}"
             )
         return done
 

@@ -8,7 +8,6 @@ says which), others read at the same time.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import sqlite3
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.errors import DamagedFileError, InputError, SinkError, VisionMemError
-from vision_mem.formats.sqlite import distrust
+from vision_mem.formats.sqlite import distrust, limit_steps
 from vision_mem.runs.lock import FileLock
 from vision_mem.text import short
 
@@ -72,9 +71,6 @@ BROKEN = (
     MemoryError, zlib.error, np.linalg.LinAlgError,
 )  # fmt: skip
 """What Python and numpy say of values that are not those that were written."""
-_STEP, _PER_BYTE, _LEAST = 10_000, 40, 20_000_000
-"""Instructions of SQLite between two looks, and those that a question may take: so many a byte of
-the file, or at least. Pages of a file from strangers may lead in circles."""
 
 
 class MapFile:
@@ -242,12 +238,7 @@ class MapFile:
 
     def _limit(self) -> None:
         if self._sql is not None and not self.in_memory:
-            size = 0
-            for part in (self.path, self._log):
-                with contextlib.suppress(OSError):  # its writer may close it just now
-                    size += part.stat().st_size
-            most, looks = max(_LEAST, _PER_BYTE * size), itertools.count(0, _STEP)
-            self._sql.set_progress_handler(lambda: next(looks) > most, _STEP)
+            limit_steps(self._sql, self.path)
 
     def content(self) -> bytes:
         """The whole map as the bytes of a file."""
@@ -290,10 +281,14 @@ class MapFile:
             with contextlib.suppress(sqlite3.Error, UnicodeDecodeError):
                 if self.mode == "w":
                     self._sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    # Without a log, those who read later need no files of their own beside it,
+                    # which they may not remove. While others read, it stays as it is.
+                    self._sql.execute("PRAGMA busy_timeout=0")
+                    self._sql.execute("PRAGMA journal_mode=DELETE")
             self._sql.close()
             self._sql = None
         if self._lock is not None:
-            self._lock.close()  # the lock ends with it; the file stays, removing it would race
+            self._lock.close()
             self._lock = None
 
 

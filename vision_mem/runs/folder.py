@@ -72,6 +72,7 @@ def choose_folder(
         place = out or default_folder(source, command)
         folder = RunFolder(place, overwrite=overwrite, resume=resume, adds=adds)
         if resume:
+            folder.check_command(command, options)
             folder.check_source(source)
         return folder
     base = default_folder(source, command)
@@ -116,11 +117,17 @@ def _runs_of(command: str, source: str, base: Path, options: Collection[str]) ->
     found = []
     for place in places:
         record = _read_record(place)
-        # Before 0.2 the record did not say the command; its options tell.
-        said = record.get("command") or (set(record.get("options") or "?") <= set(options))
-        if said in (True, command) and _same(str(record.get("source")), without_secret(source)):
+        if _is_of(record, command, options) and _same(
+            str(record.get("source")), without_secret(source)
+        ):
             found.append(((place / RECORD).stat().st_mtime_ns, place))
     return [place for _, place in sorted(found, reverse=True)]
+
+
+def _is_of(record: Mapping[str, Any], command: str, options: Collection[str]) -> bool:
+    # Before 0.2 the record did not say the command; its options tell.
+    said = record.get("command") or (set(record.get("options") or "?") <= set(options))
+    return said in (True, command)
 
 
 def _same(one: str, other: str) -> bool:
@@ -187,6 +194,21 @@ class RunFolder:
                 "continue that run, or another --out"
             )
         self._replace = overwrite and path.is_dir()
+
+    def check_command(self, command: str, options: Collection[str]) -> None:
+        """Refuse to go on with the run of another command.
+
+        Args:
+            command: as ``track``.
+            options: as ``choose_folder``.
+
+        Raises:
+            InputError: when the run to continue was one of another.
+        """
+        if not _is_of(self._record, command, options):
+            other = self.recorded("command")
+            whose = f"one of {other}, not of {command}" if other else f"none of {command}"
+            raise InputError(f"the run in {self.path} is {whose}; give another --out")
 
     def check_source(self, source: str) -> None:
         """Refuse to go on with another input; a file that was moved keeps its name.

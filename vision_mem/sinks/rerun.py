@@ -25,8 +25,8 @@ def _needs_rerun(instead: str) -> None:
         )
 
 
-def _opened(path: Path, name: str) -> Any:
-    """A stream into a new file.
+def _opened(path: Path, name: str, recording: str | None = None) -> Any:
+    """A stream into a new file; files of one ``recording`` are shown as one.
 
     Raises:
         SinkError: when the file cannot be written.
@@ -35,7 +35,7 @@ def _opened(path: Path, name: str) -> Any:
 
     make_folder(path.parent)
     try:
-        stream = rr.RecordingStream(name)
+        stream = rr.RecordingStream(name, recording_id=recording)
         stream.save(str(path))
     except (OSError, RuntimeError) as error:
         raise SinkError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
@@ -47,7 +47,8 @@ class RerunScene:
 
     Args:
         path: the ``.rrd``.
-        append: go on after an interrupted run, in ``<stem>.part2.rrd`` and so on.
+        append: go on after an interrupted run, in ``<stem>.part2.rrd`` and so on: rerun files have
+            an index at their end, so that none can grow. The viewer shows all parts as one.
 
     Raises:
         MissingExtra: when rerun is not installed.
@@ -68,7 +69,8 @@ class RerunScene:
         while self._append and self.path.exists():
             number += 1
             self.path = base.with_name(f"{base.stem}.part{number}{base.suffix}")
-        self._stream = _opened(self.path, "vision-mem-scene")
+        recording = f"{base.parent.name}/{base.stem}"  # the same for all parts
+        self._stream = _opened(self.path, "vision-mem-scene", recording)
         self._stream.log("world", rr.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
 
     def write(self, frame: Any, result: Any) -> None:

@@ -10,6 +10,7 @@ import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ class AnnotatedVideo:
     ``<stem>.mp4`` with its index in front. The video has the size of the first frame, grown to even
     numbers, and its shape on screen where pixels are not square; frames of another size are fitted
     in with black bars. Each frame is shown at its own time; where time goes back, at the source's
-    rate. Colours are tagged: BT.709 from 720 lines on, BT.601 below.
+    rate. The last one is shown as long as in the source; where frames are left out, as long as the
+    one before it. Colours are tagged: BT.709 from 720 lines on, BT.601 below.
 
     Args:
         path: the ``.mp4`` to end with.
@@ -83,7 +85,7 @@ class AnnotatedVideo:
         self._info: SourceInfo | None = None
         self._size = (0, 0)
         self._ticks = _TICKS
-        self._time_s: float | None = None
+        self._before: Frame | None = None
         self._begin_s = 0.0
         self._offset = self._pts = 0
 
@@ -190,8 +192,12 @@ class AnnotatedVideo:
         picture = picture.reformat(format="yuv420p", dst_colorspace=matrix)
         picture.pts = self._next_pts(frame) - self._offset
         picture.time_base = Fraction(1, self._ticks)
+        length_s = self._length_s(frame)
+        self._before = replace(frame, image=frame.image[:1, :1], model_image=None)
         try:
             for packet in self._stream.encode(picture):
+                # Of all but the last one the next begins where it ends.
+                packet.duration = round(length_s / packet.time_base)
                 self._container.mux(packet)
                 self._last = packet
         except (av.error.FFmpegError, OSError) as error:
@@ -200,16 +206,26 @@ class AnnotatedVideo:
     def _next_pts(self, frame: Frame) -> int:
         """When a frame is shown; always later than the one before it."""
         assert self._info is not None
-        before, self._time_s = self._time_s, frame.time_s
-        if before is None:
+        if self._before is None:
             return self._pts
-        step_s = frame.time_s - before
+        step_s = frame.time_s - self._before.time_s
         if step_s < 0:  # joined recordings, a clock that was set
             self._begin_s -= 1.0 / self._info.fps - step_s
         elif step_s * self._ticks > _LONGEST:
             self._begin_s += step_s - _LONGEST / self._ticks
         self._pts = max(self._pts + 1, round((frame.time_s - self._begin_s) * self._ticks))
         return self._pts
+
+    def _length_s(self, frame: Frame) -> float:
+        """Seconds that a frame is shown when none follows."""
+        assert self._info is not None
+        length_s, before = frame.duration_s, self._before
+        skips = before is not None and frame.index > before.index + 1
+        if before is not None and (length_s is None or skips):
+            length_s = frame.time_s - before.time_s  # as long as the one before it
+        if length_s is None or length_s <= 0:
+            length_s = 1.0 / self._info.fps
+        return min(length_s, _LONGEST / self._ticks)
 
     def flush(self) -> None:
         """Have every frame on disk, whatever happens to the program from here on.

@@ -70,7 +70,8 @@ def read_pictures(path: str | Path) -> Iterator[tuple[float | None, NDArray[np.u
         if isinstance(error, Image.DecompressionBombError):
             reason = "it says it has more pixels than fit into memory"
         else:
-            reason = " ".join(str(error).split()) or "it is damaged"
+            said = getattr(error, "strerror", None) or str(error)
+            reason = " ".join(said.split()) or "it is damaged"
         raise SourceError(
             f"{path} cannot be read as an image ({reason}); replace or remove it"
         ) from None

@@ -28,6 +28,7 @@ from vision_mem.sources.selection import (
     check_address,
     check_exists,
     is_url,
+    with_plain_scheme,
     without_password,
 )
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
@@ -115,7 +116,7 @@ class StreamSource:
             log.warning(message, self.info.name, frame.index, have, want)
         self.fitted += 1
         image = fit_image(frame.image, self.info.height, self.info.width)
-        return Frame(frame.index, frame.time_s, image)
+        return Frame(frame.index, frame.time_s, image, duration_s=frame.duration_s)
 
     def close(self) -> None:
         """Stop decoding and free the input; safe to call twice."""
@@ -292,7 +293,7 @@ def _open_reader(
         if text.isdecimal() and not Path(text).exists():
             return _open_camera(int(text), selection, drop, reconnect)
         if is_url(text):
-            check_address(text)
+            check_address(text := with_plain_scheme(text))
             return _open_address(text, selection, strict, timeout_s, reconnect, stream_options)
         path = Path(text).expanduser()
         if is_object_name(text) and not path.exists():

@@ -24,15 +24,18 @@ class PosedSource:
 
     Attributes:
         name: of the recording, for what is remembered of it.
+        lines: whether it is JSON lines.
+        shown: the source in messages.
         info: size and length, as far as they are known.
     """
 
     def __init__(self, source: str, start: int, **options: Any) -> None:
         self._source, self._start, self._options = source, start, options
-        self._lines = source == STDIN or source.lower().endswith((".jsonl", ".ndjson"))
+        self.lines = source == STDIN or source.lower().endswith((".jsonl", ".ndjson"))
+        self.shown = "standard input" if source == STDIN else source
         self._folder: RgbdSource | None = None
         self.name = "stdin" if source == STDIN else str(Path(source).expanduser().resolve())
-        if not self._lines:
+        if not self.lines:
             # Those without a pose are left out by whoever reads rows, and counted there.
             self._folder = open_rgbd(source, start=start, tell_unposed=False, **options)
             self.info = self._folder.info

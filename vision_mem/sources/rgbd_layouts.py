@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.config import near_file
 from vision_mem.errors import InputError, NotThere, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
 from vision_mem.formats.rgbd_folders import (
@@ -88,7 +89,9 @@ def check_layout(path: Path, name: str | None = None) -> None:
             f"{path} is a video without depth; expected a folder with it beside depth/ (a map for "
             "each frame), or reconstruct --model, which makes depth of pictures alone"
         )
-    raise NotThere(f"{path} is no folder; expected one with colour and depth frames")
+    near = near_file(path)
+    meant = f"did you mean {near!r}?" if near else "expected one with colour and depth frames"
+    raise NotThere(f"{path} is no folder; {meant}")
 
 
 def find_layout(path: Path, name: str | None = None) -> Layout:

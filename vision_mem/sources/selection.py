@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
+from vision_mem.config import near_file
 from vision_mem.errors import InputError, NotThere
 
 if TYPE_CHECKING:
@@ -97,15 +98,28 @@ def check_exists(text: str) -> None:
         return
     if text == "-":
         raise NotThere("- is no video source; give a file, or an address to read from")
+    host = re.match(r"[a-z\d-]+(\.[a-z\d-]+)+(?=(:\d+)?/)", text, re.IGNORECASE)
+    if host and not Path(host[0]).exists():
+        raise NotThere(
+            f"{text!r}: no such file or folder; if it is an address, begin it as https:// or rtsp://"
+        )
     if re.search(r"%0?\d*d|[*?]", text):
         folder = next(str(p) for p in path.parents if not re.search(r"%0?\d*d|[*?]", str(p)))
         raise NotThere(f"{text!r} is a pattern; give the folder of the images, as {folder!r}")
+    if near := near_file(text, _SUFFIXES):
+        raise NotThere(f"{text!r}: no such file or folder; did you mean {near!r}?")
     raise NotThere(
         f"{text!r}: no such file or folder; expected a video, a folder of images, a camera number "
         "or an address such as rtsp://host/stream"
     )
 
 
+_SUFFIXES = (
+    "", ".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg",
+    ".flv", ".wmv", ".asf", ".ogv", ".3gp", ".y4m", ".png", ".jpg", ".jpeg", ".gif", ".webp",
+    ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
+)  # fmt: skip
+"""How names of videos, pictures and folders end: among them a slip in a name is looked for."""
 _LONGEST_NAME = 180
 """Bytes of a name, of the 255 that file systems take."""
 
@@ -113,6 +127,12 @@ _LONGEST_NAME = 180
 def is_url(text: str) -> bool:
     """Whether ``text`` is an address such as rtsp://host/stream rather than a path."""
     return re.match(r"^[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
+
+
+def with_plain_scheme(url: str) -> str:
+    """The address with its scheme in small letters: FFmpeg knows no RTSP:// that phones write."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
 
 
 def check_address(url: str) -> SplitResult:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -41,6 +43,7 @@ UNSAID_END = "%s ended; its server did not say how long it is, so something may 
 # frames that lean on pictures before the key frame are never wanted ones.
 _SEEK_MARGIN = 64
 _DOUBT_FRAMES = 16
+_PER_SECOND = 1_000_000  # FFmpeg's unit for whole containers
 
 
 Matrix: TypeAlias = tuple[int, int, int, int]
@@ -226,7 +229,10 @@ class VideoFile:
                     if (self._container.size or 0) <= 0:
                         log.warning(UNSAID_END, self._name)
                         waiting = self._stream.codec_context.decode(None)
-                        yield from enumerate(waiting, start=index)
+                        for number, frame in enumerate(waiting, start=index):
+                            # PyAV before 18 knows the clock of frames from packets alone.
+                            frame.time_base = self._stream.time_base
+                            yield number, frame
                         return
                     raise SourceError(
                         f"{self._name}: the connection broke after frame {index - 1} "
@@ -292,30 +298,59 @@ class VideoFile:
             index = pending[0]
             if self._selection.wants(index):
                 yield self._frame(*pending)
+        times: list[float] = []
         for index, decoded in self._decoded:
             if self._selection.past(index):
                 return
+            if decoded.time is not None:
+                times = [*times[-1:], decoded.time]
             if self._selection.wants(index):
                 yield self._frame(index, decoded)
-        self._report_end(index + 1)
+        self._report_end(index + 1, times)
 
-    def _report_end(self, reached: int) -> None:
-        announced = self._announced
+    def _report_end(self, reached: int, times: Sequence[float]) -> None:
+        """Say what is missing, or seems to be.
+
+        Args:
+            reached: frames there were.
+            times: of the last two, in seconds.
+        """
+        announced, length_s = self._announced, self._said_length_s()
+        step = max(times[-1] - times[0], 1 / self._fps) if times else math.inf
+        ended = times[-1] + step if times else math.inf
+        if announced is not None and "avi" in self._container.format.name:
+            # AVI counts the places of frames that were left out when it was recorded, too.
+            announced = None if ended > announced / self._fps - step else announced
         if announced is not None and reached < announced:
             message = f"{self._name}: it announces {announced} frames but ends after {reached}"
             if self._strict:
                 raise SourceError(f"{message}; the file is cut off or damaged: copy it again")
             log.warning("%s; the file is cut off or damaged", message)
+        elif announced is None and length_s and ended < length_s - max(3 * step, 0.02 * length_s):
+            message = "%s: it says that it lasts %.1f s but ends after %.1f s; it may be cut off"
+            log.warning(message, self._name, length_s, ended)
         elif self._damaged:
             log.warning("%s: damage in %d places was passed over", self._name, self._damaged)
+
+    def _said_length_s(self) -> float | None:
+        """When the video ends, as its container says, in seconds; None where it does not."""
+        stream = self._stream
+        if stream.duration:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        if said := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):
+            hours, minutes, seconds = map(float, said.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        if self._container.duration and len(self._container.streams) == 1:
+            begin = self._container.start_time or 0
+            return float(begin + self._container.duration) / _PER_SECOND
+        return None
 
     def _frame(self, index: int, decoded: Any) -> Frame:
         time_s = decoded.time if decoded.time is not None else index / self._fps
         image = frame_to_rgb(decoded)
-        if self._resize is None:
-            return Frame(index, float(time_s), image)
-        model_image = self._resize.at(float(time_s), decoded)
-        return Frame(index, float(time_s), image, model_image)
+        length_s = float(decoded.duration * self._stream.time_base) if decoded.duration else None
+        model_image = None if self._resize is None else self._resize.at(float(time_s), decoded)
+        return Frame(index, float(time_s), image, model_image, length_s)
 
     def close(self) -> None:
         """Close the file."""

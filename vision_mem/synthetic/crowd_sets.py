@@ -45,7 +45,7 @@ class CrowdSeries:
         sequences: how many.
         frames, width, height, objects, pillars, ignored: of each, see ``CrowdSettings``.
         seed: of the first; the others count on.
-        moving_every: each so manieth clip has a camera that moves; 0: none.
+        moving_every: each ``moving_every``-th clip has a camera that moves; 0: none.
     """
 
     sequences: int = 4

@@ -22,7 +22,7 @@ import torch
 
 from vision_mem.errors import InputError, ModelError, SinkError
 from vision_mem.formats.snapshot import pack_state, unpack_state
-from vision_mem.formats.sqlite import distrust
+from vision_mem.formats.sqlite import distrust, limit_steps
 from vision_mem.formats.text import make_folder
 from vision_mem.runs.lock import FileLock
 from vision_mem.text import parse_json, short
@@ -84,6 +84,7 @@ class MemoryFile:
                 self._address(), uri=True, timeout=_WAIT_S, isolation_level=None,
                 check_same_thread=False,
             )  # fmt: skip
+            limit_steps(self._database, self.path)
             distrust(self._database, f"memory file {self.path}")
             if new:
                 self._make(about or {})
@@ -256,6 +257,8 @@ class MemoryFile:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        if hasattr(self, "_database"):
+            limit_steps(self._database, self.path)
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -291,7 +294,9 @@ class MemoryFile:
 
     def _log_is_missing(self) -> bool:
         """Whether the file is one whose content was still in the log beside it."""
-        return not self._had_log and self.path.stat().st_size <= _EMPTY_FILE
+        if self._had_log or self.path.stat().st_size > _EMPTY_FILE:
+            return False
+        return self.path.read_bytes()[18:20] == b"\2\2"  # SQLite's mark of files with a log
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -193,3 +193,49 @@ def test_an_empty_mask(tmp_path: Path) -> None:
     path = _save(tmp_path / "m.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="shows no object"):
         read_mask(path)
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [("gone.png", r"mask .*gone\.png cannot be read as a picture: No such file"),
+     ("i.json", "cannot identify"), ("black.png", "shows no object")],
+)  # fmt: skip
+def test_errors_of_masks_name_the_file_that_names_them(tmp_path, mask, says):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "black.png")
+    file = tmp_path / "i.json"
+    file.write_text(json.dumps([{"box": [1, 2, 3, 4]}, {"mask": mask}]))
+    with pytest.raises(InputError, match=rf"^--init \S*i\.json, prompt 1: .*{says}"):
+        read_init(file)
+
+
+def test_a_slip_in_the_name_of_a_file_of_prompts_is_seen(tmp_path):
+    (tmp_path / "boxes.txt").write_text("1,2,3,4")
+    with pytest.raises(InputError, match=r"did you mean '\S*boxes\.txt'"):
+        read_init(tmp_path / "box.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "boxes"),
+    [
+        ("x,y,w,h\n1,2,3,4\n", [[1, 2, 4, 6]]),
+        ('\ufeff"x";"y";"w";"h"\r\n1,5;2,5;3;4\r\n', [[1.5, 2.5, 4.5, 6.5]]),
+        ('{"box": [1, 2, 3, 4]}\n{"box": [5, 6, 1, 1], "name": "a"}\n',
+         [[1, 2, 4, 6], [5, 6, 6, 7]]),
+    ],
+)  # fmt: skip
+def test_tables_of_peoples_own_are_read(tmp_path, text, boxes):
+    (tmp_path / "i.txt").write_text(text, encoding="utf-8")
+    found = read_init(tmp_path / "i.txt")
+    assert [prompt.box.tolist() for _, prompt in found] == boxes
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("[null]", "prompt 0 is null; expected"), ('[{"name": null, "frame": true}]', "frame is true"),
+     ('{"prompts": {"a": 1}}', 'prompts are {"a": 1}; expected a list')],
+)  # fmt: skip
+def test_odd_values_are_shown_as_they_were_written(tmp_path, text, says):
+    (tmp_path / "i.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_init(tmp_path / "i.json")
+    assert says in str(caught.value)

@@ -22,11 +22,11 @@ from navigation_scenes import (
 )
 
 from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.formats import sqlite
 from vision_mem.navigation import (
     Key,
     NavigationConfig,
     NavigationSession,
-    storage,
 )
 from vision_mem.navigation.config import StoreConfig
 from vision_mem.navigation.storage import MapFile
@@ -169,6 +169,19 @@ def test_one_writer_at_a_time(path):
     NavigationSession(path).close()
 
 
+def test_nothing_stays_beside_a_map_that_is_closed(path):
+    with NavigationSession(path, ROUGH) as session:
+        walk(session, range(3))
+        assert path.with_name(f"{path.name}.lock").is_file()
+    for mode in ("r", "w", "r"):
+        NavigationSession(path, mode=mode).close()
+        assert [each.name for each in path.parent.iterdir()] == [path.name]
+    with contextlib.closing(MapFile(path, "r")), NavigationSession(path) as session:
+        walk(session, range(3, 5))  # while another reads
+    with NavigationSession(path, mode="r") as session:
+        assert session.state.frame == 5
+
+
 def test_readers_do_not_write(path):
     assert "no map file" in said(lambda: NavigationSession(path, mode="r"))
     NavigationSession(path, ROUGH).close()
@@ -302,7 +315,7 @@ def test_pages_that_lead_in_circles_are_noticed(path):
 def test_a_question_without_end_is_stopped(path, monkeypatch):
     with NavigationSession(path, ROUGH) as session:
         walk(session, range(3))
-    monkeypatch.setattr(storage, "_LEAST", 1_000_000)
+    monkeypatch.setattr(sqlite, "_LEAST", 1_000_000)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
     file = MapFile(path, "r")
     with pytest.raises(ModelError) as error, file.reading() as sql:

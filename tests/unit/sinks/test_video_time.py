@@ -22,11 +22,11 @@ def nothing(frame: Frame) -> Shown:
     return TrackingResult(frame.index, frame.time_s, frame.size, (), ())
 
 
-def copied(clip: Path, out: Path) -> tuple[list[float], list[float], Path]:
+def copied(clip: Path, out: Path, **part: int) -> tuple[list[float], list[float], Path]:
     """Times of the frames read and of those in the video made of them."""
     sink = AnnotatedVideo(out / "out.mp4")
     read = []
-    with open_source(clip) as source:
+    with open_source(clip, **part) as source:
         sink.open(source.info)
         for frame in source:
             read.append(frame.time_s)
@@ -46,6 +46,25 @@ def test_each_frame_is_shown_at_its_own_time(root, tmp_path, name, length_s):
     assert len(read) == len(written)
     np.testing.assert_allclose(written, np.array(read) - read[0], atol=6e-4)
     assert written[-1] == pytest.approx(length_s, abs=6e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "length_s"),
+    [
+        ("vfr.mp4", {"end": 15}, 0.5),  # 30 a second there, 8.7 on average
+        ("vfr.mp4", {"end": 35}, 2.0),  # and 5 a second later
+        ("base.mp4", {"stride": 5}, 2.4),
+        ("base.mp4", {"stride": 7, "end": 40}, 1.68),
+        ("base.mp4", {"max_frames": 1}, 0.04),
+        ("chrome.webm", {"end": 20}, 0.662),
+        ("timelapse.mp4", {"end": 3}, 10_800.0),
+    ],
+)
+def test_the_last_frame_is_shown_as_long_as_it_lasts(root, tmp_path, name, part, length_s):
+    _, _, path = copied(root / "tests" / "fixtures" / "video" / name, tmp_path, **part)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(length_s, abs=2e-3)
 
 
 def test_shape_on_screen_and_colours_are_those_of_the_source(root, tmp_path):

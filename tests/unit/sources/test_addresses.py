@@ -50,3 +50,31 @@ def test_pictures_of_declared_giant_size_are_refused(tmp_path):
         open_source(tmp_path / "bomb.pgm")
     with pytest.raises(SourceError, match="60000x60000 pixels; expected at most 178 million"):
         check_size("x.mp4", 60000, 60000)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("youtube.com/watch?v=1", "begin it as https:// or rtsp://"),
+        ("cam.local:554/stream", "begin it as https:// or rtsp://"),
+        ("readme.txt", "expected a video"),
+        ("clp.mp4", "did you mean 'clip.mp4'"),
+        ("shot", "did you mean 'shots'"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_may_be_meant(tmp_path, monkeypatch, text, says):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "note.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "shots").mkdir()
+    with pytest.raises(SourceError, match="no such file or folder") as caught:
+        check_exists(text)
+    assert says in str(caught.value)
+
+
+def test_schemes_in_capitals_are_addresses_too():
+    with pytest.raises(SourceError) as caught:
+        open_source("HTTP://127.0.0.1:1/a.mp4", timeout_s=2)
+    assert str(caught.value).startswith(
+        "http://127.0.0.1:1/a.mp4 cannot be reached (Connection ref"
+    )

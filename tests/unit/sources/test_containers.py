@@ -7,6 +7,7 @@ import functools
 import logging
 import shutil
 import threading
+from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -180,3 +181,46 @@ def test_a_size_that_changes_is_fitted_to_the_first(tmp_path, caplog):
     assert tuple(frames[1].image[20, 30]) == (200, 10, 10)
     assert tuple(frames[1].image[20, 2]) == (0, 0, 0)
     assert caplog.text.count("fitted to it") == 1
+
+
+def _recorded(path, codec, times):
+    """A small video whose frames stand at so many ticks of a thousandth of a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 64, 48
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for at in times:
+            image = np.random.default_rng(at).integers(0, 255, (48, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = frame.reformat(format=stream.pix_fmt)
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_an_avi_that_left_frames_out_is_not_damaged(tmp_path, caplog):
+    _recorded(tmp_path / "screen.avi", "mjpeg", range(0, 480, 40))
+    with open_source(tmp_path / "screen.avi", strict=True) as source:
+        assert len(list(source)) == 12
+    assert not caplog.records
+    whole = (tmp_path / "screen.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    with open_source(tmp_path / "cut.avi") as source:
+        assert 0 < len(list(source)) < 12
+    assert "cut off or damaged" in caplog.text
+
+
+def test_a_cut_file_without_a_count_is_doubted(tmp_path, caplog):
+    _recorded(tmp_path / "whole.mkv", "ffv1", range(0, 480, 40))
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    with open_source(tmp_path / "whole.mkv") as source:
+        assert len(list(source)) == 12
+    assert not caplog.records
+    with open_source(tmp_path / "cut.mkv", max_frames=2) as source:
+        assert len(list(source)) == 2
+    assert not caplog.records, "the end was not asked for"
+    with open_source(tmp_path / "cut.mkv") as source:
+        assert 0 < len(list(source)) < 12
+    assert "it says that it lasts 0.5 s but ends after 0.3 s; it may be cut off" in caplog.text

@@ -417,13 +417,13 @@ def test_headers_of_strangers(whole: Path, tmp_path: Path, inner: str) -> None:
 def test_a_statement_that_goes_on_and_on_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     from vision_mem.formats import sqlite
 
-    monkeypatch.setattr(sqlite, "_STEPS", 1000)
+    monkeypatch.setattr(sqlite, "_LEAST", 100_000)
     database = sqlite3.connect(":memory:")
-    sqlite.distrust(database, "m.vmem")
     rows = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n{}) SELECT count(*) FROM n"
     )
-    for _ in range(3):  # what ends is not stopped, however often
+    for _ in range(9):  # what ends is not stopped, however often
+        sqlite.limit_steps(database, Path("m.vmem"))
         assert database.execute(rows.format(" LIMIT 2000")).fetchone() == (2000,)
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         database.execute(rows.format("")).fetchone()

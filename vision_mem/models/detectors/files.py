@@ -97,6 +97,13 @@ class FileDetector:
         return self._absence
 
     @property
+    def classes(self) -> dict[int, str]:
+        """Words of the classes of its format or in it, by their numbers; empty for none."""
+        recorded = [each.found.names for each in self._recorded.values() if each.found is not None]
+        words = {word: None for names in recorded for word in names.values()}
+        return dict(enumerate(words)) if words else dict(self._reading.vocabulary.names)
+
+    @property
     def frames(self) -> list[int]:
         """Numbers, from 0, of the frames that the file speaks of, in order."""
         return sorted({*self._found, *self._recorded})

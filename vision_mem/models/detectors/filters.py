@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.boxes import box_iou
 from vision_mem.models.detectors.protocol import Detector
@@ -144,6 +145,9 @@ class Chosen(Around):
         min_score: lower scores are left out.
         classes: words (in any case) or numbers to keep; all when left out.
         rename: word or number to a new word; several may share one. Done after the choice.
+
+    Raises:
+        InputError: when the detector knows its classes, and none of those is wanted.
     """
 
     def __init__(
@@ -160,13 +164,16 @@ class Chosen(Around):
         self._min_score = min_score
         self._classes = None if classes is None else {_folded(each) for each in classes}
         self._rename = {_folded(old): new for old, new in (rename or {}).items()}
-        self._told = False
+        self._told = self._looked = False
+        if (known := known_classes(detector)) is not None:
+            self._check(known)
 
     def detect(self, frame: Frame) -> Detections | None:
         found = self.detector.detect(frame)
         if found is None:
             return None
         keep = found.scores >= self._min_score
+        self._looked = True
         if self._classes is not None:
             self._check(found.names)
             keep &= np.array([self._wants(found, k) for k in range(len(found))], bool)
@@ -180,21 +187,43 @@ class Chosen(Around):
 
     def _check(self, names: Mapping[int, str]) -> None:
         """Say once when a class that is wanted is none that the detector knows."""
-        if self._told or not names:
+        if self._told or not names or not self._classes:
             return
-        self._told = True
+        at_once, self._told = not self._looked, True
         known = {*map(_folded, names.values()), *names}
-        unknown = sorted(str(each) for each in (self._classes or set()) - known)
-        if unknown:
-            some = ", ".join(list(names.values())[:8])
-            log.warning(
-                "detector %s has no class %s so far; it has %s%s",
-                self.name, ", ".join(unknown), some, ", ..." if len(names) > 8 else "",
-            )  # fmt: skip
+        unknown = sorted(str(each) for each in self._classes - known)
+        if not unknown:
+            return
+        some = ", ".join(list(names.values())[:8]) + (", ..." if len(names) > 8 else "")
+        so_far = "" if at_once else " so far"
+        near = nearest(unknown[0], list(names.values()))
+        text = (
+            f"detector {self.name} has no class {', '.join(unknown)}{so_far}; it has {some}{near}"
+        )
+        if at_once and len(unknown) == len(self._classes):
+            raise InputError(text)
+        log.warning("%s", text)
+
+
+def known_classes(detector: Any) -> dict[int, str] | None:
+    """Words of the classes of a detector, where it knows them before it looks."""
+    while hasattr(detector, "detector"):
+        detector = detector.detector
+    if not hasattr(detector, "detectors"):
+        classes: Mapping[int, str] | None = getattr(detector, "classes", None)
+        return dict(classes) if classes else None
+    parts = [known_classes(each) for each in detector.detectors]
+    if None in parts:
+        return None
+    return dict(enumerate(dict.fromkeys(word for part in parts for word in (part or {}).values())))
 
 
 def _folded(name: Any) -> Any:
-    return name.strip().casefold() if isinstance(name, str) else name
+    """A word in lower case; a number as one, also when it was typed."""
+    if not isinstance(name, str):
+        return name
+    name = name.strip().casefold()
+    return int(name) if name.isascii() and name.isdecimal() else name
 
 
 def renamed(found: Detections, rename: Mapping[Any, str]) -> Detections:

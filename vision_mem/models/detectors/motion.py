@@ -106,6 +106,7 @@ class MotionDetector:
     def __init__(self, config: MotionConfig | None = None) -> None:
         self.config = config or MotionConfig()
         self.name = f"motion ({self.config.method})"
+        self.classes = {_LABEL: _NAME}
         self._gap = np.ones(self.config.close, np.uint8)
         self.reset()
 

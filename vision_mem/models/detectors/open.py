@@ -107,7 +107,7 @@ def make_detector(
 
     Args:
         words: as ``open_detector`` takes them; several are a union.
-        every: look at every so manieth frame only.
+        every: look at every ``every``-th frame only.
         looked: the frame last looked at, in a run that is continued; see ``looked_at``.
         min_score: lower scores are left out.
         only: classes to keep; all when empty.

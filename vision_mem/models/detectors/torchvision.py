@@ -71,6 +71,11 @@ class TorchvisionDetector:
         self._names = {k: word for k, word in enumerate(words) if word not in none}
         self._network = network.to(self.device).eval()
 
+    @property
+    def classes(self) -> dict[int, str]:
+        """Words of all classes by their numbers."""
+        return self._names
+
     @torch.inference_mode()
     def detect(self, frame: Frame) -> Detections | None:
         image = torch.from_numpy(frame.image).to(self.device).permute(2, 0, 1).float() / 255.0

@@ -75,6 +75,11 @@ class TransformersDetector:
         self._names = {int(number): str(word) for number, word in words.items()}
         self.dropped = LeftOut()
 
+    @property
+    def classes(self) -> dict[int, str]:
+        """Words of all classes by their numbers."""
+        return self._names
+
     @torch.inference_mode()
     def detect(self, frame: Frame) -> Detections | None:
         given = self._prepared(self._processor(images=frame.image, **_GIVEN))

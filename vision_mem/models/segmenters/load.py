@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vision_mem.config import is_object_name, load_object, nearest
+from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
 from vision_mem.models.hub import PUBLISHED
 
@@ -87,12 +87,15 @@ def check_model(model: str) -> None:
         return
     named = model.startswith("facebook/") and path.suffix != ".pt"
     if not named and (path.suffix in (".pt", ".pth", ".safetensors") or "/" in model):
-        raise NotThere(f"checkpoint {path} is missing; expected a .pt, .pth or .safetensors file")
-    near = nearest(model.removeprefix("facebook/").lower(), known)
-    raise InputError(
-        f"no model {model!r}; expected one of {', '.join(known)}, the path of a SAM 2 checkpoint, "
-        f"random:sam2.1_hiera_t@128, or module:Class{near}"
+        near = near_file(path, (".pt", ".pth", ".safetensors"))
+        meant = f"did you mean {near!r}?" if near else "expected a .pt, .pth or .safetensors file"
+        raise NotThere(f"checkpoint {path} is missing; {meant}")
+    there = (
+        f"; expected one of {', '.join(known)}, the path of a SAM 2 checkpoint, "
+        "random:sam2.1_hiera_t@128, or module:Class"
     )
+    near = nearest(model.partition("@")[0].removeprefix("facebook/"), known)
+    raise InputError(f"no model {model!r}{near or there}")
 
 
 def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:

@@ -38,8 +38,9 @@ def check_video_model(model: str) -> None:
         near = nearest(model, [*_OWN, *KNOWN])
         if not near and nearest(model, ["embedded"]):  # as the one of ``track`` is called
             near = "; did you mean 'words'?"
-        raise InputError(
-            f"no video model {model!r}; expected words, fake, miniature, {', '.join(KNOWN)}, "
-            "an id on Hugging Face (owner/name), a folder with config.json, tokenizer.json and "
-            f"safetensors, or random:qwen2.5-vl-tiny{near}"
+        there = (
+            f"; expected words, fake, miniature, {', '.join(KNOWN)}, an id on Hugging Face "
+            "(owner/name), a folder with config.json, tokenizer.json and safetensors, or "
+            "random:qwen2.5-vl-tiny"
         )
+        raise InputError(f"no video model {model!r}{near or there}")

@@ -19,7 +19,8 @@ from vision_mem.models.detectors import (
     Within,
     non_maximum,
 )
-from vision_mem.models.detectors.filters import points_inside, renamed
+from vision_mem.models.detectors.filters import known_classes, points_inside, renamed
+from vision_mem.models.detectors.motion import MotionDetector
 from vision_mem.types import Detections, Frame
 
 NAMES = {0: "person", 2: "car", 7: "truck"}
@@ -152,6 +153,37 @@ def test_a_class_that_is_not_there_is_told_once(caplog) -> None:
     (told,) = [record.message for record in caplog.records]
     assert "has no class pedestrian" in told
     assert "person, car, truck" in told
+
+
+class Knowing(Script):
+    """Knows its classes before it looks."""
+
+    classes = {0: "person", 2: "car"}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("make", "known"),
+    [
+        (lambda: Script(MANY), None),
+        (lambda: Knowing(MANY), {0: "person", 2: "car"}),
+        (lambda: Guarded(EveryNth(Knowing(MANY), 2)), {0: "person", 2: "car"}),
+        (lambda: Ensemble([Knowing(MANY), MotionDetector()]), {0: "person", 1: "car", 2: "moving"}),
+        (lambda: Ensemble([Knowing(MANY), Script(MANY)]), None),
+    ],
+)
+def test_classes_may_be_known_before_anything_is_seen(make, known) -> None:
+    assert known_classes(make()) == known
+
+
+def test_classes_that_cannot_come_are_told_at_once(caplog) -> None:
+    Chosen(Knowing(MANY), classes=["2", "bus"])
+    assert [record.message for record in caplog.records] == [
+        f"detector {Knowing(MANY).name} has no class bus; it has person, car"
+    ]
+    with pytest.raises(InputError, match="has no class persn; it has person, car; did you mean 'p"):
+        Chosen(Knowing(MANY), classes=["persn"])
+    with pytest.raises(InputError, match="has no class car; it has moving"):
+        Chosen(MotionDetector(), classes=["car"])
 
 
 def test_classes_are_renamed_and_united() -> None:

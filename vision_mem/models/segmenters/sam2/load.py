@@ -26,7 +26,7 @@ from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
-from vision_mem.models.hub import PUBLISHED, Published, revision_of
+from vision_mem.models.hub import PUBLISHED, Published, revisions_of
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -100,10 +100,11 @@ def load_sam2(
 
 def _find(model: str) -> tuple[Path, str | None, str]:
     """Path of the weights, configuration if the name says it, and a short name."""
-    short, revision = revision_of(model.removeprefix("facebook/"))
+    short = model.partition("@")[0].removeprefix("facebook/")
     if short in PUBLISHED:
         published = PUBLISHED[short]
-        return _fetch(short, published, revision), published.config, short
+        place = _fetch(f"facebook/{model.removeprefix('facebook/')}", published)
+        return place, published.config, short
     if model == "nano":
         if not NANO_FILE.is_file():
             raise ModelError(
@@ -116,12 +117,16 @@ def _find(model: str) -> tuple[Path, str | None, str]:
     return path, None, path.stem
 
 
-def _fetch(name: str, published: Published, revision: str) -> Path:
-    repository = f"facebook/{name}"
+def _fetch(name: str, published: Published) -> Path:
+    repository, *revisions = revisions_of(name)
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        return Path(hf_hub_download(repo_id=repository, filename=published.file, revision=revision))
+        for revision in revisions:
+            here = try_to_load_from_cache(repository, published.file, revision=revision)
+            if isinstance(here, str):
+                return Path(here)
+        return Path(hf_hub_download(repository, published.file, revision=revisions[0]))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
         raise ModelError(
