@@ -102,7 +102,7 @@ def mots(total: int, out: Path) -> tuple[Endless, Watched, list[Any]]:
     from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
     from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
     from vision_mem.mots import MotsConfig, MotsSession
-    from vision_mem.sinks.registry import make_mots_sinks
+    from vision_mem.sinks.registry import MOTS_SINKS, make_sinks
     from vision_mem.synthetic.crowds import CrowdClip, CrowdSettings
     from vision_mem.types import Detections
 
@@ -119,7 +119,11 @@ def mots(total: int, out: Path) -> tuple[Endless, Watched, list[Any]]:
         return session.step(frame, Detections(found.reshape(-1, 4)))
 
     names = ["video", "mot", "rle", "events", "tracks"]
-    return source, Watched(session, drive, []), make_mots_sinks(out, names, source.info)
+    return (
+        source,
+        Watched(session, drive, []),
+        make_sinks(out, names, source.info, table=MOTS_SINKS),
+    )
 
 
 def ask(total: int, out: Path) -> tuple[Endless, Watched, list[Any]]:
