@@ -92,7 +92,10 @@ class DetectionOptions:
     ] = None
     only: Annotated[str | None, typer.Option(help="Classes to follow: car,person.")] = None
     region: Annotated[
-        str | None, typer.Option(help="Where to detect: x,y,w,h, or corners x1,y1,x2,y2,x3,y3...")
+        str | None,
+        typer.Option(
+            help="Where to detect: x,y,w,h, xyxy:x1,y1,x2,y2, or corners x1,y1,x2,y2,x3,y3..."
+        ),
     ] = None
     classes: Annotated[
         list[str] | None,

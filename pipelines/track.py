@@ -72,7 +72,9 @@ class TrackPrompts:
     heading: ClassVar[str] = FOLLOW
     box: Annotated[
         list[str] | None,
-        typer.Option(help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels."),
+        typer.Option(
+            help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels; xyxy:x1,y1,x2,y2 too."
+        ),
     ] = None
     point: Annotated[
         list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")

@@ -40,9 +40,12 @@ class PromptPlan:
 
     Attributes:
         by_frame: frame number of the source, or ``FIRST``, to its prompts.
+        typed: boxes that were typed as x,y,w,h: frame, text, and the four numbers. Some people
+            mean corners, which shows when the frame's size is known.
     """
 
     by_frame: Mapping[int, tuple[Prompt, ...]] = field(default_factory=dict)
+    typed: tuple[tuple[int, str, tuple[float, ...]], ...] = ()
 
     def __bool__(self) -> bool:
         return any(self.by_frame.values())
@@ -81,7 +84,8 @@ def plan_prompts(
     """Read everything a user pointed at.
 
     Args:
-        boxes: ``[NAME=]x,y,w,h[@FRAME]``; x and y are the left top corner in pixels.
+        boxes: ``[NAME=]x,y,w,h[@FRAME]``; x and y are the left top corner in pixels. Or two
+            corners, ``[NAME=]xyxy:x1,y1,x2,y2[@FRAME]``.
         points: ``[NAME=]x,y[@FRAME]``, each on the object.
         not_points: the same, each off the object.
         masks: ``[NAME=]FILE[@FRAME]``; every value but 0 in the picture is an object.
@@ -95,10 +99,13 @@ def plan_prompts(
         InputError: for anything that cannot be read.
     """
     found: list[tuple[int, Prompt]] = []
+    typed: list[tuple[int, str, tuple[float, ...]]] = []
     for text in boxes:
         name, what, frame = _parts(text, "box")
         where = f"--box {_brief(text)}"
-        found.append((frame, Prompt(box=_corners(_numbers(what, 4, where), where), name=name)))
+        found.append((frame, Prompt(box=box_of(what, where), name=name)))
+        if not what.strip().lower().startswith("xyxy:"):
+            typed.append((frame, _brief(text), tuple(_numbers(what, 4, where))))
     clicks: dict[tuple[int, str | None], list[tuple[float, float, int]]] = {}
     for texts, label, option in ((points, 1, "point"), (not_points, 0, "not-point")):
         for text in texts:
@@ -111,7 +118,7 @@ def plan_prompts(
         found += _read_mask(text)
     if init is not None:
         found += read_init(init)
-    return PromptPlan(_number_objects(found))
+    return PromptPlan(number_objects(found), tuple(typed))
 
 
 def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
@@ -259,8 +266,9 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
     return one_line(name.strip()), value, frame
 
 
-def _numbers(text: str, count: int, where: str) -> list[float]:
-    fields = "x,y,w,h" if count == 4 else "x,y"
+def _numbers(text: str, count: int, where: str, fields: str = "") -> list[float]:
+    fields = fields or ("x,y,w,h" if count == 4 else "x,y")
+    text = text.strip().removeprefix("xywh:")
     # No four numbers are longer, and a line may be anything.
     parts = [part for part in re.split(r"[,;\s]+", text.strip()[:1000]) if part]
     try:
@@ -270,6 +278,34 @@ def _numbers(text: str, count: int, where: str) -> list[float]:
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):  # nor NaN
         raise InputError(f"{where}: expected {count} numbers {fields}, in pixels")
     return numbers
+
+
+def box_of(text: str, where: str) -> NDArray[np.float32]:
+    """A box as people type it, ``x,y,w,h`` or ``xyxy:x1,y1,x2,y2``, as corners.
+
+    Args:
+        text: what was typed.
+        where: what it was typed for, for errors.
+
+    Returns:
+        float32 ``(4,)`` x1, y1, x2, y2.
+
+    Raises:
+        InputError: for anything else, and boxes without area.
+    """
+    order, colon, rest = text.strip().partition(":")
+    if not colon or order.lower() == "xywh":
+        return _corners(_numbers(rest if colon else text, 4, where), where)
+    if order.lower() != "xyxy":
+        raise InputError(
+            f"{where}: {_brief(order)!r} is no order of numbers; expected xyxy: or xywh:"
+        )
+    x1, y1, x2, y2 = _numbers(rest, 4, where, "x1,y1,x2,y2")
+    if not (x2 > x1 and y2 > y1):
+        raise InputError(
+            f"{where}: the box has no area; expected xyxy:x1,y1,x2,y2 with x1 < x2 and y1 < y2"
+        )
+    return np.array([x1, y1, x2, y2], np.float32)
 
 
 def _corners(box: Sequence[float], where: str) -> NDArray[np.float32]:
@@ -311,8 +347,15 @@ def _join(
         found.append((frame, Prompt(points=points, labels=labels, name=name)))
 
 
-def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prompt, ...]]:
-    """Give one id to all prompts of one name, counted from 1 in the order of appearance."""
+def number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prompt, ...]]:
+    """Give one id to all prompts of one name, counted from 1 in the order of appearance.
+
+    Args:
+        found: ``(frame, prompt)`` pairs; ids that they have are replaced.
+
+    Raises:
+        InputError: for two prompts of one name on one frame.
+    """
     ids: dict[str, int] = {}
     seen: set[tuple[int, str]] = set()
     plan: dict[int, tuple[Prompt, ...]] = {}

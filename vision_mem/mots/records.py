@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.objects import TrackedObject, UsedIds, motion_of, motion_state
-from vision_mem.types import Event, MemoryUsage
+from vision_mem.types import Event, MemoryUsage, ResultViews, object_text
+
+if TYPE_CHECKING:
+    from vision_mem.types import Pixels
 
 Place = tuple[float, float, float, float]
 
@@ -233,16 +236,22 @@ class TrackResult:
     detection: int | None = None
     diary: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return object_text(self)
 
-@dataclass(frozen=True)
-class MotsResult:
+
+@dataclass(frozen=True, repr=False)
+class MotsResult(ResultViews):
     """What a multi-object session says about one frame.
+
+    ``result[3]`` is the track of that id.
 
     Attributes:
         frame_index, time_s: those of the frame.
         size: ``(height, width)`` of the frame.
         tracks: every track that is followed, by the order of birth.
         events: born, confirmed, weak, lost, found, removed, merged, split, corrected, renamed.
+        pixels: the frame's image, or what gets it, for ``image`` and ``plot``; None without.
     """
 
     frame_index: int
@@ -250,6 +259,7 @@ class MotsResult:
     size: tuple[int, int]
     tracks: tuple[TrackResult, ...]
     events: tuple[Event, ...] = ()
+    pixels: Pixels = field(default=None, repr=False, compare=False)
 
     @property
     def objects(self) -> tuple[TrackResult, ...]:
