@@ -28,12 +28,15 @@ from .options import (
     ALL_FRAMES,
     FOLLOW,
     USUAL,
+    USUAL_ANNOTATIONS,
     AdvancedOptions,
+    AnnotationOptions,
     Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    annotation_choice,
     flat,
     listed,
     open_folder,
@@ -69,6 +72,10 @@ class MotsOptions:
     stride: int = 1
     strict: bool = False
     audio: bool = False
+    frames: bool = False
+    frames_every: int = 1
+    sure: float = 0.0
+    pad: str = "0"
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ def main(
     what: DetectionOptions = DetectionOptions(),
     input: InputOptions = ALL_FRAMES,
     output: MotsOutput = MotsOutput(),
+    annotations: AnnotationOptions = USUAL_ANNOTATIONS,
     model: MotsModel = MotsModel(),
     advanced: AdvancedOptions = USUAL,
 ) -> int:
@@ -148,9 +156,12 @@ def main(
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
-    options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
+    options = take_options(
+        MotsOptions, flat(what, input, output, annotations, model, advanced), before
+    )
     check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
+    chosen = annotation_choice(options, names)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -165,6 +176,7 @@ def main(
         sinks = make_sinks(
             folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
             append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
+            annotations=chosen,
         )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)

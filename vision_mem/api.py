@@ -8,6 +8,7 @@ packed, or one after the other with ``stream=True``, in constant memory. Boxes a
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 
 from vision_mem.config import is_object_name, load_config
 from vision_mem.errors import InputError
+from vision_mem.formats.annotation_rows import FrameRows, VideoAbout, rows_of
 from vision_mem.formats.class_names import parse_classes
+from vision_mem.formats.coco import write_coco
 from vision_mem.formats.prompts import FIRST, PromptPlan, number_objects, read_init, read_mask
 from vision_mem.formats.rle import MaskRuns, runs_of_masks
 from vision_mem.models import load_segmenter
@@ -32,6 +35,7 @@ from vision_mem.results import Shown, as_table
 from vision_mem.runs.folder import RunFolder, choose_folder, without_secret
 from vision_mem.runs.loop import run
 from vision_mem.session import FrameSource, Sink, Steps
+from vision_mem.sinks.annotations import AnnotationChoice, check_pictures, row_entries
 from vision_mem.sinks.registry import MOTS_SINKS, SINKS, SinkKind, check_names, make_sinks
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.sources.live import StopRun
@@ -162,6 +166,22 @@ class ResultList(Sequence[Found]):
             return _answer_table([result for result, _ in self._packed])
         return as_table(_measured(self._packed))
 
+    def to_coco(self) -> dict[str, Any]:
+        """A data set of COCO's: videos, images, annotations, categories; as ``--save coco``."""
+
+        def frames() -> Iterator[FrameRows]:
+            for result in self:
+                shown: Any = result
+                line = {"frame": shown.frame_index, "time_s": shown.time_s, "size": shown.size}
+                objects = row_entries(shown, AnnotationChoice())
+                yield line, rows_of(line | {"objects": objects})
+
+        info, pieces = self.info, list[str]()
+        about = VideoAbout(info.name, info.name, info.width, info.height, info.fps)
+        write_coco(pieces.append, frames, about)
+        content: dict[str, Any] = json.loads("".join(pieces))
+        return content
+
     def to_dict(self) -> list[dict[str, Any]]:
         """JSON-ready values, a frame each; see ``TrackingResult.to_dict``."""
         return [asdict(each) if isinstance(each, Answer) else _view(each) for each in self]
@@ -268,6 +288,10 @@ def track(  # noqa: D417 -- several in a line
     out: str | Path | None = None,
     show: bool = False,
     stream: bool = False,
+    frames: bool = False,
+    frames_every: int = 1,
+    sure: float = 0.0,
+    pad: str | float = 0,
     start: int = 0,
     end: int | None = None,
     stride: int = 1,
@@ -298,6 +322,9 @@ def track(  # noqa: D417 -- several in a line
         out: folder for it; ``runs/track/NAME`` when left out, numbered if that is taken.
         show: show a window while it runs; closing it ends the run.
         stream: give results as they come instead of a list; needed for what never ends.
+        frames, frames_every, sure, pad: what goes into files of annotations: pictures too; every
+            so manieth frame; only frames whose objects are that sure; boxes with a margin, pixels
+            as ``4`` or a part as ``"10%"``.
         start, end, stride, max_frames, fps: which frames, as ``open_source``.
 
     Returns:
@@ -309,22 +336,25 @@ def track(  # noqa: D417 -- several in a line
     plan = _planned(box, point, not_point, mask, init, prompts)
     config = load_config(TrackingConfig, preset, settings, folder="tracking")
     names, own = _save_words(save, SINKS, "video,lasot,diary")
+    choice = AnnotationChoice(frames, frames_every, sure, str(pad))
+    check_pictures(choice, names)
     frames_wanted = {
         "start": start, "end": end, "stride": stride, "max_frames": max_frames, "fps": fps
     }  # fmt: skip
     with ExitStack() as stack:
-        frames = stack.enter_context(_opened(source, stream, frames_wanted))
-        check_plan(plan, frames.info, start, stride)
+        opened = stack.enter_context(_opened(source, stream, frames_wanted))
+        check_plan(plan, opened.info, start, stride)
         folder = _folder("track", source, out) if names or out is not None else None
         place: dict[str, Any] = {"convention": "true" if config.inclusive_box else "samurai"}
-        sinks = _sinks(folder, names, own, frames.info, SINKS, show, place)
+        place |= {"annotations": choice, "source": _typed(source)}
+        sinks = _sinks(folder, names, own, opened.info, SINKS, show, place)
         from vision_mem.tracking.session import PromptedSession, TrackingSession
 
         segmenter = _segmenter(model, device, precision)
         session = PromptedSession(TrackingSession(segmenter, config), plan, None)
         about = {"model": segmenter.traits.model_id, "config": asdict(config)}
-        results = _results(frames, session, sinks, _record(folder, "track", source, about))
-        return _given(results, frames.info, folder, source, stream, stack.pop_all())
+        results = _results(opened, session, sinks, _record(folder, "track", source, about))
+        return _given(results, opened.info, folder, source, stream, stack.pop_all())
 
 
 def mots(  # noqa: D417 -- several in a line
@@ -345,6 +375,10 @@ def mots(  # noqa: D417 -- several in a line
     out: str | Path | None = None,
     show: bool = False,
     stream: bool = False,
+    frames: bool = False,
+    frames_every: int = 1,
+    sure: float = 0.0,
+    pad: str | float = 0,
     start: int = 0,
     end: int | None = None,
     stride: int = 1,
@@ -365,7 +399,7 @@ def mots(  # noqa: D417 -- several in a line
         preset: of the rules; the one that goes with the detector when left out.
         model, settings, device, precision: as ``track``.
         save: what to write, as ``--save`` of ``mots``; True for the usual.
-        out, show, stream, start, end, stride, max_frames, fps: as ``track``.
+        out, show, stream, frames, frames_every, sure, pad, start, end, stride, max_frames, fps: as ``track``.
 
     Returns:
         ``MotsResult``s: a ``ResultList``, or with ``stream`` a ``ResultStream``.
@@ -379,6 +413,8 @@ def mots(  # noqa: D417 -- several in a line
     chosen = preset or (usual_preset(spoken) if len(spoken) == len(words) else "default")
     config = load_config(MotsConfig, chosen, settings, folder="mots")
     names, own = _save_words(save, MOTS_SINKS, "video,mot,events,tracks")
+    choice = AnnotationChoice(frames, frames_every, sure, str(pad))
+    check_pictures(choice, names)
     frames_wanted = {
         "start": start, "end": end, "stride": stride, "max_frames": max_frames, "fps": fps
     }  # fmt: skip
@@ -387,8 +423,8 @@ def mots(  # noqa: D417 -- several in a line
     from vision_mem.sinks.table import MotsTally, track_table
 
     with ExitStack() as stack:
-        frames = stack.enter_context(_opened(source, stream, frames_wanted))
-        info = frames.info
+        opened = stack.enter_context(_opened(source, stream, frames_wanted))
+        info = opened.info
         detector = detectors.make_detector(
             words, every=every, min_score=min_score, region=region, device=device,
             only=only.split(",") if isinstance(only, str) else only, precision=precision,
@@ -396,7 +432,8 @@ def mots(  # noqa: D417 -- several in a line
         )  # fmt: skip
         stack.callback(detector.close)
         folder = _folder("mots", source, out) if names or out is not None else None
-        sinks = _sinks(folder, names, own, info, MOTS_SINKS, show, {"classes": meant})
+        place = {"classes": meant, "annotations": choice, "source": _typed(source)}
+        sinks = _sinks(folder, names, own, info, MOTS_SINKS, show, place)
         segmenter = _segmenter(model, device, precision)
         if not info.live and _lasts(source):
             excerpt = partial(_excerpt, source, stride, fps)
@@ -410,7 +447,7 @@ def mots(  # noqa: D417 -- several in a line
             stack.callback(tally.finish)
         about = {"model": segmenter.traits.model_id, "config": asdict(config)}
         about |= {"detector": detector.name, "preset": chosen}
-        results = _results(frames, session, sinks, _record(folder, "mots", source, about))
+        results = _results(opened, session, sinks, _record(folder, "mots", source, about))
         if tally is not None:
             results = _counted(results, tally)
         return _given(results, info, folder, source, stream, stack.pop_all())
@@ -639,6 +676,11 @@ def _shown_source(source: Any) -> str:
     if isinstance(source, (str, os.PathLike)):
         return without_secret(os.fspath(source))
     return str(source) if isinstance(source, (int, np.integer)) else "array"
+
+
+def _typed(source: Any) -> str:
+    """A path or address as it was given; "" for what else there is."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
 
 
 def _folder(command: str, source: Any, out: str | Path | None) -> RunFolder:

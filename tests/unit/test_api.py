@@ -329,3 +329,15 @@ def test_a_table_of_a_run() -> None:
     assert len(table) == 12 and set(table["name"]) == {"red", "blue"}
     row = table[(table.name == "red") & (table.frame == 2)].iloc[0]
     assert row.area == run[2]["red"].mask.sum() and row.x1 == run[2]["red"].box[0]
+
+
+def test_annotations_from_python(tmp_path: Path) -> None:
+    run = follow(save="coco,yolo", frames=True, frames_every=2, pad=1, out=tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "coco" / "array.json").read_text())
+    assert [image["frame_id"] for image in content["images"]] == [0, 2, 4]
+    whole = run.to_coco()
+    assert len(whole["images"]) == 6 and whole["categories"] == [{"id": 1, "name": "red"}]
+    x, y, w, h = whole["annotations"][0]["bbox"]
+    assert content["annotations"][0]["bbox"] == [x - 1, y - 1, w + 2, h + 2]
+    with pytest.raises(InputError, match="add one of them"):
+        follow(save="cvat", frames=True)
