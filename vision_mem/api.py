@@ -399,7 +399,8 @@ def mots(  # noqa: D417 -- several in a line
         preset: of the rules; the one that goes with the detector when left out.
         model, settings, device, precision: as ``track``.
         save: what to write, as ``--save`` of ``mots``; True for the usual.
-        out, show, stream, frames, frames_every, sure, pad, start, end, stride, max_frames, fps: as ``track``.
+        out, show, stream, frames, frames_every, sure, pad: as ``track``.
+        start, end, stride, max_frames, fps: as ``track``.
 
     Returns:
         ``MotsResult``s: a ``ResultList``, or with ``stream`` a ``ResultStream``.
@@ -638,7 +639,7 @@ def _masks(given: Any) -> Iterator[Prompt]:
             yield from read_mask(value, name)
             continue
         array = np.asarray(value)
-        if array.ndim != 2 or array.dtype.kind not in "bui":
+        if array.ndim != 2 or array.dtype.kind not in ("b", "u", "i"):
             raise InputError(
                 f"a mask has shape {array.shape} and type {array.dtype}; expected (H, W) bool, or "
                 "whole numbers of which each but 0 is an object"

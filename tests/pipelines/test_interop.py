@@ -1,4 +1,4 @@
-"""Formats of other tools from the command line; the examples of docs/interop.md and the notebook."""
+"""Formats of other tools from the command line; examples of docs/interop.md; the notebook."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from annotation_samples import FRAMES, INFO, H, W, bounds, frame_at, masks_at, result_at
 from PIL import Image
 
 from vision_mem.errors import InputError, MissingExtra
@@ -22,37 +23,8 @@ from vision_mem.models.detectors import FileDetector
 from vision_mem.mots.records import MotsResult, TrackResult
 from vision_mem.sinks.annotations import AnnotationChoice, check_pictures
 from vision_mem.sinks.registry import ANNOTATION_SINKS, MOTS_SINKS, SINKS, make_sinks
-from vision_mem.types import Frame, ObjectResult, SourceInfo, TrackingResult
 
-H, W, FRAMES = 60, 90, 24
-INFO = SourceInfo("clip", W, H, 25.0, FRAMES)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
-
-
-def bounds(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return np.zeros(4, np.float32)
-    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
-
-
-def masks_at(t: int) -> dict[str, np.ndarray]:
-    """A dog that moves, with a hole and a part of its own; a cat that is away for a while."""
-    dog, cat = np.zeros((H, W), bool), np.zeros((H, W), bool)
-    dog[10:30, 5 + 2 * t : 25 + 2 * t] = True
-    dog[15:20, 10 + 2 * t : 14 + 2 * t] = False
-    dog[32:34, 5 + 2 * t : 8 + 2 * t] = True
-    if t >= 3 and not 10 <= t < 15:
-        cat[40:50, 60:70] = np.tri(10, dtype=bool)
-    return {"dog": dog, "cat & <mouse>": cat}
-
-
-def result_at(t: int) -> TrackingResult:
-    objects = [
-        ObjectResult(n, name, bool(mask.any()), mask, bounds(mask), 0.9 if t % 4 else 0.5, 1.0)
-        for n, (name, mask) in enumerate(masks_at(t).items(), 1)
-    ]
-    return TrackingResult(t, t / 25.0, (H, W), tuple(objects[: 2 if t >= 3 else 1]))
 
 
 def tracks_at(t: int) -> MotsResult:
@@ -63,10 +35,6 @@ def tracks_at(t: int) -> MotsResult:
         ) for each in result_at(t).objects
     ]  # fmt: skip
     return MotsResult(t, t / 25.0, (H, W), tuple(tracks))
-
-
-def frame_at(t: int) -> Frame:
-    return Frame(t, t / 25.0, np.full((H, W, 3), 5 * t, np.uint8))
 
 
 def write(folder: Path, names: list[str], *, mots: bool = False, last: int = FRAMES, **place: Any):
@@ -416,13 +384,15 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
-def test_killed_and_continued_is_the_straight_run(tmp_path: Path) -> None:
+def test_killed_and_continued_is_the_straight_run(root: Path, tmp_path: Path) -> None:
     names = [name for name in ANNOTATION_SINKS if name != "parquet"]
     choice = AnnotationChoice(pictures=True, every=2, pad="10%")
     write(tmp_path / "straight", names, annotations=choice)
     code = (
-        f"import sys, os, signal; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_annotations import *\n"
+        f"import sys, os, signal; sys.path.insert(0, {str(root / 'tests' / 'fixtures')!r})\n"
+        "from annotation_samples import INFO, frame_at, result_at\n"
+        "from vision_mem.sinks.annotations import AnnotationChoice\n"
+        "from vision_mem.sinks.registry import make_sinks\n"
         "choice = AnnotationChoice(pictures=True, every=2, pad='10%')\n"
         f"sinks = make_sinks({str(tmp_path / 'killed')!r}, {names!r}, INFO, annotations=choice,\n"
         "    source='clips/clip.mp4')\n"
