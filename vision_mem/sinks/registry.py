@@ -146,7 +146,9 @@ def _davis(at: SinkPlace) -> Any:
 
 def _parquet(at: SinkPlace) -> Any:
     frames = annotations.FrameChoice(at.annotations, at.frames)
-    return annotations.ParquetTable(at.file(".parquet"), frames, append=at.append)
+    return annotations.ParquetTable(
+        at.folder / "parquet" / f"{at.info.name}.parquet", frames, append=at.append
+    )
 
 
 ANNOTATION_SINKS: Mapping[str, SinkKind] = {
@@ -173,7 +175,9 @@ ANNOTATION_SINKS: Mapping[str, SinkKind] = {
         _annotated("labelstudio", ".json", annotations.labelstudio_file),
     ),
     "davis": SinkKind("davis/Annotations/<name>/00000.png ...: indexed PNG, and names", _davis),
-    "parquet": SinkKind("<name>.parquet: a row an object and frame; needs pyarrow", _parquet),
+    "parquet": SinkKind(
+        "parquet/<name>.parquet: a row an object and frame; needs pyarrow", _parquet
+    ),
 }
 """Of ``track`` and ``mots``: what annotation tools and training read."""
 

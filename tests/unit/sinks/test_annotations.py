@@ -176,6 +176,35 @@ def test_supervision_reads_yolo_and_coco(tmp_path: Path) -> None:
                 assert np.array_equal(found.mask[0], masks_at(t)["dog"])
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_datumaro_reads_coco_and_cvat(tmp_path: Path) -> None:
+    datumaro = pytest.importorskip("datumaro")
+    write(tmp_path, ["coco", "coco-polygons", "cvat"], annotations=AnnotationChoice(pictures=True))
+    expected = truth()
+    for name, kind in (("clip.json", "mask"), ("clip.polygons.json", "polygon")):
+        root = tmp_path / kind  # COCO's own layout
+        (root / "annotations").mkdir(parents=True)
+        (root / "images").symlink_to(tmp_path / "coco" / "images")
+        (tmp_path / "coco" / name).rename(root / "annotations" / "instances_clip.json")
+        items = {i.media.path[-10:-4]: i for i in datumaro.Dataset.import_from(str(root), "coco")}
+        assert len(items) == FRAMES
+        for (t, who), mask in expected.items():
+            found = [
+                each for each in items[f"{t:06d}"].annotations
+                if each.attributes["name"] == who and each.type.name == kind
+            ]  # fmt: skip
+            assert found, (t, who)
+            if kind == "mask":
+                assert np.array_equal(found[0].image.astype(bool), mask)
+    items = {
+        item.attributes["frame"]: item
+        for item in datumaro.Dataset.import_from(str(tmp_path / "cvat" / "clip.xml"), "cvat")
+    }
+    for (t, who), mask in expected.items():
+        (box,) = [a for a in items[t].annotations if a.attributes["name"] == who]
+        assert np.abs(np.array(box.points) - bounds(mask)).max() < 0.01
+
+
 # -- CVAT and Label Studio -----------------------------------------------------------------------
 
 
@@ -295,13 +324,13 @@ def test_a_table_of_parquet(tmp_path: Path) -> None:
         pytest.skip("pyarrow is not installed")
     import pyarrow.parquet
 
-    rows = pyarrow.parquet.read_table(tmp_path / "clip.parquet").to_pylist()
+    rows = pyarrow.parquet.read_table(tmp_path / "parquet" / "clip.parquet").to_pylist()
     expected = truth()
     assert {(row["frame"], row["name"]) for row in rows} == set(expected)
     for row in rows:
         box = [row["x1"], row["y1"], row["x2"], row["y2"]]
         assert box == bounds(expected[row["frame"], row["name"]]).tolist()
-    found = detected(tmp_path / "clip.parquet")
+    found = detected(tmp_path / "parquet" / "clip.parquet")
     assert all(np.array_equal(found[key][1], mask) for key, mask in expected.items())
 
 
