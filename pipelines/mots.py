@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -156,12 +156,11 @@ def main(
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
-    options = take_options(
-        MotsOptions, flat(what, input, output, annotations, model, advanced), before
-    )
+    given = flat(what, input, output, annotations, model, advanced)
+    options = take_options(MotsOptions, given, before)
     check_model(options.model)
-    names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
-    chosen = annotation_choice(options, names)
+    names, chosen = _saved(options, output.show)
+    meant = parse_classes(options.classes)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -174,9 +173,8 @@ def main(
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
         sinks = make_sinks(
-            folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
-            append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
-            annotations=chosen,
+            folder.path, names, frames.info, table=MOTS_SINKS, annotations=chosen, append=resume,
+            classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
@@ -217,6 +215,12 @@ def main(
         )  # fmt: skip
         _remark(done, detectors.skipped_frames(detector), options, output.quiet)
     return code
+
+
+def _saved(options: MotsOptions, show: bool) -> tuple[list[str], Any]:
+    """Names of what is written, and what goes into files of annotations."""
+    names = check_names(listed(options.save), MOTS_SINKS)
+    return [*names, *["window"] * show], annotation_choice(options, names)
 
 
 def _detector(

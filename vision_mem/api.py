@@ -507,17 +507,17 @@ def ask(  # noqa: D417 -- several in a line
         raise InputError('there is no question; expected one, as "when is there a dog?"')
     if save not in (False, True, "answers", "", None):
         raise InputError(f"save is {save!r}; expected True or 'answers': what ask can write")
-    from vision_mem.videoqa.evidence import ThumbnailSession, open_session
+    from vision_mem.videoqa.evidence import FileSequence, ThumbnailSession, open_session
     from vision_mem.videoqa.store import MemoryFile
 
     kept = isinstance(source, (str, os.PathLike)) and os.fspath(source).endswith(SUFFIX)
     file = Path(source) if kept else None if memory is None else Path(memory)
     with ExitStack() as stack:
-        frames = None
+        frames: Any = None
+        wanted = {
+            "start": start, "end": end, "stride": stride, "max_frames": max_frames, "fps": fps
+        }  # fmt: skip
         if not kept:
-            wanted = {
-                "start": start, "end": end, "stride": stride, "max_frames": max_frames, "fps": fps
-            }  # fmt: skip
             frames = stack.enter_context(_opened(source, stream, wanted, asks=at is not None))
         brain = load_video_model(model, device=device, precision=precision) if isinstance(
             model, str
@@ -530,6 +530,12 @@ def ask(  # noqa: D417 -- several in a line
         if known is not None:
             stack.callback(known.close)
         watching = ThumbnailSession(session, known)
+        if frames is not None and (frames.info.live or _lasts(source)):
+            # A memory that was shown this file goes on where it ended, another begins after it.
+            frames = FileSequence(
+                [_shown_source(source)], frames, partial(_again, source, wanted), watching.files,
+                session.seen,
+            )  # fmt: skip
         folder = _folder("ask", source, out) if save or out is not None else None
         info = frames.info if frames is not None else SourceInfo(file.stem if file else "", 1, 1, 1)
         window = [LiveWindow()] if show and frames is not None else []
@@ -717,6 +723,11 @@ def _excerpt(source: Any, stride: int, fps: float | None, begin: int, end: int) 
         yield from frames
 
 
+def _again(source: Any, wanted: Mapping[str, Any], number: int, whole: bool) -> FrameSource:
+    """The source once more; with ``whole`` from its first frame on."""
+    return open_source(source, **{**wanted, "start": 0} if whole else wanted)
+
+
 def _picture(source: Any, index: int) -> NDArray[np.uint8]:
     """The image of a frame, read again."""
     with open_source(source, start=index, max_frames=1) as frames:
@@ -796,7 +807,7 @@ def _given(
 
 
 @dataclass(frozen=True)
-class _Watched:
+class _WatchedFrame:
     """What a window shows of a frame that is only watched."""
 
     frame_index: int
@@ -831,21 +842,25 @@ def _answers(
                 log.add(question, found, spans_of(found.evidence, gap, watching.files))
             return found
 
-        origin, waiting = None, list(questions)
+        origin, seconds, waiting = None, 0.0, list(questions)
         for frame in frames if frames is not None else ():
             origin = frame.time_s if origin is None else origin
-            if at is not None and frame.time_s - origin > at:
+            seconds = frame.time_s - origin
+            if at is not None and seconds > at:
                 while waiting:
                     yield answer(waiting.pop(0), None)
-                break
+                if watching.file is None:
+                    break  # a memory that is kept gets the rest too
             watching.step(frame)
             try:
                 for each in window:
-                    shown: Any = _Watched(frame.index, frame.time_s, frame.size)
+                    shown: Any = _WatchedFrame(frame.index, frame.time_s, frame.size)
                     each.write(frame, shown)
             except StopRun:
                 break
         watching.finish()
+        if waiting and at is not None and frames is not None and at > seconds + 1.0:
+            raise InputError(f"at is {at:g} s, but the source ends after {seconds:.1f} s")
         when = None if at is None or frames is not None else at
         while waiting:
             yield answer(waiting.pop(0), when)

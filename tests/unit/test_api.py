@@ -189,6 +189,22 @@ def test_ask_answers_with_the_moments() -> None:
     assert len(list(two)) == 2
     with pytest.raises(InputError, match="no question"):
         vision_mem.ask(film(), " ")
+    with pytest.raises(InputError, match=r"at is 90 s, but the source ends after 0.2 s"):
+        vision_mem.ask(film(), "red", at=90, model=FakeVideoModel())
+
+
+def test_a_memory_is_kept_and_asked_again(tmp_path: Path) -> None:
+    from vision_mem.models.vlm.fake import FakeVideoModel
+
+    kept = tmp_path / "film.vmem"
+    first = vision_mem.ask(film(), "red", model=FakeVideoModel(), memory=kept)
+    again = vision_mem.ask(kept, "red", model=FakeVideoModel())
+    assert [m.grid for m in again.evidence] == [m.grid for m in first.evidence]
+    longer = vision_mem.ask(film(10), "red", model=FakeVideoModel(), memory=kept, save=True,
+                            out=tmp_path / "out")  # fmt: skip
+    assert len(longer.evidence) >= len(first.evidence)
+    (line,) = (tmp_path / "out" / "answers.jsonl").read_text().splitlines()
+    assert json.loads(line)["question"] == "red"
 
 
 # -- sessions ------------------------------------------------------------------------------------
