@@ -7,7 +7,6 @@ a journal, so that none of them holds a whole video; readers give the same rows.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -98,6 +97,8 @@ def by_object(frames: Frames) -> Iterator[tuple[int, Iterator[AnnotationRow]]]:
     Yields:
         Object id and its rows; take all rows before the next object.
     """
+    import sqlite3  # help of the commands does without
+
     with closing(sqlite3.connect("")) as scratch:
         scratch.execute("CREATE TABLE rows (object INTEGER, frame INTEGER, content TEXT)")
         seen: dict[int, AnnotationRow] = {}

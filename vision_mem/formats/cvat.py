@@ -7,10 +7,9 @@ as in CVAT's own exports; those that an annotator has to look at are marked as k
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
-from xml.sax.saxutils import escape, quoteattr
+from typing import TYPE_CHECKING, Any
 
 from vision_mem.errors import InputError
 from vision_mem.formats.annotation_rows import (
@@ -23,6 +22,9 @@ from vision_mem.formats.annotation_rows import (
 from vision_mem.formats.rle import read_mask
 from vision_mem.formats.text import record_text
 from vision_mem.geometry.masks import joined_outline
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 
 def write_cvat(
@@ -63,7 +65,7 @@ def write_cvat(
         marked = ((row, True) for row in rows) if polygons else keyframes(rows)
         for row, key in marked:
             if head:
-                write(f'<track id="{number}" label={_quoted(row.word)} source="auto">\n')
+                write(f'<track id="{number}" label="{_said(row.word)}" source="auto">\n')
                 head = False
             write(_shape(row, key, polygons))
         write("</track>\n")
@@ -89,10 +91,6 @@ def _said(text: str) -> str:
     return escape(record_text(text).encode("utf-8", "replace").decode())
 
 
-def _quoted(text: str) -> str:
-    return quoteattr(record_text(text).encode("utf-8", "replace").decode())
-
-
 def read_cvat(path: Path) -> Iterator[AnnotationRow]:
     """Rows of a file of CVAT, for video or for images, in the order of the file.
 
@@ -102,12 +100,14 @@ def read_cvat(path: Path) -> Iterator[AnnotationRow]:
     Raises:
         InputError: when it is damaged or something else.
     """
+    from xml.etree.ElementTree import ParseError  # help of the commands does without
+
     try:
         with path.open("rb") as file:
             if b"<!DOCTYPE" in file.read(4096).upper():
                 raise InputError(f"{path} declares a document type, which CVAT's files never do")
         yield from _elements(path)
-    except ElementTree.ParseError as error:
+    except ParseError as error:
         raise InputError(f"{path} is not whole XML ({error}); export it again") from None
     except (KeyError, ValueError, TypeError) as error:
         if isinstance(error, InputError):
@@ -119,6 +119,8 @@ def read_cvat(path: Path) -> Iterator[AnnotationRow]:
 
 
 def _elements(path: Path) -> Iterator[AnnotationRow]:
+    from xml.etree import ElementTree
+
     track: tuple[int, str] | None = None
     image: int | None = None
     single = 0
@@ -147,9 +149,7 @@ def _elements(path: Path) -> Iterator[AnnotationRow]:
             root.clear()
 
 
-def _read_shape(
-    element: ElementTree.Element, identity: int, word: str, frame: int, name: str
-) -> AnnotationRow:
+def _read_shape(element: Element, identity: int, word: str, frame: int, name: str) -> AnnotationRow:
     about = element.attrib
     outline = None
     if element.tag == "polygon":

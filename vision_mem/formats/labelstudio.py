@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from html import escape
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from vision_mem.formats.annotation_rows import (
     AnnotationRow,
@@ -92,7 +92,7 @@ def _box(row: AnnotationRow, about: VideoAbout, *, enabled: bool) -> dict[str, A
 
 def labeling_config(words: list[str]) -> str:
     """The labeling interface that such tasks need."""
-    labels = "".join(f"    <Label value={quoteattr(word)}/>\n" for word in words)
+    labels = "".join(f'    <Label value="{escape(word)}"/>\n' for word in words)
     return (
         '<View>\n  <Video name="video" value="$video"/>\n'
         '  <VideoRectangle name="box" toName="video"/>\n'
