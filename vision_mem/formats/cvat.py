@@ -60,9 +60,9 @@ def write_cvat(
         f"<height>{about.height}</height></original_size></task>"
         f"<source>{_said(about.file)}</source></meta>\n"
     )
-    for number, (_, rows) in enumerate(by_object(frames)):
+    for number, (_, track) in enumerate(by_object(frames)):
         head = True
-        marked = ((row, True) for row in rows) if polygons else keyframes(rows)
+        marked = ((row, True) for row in track) if polygons else keyframes(track)
         for row, key in marked:
             if head:
                 write(f'<track id="{number}" label="{_said(row.word)}" source="auto">\n')

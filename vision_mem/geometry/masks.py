@@ -227,7 +227,8 @@ def _corners_of(loop: NDArray[np.int64]) -> NDArray[np.int64]:
     """A closed line without points that repeat or lie on a straight piece."""
     loop = loop[(loop != np.roll(loop, 1, 0)).any(1)]
     before, after = loop - np.roll(loop, 1, 0), np.roll(loop, -1, 0) - loop
-    return loop[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.asarray(loop[turns])
 
 
 def _spliced(outer: NDArray[Any], inner: NDArray[Any]) -> NDArray[Any]:

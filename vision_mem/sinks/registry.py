@@ -11,8 +11,20 @@ from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, MotsLayout
-from vision_mem.sinks import annotations
-from vision_mem.sinks.annotations import AnnotationChoice
+from vision_mem.sinks.annotations import (
+    AnnotationChoice,
+    ComposedFile,
+    DavisMasks,
+    FrameChoice,
+    JpegFiles,
+    ParquetTable,
+    YoloLabels,
+    coco_file,
+    coco_polygon_file,
+    cvat_file,
+    cvat_polygon_file,
+    labelstudio_file,
+)
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.tracks import (
@@ -118,10 +130,10 @@ def _annotated(
         pictures = None
         if at.annotations.pictures and folder == "coco":
             place = at.folder / folder / "images" / at.info.name
-            pictures = annotations.JpegFiles(place, append=at.append)
-        return annotations.ComposedFile(
+            pictures = JpegFiles(place, append=at.append)
+        return ComposedFile(
             at.folder / folder / f"{at.info.name}{suffix}", compose,
-            annotations.FrameChoice(at.annotations, at.frames), append=at.append,
+            FrameChoice(at.annotations, at.frames), append=at.append,
             source=Path(at.source).name, pictures=pictures,
         )  # fmt: skip
 
@@ -130,9 +142,9 @@ def _annotated(
 
 def _yolo(segments: bool) -> Callable[[SinkPlace], Any]:
     def make(at: SinkPlace) -> Any:
-        return annotations.YoloLabels(
+        return YoloLabels(
             at.folder / ("yolo-segments" if segments else "yolo"), at.info.name,
-            annotations.FrameChoice(at.annotations, at.frames), segments=segments,
+            FrameChoice(at.annotations, at.frames), segments=segments,
             append=at.append,
         )  # fmt: skip
 
@@ -140,39 +152,37 @@ def _yolo(segments: bool) -> Callable[[SinkPlace], Any]:
 
 
 def _davis(at: SinkPlace) -> Any:
-    frames = annotations.FrameChoice(at.annotations, at.frames)
-    return annotations.DavisMasks(at.folder / "davis", at.info.name, frames, append=at.append)
+    frames = FrameChoice(at.annotations, at.frames)
+    return DavisMasks(at.folder / "davis", at.info.name, frames, append=at.append)
 
 
 def _parquet(at: SinkPlace) -> Any:
-    frames = annotations.FrameChoice(at.annotations, at.frames)
-    return annotations.ParquetTable(
-        at.folder / "parquet" / f"{at.info.name}.parquet", frames, append=at.append
-    )
+    frames = FrameChoice(at.annotations, at.frames)
+    return ParquetTable(at.folder / "parquet" / f"{at.info.name}.parquet", frames, append=at.append)
 
 
 ANNOTATION_SINKS: Mapping[str, SinkKind] = {
     "coco": SinkKind(
         "coco/<name>.json: COCO for videos, masks as run lengths; coco/images/ with --frames",
-        _annotated("coco", ".json", annotations.coco_file),
+        _annotated("coco", ".json", coco_file),
     ),
     "coco-polygons": SinkKind(
         "coco/<name>.polygons.json: the same with outlines",
-        _annotated("coco", ".polygons.json", annotations.coco_polygon_file),
+        _annotated("coco", ".polygons.json", coco_polygon_file),
     ),
     "yolo": SinkKind("yolo/labels/<name>_000000.txt ... and data.yaml: boxes", _yolo(False)),
     "yolo-segments": SinkKind("yolo-segments/: the same with outlines", _yolo(True)),
     "cvat": SinkKind(
         "cvat/<name>.xml: CVAT for video 1.1, tracks with keyframes",
-        _annotated("cvat", ".xml", annotations.cvat_file),
+        _annotated("cvat", ".xml", cvat_file),
     ),
     "cvat-polygons": SinkKind(
         "cvat/<name>.polygons.xml: the same with outlines",
-        _annotated("cvat", ".polygons.xml", annotations.cvat_polygon_file),
+        _annotated("cvat", ".polygons.xml", cvat_polygon_file),
     ),
     "labelstudio": SinkKind(
         "labelstudio/<name>.json: a task with video rectangles, and its labeling interface",
-        _annotated("labelstudio", ".json", annotations.labelstudio_file),
+        _annotated("labelstudio", ".json", labelstudio_file),
     ),
     "davis": SinkKind("davis/Annotations/<name>/00000.png ...: indexed PNG, and names", _davis),
     "parquet": SinkKind(
