@@ -145,7 +145,7 @@ def main(
     what: DetectionOptions = DetectionOptions(),
     input: InputOptions = ALL_FRAMES,
     output: MotsOutput = MotsOutput(),
-    annotations: AnnotationOptions = USUAL_ANNOTATIONS,
+    files: AnnotationOptions = USUAL_ANNOTATIONS,
     model: MotsModel = MotsModel(),
     advanced: AdvancedOptions = USUAL,
 ) -> int:
@@ -156,11 +156,9 @@ def main(
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
-    given = flat(what, input, output, annotations, model, advanced)
-    options = take_options(MotsOptions, given, before)
+    options = take_options(MotsOptions, flat(what, input, output, files, model, advanced), before)
     check_model(options.model)
-    names, chosen = _saved(options, output.show)
-    meant = parse_classes(options.classes)
+    names, chosen, meant = _saved(options, output.show)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -217,10 +215,11 @@ def main(
     return code
 
 
-def _saved(options: MotsOptions, show: bool) -> tuple[list[str], Any]:
-    """Names of what is written, and what goes into files of annotations."""
+def _saved(options: MotsOptions, show: bool) -> tuple[list[str], Any, dict[str, str]]:
+    """Names of what is written, what goes into files of annotations, and classes of benchmarks."""
     names = check_names(listed(options.save), MOTS_SINKS)
-    return [*names, *["window"] * show], annotation_choice(options, names)
+    chosen = annotation_choice(options, names)
+    return [*names, *["window"] * show], chosen, parse_classes(options.classes)
 
 
 def _detector(

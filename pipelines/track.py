@@ -150,7 +150,7 @@ def main(
     prompts: TrackPrompts = TrackPrompts(),
     input: InputOptions = ALL_FRAMES,
     output: TrackOutput = TrackOutput(),
-    annotations: AnnotationOptions = USUAL_ANNOTATIONS,
+    files: AnnotationOptions = USUAL_ANNOTATIONS,
     model: TrackModel = TrackModel(),
     advanced: TrackAdvanced = TrackAdvanced(),
 ) -> int:
@@ -160,7 +160,7 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    given = flat(prompts, input, output, annotations, model, advanced)
+    given = flat(prompts, input, output, files, model, advanced)
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)

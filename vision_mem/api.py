@@ -583,7 +583,9 @@ def _planned(
             for label in (1, 0)
         )  # fmt: skip
         points = np.concatenate([on, off]) if len(on) + len(off) else None
-        labels = None if points is None else [1] * len(on) + [0] * len(off)
+        labels = (
+            None if points is None else np.repeat(np.array([1, 0], np.int32), [len(on), len(off)])
+        )
         corners = boxes.get(name, [])
         if len(corners) > 1 and name is not None:
             raise InputError(f"{name!r} has {len(corners)} boxes; give each object a name")
@@ -642,7 +644,7 @@ def _masks(given: Any) -> Iterator[Prompt]:
         return
     for name, value in given.items() if isinstance(given, Mapping) else [(None, given)]:
         if isinstance(value, (str, os.PathLike)):
-            yield from read_mask(value, name)
+            yield from read_mask(os.fspath(value), name)
             continue
         array = np.asarray(value)
         if array.ndim != 2 or array.dtype.kind not in ("b", "u", "i"):

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vision_mem.errors import SinkError
+
 Box = tuple[float, float, float, float]
 
 
@@ -99,7 +101,17 @@ def by_object(frames: Frames) -> Iterator[tuple[int, Iterator[AnnotationRow]]]:
     """
     import sqlite3  # help of the commands does without
 
-    with closing(sqlite3.connect("")) as scratch:
+    try:
+        yield from _sorted(sqlite3.connect(""), frames)
+    except sqlite3.Error as error:
+        raise SinkError(
+            f"annotations cannot be sorted in a scratch file ({error}); free some space in the "
+            "folder for temporary files, then --resume"
+        ) from None
+
+
+def _sorted(scratch: Any, frames: Frames) -> Iterator[tuple[int, Iterator[AnnotationRow]]]:
+    with closing(scratch):
         scratch.execute("CREATE TABLE rows (object INTEGER, frame INTEGER, content TEXT)")
         seen: dict[int, AnnotationRow] = {}
         for line, rows in frames():

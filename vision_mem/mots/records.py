@@ -244,7 +244,7 @@ class TrackResult:
 class MotsResult(ResultViews):
     """What a multi-object session says about one frame.
 
-    ``result[3]`` is the track of that id.
+    ``result[3]`` and ``result["car-3"]`` are the track of that id or name.
 
     Attributes:
         frame_index, time_s: those of the frame.
@@ -271,12 +271,12 @@ class MotsResult(ResultViews):
         """The tracks that are to be seen."""
         return tuple(track for track in self.tracks if track.present)
 
-    def __getitem__(self, object_id: int) -> TrackResult:
+    def __getitem__(self, who: int | str) -> TrackResult:
         for track in self.tracks:
-            if track.object_id == object_id:
+            if who in (track.object_id, track.name):
                 return track
-        known = [track.object_id for track in self.tracks]
-        raise KeyError(f"no track {object_id} on frame {self.frame_index}; known ids: {known}")
+        known = [f"{track.object_id} ({track.name})" for track in self.tracks]
+        raise KeyError(f"no track {who} on frame {self.frame_index}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -540,14 +540,15 @@ def _size_of(reading: Reading) -> tuple[int, int]:
 
 
 def read_yolo(reading: Reading) -> Iterator[FileDetection]:
-    """A folder of YOLO's labels: ``class x y width height [score]`` or outlines, a file a frame.
+    """A folder of YOLO's labels, or one file of it: ``class x y width height [score]`` or outlines, a file a frame.
 
     Files are called ``<name>_<frame>.txt``; words are those of a ``data.yaml`` near them.
     """
     height, width = _size_of(reading)
     for number, word in class_names(reading.path).items():
         reading.vocabulary.add(number, word)
-    for file in natsorted(reading.path.glob("*.txt"), key=lambda path: path.name):
+    files = [reading.path] if reading.path.is_file() else list(reading.path.glob("*.txt"))
+    for file in natsorted(files, key=lambda path: path.name):
         if file.name == "classes.txt":
             continue
         part = replace(reading, path=file)

@@ -82,7 +82,7 @@ def test_a_path_may_have_colons_and_no_format(tmp_path) -> None:
         ("owlv2", 'as in "red car@owlv2"'),
         ("file:", "without a path"),
         ("file:{0}/no.txt", "no such file"),
-        ("file:{0}/det.txt:yolo", "no format 'yolo'"),
+        ("file:{0}/det.txt:voc", "no format 'voc'"),
         ("file:{0}/det.txt:mot,scores", "option 'scores'"),
         ("file:{0}/det.txt:mot,unit=px", "option 'unit=px'"),
         ("file:{0}/det.txt:mot,first=one", "first=one is not a frame number"),
