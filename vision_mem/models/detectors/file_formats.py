@@ -542,7 +542,8 @@ def _size_of(reading: Reading) -> tuple[int, int]:
 def read_yolo(reading: Reading) -> Iterator[FileDetection]:
     """A folder of YOLO's labels, a file a frame: ``class x y width height [score]``, or outlines.
 
-    One file will do too. Files are called ``<name>_<frame>.txt``; words are those of a ``data.yaml`` near them.
+    One file will do too. Files are called ``<name>_<frame>.txt``; words are those of a
+    ``data.yaml`` near them.
     """
     height, width = _size_of(reading)
     for number, word in class_names(reading.path).items():
