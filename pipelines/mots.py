@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -28,12 +28,15 @@ from .options import (
     ALL_FRAMES,
     FOLLOW,
     USUAL,
+    USUAL_ANNOTATIONS,
     AdvancedOptions,
+    AnnotationOptions,
     Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    annotation_choice,
     flat,
     limited,
     limits_of,
@@ -71,6 +74,10 @@ class MotsOptions:
     stride: int = 1
     strict: bool = False
     audio: bool = False
+    frames: bool = False
+    frames_every: int = 1
+    sure: float = 0.0
+    pad: str = "0"
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,10 @@ class DetectionOptions:
     ] = None
     only: Annotated[str | None, typer.Option(help="Classes to follow: car,person.")] = None
     region: Annotated[
-        str | None, typer.Option(help="Where to detect: x,y,w,h, or corners x1,y1,x2,y2,x3,y3...")
+        str | None,
+        typer.Option(
+            help="Where to detect: x,y,w,h, xyxy:x1,y1,x2,y2, or corners x1,y1,x2,y2,x3,y3..."
+        ),
     ] = None
     classes: Annotated[
         list[str] | None,
@@ -137,6 +147,7 @@ def main(
     what: DetectionOptions = DetectionOptions(),
     input: InputOptions = ALL_FRAMES,
     output: MotsOutput = MotsOutput(),
+    files: AnnotationOptions = USUAL_ANNOTATIONS,
     model: MotsModel = MotsModel(),
     advanced: AdvancedOptions = USUAL,
 ) -> int:
@@ -146,10 +157,11 @@ def main(
     identity for as long as the stream runs, also when it comes back. Memory does not grow.
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
-    given, before = flat(what, input, output, model, advanced), folder.recorded("options")
+    given = flat(what, input, output, files, model, advanced)
+    before = folder.recorded("options")
     options = take_options(MotsOptions, given, before if resume else None)
     check_model(options.model)
-    names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
+    names, chosen, meant = _saved(options, output.show)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -162,8 +174,8 @@ def main(
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
         sinks = make_sinks(
-            folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
-            append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
+            folder.path, names, frames.info, table=MOTS_SINKS, annotations=chosen, append=resume,
+            classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
@@ -204,6 +216,13 @@ def main(
         )  # fmt: skip
         _remark(done, detectors.skipped_frames(detector), options, output.quiet)
     return code
+
+
+def _saved(options: MotsOptions, show: bool) -> tuple[list[str], Any, dict[str, str]]:
+    """Names of what is written, what goes into files of annotations, and classes of benchmarks."""
+    names = check_names(listed(options.save), MOTS_SINKS)
+    chosen = annotation_choice(options, names)
+    return [*names, *["window"] * show], chosen, parse_classes(options.classes)
 
 
 def _detector(

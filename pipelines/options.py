@@ -168,6 +168,46 @@ class OutputOptions:
 
 
 @dataclass(frozen=True)
+class AnnotationOptions:
+    """What goes into files of annotations: coco, yolo, cvat, labelstudio, davis, parquet."""
+
+    heading: ClassVar[str] = "Annotation files (coco, yolo, cvat, labelstudio, davis, parquet)"
+    frames: Annotated[
+        bool | None, typer.Option("--frames", help="Pictures too, beside coco, yolo and davis.")
+    ] = None
+    frames_every: Annotated[
+        int | None, typer.Option(min=1, help="Every so manieth frame of the run.")
+    ] = None
+    sure: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Without frames that have an object below this score."),
+    ] = None
+    pad: Annotated[
+        str | None, typer.Option(help="Margin around boxes: pixels as 4, or a part as 10%.")
+    ] = None
+
+
+USUAL_ANNOTATIONS = AnnotationOptions()
+
+
+def annotation_choice(options: Any, names: list[str]) -> Any:
+    """The choice of frames and boxes of a run's options, ``AnnotationChoice``.
+
+    Args:
+        options: has ``frames``, ``frames_every``, ``sure`` and ``pad``.
+        names: what is saved.
+
+    Raises:
+        InputError: for what makes no sense.
+    """
+    from vision_mem.sinks.annotations import AnnotationChoice, check_pictures
+
+    chosen = AnnotationChoice(options.frames, options.frames_every, options.sure, options.pad)
+    check_pictures(chosen, names)
+    return chosen
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """The segmenter and the machine; commands say which presets there are."""
 

@@ -24,12 +24,15 @@ from vision_mem.tracking.prompts import check_plan
 from .options import (
     ALL_FRAMES,
     FOLLOW,
+    USUAL_ANNOTATIONS,
     AdvancedOptions,
+    AnnotationOptions,
     Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    annotation_choice,
     flat,
     limited,
     limits_of,
@@ -65,6 +68,10 @@ class TrackOptions:
     stride: int = 1
     strict: bool = False
     audio: bool = False
+    frames: bool = False
+    frames_every: int = 1
+    sure: float = 0.0
+    pad: str = "0"
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,9 @@ class TrackPrompts:
     heading: ClassVar[str] = FOLLOW
     box: Annotated[
         list[str] | None,
-        typer.Option(help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels."),
+        typer.Option(
+            help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels; xyxy:x1,y1,x2,y2 too."
+        ),
     ] = None
     point: Annotated[
         list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
@@ -114,7 +123,10 @@ class TrackOutput(OutputOptions):
 
     save: Annotated[
         str | None,
-        typer.Option(help=f"Of video,lasot,otb,got10k,mot,rle,png,diary [{TrackOptions.save}]."),
+        typer.Option(
+            help="Of video,lasot,otb,got10k,mot,rle,png,diary, coco,coco-polygons,yolo,"
+            f"yolo-segments,cvat,cvat-polygons,labelstudio,davis,parquet [{TrackOptions.save}]."
+        ),
     ] = None
     audio: Audio = None
 
@@ -140,6 +152,7 @@ def main(
     prompts: TrackPrompts = TrackPrompts(),
     input: InputOptions = ALL_FRAMES,
     output: TrackOutput = TrackOutput(),
+    files: AnnotationOptions = USUAL_ANNOTATIONS,
     model: TrackModel = TrackModel(),
     advanced: TrackAdvanced = TrackAdvanced(),
 ) -> int:
@@ -149,10 +162,11 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    given = flat(prompts, input, output, model, advanced)
+    given = flat(prompts, input, output, files, model, advanced)
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
+    chosen = annotation_choice(options, listed(options.save))
     check_model(options.model)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
@@ -174,11 +188,11 @@ def main(
                 plan, frames.info, rest.first, options.stride, resumed=resume,
                 fixed=Path(source).is_file(),
             )  # fmt: skip
-        names = [*listed(options.save), "window"] if output.show else listed(options.save)
+        names = [*listed(options.save), *["window"] * output.show]
         sinks = make_sinks(
             folder.path, names, frames.info, append=resume,
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
-            source=source, audio=options.audio,
+            source=source, audio=options.audio, annotations=chosen,
         )  # fmt: skip
         use_threads(model.threads)
         segmenter = load_segmenter(

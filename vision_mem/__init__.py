@@ -8,6 +8,11 @@ from vision_mem._lazy import lazy_names
 from vision_mem._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from vision_mem import mots as mots  # the package, which can be called
+    from vision_mem.api import ResultList as ResultList
+    from vision_mem.api import ResultStream as ResultStream
+    from vision_mem.api import ask as ask
+    from vision_mem.api import track as track
     from vision_mem.config import load_config as load_config
     from vision_mem.errors import InputError as InputError
     from vision_mem.errors import MissingExtra as MissingExtra

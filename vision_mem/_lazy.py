@@ -30,8 +30,21 @@ def lazy_names(package: str) -> tuple[Callable[[str], Any], Callable[[], list[st
     def load(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:
+            return importlib.import_module(f"{package}.{name}")
         value = getattr(importlib.import_module(homes[name]), name)
         setattr(module, name, value)
         return value
 
     return load, lambda: sorted({*vars(module), *homes}), list(homes)
+
+
+def distant(home: str) -> Callable[..., Any]:
+    """A function of a layer above, loaded when it is called for: values can show themselves.
+
+    Args:
+        home: ``module:function``.
+    """
+    module, _, name = home.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found

@@ -4,6 +4,8 @@ Conventions, for the whole project:
 
 * images are RGB, uint8, ``(H, W, 3)``; frame indices count from 0; time is in seconds;
 * a box is float32 ``(x1, y1, x2, y2)`` in pixels, right and bottom exclusive, top left pixel at 0;
+  text files and the command line say ``x,y,w,h`` (left, top, width, height), see
+  ``geometry.boxes.xywh_to_box``;
 * a mask is bool ``(H, W)``; points are ``(x, y)`` in pixels;
 * scores lie in [0, 1]; anything called ``*_logit`` does not;
 * an *object id* is given once by its session and never reused; a *slot* is a place in a batch
@@ -12,14 +14,18 @@ Conventions, for the whole project:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem._lazy import distant
 from vision_mem.errors import InputError
+
+if TYPE_CHECKING:
+    Pixels = NDArray[np.uint8] | Callable[[], NDArray[np.uint8] | None] | None
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,9 @@ class Frame:
         """``(height, width)`` in pixels."""
         return self.image.shape[0], self.image.shape[1]
 
+    def __repr__(self) -> str:
+        return f"frame {self.index} at {self.time_s:g} s, {self.size[1]}x{self.size[0]}"
+
 
 @dataclass(frozen=True)
 class SourceInfo:
@@ -85,12 +94,13 @@ class Prompt:
     Exactly one of ``mask`` or ``box`` and/or ``points`` is given.
 
     Attributes:
-        object_id: the object this speaks of; None lets the session give the next id.
-        box: ``(x1, y1, x2, y2)`` pixels.
+        object_id: the object this speaks of; None means the object of that name, or a new one.
+        box: ``(x1, y1, x2, y2)`` pixels: two corners, not a corner and a size.
         points: ``(N, 2)`` pixels.
         labels: ``(N,)`` 1 for "this", 0 for "not this"; all 1 when left out.
         mask: ``(H, W)`` bool, of the frame's size.
-        name: a word for people; ``object-<id>`` when left out.
+        name: a word for people, and one object for the session: the same name again corrects it;
+            ``object-<id>`` when left out.
     """
 
     object_id: int | None = None
@@ -101,6 +111,14 @@ class Prompt:
     name: str | None = None
 
     def __post_init__(self) -> None:
+        whole = isinstance(self.object_id, (int, np.integer)) and not isinstance(
+            self.object_id, bool
+        )
+        if self.object_id is not None and not whole:
+            raise InputError(
+                f"object_id is {self.object_id!r}; expected a whole number (a box is given as "
+                "box=(x1, y1, x2, y2))"
+            )
         if self.box is not None:
             object.__setattr__(self, "box", _as_array(self.box, (4,), "box", "x1, y1, x2, y2"))
         if self.points is not None:
@@ -127,6 +145,18 @@ class Prompt:
         if (self.mask is not None) == (self.box is not None or self.points is not None):
             raise InputError("a prompt is either a mask, or a box and/or points: give one of them")
 
+    def __repr__(self) -> str:
+        who = self.name or (
+            "a new object" if self.object_id is None else f"object {self.object_id}"
+        )
+        given = [] if self.box is None else [f"box {box_text(self.box)}"]
+        if self.points is not None and self.labels is not None:
+            clicks = zip(self.points.tolist(), self.labels.tolist(), strict=True)
+            given += [f"{'' if on else 'not '}point {x:g},{y:g}" for (x, y), on in clicks]
+        if self.mask is not None:
+            given.append(f"mask of {int(self.mask.sum())} pixels")
+        return f"{who}: {', '.join(given)}"
+
 
 def _as_array(value: Any, shape: tuple[int, ...], what: str, fields: str) -> NDArray[np.float32]:
     array = np.asarray(value, dtype=np.float32)
@@ -136,6 +166,98 @@ def _as_array(value: Any, shape: tuple[int, ...], what: str, fields: str) -> NDA
 
 
 _LEFT_OUT: NDArray[Any] = np.empty(0)
+
+_MOST_SHOWN = 8
+"""Objects that the text of a frame speaks of."""
+
+
+def box_text(box: NDArray[np.floating]) -> str:
+    """Corners of a box, to be read: ``10,20,40,60.5``."""
+    return ",".join(f"{round(float(value), 1):g}" for value in box)
+
+
+def _sure(score: float) -> str:
+    """A score with two digits, as ``.76``."""
+    return f"{float(score):.2f}".removeprefix("0")
+
+
+def object_text(each: Any) -> str:
+    """An object on a frame in a line: ``dog: present, sure .76, box 10,20,40,60``.
+
+    Args:
+        each: ``ObjectResult`` or ``TrackResult``; the box is x1, y1, x2, y2.
+    """
+    states = [each.state] if hasattr(each, "state") else []
+    if not each.present:
+        return f"{each.name}: {', '.join([*states, 'not to be seen'])}"
+    sure = f"sure {_sure(each.score)}, box {box_text(each.box)}"
+    return f"{each.name}: {', '.join([*states, 'present'])}, {sure}"
+
+
+class ResultViews:
+    """What the result of a frame can be turned into; see ``TrackingResult`` and ``MotsResult``."""
+
+    if TYPE_CHECKING:
+        frame_index: int
+        time_s: float
+        events: tuple[Event, ...]
+        pixels: Pixels
+
+        @property
+        def objects(self) -> Sequence[Any]:
+            """Everything that is followed."""
+
+    def __repr__(self) -> str:
+        said = [object_text(each) for each in self.objects[:_MOST_SHOWN]]
+        more = [f"and {len(self.objects) - _MOST_SHOWN} more"] * (len(self.objects) > _MOST_SHOWN)
+        return f"frame {self.frame_index} at {self.time_s:g} s: " + (
+            "; ".join([*said, *more]) or "nothing is followed"
+        )
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """``(H, W, 3)`` RGB of the frame, where it is still at hand; else None."""
+        return self.pixels() if callable(self.pixels) else self.pixels
+
+    def plot(self, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """The frame with masks, boxes and names drawn on it.
+
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB to draw on; that of the frame when left out, and a dark
+                one where it is not at hand any more.
+
+        Returns:
+            A new ``(H, W, 3)`` uint8 RGB image; OpenCV wants it as ``[..., ::-1]``.
+        """
+        drawn: NDArray[np.uint8] = distant("vision_mem.visualization.draw:plot")(self, image)
+        return drawn
+
+    def _repr_png_(self) -> bytes:
+        """For notebooks."""
+        content: bytes = distant("vision_mem.visualization.draw:plot_png")(self)
+        return content
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready values: boxes as x1, y1, x2, y2, masks as COCO's run lengths."""
+        values: dict[str, Any] = distant("vision_mem.results:as_dict")(self)
+        return values
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """The objects to be seen as COCO's annotations, boxes as x, y, width, height.
+
+        ``image_id`` is the frame, ``track_id`` the object; ``category_id`` is the class of a
+        detector, and the object where there is none.
+        """
+        found: list[dict[str, Any]] = distant("vision_mem.results:as_coco")(self)
+        return found
+
+    def to_supervision(self) -> Any:
+        """The objects to be seen as ``supervision.Detections``, with ids, masks and names.
+
+        Raises:
+            MissingExtra: when supervision is not installed.
+        """
+        return distant("vision_mem.results:as_supervision")(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +317,16 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        said = [
+            f"{self.name_of(n)} {_sure(self.scores[n])} ({box_text(self.boxes[n])})"
+            for n in range(min(len(self), _MOST_SHOWN))
+        ]
+        more = [f"and {len(self) - _MOST_SHOWN} more"] * (len(self) > _MOST_SHOWN)
+        return f"{len(self)} detection{'' if len(self) == 1 else 's'}" + (
+            ": " + ", ".join([*said, *more]) if said else ""
+        )
+
     def take(self, which: Any) -> Detections:
         """Some of them, in the order of ``which``: ``(n,)`` bool, or indices."""
         arrays = ("boxes", "scores", "labels", "masks", "embeddings")
@@ -237,6 +369,9 @@ class ObjectResult:
     object_logit: float
     diary: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return object_text(self)
+
 
 @dataclass(frozen=True)
 class Event:
@@ -249,15 +384,18 @@ class Event:
     name: str = ""
 
 
-@dataclass(frozen=True)
-class TrackingResult:
+@dataclass(frozen=True, repr=False)
+class TrackingResult(ResultViews):
     """What a tracking session says about one frame.
+
+    ``result[1]`` and ``result["dog"]`` are the object of that id or name.
 
     Attributes:
         frame_index, time_s: those of the frame.
         size: ``(height, width)`` of the frame.
         objects: every object of the session, in the order they were added.
         events: what happened on this frame.
+        pixels: the frame's image, or what gets it, for ``image`` and ``plot``; None without.
     """
 
     frame_index: int
@@ -265,13 +403,14 @@ class TrackingResult:
     size: tuple[int, int]
     objects: tuple[ObjectResult, ...]
     events: tuple[Event, ...] = ()
+    pixels: Pixels = field(default=None, repr=False, compare=False)
 
-    def __getitem__(self, object_id: int) -> ObjectResult:
+    def __getitem__(self, who: int | str) -> ObjectResult:
         for found in self.objects:
-            if found.object_id == object_id:
+            if who in (found.object_id, found.name):
                 return found
-        known = [found.object_id for found in self.objects]
-        raise KeyError(f"no object {object_id} on frame {self.frame_index}; known ids: {known}")
+        known = [f"{found.object_id} ({found.name})" for found in self.objects]
+        raise KeyError(f"no object {who} on frame {self.frame_index}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ LAYERS = (
     ("synthetic",),
     ("studio",),
     ("evaluation",),
+    ("api",),
     ("pipelines",),
     ("cli",),
     ("__main__",),

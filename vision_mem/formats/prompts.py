@@ -8,7 +8,7 @@ the first frame of the stream.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 
 from vision_mem.config import near_file
 from vision_mem.errors import InputError
+from vision_mem.formats.annotation_rows import AnnotationRow
+from vision_mem.formats.coco import coco_rows, fill_outlines, is_coco
+from vision_mem.formats.cvat import read_cvat
+from vision_mem.formats.labelstudio import is_labelstudio
+from vision_mem.formats.parquet import read_parquet
+from vision_mem.formats.rle import read_mask as read_runs
 from vision_mem.text import decoded, one_line, parse_json, shown
 from vision_mem.types import Prompt
 
@@ -30,6 +36,8 @@ HOW = (
 
 _MOST_BYTES = 1 << 24
 """Of a file of prompts; a larger one is something else."""
+_MOST_ANNOTATIONS = 1 << 28
+"""Bytes of a file of annotations."""
 
 # More grey levels than this in a mask file mean soft edges, not objects.
 _MOST_OBJECTS = 64
@@ -41,9 +49,12 @@ class PromptPlan:
 
     Attributes:
         by_frame: frame number of the source, or ``FIRST``, to its prompts.
+        typed: boxes that were typed as x,y,w,h: frame, text, and the four numbers. Some people
+            mean corners, which shows when the frame's size is known.
     """
 
     by_frame: Mapping[int, tuple[Prompt, ...]] = field(default_factory=dict)
+    typed: tuple[tuple[int, str, tuple[float, ...]], ...] = ()
 
     def __bool__(self) -> bool:
         return any(self.by_frame.values())
@@ -82,7 +93,8 @@ def plan_prompts(
     """Read everything a user pointed at.
 
     Args:
-        boxes: ``[NAME=]x,y,w,h[@FRAME]``; x and y are the left top corner in pixels.
+        boxes: ``[NAME=]x,y,w,h[@FRAME]``; x and y are the left top corner in pixels. Or two
+            corners, ``[NAME=]xyxy:x1,y1,x2,y2[@FRAME]``.
         points: ``[NAME=]x,y[@FRAME]``, each on the object.
         not_points: the same, each off the object.
         masks: ``[NAME=]FILE[@FRAME]``; every value but 0 in the picture is an object.
@@ -96,10 +108,13 @@ def plan_prompts(
         InputError: for anything that cannot be read.
     """
     found: list[tuple[int, Prompt]] = []
+    typed: list[tuple[int, str, tuple[float, ...]]] = []
     for text in boxes:
         name, what, frame = _parts(text, "box")
         where = f"--box {_brief(text)}"
-        found.append((frame, Prompt(box=_corners(_numbers(what, 4, where), where), name=name)))
+        found.append((frame, Prompt(box=box_of(what, where), name=name)))
+        if not what.strip().lower().startswith("xyxy:"):
+            typed.append((frame, _brief(text), tuple(_numbers(what, 4, where))))
     clicks: dict[tuple[int, str | None], list[tuple[float, float, int]]] = {}
     for texts, label, option in ((points, 1, "point"), (not_points, 0, "not-point")):
         for text in texts:
@@ -112,17 +127,20 @@ def plan_prompts(
         found += _read_mask(text)
     if init is not None:
         found += read_init(init)
-    return PromptPlan(_number_objects(found))
+    return PromptPlan(number_objects(found), tuple(typed))
 
 
 def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
-    """Read the first box of a benchmark's text file, or prompts from JSON.
+    """Read the first box of a benchmark's text file, prompts from JSON, or annotations.
 
     Args:
         path: text whose first line is ``x,y,w,h`` (commas, tabs or spaces; LaSOT, GOT-10k and
             OTB files), or the one after the names of columns; or JSON: a list, or lines, of
             ``{"name", "frame", "box": [x, y, w, h], "points": [[x, y], ...], "labels",
-            "mask": "file.png"}``, all but one of box, points and mask optional. At most 16 MB.
+            "mask": "file.png"}``, all but one of box, points and mask optional; ``xyxy`` with two
+            corners may stand for the box. At most 16 MB. Or a file of annotations: COCO's JSON,
+            CVAT's XML, a table of Parquet; each object is prompted where it is first to be seen,
+            with its mask where there is one.
 
     Returns:
         ``(frame, prompt)`` pairs; frame is ``FIRST`` when none was named.
@@ -134,11 +152,15 @@ def read_init(path: str | Path) -> list[tuple[int, Prompt]]:
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise InputError(f"--init {path} is a device or a pipe; expected a text file")
+        if path.suffix.lower() in (".parquet", ".xml") and path.is_file():
+            return _first_seen(path)
+        most = _MOST_ANNOTATIONS if path.suffix.lower() == ".json" else _MOST_BYTES
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
+            content = file.read(most + 1)
+        if len(content) > most:
             raise InputError(
-                f"--init {path} is larger than 16 MB; expected x,y,w,h or JSON prompts"
+                f"--init {path} is larger than {most >> 20} MB; expected x,y,w,h, JSON prompts or "
+                "annotations"
             )
         text = decoded(content).strip()
     except UnicodeDecodeError as error:
@@ -161,6 +183,13 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
     if len(rows) > 1 and all(row.startswith("{") and row.endswith("}") for row in rows if row):
         text = f"[{','.join(row for row in rows if row)}]"  # JSON lines
     items = parse_json(text, f"--init {path}")
+    if is_coco(items):
+        return _first_seen(path, items)
+    if is_labelstudio(items):
+        raise InputError(
+            f"--init {path} is of Label Studio, whose boxes are parts of a frame of unknown size; "
+            "export COCO or CVAT there, or use it with mots --detect file:"
+        )
     items = items.get("prompts", [items]) if isinstance(items, dict) else items
     if not isinstance(items, list):
         raise InputError(f"--init {path}: prompts are {shown(items)}; expected a list")
@@ -181,10 +210,13 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
             found += [(frame, prompt) for prompt in read_mask(mask, name, f"{where}: mask {mask}")]
             continue
         box, points, labels = item.get("box"), item.get("points"), item.get("labels")
+        if "xyxy" in item and box is not None:
+            raise InputError(f"{where}: it has box and xyxy; expected one of them")
+        order, box = ("xyxy:", item["xyxy"]) if "xyxy" in item else ("", box)
         if box is not None:
             flat = isinstance(box, list) and all(type(v) in (int, float) for v in box)
             box = ",".join(map(repr, box)) if flat and len(box) == 4 else _brief(repr(box))
-            box = _corners(_numbers(box, 4, f"{where}: box {_brief(box)}"), where)
+            box = box_of(f"{order}{box}", f"{where}: box {_brief(box)}")
         try:
             prompt = Prompt(box=box, points=points, labels=labels, name=name)
         except InputError as error:
@@ -197,7 +229,62 @@ def _read_json(path: Path, text: str) -> list[tuple[int, Prompt]]:
     return found
 
 
-_INIT_KEYS = ("name", "frame", "box", "points", "labels", "mask")
+def _first_seen(path: Path, content: Any = None) -> list[tuple[int, Prompt]]:
+    """A prompt for each object of a file of annotations, where it is first to be seen."""
+    found: dict[int, tuple[AnnotationRow, NDArray[np.bool_] | None]] = {}
+    names: dict[str, int] = {}
+    for row, outline in _annotated(path, content):
+        if row.outside or (row.object_id in found and found[row.object_id][0].frame <= row.frame):
+            continue
+        found[row.object_id] = row, _drawn(row, outline, path)
+    if not found:
+        raise InputError(f"--init {path} holds no object; expected one annotation or more")
+    prompts = []
+    for row, mask in sorted(found.values(), key=lambda pair: pair[0].frame):
+        # Cars are all called car in some files: here one name is one object.
+        count = names[row.name] = names.get(row.name, 0) + 1
+        name = one_line(row.name if count == 1 else f"{row.name}-{count}")
+        if mask is not None and mask.any():
+            prompts.append((row.frame, Prompt(mask=mask, name=name)))
+        elif row.box[2] > row.box[0] and row.box[3] > row.box[1]:
+            prompts.append((row.frame, Prompt(box=np.array(row.box, np.float32), name=name)))
+        else:
+            raise InputError(f"--init {path}: {name!r} has a box without area on frame {row.frame}")
+    return prompts
+
+
+def _annotated(path: Path, content: Any) -> Iterator[tuple[AnnotationRow, Any]]:
+    if content is None:
+        rows = read_parquet(path) if path.suffix.lower() == ".parquet" else read_cvat(path)
+        for row in rows:
+            yield row, row.counts
+        return
+    try:
+        yield from coco_rows(content)
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"no {error}" if isinstance(error, KeyError) else _brief(str(error), 120)
+        raise InputError(f"--init {path} is not as COCO has it: {said}") from None
+
+
+def _drawn(row: AnnotationRow, outline: Any, path: Path) -> NDArray[np.bool_] | None:
+    """The mask of a row, where its file says one: run lengths, or COCO's outlines."""
+    if not outline or not all(row.size) or (isinstance(outline, str) and ";" in outline):
+        return None
+    try:
+        if isinstance(outline, str):
+            return read_runs(outline, row.size).mask(0)
+        if isinstance(outline, Mapping):
+            height, width = outline["size"]
+            return read_runs(outline["counts"], (int(height), int(width))).mask(0)
+        # Edges of pixels: the middle of a pixel is what counts as in it.
+        corners = [np.reshape(np.asarray(each, np.float32), (-1, 2)) for each in outline]
+        return fill_outlines(corners, row.size)
+    except (KeyError, TypeError, ValueError) as error:
+        said = _brief(str(error), 120)
+        raise InputError(f"--init {path}: a mask cannot be read ({said})") from None
+
+
+_INIT_KEYS = ("name", "frame", "box", "xyxy", "points", "labels", "mask")
 _INIT_EXAMPLE = '{"name": "cup", "frame": 0, "box": [x, y, width, height]}, or points, labels, mask'
 
 
@@ -268,8 +355,9 @@ def _parts(text: str, option: str) -> tuple[str | None, str, int]:
     return one_line(name.strip()), value, frame
 
 
-def _numbers(text: str, count: int, where: str) -> list[float]:
-    fields = "x,y,w,h" if count == 4 else "x,y"
+def _numbers(text: str, count: int, where: str, fields: str = "") -> list[float]:
+    fields = fields or ("x,y,w,h" if count == 4 else "x,y")
+    text = text.strip().removeprefix("xywh:")
     # No four numbers are longer, and a line may be anything.
     text = text.strip()[:1000]
     parts = [part for part in re.split(r"[,;\s]+", text) if part]
@@ -282,6 +370,34 @@ def _numbers(text: str, count: int, where: str) -> list[float]:
     if len(numbers) != count or not all(abs(number) < 1e9 for number in numbers):  # nor NaN
         raise InputError(f"{where}: expected {count} numbers {fields}, in pixels")
     return numbers
+
+
+def box_of(text: str, where: str) -> NDArray[np.float32]:
+    """A box as people type it, ``x,y,w,h`` or ``xyxy:x1,y1,x2,y2``, as corners.
+
+    Args:
+        text: what was typed.
+        where: what it was typed for, for errors.
+
+    Returns:
+        float32 ``(4,)`` x1, y1, x2, y2.
+
+    Raises:
+        InputError: for anything else, and boxes without area.
+    """
+    order, colon, rest = text.strip().partition(":")
+    if not colon or order.lower() == "xywh":
+        return _corners(_numbers(rest if colon else text, 4, where), where)
+    if order.lower() != "xyxy":
+        raise InputError(
+            f"{where}: {_brief(order)!r} is no order of numbers; expected xyxy: or xywh:"
+        )
+    x1, y1, x2, y2 = _numbers(rest, 4, where, "x1,y1,x2,y2")
+    if not (x2 > x1 and y2 > y1):
+        raise InputError(
+            f"{where}: the box has no area; expected xyxy:x1,y1,x2,y2 with x1 < x2 and y1 < y2"
+        )
+    return np.array([x1, y1, x2, y2], np.float32)
 
 
 def _corners(box: Sequence[float], where: str) -> NDArray[np.float32]:
@@ -323,8 +439,15 @@ def _join(
         found.append((frame, Prompt(points=points, labels=labels, name=name)))
 
 
-def _number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prompt, ...]]:
-    """Give one id to all prompts of one name, counted from 1 in the order of appearance."""
+def number_objects(found: Sequence[tuple[int, Prompt]]) -> dict[int, tuple[Prompt, ...]]:
+    """Give one id to all prompts of one name, counted from 1 in the order of appearance.
+
+    Args:
+        found: ``(frame, prompt)`` pairs; ids that they have are replaced.
+
+    Raises:
+        InputError: for two prompts of one name on one frame.
+    """
     ids: dict[str, int] = {}
     seen: set[tuple[int, str]] = set()
     plan: dict[int, tuple[Prompt, ...]] = {}

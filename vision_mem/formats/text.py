@@ -189,6 +189,29 @@ class LineFile:
             self._file = -1
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write a long file to, which takes its name when all of it is there.
+
+    Args:
+        path: what it becomes; its folder is made.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    make_folder(path.parent)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and not isinstance(error, SinkError):
+            raise sink_error(path, error) from None
+        raise
+
+
 def write_file(path: Path, content: bytes, *, mark: str = "", durable: bool = True) -> None:
     """Write a file that is there whole or not at all.
 

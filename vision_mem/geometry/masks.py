@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,6 +156,86 @@ def alternative_overlaps(masks: NDArray[np.bool_], chosen: int) -> NDArray[np.fl
         union = mask_to_box(extra | masks[chosen])
         overlaps.append(float(box_iou(own, union)))
     return np.array(overlaps, dtype=np.float64)
+
+
+def mask_outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
+    """Outlines along the edges of pixels, one an 8-connected part; holes are cut open to them.
+
+    COCO's tools make the same mask of them again.
+
+    Args:
+        mask: ``(H, W)`` bool.
+
+    Returns:
+        ``(k, 2)`` corners x, y each, whole numbers from 0 to W and H; none for an empty mask.
+    """
+    import cv2
+
+    left, top, right, bottom = mask_to_box(mask).astype(int).tolist()
+    if not right:
+        return []
+    # Twice as large, so that the border of pixels 2x and 2x + 1 says on which side the edge is.
+    large = np.repeat(np.repeat(mask[top:bottom, left:right], 2, 0), 2, 1).view(np.uint8)
+    borders, tree = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    loops = [_corners_of((border[:, 0] + 1) // 2 + [left, top]) for border in borders]
+    made = []
+    for number, (_, _, child, parent) in enumerate(tree[0].tolist()):
+        if parent >= 0:
+            continue
+        outline = loops[number]
+        while child >= 0:
+            outline = _spliced(outline, loops[child])
+            child = tree[0][child][0]
+        made.append(outline.astype(np.float32))
+    return made
+
+
+def joined_outline(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``mask_outlines`` as one: parts hang together by lines of no width. ``(k, 2)``."""
+    return _joined(mask_outlines(mask))
+
+
+def joined_contour(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The border's pixels, holes filled, as one outline: what OpenCV fills to the same mask again.
+
+    Parts hang together by lines, which OpenCV draws.
+
+    Args:
+        mask: ``(H, W)`` bool, not empty.
+
+    Returns:
+        ``(k, 2)`` x, y of pixels; three or more.
+    """
+    import cv2
+
+    found, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+    )
+    outline = _joined([each[:, 0] for each in found])
+    return outline if len(outline) >= 3 else np.concatenate([outline, outline, outline])[:3]
+
+
+def _joined(outlines: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    rest = sorted(outlines, key=len, reverse=True)
+    whole = rest[0] if rest else np.zeros((0, 2), np.float32)
+    for part in rest[1:]:
+        whole = _spliced(whole, part)
+    return whole.astype(np.float32)
+
+
+def _corners_of(loop: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A closed line without points that repeat or lie on a straight piece."""
+    loop = loop[(loop != np.roll(loop, 1, 0)).any(1)]
+    before, after = loop - np.roll(loop, 1, 0), np.roll(loop, -1, 0) - loop
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    return np.asarray(loop[turns])
+
+
+def _spliced(outer: NDArray[Any], inner: NDArray[Any]) -> NDArray[Any]:
+    """Two closed lines as one, by the shortest line between their corners, there and back."""
+    apart = np.abs(outer[:, None] - inner[None]).sum(2)
+    i, j = np.unravel_index(int(apart.argmin()), apart.shape)
+    return np.concatenate([outer[: i + 1], inner[j:], inner[: j + 1], outer[i:]])
 
 
 def draw_outlines(

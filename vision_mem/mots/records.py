@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.objects import TrackedObject, UsedIds, motion_of, motion_state
-from vision_mem.types import Event, MemoryUsage
+from vision_mem.types import Event, MemoryUsage, ResultViews, object_text
+
+if TYPE_CHECKING:
+    from vision_mem.types import Pixels
 
 Place = tuple[float, float, float, float]
 
@@ -233,16 +236,22 @@ class TrackResult:
     detection: int | None = None
     diary: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return object_text(self)
 
-@dataclass(frozen=True)
-class MotsResult:
+
+@dataclass(frozen=True, repr=False)
+class MotsResult(ResultViews):
     """What a multi-object session says about one frame.
+
+    ``result[3]`` and ``result["car-3"]`` are the track of that id or name.
 
     Attributes:
         frame_index, time_s: those of the frame.
         size: ``(height, width)`` of the frame.
         tracks: every track that is followed, by the order of birth.
         events: born, confirmed, weak, lost, found, removed, merged, split, corrected, renamed.
+        pixels: the frame's image, or what gets it, for ``image`` and ``plot``; None without.
     """
 
     frame_index: int
@@ -250,6 +259,7 @@ class MotsResult:
     size: tuple[int, int]
     tracks: tuple[TrackResult, ...]
     events: tuple[Event, ...] = ()
+    pixels: Pixels = field(default=None, repr=False, compare=False)
 
     @property
     def objects(self) -> tuple[TrackResult, ...]:
@@ -261,12 +271,12 @@ class MotsResult:
         """The tracks that are to be seen."""
         return tuple(track for track in self.tracks if track.present)
 
-    def __getitem__(self, object_id: int) -> TrackResult:
+    def __getitem__(self, who: int | str) -> TrackResult:
         for track in self.tracks:
-            if track.object_id == object_id:
+            if who in (track.object_id, track.name):
                 return track
-        known = [track.object_id for track in self.tracks]
-        raise KeyError(f"no track {object_id} on frame {self.frame_index}; known ids: {known}")
+        known = [f"{track.object_id} ({track.name})" for track in self.tracks]
+        raise KeyError(f"no track {who} on frame {self.frame_index}; known: {', '.join(known)}")
 
 
 @dataclass(frozen=True)

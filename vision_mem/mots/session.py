@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.models.detectors.protocol import Detector
@@ -24,6 +24,7 @@ from vision_mem.mots.eviction import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
 from vision_mem.mots.seg2track import OfficialRules
+from vision_mem.sources.pixels import as_frame
 from vision_mem.tracking.engine import Engine
 from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.policies.protocol import MemoryPolicy
@@ -76,7 +77,7 @@ class MotsSession(SegmenterSession):
     @torch.inference_mode()
     def step(
         self,
-        frame: Frame,
+        frame: Frame | NDArray[Any],
         detections: Detections | None = None,
         *,
         reports_absence: bool = True,
@@ -84,7 +85,8 @@ class MotsSession(SegmenterSession):
         """Look at the next frame.
 
         Args:
-            frame: the frame.
+            frame: the frame; or an image ``(H, W, 3)`` uint8 RGB (OpenCV's BGR as
+                ``image[..., ::-1]``), 1/30 s after the one before.
             detections: on it, in its pixels; ``Detections()`` when nothing was seen, None when
                 the detector gave no answer on this frame.
             reports_absence: the detector's word on whether not being detected says anything;
@@ -96,6 +98,8 @@ class MotsSession(SegmenterSession):
         Raises:
             InputError: for a frame that cannot be used; the session is as before.
         """
+        before = None if self._state.frame_index is None else self._state.time_s
+        frame = as_frame(frame, self._state.frame_index, before)
         if self._state.frame_index == frame.index:
             raise InputError(
                 f"frame {frame.index} comes twice in a row; number frames as they come, or call "
@@ -143,9 +147,10 @@ class MotsSession(SegmenterSession):
 
         Args:
             track_id: the track to correct, or to bring back when it was removed and is still
-                remembered; None for a new one, which needs no detector to confirm it.
-            prompt: box, points or mask in pixels of the latest frame. Its ``object_id`` is not
-                looked at; a name renames the track.
+                remembered; None for the track of the prompt's name, or a new one, which needs no
+                detector to confirm it.
+            prompt: box (x1, y1, x2, y2), points or mask in pixels of the latest frame. Its
+                ``object_id`` is not looked at; a name renames the track.
 
         Returns:
             The id of the track.
@@ -155,6 +160,9 @@ class MotsSession(SegmenterSession):
                 no frame yet; nothing is changed.
         """
         latest = self._need_frame()
+        if track_id is None and prompt.name is not None:
+            named = [k for k, one in self._state.tracks.items() if one.object.name == prompt.name]
+            track_id = named[0] if len(named) == 1 else None
         self._state, new = edits.prompt(
             self._engine, self.config, self._state, latest, track_id, prompt
         )

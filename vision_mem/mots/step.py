@@ -288,7 +288,8 @@ class Making:
             self.features.grid_size, frame.index, frame.time_s, refusing=self.refusing,
         )  # fmt: skip
         events = tuple(self.events)
-        return state, MotsResult(frame.index, frame.time_s, frame.size, tuple(results), events)
+        tracks = tuple(results)
+        return state, MotsResult(frame.index, frame.time_s, frame.size, tracks, events, frame.image)
 
 
 def nothing(mask: NDArray[np.bool_]) -> Region:

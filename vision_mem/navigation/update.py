@@ -25,6 +25,11 @@ def observe(state: SpatialState, observation: Observation) -> NavigationResult:
     Raises:
         InputError: for an observation that cannot be used; the map is as before.
     """
+    if not hasattr(observation, "pose"):
+        raise InputError(
+            f"an observation is a {type(observation).__name__}; expected vision_mem.navigation."
+            "Observation: an image alone does not say where it was taken"
+        )
     pose = np.asarray(observation.pose, np.float64)
     (leaf,) = _leaves(state, [pose[:3, 3]])
     if leaf is None:

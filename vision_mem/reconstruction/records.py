@@ -72,7 +72,12 @@ class ReconstructionResult:
 
 
 def check_order(frame: Frame | RgbdFrame, index: int, time_s: float) -> None:
-    """Refuse a frame that does not come after the one with this number and time."""
+    """Refuse what is no frame, or does not come after the one with this number and time."""
+    if not hasattr(frame, "time_s"):
+        raise InputError(
+            f"a frame is a {type(frame).__name__}; expected vision_mem.geometry.camera.RgbdFrame: "
+            "an image alone has neither depth nor intrinsics"
+        )
     if frame.index <= index:
         raise InputError(
             f"frame {frame.index} comes after frame {index}; number frames as they come, or call "

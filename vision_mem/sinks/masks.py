@@ -179,13 +179,19 @@ class NumberedFiles:
         suffix: of the files.
         append: keep the files of frames before the first one written now.
         digits: of the number, at least.
+        stem: what stands before the number.
     """
 
     def __init__(
-        self, folder: str | Path, suffix: str, append: bool = False, digits: int = 6
+        self,
+        folder: str | Path,
+        suffix: str,
+        append: bool = False,
+        digits: int = 6,
+        stem: str = "",
     ) -> None:
         self._folder, self._suffix, self._append = Path(folder), suffix, append
-        self._digits = digits
+        self._digits, self._stem = digits, stem
 
     def open(self, info: SourceInfo) -> None:
         """Make the folder."""
@@ -200,17 +206,22 @@ class NumberedFiles:
             raise sink_error(self._folder, error) from None
 
     def _drop_from(self, number: int) -> None:
-        pattern = re.compile(rf"(\d{{{self._digits},}}){re.escape(self._suffix)}")
+        stem, suffix = re.escape(self._stem), re.escape(self._suffix)
+        pattern = re.compile(rf"{stem}(\d{{{self._digits},}}){suffix}")
         for path in self._folder.iterdir():
             if (name := pattern.fullmatch(path.name)) and int(name[1]) >= number:
                 path.unlink()
 
-    def _place(self, number: int) -> Path:
-        """The file of a frame."""
+    def go_back(self, number: int) -> None:
+        """Before the first frame that comes now: remove what an interrupted run had of it on."""
         if self._append:
             self._append = False
             self._drop_from(number)
-        return self._folder / f"{number:0{self._digits}d}{self._suffix}"
+
+    def _place(self, number: int) -> Path:
+        """The file of a frame."""
+        self.go_back(number)
+        return self._folder / f"{self._stem}{number:0{self._digits}d}{self._suffix}"
 
     def _write_png(self, number: int, image: Any) -> None:
         """Write a picture of Pillow's, whole or not at all."""

@@ -11,6 +11,20 @@ from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
 from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, MotsLayout
+from vision_mem.sinks.annotations import (
+    AnnotationChoice,
+    ComposedFile,
+    DavisMasks,
+    FrameChoice,
+    JpegFiles,
+    ParquetTable,
+    YoloLabels,
+    coco_file,
+    coco_polygon_file,
+    cvat_file,
+    cvat_polygon_file,
+    labelstudio_file,
+)
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.tracks import (
@@ -48,6 +62,7 @@ class SinkPlace:
         lost: of them, without a pose.
         source: as typed, "" where its sound is of no interest.
         audio: whether its sound goes into the video.
+        annotations: which frames go into files of annotations, and how.
     """
 
     folder: Path
@@ -60,6 +75,7 @@ class SinkPlace:
     lost: int = 0
     source: str = ""
     audio: bool = False
+    annotations: AnnotationChoice = AnnotationChoice()
 
     def file(self, ending: str) -> Path:
         """``<folder>/<name><ending>``."""
@@ -105,6 +121,77 @@ def _mot_lines(at: SinkPlace, short: bool = False) -> Any:
     return TrackFile(file, lambda word: 1)
 
 
+def _annotated(
+    folder: str, suffix: str, compose: Callable[..., None]
+) -> Callable[[SinkPlace], Any]:
+    """A file that is made when the run ends."""
+
+    def make(at: SinkPlace) -> Any:
+        pictures = None
+        if at.annotations.pictures and folder == "coco":
+            place = at.folder / folder / "images" / at.info.name
+            pictures = JpegFiles(place, append=at.append)
+        return ComposedFile(
+            at.folder / folder / f"{at.info.name}{suffix}", compose,
+            FrameChoice(at.annotations, at.frames), append=at.append,
+            source=Path(at.source).name, pictures=pictures,
+        )  # fmt: skip
+
+    return make
+
+
+def _yolo(segments: bool) -> Callable[[SinkPlace], Any]:
+    def make(at: SinkPlace) -> Any:
+        return YoloLabels(
+            at.folder / ("yolo-segments" if segments else "yolo"), at.info.name,
+            FrameChoice(at.annotations, at.frames), segments=segments,
+            append=at.append,
+        )  # fmt: skip
+
+    return make
+
+
+def _davis(at: SinkPlace) -> Any:
+    frames = FrameChoice(at.annotations, at.frames)
+    return DavisMasks(at.folder / "davis", at.info.name, frames, append=at.append)
+
+
+def _parquet(at: SinkPlace) -> Any:
+    frames = FrameChoice(at.annotations, at.frames)
+    return ParquetTable(at.folder / "parquet" / f"{at.info.name}.parquet", frames, append=at.append)
+
+
+ANNOTATION_SINKS: Mapping[str, SinkKind] = {
+    "coco": SinkKind(
+        "coco/<name>.json: COCO for videos, masks as run lengths; coco/images/ with --frames",
+        _annotated("coco", ".json", coco_file),
+    ),
+    "coco-polygons": SinkKind(
+        "coco/<name>.polygons.json: the same with outlines",
+        _annotated("coco", ".polygons.json", coco_polygon_file),
+    ),
+    "yolo": SinkKind("yolo/labels/<name>_000000.txt ... and data.yaml: boxes", _yolo(False)),
+    "yolo-segments": SinkKind("yolo-segments/: the same with outlines", _yolo(True)),
+    "cvat": SinkKind(
+        "cvat/<name>.xml: CVAT for video 1.1, tracks with keyframes",
+        _annotated("cvat", ".xml", cvat_file),
+    ),
+    "cvat-polygons": SinkKind(
+        "cvat/<name>.polygons.xml: the same with outlines",
+        _annotated("cvat", ".polygons.xml", cvat_polygon_file),
+    ),
+    "labelstudio": SinkKind(
+        "labelstudio/<name>.json: a task with video rectangles, and its labeling interface",
+        _annotated("labelstudio", ".json", labelstudio_file),
+    ),
+    "davis": SinkKind("davis/Annotations/<name>/00000.png ...: indexed PNG, and names", _davis),
+    "parquet": SinkKind(
+        "parquet/<name>.parquet: a row an object and frame; needs pyarrow", _parquet
+    ),
+}
+"""Of ``track`` and ``mots``: what annotation tools and training read."""
+
+
 SINKS: Mapping[str, SinkKind] = {
     "video": SinkKind("<name>_tracked.mp4: annotated H.264 video", _tracked_video),
     "lasot": SinkKind("lasot/<name>.txt: x,y,w,h a frame, one file an object", _boxes("lasot")),
@@ -126,6 +213,7 @@ SINKS: Mapping[str, SinkKind] = {
         "<name>.diary.jsonl: scores, decisions and events, one JSON line a frame",
         lambda at: Diary(at.file(".diary.jsonl"), append=at.append),
     ),
+    **ANNOTATION_SINKS,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=at.painter)
     ),
@@ -191,6 +279,7 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
     "tracks": SinkKind(
         "<name>.tracks.csv: one line a track: when, where, how long, how often lost", None
     ),
+    **ANNOTATION_SINKS,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=_crowd_painter(at))
     ),

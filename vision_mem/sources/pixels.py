@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, SourceError
+from vision_mem.types import Frame
 
 _EXPECTED = (
     "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) with uint8, uint16, bool or floats in "
@@ -78,6 +79,52 @@ def _to_uint8(pixels: NDArray[Any]) -> NDArray[np.uint8]:
             "divide by its maximum (255?) first"
         )
     raise InputError(f"an image array has type {pixels.dtype}; {_EXPECTED}")
+
+
+ARRAY_FPS = 30.0
+"""Frames a second that arrays are taken to come at, where nothing says more."""
+
+
+def as_frame(image: Any, previous: int | None, time_s: float | None) -> Frame:
+    """A frame as it stands, or an image as the next frame after another one.
+
+    Args:
+        image: a ``Frame``; or ``(H, W, 3)`` uint8 RGB, and what else ``to_rgb`` takes; or a picture
+            of Pillow's. Arrays from OpenCV are BGR: pass ``array[..., ::-1]``.
+        previous: number of the frame before it; None for the first.
+        time_s: its time, seconds; an image comes 1/30 s later.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(image, Frame):
+        return image
+    if hasattr(image, "convert") and hasattr(image, "getbands"):  # Pillow's, maybe with a palette
+        image = np.asarray(image.convert("RGB"))
+    if hasattr(image, "detach"):
+        image = image.detach().cpu()
+    if hasattr(image, "index") and hasattr(image, "image"):
+        raise InputError(
+            f"a frame is a {type(image).__name__}; expected a Frame, or an image {_PLAIN}"
+        )
+    if not hasattr(image, "__array__"):
+        said = repr(image)[:60] if isinstance(image, (str, int, float)) else ""
+        said = said or ("missing" if image is None else f"a {type(image).__name__}")
+        raise InputError(
+            f"a frame is {said}; expected a Frame, or an image "
+            f"{_PLAIN}; vision_mem.open_source reads frames from files"
+        )
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 2, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        raise InputError(
+            f"an image array has shape {pixels.shape}, channels first; expected {_PLAIN}: "
+            "transpose it with array.transpose(1, 2, 0)"
+        )
+    index = 0 if previous is None else previous + 1
+    return Frame(index, 0.0 if time_s is None else time_s + 1.0 / ARRAY_FPS, to_rgb(pixels))
+
+
+_PLAIN = "array (H, W, 3) of uint8, RGB (OpenCV's BGR as array[..., ::-1])"
 
 
 def fit_image(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

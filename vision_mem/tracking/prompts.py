@@ -106,6 +106,15 @@ def check_plan(
             raise InputError(f"a prompt is for frame {frame}, but the last frame is {last}")
         if not info.live and frame > first and (frame - first) % stride:
             raise InputError(f"a prompt is for frame {frame}, which --stride {stride} leaves out")
+    for frame, text, (x, y, w, h) in plan.typed if not resumed else ():
+        leaves = x + w > info.width or y + h > info.height
+        corners = x < w <= info.width and y < h <= info.height
+        if leaves and corners and (fixed or frame <= first):
+            log.warning(
+                "box %s leaves the frame (%d x %d): its numbers are x,y,w,h; if %g,%g is its right "
+                "lower corner, say xyxy:%s", text, info.width, info.height, w, h,
+                ",".join(f"{value:g}" for value in (x, y, w, h)),
+            )  # fmt: skip
     for frame, prompts in plan.by_frame.items():
         if not resumed and (fixed or frame <= first):
             for prompt in prompts:

@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.prompts import PromptPlan
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
+from vision_mem.sources.pixels import as_frame
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.engine import Draft, Engine
 from vision_mem.tracking.memory_bank import MaskMemory, count_usage
@@ -194,19 +196,28 @@ class TrackingSession(SegmenterSession):
         return tuple(self._outcomes)
 
     @torch.inference_mode()
-    def step(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> TrackingResult:
+    def step(
+        self, frame: Frame | NDArray[Any], prompts: Sequence[Prompt] | Prompt = ()
+    ) -> TrackingResult:
         """Look at the next frame, or once more at the latest one.
 
         Args:
-            frame: the frame; an index equal to the latest one means that frame again.
-            prompts: what the user points at on this frame; applied in order.
+            frame: the frame; an index equal to the latest one means that frame again. Or an image
+                ``(H, W, 3)`` uint8 RGB (OpenCV's BGR as ``image[..., ::-1]``), which is the next
+                frame, 1/30 s after the one before.
+            prompts: what the user points at on this frame; applied in order. One with an
+                ``object_id`` or a name that is followed corrects that object; others are new.
 
         Returns:
             Masks, boxes and events of all objects.
 
         Raises:
-            InputError: for a prompt or frame that cannot be used; the session is as before.
+            InputError: for a prompt or frame that cannot be used, and an ``object_id`` beyond
+                the next free one, where no name says that it is new; the session is as before.
         """
+        before = None if self._frame_index is None else self._time_s
+        frame = as_frame(frame, self._frame_index, before)
+        prompts = [prompts] if isinstance(prompts, Prompt) else list(prompts)
         checked = self._check(frame, prompts)
         again = self._is_again(frame)
         features = self._encode(frame, again)
@@ -214,8 +225,7 @@ class TrackingSession(SegmenterSession):
         outcomes = dict(self._outcomes)
         drafts = {} if again else self._engine.track(features, [o.after for o in outcomes.values()])
         events, ids = list(self._events), self._ids
-        for prompt, notes in checked:
-            object_id = ids.next() if prompt.object_id is None else prompt.object_id
+        for object_id, prompt, notes in checked:
             draft = drafts.get(object_id)
             known = draft or outcomes.get(object_id)
             ids = ids.add(object_id)
@@ -232,7 +242,10 @@ class TrackingSession(SegmenterSession):
         self._outcomes, self._ids, self._grid_size = outcomes, ids, features.grid_size
         self._frame_index, self._time_s = frame.index, frame.time_s
         self._events, self._seen = (), (frame, features)
-        return TrackingResult(frame.index, frame.time_s, frame.size, objects, tuple(events))
+        done_events = tuple(events)
+        return TrackingResult(
+            frame.index, frame.time_s, frame.size, objects, done_events, frame.image
+        )
 
     def remove(self, object_id: int) -> Event:
         """Stop following an object. Its id is not given again.
@@ -291,18 +304,56 @@ class TrackingSession(SegmenterSession):
         self._outcomes = {outcome.after.object_id: outcome for outcome in made}
         self._ids, self._grid_size, self._events, self._time_s = ids, grid, events, time_s
 
-    def _check(self, frame: Frame, prompts: Sequence[Prompt]) -> list[tuple[Prompt, list[str]]]:
-        checked = [check_prompt(prompt, frame) for prompt in prompts]
-        for prompt, _ in checked:
-            gone = prompt.object_id in self._ids if prompt.object_id is not None else False
-            if gone and prompt.object_id not in self._outcomes:
+    def _check(
+        self, frame: Frame, prompts: Sequence[Prompt]
+    ) -> list[tuple[int, Prompt, list[str]]]:
+        """The object that each prompt speaks of, the prompt, and remarks for the diary."""
+        checked, ids = [], self._ids
+        called: dict[int, str] = {key: one.after.name for key, one in self._outcomes.items()}
+        pointed: set[int] = set()
+        for given in prompts:
+            prompt, notes = check_prompt(given, frame)
+            object_id = self._object_of(prompt, called, ids)
+            whole = prompt.mask is not None or prompt.box is not None
+            if whole and prompt.object_id is None and object_id in pointed:
                 raise InputError(
-                    f"object {prompt.object_id} was removed and ids are never given twice; leave "
-                    "the id out to start a new object"
+                    f"{prompt.name!r} has two boxes or masks on frame {frame.index}; give each "
+                    "object a name of its own, or another frame"
                 )
-            if prompt.object_id is not None and prompt.object_id < 0:
-                raise InputError(f"object id {prompt.object_id} is negative; expected 0 or more")
+            pointed |= {object_id} if whole else set()
+            ids = ids.add(object_id)
+            called[object_id] = prompt.name or called.get(object_id, f"object-{object_id}")
+            checked.append((object_id, prompt, notes))
         return checked
+
+    def _object_of(self, prompt: Prompt, called: Mapping[int, str], ids: UsedIds) -> int:
+        """The id of what a prompt speaks of: what is followed, or something new."""
+        wanted = prompt.object_id
+        if wanted is None:
+            same = [key for key, name in called.items() if name == prompt.name]
+            if len(same) > 1:
+                raise InputError(
+                    f"{len(same)} objects are called {prompt.name!r}: {', '.join(map(str, same))}; "
+                    "say which one with object_id"
+                )
+            return same[0] if same else ids.next()
+        if wanted < 0:
+            raise InputError(f"object id {wanted} is negative; expected 0 or more")
+        if wanted in called:
+            return int(wanted)
+        if wanted in ids:
+            raise InputError(
+                f"object {wanted} was removed and ids are never given twice; leave "
+                "the id out to start a new object"
+            )
+        new = not self._ids.ranges or wanted <= ids.next()
+        if not new and prompt.name is None:
+            known = ", ".join(f"{key} ({name})" for key, name in called.items()) or "none"
+            raise InputError(
+                f"there is no object {wanted}; followed now: {known}. Leave object_id out, or give "
+                "a name, to start a new object"
+            )
+        return int(wanted)
 
     def _is_again(self, frame: Frame) -> bool:
         if self._frame_index != frame.index:

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
+from vision_mem.sources.pixels import as_frame
 from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
@@ -196,11 +198,13 @@ class VideoMemorySession:
         return None if index is None or time_s is None else (index, time_s)
 
     @torch.inference_mode()
-    def step(self, frame: Frame) -> WatchResult:
+    def step(self, frame: Frame | NDArray[Any]) -> WatchResult:
         """Look at the next frame.
 
         Args:
-            frame: the frame. Its size may differ from the one before: a new segment begins.
+            frame: the frame; or an image ``(H, W, 3)`` uint8 RGB (OpenCV's BGR as
+                ``image[..., ::-1]``), 1/30 s after the one before. Its size may differ from the
+                one before: a new segment begins.
 
         Returns:
             Whether it was looked at, and what entered memory.
@@ -210,6 +214,7 @@ class VideoMemorySession:
                 the budget; the session is as before.
         """
         old = self._state
+        frame = as_frame(frame, old.frame_index, old.time_s)
         if old.frame_index == frame.index:
             raise InputError(
                 f"frame {frame.index} comes twice in a row; number frames as they come, or call "

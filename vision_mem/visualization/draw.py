@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.errors import InputError
 from vision_mem.results import Shown, ShownObject
 from vision_mem.text import one_line
 
@@ -142,6 +143,39 @@ class Painter:
                 cv2.polylines(
                     canvas, [points], False, colour_of(each.object_id), width, cv2.LINE_AA
                 )
+
+
+def plot(result: Shown, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """A frame with what a result says of it.
+
+    Args:
+        result: what to draw; its own image is taken when none is given.
+        image: ``(H, W, 3)`` uint8 RGB, or None; a dark one where no image is at hand.
+
+    Returns:
+        A new ``(H, W, 3)`` uint8 RGB image.
+
+    Raises:
+        InputError: for an image of another size.
+    """
+    if image is None:
+        image = getattr(result, "image", None)
+    if image is None:
+        image = np.full((*result.size, 3), _DARK, np.uint8)
+    if image.shape != (*result.size, 3) or image.dtype != np.uint8:
+        raise InputError(
+            f"an image of shape {image.shape} and type {image.dtype} is not that of frame "
+            f"{result.frame_index}; expected ({result.size[0]}, {result.size[1]}, 3) uint8 RGB"
+        )
+    return Painter().draw(image, result)
+
+
+def plot_png(result: Shown) -> bytes:
+    """``plot`` as PNG, for notebooks."""
+    import cv2
+
+    _, content = cv2.imencode(".png", plot(result)[..., ::-1])
+    return bytes(content)
 
 
 def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from PIL import Image
 
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import FIRST, describe, plan_prompts, read_init, read_mask
+from vision_mem.tracking.prompts import check_plan
+from vision_mem.types import SourceInfo
 
 
 def test_a_box_becomes_corners_on_the_first_frame() -> None:
@@ -239,3 +241,46 @@ def test_odd_values_are_shown_as_they_were_written(tmp_path, text, says):
     with pytest.raises(InputError) as caught:
         read_init(tmp_path / "i.json")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "corners"),
+    [
+        ("dog=10,20,30,40", [10, 20, 40, 60]),
+        ("dog=xyxy:10,20,40,60", [10, 20, 40, 60]),
+        ("XYXY:10, 20, 40, 60@3", [10, 20, 40, 60]),
+        ("xywh:10,20,30,40", [10, 20, 40, 60]),
+    ],
+)
+def test_both_orders_of_a_box(text, corners):
+    ((prompt,),) = plan_prompts(boxes=[text]).by_frame.values()
+    assert prompt.box.tolist() == corners
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("xyxy:10,20,5,60", "x1 < x2"),
+        ("xyxy:10,20,5", "x1,y1,x2,y2"),
+        ("yxyx:10,20,30,40", "expected xyxy: or xywh:"),
+    ],
+)
+def test_orders_that_are_none(text, words):
+    with pytest.raises(InputError, match=words):
+        plan_prompts(boxes=[text])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("dog=400,200,600,400", True),  # as corners it would fit
+        ("400,200,600,400@0", True),
+        ("dog=400,200,200,100", False),
+        ("dog=xyxy:400,200,600,400", False),
+        ("dog=600,200,100,100", False),  # leaves the frame either way
+    ],
+)
+def test_corners_that_are_typed_as_sizes_get_a_hint(text, told, caplog):
+    info = SourceInfo("clip", 640, 480, 25.0, 10)
+    check_plan(plan_prompts(boxes=[text]), info, 0, 1, fixed=True)
+    assert ("say xyxy:400,200,600,400" in caplog.text) == told

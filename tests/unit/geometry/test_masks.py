@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from vision_mem.geometry import masks
-from vision_mem.geometry.masks import draw_outlines
+from vision_mem.geometry.masks import (
+    draw_outlines,
+    joined_contour,
+    joined_outline,
+    largest_part,
+    mask_outlines,
+)
 
 
 def drawn(*pixels, size=(6, 8)):
@@ -100,3 +106,22 @@ def test_outlines_far_outside_do_no_harm() -> None:
     far = np.array([[-1e30, -1e30], [1e30, -1e30], [0, 1e30]], np.float32)
     assert draw_outlines([far], (20, 30)).shape == (20, 30)
     assert not draw_outlines([np.full((3, 2), np.nan, np.float32)], (20, 30)).any()
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
+def test_outlines_are_the_mask_again():
+    from pycocotools import mask as coco
+
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        height, width = (int(n) for n in rng.integers(3, 40, 2))
+        noise = cv2.GaussianBlur(rng.random((height, width)), (0, 0), rng.uniform(0.3, 3))
+        mask = noise > np.quantile(noise, rng.uniform(0.2, 0.9))
+        for outlines in (mask_outlines(mask), [joined_outline(mask)]):
+            runs = coco.frPyObjects([each.ravel().tolist() for each in outlines], height, width)
+            assert np.array_equal(coco.decode(coco.merge(runs)).astype(bool), mask)
+        part = largest_part(mask)
+        canvas = np.zeros(mask.shape, np.uint8)
+        cv2.fillPoly(canvas, [joined_contour(part).astype(np.int32)], 1)
+        assert (canvas.astype(bool) >= part).all()
+    assert mask_outlines(np.zeros((4, 4), bool)) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from vision_mem.errors import InputError, MissingExtra
 from vision_mem.session import Sink
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
-from vision_mem.sinks.registry import SINKS, make_sinks
+from vision_mem.sinks.registry import ANNOTATION_SINKS, SINKS, make_sinks
 from vision_mem.sinks.video import AnnotatedVideo
 from vision_mem.sinks.window import LiveWindow
 from vision_mem.sources.live import StopRun
@@ -311,10 +312,17 @@ def test_without_pygame_the_message_names_the_extra(monkeypatch):
 
 
 def test_all_names_make_sinks_and_files_where_documented(tmp_path):
-    names = [name for name in SINKS if name != "window"]
+    names = [name for name in SINKS if name not in ("window", *ANNOTATION_SINKS)]
     for sink in make_sinks(tmp_path, names, INFO):
         checked: Sink = sink
         drive(checked, MOVING)
+    others = [name for name in ANNOTATION_SINKS if name != "parquet"]
+    for sink in make_sinks(tmp_path / "others", others, INFO):
+        drive(sink, MOVING)
+    for name in others:
+        path = ANNOTATION_SINKS[name].writes.partition(":")[0].partition(" ")[0]
+        assert (tmp_path / "others" / path.replace("<name>", INFO.name)).exists(), path
+    shutil.rmtree(tmp_path / "others")
     made = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert made == [
         "got10k/street.frames.jsonl",

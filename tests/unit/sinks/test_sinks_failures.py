@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from vision_mem.types import Frame, SourceInfo
 INFO = SourceInfo("street", 128, 96, 10.0)
 SIZE = (96, 128)
 FILES = [name for name in SINKS if name != "window"]
+SMALL = ("png", "davis")  # a file a frame
 
 
 def step(index: int):
@@ -173,7 +175,7 @@ def test_going_on_where_nothing_was_begun_is_a_new_run(tmp_path, name):
     assert not any("part2" in p.name for p in tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("yolo")])
 def test_a_full_disk_is_one_clear_line_and_results_stay_valid(tmp_path, name):
     """A limit on file size stands for the full disk: both make write() fail half-way."""
     pytest.importorskip("resource", reason="limits on file size are POSIX")
@@ -194,7 +196,7 @@ def test_a_full_disk_is_one_clear_line_and_results_stay_valid(tmp_path, name):
         except SinkError:
             pass
         """,
-        *(tmp_path, name, 60 if name == "png" else 40_000),
+        *(tmp_path, name, 60 if name in SMALL else 40_000),
     )
     out, err = child.communicate(timeout=120)
     assert child.returncode == 0, err
@@ -204,9 +206,16 @@ def test_a_full_disk_is_one_clear_line_and_results_stay_valid(tmp_path, name):
         if path.suffix == ".mp4":
             assert len(decode(path)) > 5
         elif path.suffix == ".jsonl":
-            assert [json.loads(line) for line in path.read_text().splitlines()]
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            assert lines or name == "davis"  # no picture, no name
         elif path.suffix == ".txt":
             assert path.read_bytes().endswith(b"\n")
+        elif path.suffix == ".json":
+            assert json.loads(path.read_text())
+        elif path.suffix == ".xml":
+            assert ElementTree.parse(path).getroot() is not None
+        elif path.suffix == ".parquet":
+            assert path.read_bytes().endswith(b"PAR1")
         elif path.is_file():
             raise AssertionError(f"{path} was left behind")
 

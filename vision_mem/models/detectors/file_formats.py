@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from natsort import natsorted
 from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
+from vision_mem.formats.annotation_rows import AnnotationRow, filled
+from vision_mem.formats.cvat import read_cvat
+from vision_mem.formats.labelstudio import is_labelstudio, labelstudio_rows
+from vision_mem.formats.parquet import read_parquet
 from vision_mem.formats.rle import MaskRuns, read_mask
+from vision_mem.formats.yolo import class_names, frame_number
 from vision_mem.models.detectors.coercion import Vocabulary
 from vision_mem.text import parse_json, read_text, shown
 
@@ -68,6 +74,7 @@ class Reading:
         strict: refuse unusable boxes instead of leaving them out.
         dropped: boxes left out, by reason.
         vocabulary: words for class numbers; those that the file says are added.
+        size: ``(height, width)`` of the video, for formats that speak of parts of it.
     """
 
     path: Path
@@ -77,6 +84,7 @@ class Reading:
     strict: bool = False
     dropped: Counter[str] = field(default_factory=Counter)
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    size: tuple[int, int] | None = None
 
     def fail(self, line: int, what: str) -> InputError:
         """The error for a line, or for the whole file (0)."""
@@ -478,6 +486,95 @@ def read_mots(reading: Reading) -> Iterator[FileDetection]:
             yield FileDetection(frame, line, (x1, y1, x2, y2), 1.0, label, runs)
 
 
+def read_annotations(reading: Reading) -> Iterator[FileDetection]:
+    """Objects of annotation files: CVAT's XML, Label Studio's JSON, a table of Parquet.
+
+    Frames between keyframes have boxes on straight lines.
+    """
+    found: list[AnnotationRow]
+    if reading.path.suffix.lower() == ".parquet":
+        found = list(read_parquet(reading.path))
+    elif reading.path.suffix.lower() == ".json":
+        found = _of_tasks(reading)
+    else:
+        found = list(read_cvat(reading.path))
+    found.sort(key=lambda row: (row.object_id, row.frame))
+    for _, rows in groupby(found, key=lambda row: row.object_id):
+        for row in filled(rows):
+            box = reading.box(row.box, 0)
+            label = reading.vocabulary.number(row.word)
+            mask: MaskRuns | tuple[NDArray[np.float32], ...] | None = None
+            if row.counts and ";" in row.counts:  # CVAT's outlines
+                pairs = [pair.split(",") for pair in row.counts.split(";")]
+                mask = (np.array(pairs, np.float32),)
+            elif row.counts and all(row.size):
+                mask = _mask(reading, {"size": row.size, "counts": row.counts}, 0)
+            if box is not None:
+                score = reading.score(row.score, 0)
+                yield FileDetection(reading.frame(row.frame, 0), 0, box, score, label, mask)
+
+
+def _of_tasks(reading: Reading) -> list[AnnotationRow]:
+    height, width = _size_of(reading)
+    try:
+        content = _load(reading)
+        if not is_labelstudio(content):
+            raise ValueError("expected a list of tasks with data")
+        rows = list(labelstudio_rows(content))
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        said = f"no {error}" if isinstance(error, KeyError) else shown(str(error))
+        raise reading.fail(0, f"not as Label Studio has it: {said}") from None
+    made = []
+    for row in rows:
+        x1, y1, x2, y2 = row.box
+        made.append(replace(row, box=(x1 * width, y1 * height, x2 * width, y2 * height)))
+    return made
+
+
+def _size_of(reading: Reading) -> tuple[int, int]:
+    if reading.size is None:
+        raise reading.fail(0, "its boxes are parts of the frame; say its size, as size=(480, 640)")
+    return reading.size
+
+
+def read_yolo(reading: Reading) -> Iterator[FileDetection]:
+    """A folder of YOLO's labels, a file a frame: ``class x y width height [score]``, or outlines.
+
+    One file will do too. Files are called ``<name>_<frame>.txt``; words are those of a
+    ``data.yaml`` near them.
+    """
+    height, width = _size_of(reading)
+    for number, word in class_names(reading.path).items():
+        reading.vocabulary.add(number, word)
+    files = [reading.path] if reading.path.is_file() else list(reading.path.glob("*.txt"))
+    for file in natsorted(files, key=lambda path: path.name):
+        if file.name == "classes.txt":
+            continue
+        part = replace(reading, path=file)
+        frame = part.frame(frame_number(file), 0)
+        for line, text in lines_of(file):
+            fields = [part.number(field, line, "a number") for field in text.split()]
+            if len(fields) < 5:
+                raise part.fail(line, f"{len(fields)} fields; expected class x y width height")
+            label = part.whole(fields[0], line, "a class number")
+            outline, score = None, 1.0
+            if len(fields) in (5, 6):
+                x, y, w, h = fields[1:5]
+                corners = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+                score = part.score(fields[5], line) if len(fields) == 6 else 1.0
+            else:
+                points = np.array(fields[1 : len(fields) // 2 * 2 + 1], np.float64)
+                points = points[: len(points) // 2 * 2].reshape(-1, 2) * [width, height]
+                outline = (np.floor(points).astype(np.float32),)
+                low, high = np.floor(points.min(0)), np.floor(points.max(0)) + 1
+                corners = [*(low / [width, height]), *(high / [width, height])]
+            box = part.box(np.array(corners) * [width, height, width, height], line)
+            if box is not None:
+                yield FileDetection(frame, line, box, score, label, outline)
+
+
 def _runs(reading: Reading, line: int, fields: list[str]) -> MaskRuns:
     height = reading.whole(fields[0], line, "the image's height")
     width = reading.whole(fields[1], line, "the image's width")
@@ -512,6 +609,11 @@ FORMATS = {
     "mots-challenge": DetectionFormat("xyxy", 1, read_mots, KITTI_NAMES),
     "coco": DetectionFormat("xywh", 0, read_coco),
     "jsonl": DetectionFormat("xywh", 0, read_jsonl),
+    "cvat": DetectionFormat("xyxy", 0, read_annotations),
+    "labelstudio": DetectionFormat("xyxy", 0, read_annotations),
+    "parquet": DetectionFormat("xyxy", 0, read_annotations),
+    "yolo": DetectionFormat("xyxy", 0, read_yolo),
 }
 """Formats by name: TrackR-CNN's and Seg2Track's text, KITTI's ``label_02``, MOTChallenge's
-``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too)."""
+``det.txt``, KITTI MOTS, MOTS Challenge, COCO's JSON, JSON lines (recordings too), CVAT's XML, Label
+Studio's JSON, tables of Parquet, folders of YOLO's labels."""

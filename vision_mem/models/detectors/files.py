@@ -24,7 +24,7 @@ from vision_mem.models.detectors.file_formats import (
     read_jsonl,
 )
 from vision_mem.models.detectors.recording import Recorded, from_line
-from vision_mem.text import parse_json, shown
+from vision_mem.text import parse_json, read_text, shown
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class FileDetector:
         first = known_as.first_frame if first_frame is None else first_frame
         self._reading = Reading(
             self.path, box_format or known_as.box_format, first, scores, strict,
-            vocabulary=Vocabulary(known_as.names),
+            vocabulary=Vocabulary(known_as.names), size=size,
         )  # fmt: skip
         self._found: dict[int, list[FileDetection]] = {}
         self._recorded: dict[int, Recorded] = {}
@@ -230,11 +230,17 @@ def guess_format(path: Path) -> str:
         InputError: no such file, or one that looks like none of them.
     """
     suffix = path.suffix.lower()
+    if path.is_dir() and next(path.glob("*.txt"), None) is not None:
+        return "yolo"
     if suffix in (".jsonl", ".ndjson"):
         return "jsonl"
+    if suffix in (".xml", ".parquet"):
+        return "cvat" if suffix == ".xml" else "parquet"
     _, first = next(lines_of(path), (0, ""))
     if suffix == ".json" or first[:1] in ("[", "{"):
-        return "jsonl" if _is_object(first) else "coco"
+        if _is_object(first):
+            return "jsonl"
+        return "labelstudio" if "videorectangle" in read_text(path, most=1 << 30) else "coco"
     fields = fields_of(first)
     if not first:
         return "mot"  # an empty file is the same in all of them

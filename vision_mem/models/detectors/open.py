@@ -93,7 +93,7 @@ def open_detector(
 
 
 def make_detector(
-    words: Sequence[str],
+    words: Sequence[Any],
     *,
     every: int = 1,
     looked: int | None = None,
@@ -111,7 +111,8 @@ def make_detector(
         looked: the frame last looked at, in a run that is continued; see ``looked_at``.
         min_score: lower scores are left out.
         only: classes to keep; all when empty.
-        region: ``x,y,w,h``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects elsewhere are left out.
+        region: ``x,y,w,h``, ``xyxy:x1,y1,x2,y2``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects
+            elsewhere are left out.
         live: a detector slower than the stream must not hold it up: networks run in a thread.
         options: of ``open_detector``.
 
@@ -119,7 +120,8 @@ def make_detector(
         VisionMemError: for what cannot be opened or understood.
     """
     detector = open_detector(list(words), **options)
-    if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in words):
+    spoken = [word for word in words if isinstance(word, str)]
+    if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in spoken):
         detector = LatestOnly(detector)
     if min_score > 0 or only:
         detector = Chosen(detector, min_score=min_score, classes=only or None)
@@ -137,16 +139,21 @@ def make_detector(
 
 
 def parse_region(text: str) -> list[list[float]] | list[float]:
-    """Read ``x,y,w,h`` or corners into what ``Within`` takes: ``[x1, y1, x2, y2]``, or corners.
+    """Read ``x,y,w,h``, ``xyxy:x1,y1,x2,y2`` or corners into what ``Within`` takes.
 
     Raises:
         InputError: when it is neither.
     """
+    two, bare = text.lower().startswith("xyxy:"), text.lower().removeprefix("xywh:")
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(part) for part in bare.removeprefix("xyxy:").split(",")]
     except ValueError:
         values = []
     good = all(map(math.isfinite, values))
+    if two and len(values) == 4 and good and values[0] < values[2] and values[1] < values[3]:
+        return values
+    if two:
+        raise InputError(f"--region {shown(text)}: expected xyxy:x1,y1,x2,y2, two corners")
     if len(values) == 4 and good and min(values[2:]) > 0:
         x, y, w, h = values
         return [x, y, x + w, y + h]

@@ -16,7 +16,7 @@ from vision_mem.models.detectors import (
     MotionDetector,
     open_detector,
 )
-from vision_mem.models.detectors.open import make_detector
+from vision_mem.models.detectors.open import make_detector, parse_region
 from vision_mem.types import Detections, Frame
 
 MOT = "1,-1,5,10,20,20,57,-1,-1,-1\n2,-1,5,10,20,20,90,-1,-1,-1\n"
@@ -82,7 +82,7 @@ def test_a_path_may_have_colons_and_no_format(tmp_path) -> None:
         ("owlv2", 'as in "red car@owlv2"'),
         ("file:", "without a path"),
         ("file:{0}/no.txt", "no such file"),
-        ("file:{0}/det.txt:yolo", "no format 'yolo'"),
+        ("file:{0}/det.txt:voc", "no format 'voc'"),
         ("file:{0}/det.txt:mot,scores", "option 'scores'"),
         ("file:{0}/det.txt:mot,unit=px", "option 'unit=px'"),
         ("file:{0}/det.txt:mot,first=one", "first=one is not a frame number"),
@@ -176,3 +176,9 @@ def test_a_folder_that_is_no_network() -> None:
 def test_regions_that_keep_nothing(region, words) -> None:
     with pytest.raises(InputError, match=words):
         make_detector(["motion"], region=region, size=(240, 320))
+
+
+def test_a_region_in_either_order():
+    assert parse_region("10,20,30,40") == parse_region("xyxy:10,20,40,60") == [10, 20, 40, 60]
+    with pytest.raises(InputError, match="two corners"):
+        parse_region("xyxy:40,20,10,60")
