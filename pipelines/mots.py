@@ -27,6 +27,7 @@ from vision_mem.types import Frame, SourceInfo
 from .options import (
     ALL_FRAMES,
     FOLLOW,
+    NO_ZONES,
     USUAL,
     AdvancedOptions,
     Audio,
@@ -34,12 +35,15 @@ from .options import (
     ModelOptions,
     OutputOptions,
     Source,
+    ZoneOptions,
+    counted,
     flat,
     listed,
     open_folder,
     preset_option,
     remaining,
     take_options,
+    zone_counter,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +73,10 @@ class MotsOptions:
     stride: int = 1
     strict: bool = False
     audio: bool = False
+    zone: Sequence[str] = ()
+    line: Sequence[str] = ()
+    anchor: str = "bottom"
+    settle: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,7 @@ class MotsModel(ModelOptions):
 def main(
     source: Source,
     what: DetectionOptions = DetectionOptions(),
+    where: ZoneOptions = NO_ZONES,
     input: InputOptions = ALL_FRAMES,
     output: MotsOutput = MotsOutput(),
     model: MotsModel = MotsModel(),
@@ -145,9 +154,10 @@ def main(
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     before = folder.recorded("options") if resume else None
-    options = take_options(MotsOptions, flat(what, input, output, model, advanced), before)
+    options = take_options(MotsOptions, flat(what, where, input, output, model, advanced), before)
     check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
+    counter = zone_counter(options, names)
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -159,6 +169,8 @@ def main(
         # Before the model: a missing file, a misspelled output or detector are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
+        if counter is not None:
+            counter.check_size(frames.info.width, frames.info.height)
         sinks = make_sinks(
             folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
             append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
@@ -197,8 +209,8 @@ def main(
             options=asdict(options), snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
-            frames, DetectorSession(session, detector), sinks, folder, done,
-            advanced.snapshot_every, quiet=output.quiet,
+            frames, counted(DetectorSession(session, detector), counter, folder, resume), sinks,
+            folder, done, advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
         _remark(done, detectors.skipped_frames(detector), options, output.quiet)
     return code

@@ -30,11 +30,12 @@ from typer.core import TyperCommand
 from vision_mem.config import preset_names
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import Option
-from vision_mem.runs.folder import RunFolder, choose_folder, default_folder
+from vision_mem.runs.folder import SESSION, RunFolder, choose_folder, default_folder
 from vision_mem.sources.selection import check_exists
 
 if TYPE_CHECKING:
     from vision_mem.runs.loop import RemainingFrames
+    from vision_mem.tracking.zones import ZoneCounter
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
@@ -184,6 +185,31 @@ class AdvancedOptions:
 USUAL = AdvancedOptions()
 
 
+@dataclass(frozen=True)
+class ZoneOptions:
+    """Where to count."""
+
+    heading: ClassVar[str] = "Lines and zones"
+    zone: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]x,y,x,y,x,y...: count who enters and leaves, and how long."),
+    ] = None
+    line: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]x,y,x,y: count who crosses it; in is to its left."),
+    ] = None
+    anchor: Annotated[
+        str | None,
+        typer.Option(help="Of a box: bottom (default), centre, top, left, right, corners."),
+    ] = None
+    settle: Annotated[
+        int | None, typer.Option(min=1, help="Frames on the other side until it counts [1].")
+    ] = None
+
+
+NO_ZONES = ZoneOptions()
+
+
 class GroupedCommand(TyperCommand):
     """Help with a heading for each group, in plain text: rich would take half a second to load."""
 
@@ -313,6 +339,42 @@ def remaining(
         input.drop, options.decoder, input.reconnect, resume, getattr(done, "frames", 0),
         getattr(done, "last_index", -1),
     )  # fmt: skip
+
+
+def zone_counter(options: Any, names: list[str]) -> ZoneCounter | None:
+    """What counts at the zones and lines of a run; None where there are none.
+
+    Args:
+        options: as recorded: has ``zone``, ``line``, ``anchor``, ``settle``.
+        names: of the outputs; gets the table of zones, where the usual ones are wanted.
+
+    Raises:
+        InputError: as ``parse_zones``; for the table without zones.
+    """
+    from vision_mem.tracking.zones import ZoneCounter, parse_zones
+
+    counter = ZoneCounter(
+        parse_zones(options.zone, options.line), anchor=options.anchor, settle=options.settle
+    )
+    if not counter.zones:
+        if "zones" in names:
+            raise InputError("--save zones needs a --zone or a --line to count at")
+        return None
+    if options.save == type(options).save:
+        names.append("zones")
+    return counter
+
+
+def counted(session: Any, counter: ZoneCounter | None, folder: RunFolder, resume: bool) -> Any:
+    """The session, with its zones and lines where there are some."""
+    if counter is None:
+        return session
+    from vision_mem.tracking.zones import ZonedSession
+
+    zoned = ZonedSession(session, counter)
+    if resume and folder.snapshot is not None:
+        zoned.resume(folder.snapshot / SESSION)
+    return zoned
 
 
 def listed(words: str | None) -> list[str]:

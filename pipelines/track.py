@@ -24,18 +24,22 @@ from vision_mem.tracking.prompts import check_plan
 from .options import (
     ALL_FRAMES,
     FOLLOW,
+    NO_ZONES,
     AdvancedOptions,
     Audio,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    ZoneOptions,
+    counted,
     flat,
     listed,
     open_folder,
     preset_option,
     remaining,
     take_options,
+    zone_counter,
 )
 
 
@@ -63,6 +67,10 @@ class TrackOptions:
     stride: int = 1
     strict: bool = False
     audio: bool = False
+    zone: Sequence[str] = ()
+    line: Sequence[str] = ()
+    anchor: str = "bottom"
+    settle: int = 1
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,9 @@ class TrackOutput(OutputOptions):
 
     save: Annotated[
         str | None,
-        typer.Option(help=f"Of video,lasot,otb,got10k,mot,rle,png,diary [{TrackOptions.save}]."),
+        typer.Option(
+            help=f"Of video,lasot,otb,got10k,mot,rle,png,diary,events,zones [{TrackOptions.save}]."
+        ),
     ] = None
     audio: Audio = None
 
@@ -136,6 +146,7 @@ class TrackAdvanced(AdvancedOptions):
 def main(
     source: Source,
     prompts: TrackPrompts = TrackPrompts(),
+    where: ZoneOptions = NO_ZONES,
     input: InputOptions = ALL_FRAMES,
     output: TrackOutput = TrackOutput(),
     model: TrackModel = TrackModel(),
@@ -147,10 +158,12 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    given = flat(prompts, input, output, model, advanced)
+    given = flat(prompts, where, input, output, model, advanced)
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
+    names = listed(options.save)
+    counter = zone_counter(options, names)
     check_model(options.model)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
@@ -171,9 +184,10 @@ def main(
                 plan, frames.info, rest.first, options.stride, resumed=resume,
                 fixed=Path(source).is_file(),
             )  # fmt: skip
-        names = [*listed(options.save), "window"] if output.show else listed(options.save)
+        if counter is not None:
+            counter.check_size(frames.info.width, frames.info.height)
         sinks = make_sinks(
-            folder.path, names, frames.info, append=resume,
+            folder.path, [*names, *["window"] * output.show], frames.info, append=resume,
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
             source=source, audio=options.audio,
         )  # fmt: skip
@@ -194,7 +208,8 @@ def main(
             snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
-            frames, session, sinks, folder, done, advanced.snapshot_every,
+            frames, counted(session, counter, folder, resume), sinks, folder, done,
+            advanced.snapshot_every,
             remarks={"prompts": _described(plan)}, quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":

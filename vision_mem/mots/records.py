@@ -15,7 +15,7 @@ from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.objects import TrackedObject, UsedIds, motion_of, motion_state
-from vision_mem.types import Event, MemoryUsage
+from vision_mem.types import Event, MemoryUsage, ZoneCounts
 
 Place = tuple[float, float, float, float]
 
@@ -243,6 +243,7 @@ class MotsResult:
         size: ``(height, width)`` of the frame.
         tracks: every track that is followed, by the order of birth.
         events: born, confirmed, weak, lost, found, removed, merged, split, corrected, renamed.
+        zones: zones and lines with their counts, where a ``ZoneCounter`` watches.
     """
 
     frame_index: int
@@ -250,6 +251,7 @@ class MotsResult:
     size: tuple[int, int]
     tracks: tuple[TrackResult, ...]
     events: tuple[Event, ...] = ()
+    zones: tuple[ZoneCounts, ...] = ()
 
     @property
     def objects(self) -> tuple[TrackResult, ...]:

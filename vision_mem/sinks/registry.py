@@ -13,6 +13,7 @@ from vision_mem.formats.class_names import ClassNumbers
 from vision_mem.formats.mots import KITTI_MOTS, MOTS_CHALLENGE, MotsLayout
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
+from vision_mem.sinks.table import ZoneTable
 from vision_mem.sinks.tracks import (
     KITTI_TYPES,
     EventLines,
@@ -105,6 +106,11 @@ def _mot_lines(at: SinkPlace, short: bool = False) -> Any:
     return TrackFile(file, lambda word: 1)
 
 
+_ZONES = SinkKind(
+    "<name>.zones.csv: entered, left, crossed, with seconds inside and counts",
+    lambda at: ZoneTable(at.file(".zones.csv"), append=at.append),
+)
+
 SINKS: Mapping[str, SinkKind] = {
     "video": SinkKind("<name>_tracked.mp4: annotated H.264 video", _tracked_video),
     "lasot": SinkKind("lasot/<name>.txt: x,y,w,h a frame, one file an object", _boxes("lasot")),
@@ -126,6 +132,11 @@ SINKS: Mapping[str, SinkKind] = {
         "<name>.diary.jsonl: scores, decisions and events, one JSON line a frame",
         lambda at: Diary(at.file(".diary.jsonl"), append=at.append),
     ),
+    "events": SinkKind(
+        "<name>.events.jsonl: added, lost, found, entered, crossed ..., one JSON line each",
+        lambda at: EventLines(at.file(".events.jsonl"), append=at.append),
+    ),
+    "zones": _ZONES,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=at.painter)
     ),
@@ -191,6 +202,7 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
     "tracks": SinkKind(
         "<name>.tracks.csv: one line a track: when, where, how long, how often lost", None
     ),
+    "zones": _ZONES,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=_crowd_painter(at))
     ),
