@@ -88,8 +88,8 @@ class DetectionOptions:
         list[str] | None,
         typer.Option(
             help='What finds objects: motion (default), motion:upright, "red car, person", dfine, '
-            "rtdetr, maskrcnn, file:PATH[:FORMAT], a network's folder or id, module:function. "
-            "Several: all of them."
+            "rtdetr, onnx:FILE (YOLO ...), maskrcnn, file:PATH[:FORMAT], a network's folder or id, "
+            "module:function. Several: all of them."
         ),
     ] = None
     every: Annotated[int | None, typer.Option(min=1, help="Detect on every so manieth frame.")] = (
