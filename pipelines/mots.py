@@ -19,6 +19,7 @@ from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.runs.tally import count
+from vision_mem.sinks.event_senders import open_senders
 from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_sinks
 from vision_mem.sinks.table import MotsTally, track_table
 from vision_mem.sources.open import open_source
@@ -31,6 +32,7 @@ from .options import (
     USUAL,
     AdvancedOptions,
     Audio,
+    EventTargets,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -116,6 +118,7 @@ class MotsOutput(OutputOptions):
         str | None, typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [{MotsOptions.save}].")
     ] = None
     audio: Audio = None
+    events: EventTargets = None
     record: Annotated[
         bool | None,
         typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
@@ -157,7 +160,7 @@ def main(
     options = take_options(MotsOptions, flat(what, where, input, output, model, advanced), before)
     check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
-    counter = zone_counter(options, names)
+    counter, senders = zone_counter(options, names), open_senders(output.events or ())
     preset = options.preset or usual_preset(options.detect)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
@@ -175,6 +178,7 @@ def main(
             folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
             append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
+        sinks += senders
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)

@@ -122,6 +122,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Audio = Annotated[
     bool | None, typer.Option("--audio", help="Keep the source's sound in the annotated video.")
 ]
+EventTargets = Annotated[
+    list[str] | None,
+    typer.Option(help="https://HOST/PATH or mqtt://HOST/TOPIC: tell each event at once."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
 Options = TypeVar("Options")

@@ -27,6 +27,7 @@ from .options import (
     NO_ZONES,
     AdvancedOptions,
     Audio,
+    EventTargets,
     InputOptions,
     ModelOptions,
     OutputOptions,
@@ -125,6 +126,7 @@ class TrackOutput(OutputOptions):
         ),
     ] = None
     audio: Audio = None
+    events: EventTargets = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,10 @@ def main(
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
     from vision_mem.runs.loop import nothing_left, run_to_folder
+    from vision_mem.sinks.event_senders import open_senders
     from vision_mem.sinks.registry import make_sinks
+
+    senders = open_senders(output.events or ())
 
     rest = remaining(source, options, input, done, resume)
     if rest.live and (options.direction != "forward" or output.from_frame is not None):
@@ -191,6 +196,7 @@ def main(
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
             source=source, audio=options.audio,
         )  # fmt: skip
+        sinks += senders
         use_threads(model.threads)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=model.device,

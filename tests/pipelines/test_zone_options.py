@@ -144,6 +144,18 @@ def test_track_has_them_and_a_stopped_run_goes_on(clip: Path, tmp_path: Path) ->
     assert _text_results(parts) == _text_results(out)
 
 
+def test_events_are_told_while_the_run_goes_on(clip: Path, tmp_path: Path) -> None:
+    from webhook_server import serving
+
+    out = tmp_path / "out"
+    with serving() as (posts, host):
+        words = ["--events", f"http://{host}/gate", "--zone", ZONE, "--save", "events", "--quiet"]
+        assert main(_mots(clip, out, *words)) == 0
+    kept = [json.loads(line) for line in (out / "walk.events.jsonl").read_text().splitlines()]
+    assert [body for _, _, body in posts.seen] == [{"source": "walk", **event} for event in kept]
+    assert host not in (out / "run.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -154,6 +166,7 @@ def test_track_has_them_and_a_stopped_run_goes_on(clip: Path, tmp_path: Path) ->
         (["--zone", ZONE, "--line", "hall=0,0,9,9"], "two zones or lines called 'hall'"),
         (["--zone", ZONE, "--anchor", "foot"], "expected one of bottom, centre"),
         (["--zone", ZONE, "--settle", "0"], "expected 1 or more"),
+        (["--events", "events.jsonl"], "to keep them in a file: --save events"),
         (["--save", "zones"], "--save zones needs a --zone or a --line"),
     ],
 )
