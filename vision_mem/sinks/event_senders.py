@@ -321,7 +321,7 @@ def open_senders(addresses: Iterable[str]) -> list[EventSender]:
         if kind in ("http", "https"):
             receiver = Webhook(parts)
         else:
-            if parts.fragment or any(letter in unquote(parts.path) for letter in "+#\0"):
+            if "#" in address or any(letter in unquote(parts.path) for letter in "+#\0"):
                 raise InputError(f"--events {shown(name)}: a topic has no +, # or null in it")
             receiver = MqttBroker(parts)
         made.append(EventSender(receiver, name))
