@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
@@ -160,8 +159,7 @@ def main(
     options = take_options(MotsOptions, flat(what, where, input, output, model, advanced), before)
     check_model(options.model)
     names, meant = check_names(listed(options.save), MOTS_SINKS), parse_classes(options.classes)
-    counter, senders = zone_counter(options, names), open_senders(output.events or ())
-    preset = options.preset or usual_preset(options.detect)
+    preset, senders = options.preset or usual_preset(options.detect), open_senders(output.events)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
     rest = remaining(source, options, input, done, resume)
@@ -172,13 +170,11 @@ def main(
         # Before the model: a missing file, a misspelled output or detector are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        if counter is not None:
-            counter.check_size(frames.info.width, frames.info.height)
-        sinks = make_sinks(
+        counter = zone_counter(options, names, frames.info)
+        sinks = senders + make_sinks(
             folder.path, [*names, *["window"] * output.show], frames.info, table=MOTS_SINKS,
             append=resume, classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
-        sinks += senders
         seen = detectors.looked_at(range(options.start, rest.first, options.stride), options.every)
         detector = _detector(source, options, model.device, rest.live, frames.info, seen)
         stack.callback(detector.close)
@@ -204,8 +200,7 @@ def main(
             detector = detectors.Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
-            table = f"{stem}.tracks.csv"
-            done.table = track_table(Path(table), append=resume, after=done.last_index)
+            done.table = track_table(f"{stem}.tracks.csv", append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
             command="mots", source=without_secret(source), preset=preset, detector=detector.name,

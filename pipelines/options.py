@@ -36,6 +36,7 @@ from vision_mem.sources.selection import check_exists
 if TYPE_CHECKING:
     from vision_mem.runs.loop import RemainingFrames
     from vision_mem.tracking.zones import ZoneCounter
+    from vision_mem.types import SourceInfo
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
@@ -345,15 +346,16 @@ def remaining(
     )  # fmt: skip
 
 
-def zone_counter(options: Any, names: list[str]) -> ZoneCounter | None:
+def zone_counter(options: Any, names: list[str], info: SourceInfo) -> ZoneCounter | None:
     """What counts at the zones and lines of a run; None where there are none.
 
     Args:
         options: as recorded: has ``zone``, ``line``, ``anchor``, ``settle``.
         names: of the outputs; gets the table of zones, where the usual ones are wanted.
+        info: of the source, whose frames all zones lie in.
 
     Raises:
-        InputError: as ``parse_zones``; for the table without zones.
+        InputError: as ``parse_zones`` and ``check_size``; for the table without zones.
     """
     from vision_mem.tracking.zones import ZoneCounter, parse_zones
 
@@ -364,6 +366,7 @@ def zone_counter(options: Any, names: list[str]) -> ZoneCounter | None:
         if "zones" in names:
             raise InputError("--save zones needs a --zone or a --line to count at")
         return None
+    counter.check_size(info.width, info.height)
     if options.save == type(options).save:
         names.append("zones")
     return counter

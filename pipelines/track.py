@@ -17,6 +17,7 @@ from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.segmenters.load import check_model
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.tally import Tally
+from vision_mem.sinks.event_senders import open_senders
 from vision_mem.studio.commands import plan_of, read_log
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.prompts import check_plan
@@ -164,16 +165,12 @@ def main(
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
-    names = listed(options.save)
-    counter = zone_counter(options, names)
     check_model(options.model)
+    senders, names = open_senders(output.events), listed(options.save)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
     from vision_mem.runs.loop import nothing_left, run_to_folder
-    from vision_mem.sinks.event_senders import open_senders
     from vision_mem.sinks.registry import make_sinks
-
-    senders = open_senders(output.events or ())
 
     rest = remaining(source, options, input, done, resume)
     if rest.live and (options.direction != "forward" or output.from_frame is not None):
@@ -189,14 +186,12 @@ def main(
                 plan, frames.info, rest.first, options.stride, resumed=resume,
                 fixed=Path(source).is_file(),
             )  # fmt: skip
-        if counter is not None:
-            counter.check_size(frames.info.width, frames.info.height)
-        sinks = make_sinks(
+        counter = zone_counter(options, names, frames.info)
+        sinks = senders + make_sinks(
             folder.path, [*names, *["window"] * output.show], frames.info, append=resume,
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
             source=source, audio=options.audio,
         )  # fmt: skip
-        sinks += senders
         use_threads(model.threads)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=model.device,
@@ -207,6 +202,7 @@ def main(
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
         session = _session(source, options, config, segmenter, plan, done, folder, resume)
+        session = counted(session, counter, folder, resume)
         folder.begin()
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,
@@ -214,8 +210,7 @@ def main(
             snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
-            frames, counted(session, counter, folder, resume), sinks, folder, done,
-            advanced.snapshot_every,
+            frames, session, sinks, folder, done, advanced.snapshot_every,
             remarks={"prompts": _described(plan)}, quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":

@@ -300,7 +300,7 @@ class MqttBroker(EventReceiver):
             client.loop_stop()
 
 
-def open_senders(addresses: Iterable[str]) -> list[EventSender]:
+def open_senders(addresses: Iterable[str] | None) -> list[EventSender]:
     """Senders to addresses: ``https://host/path`` or ``mqtt://host/topic``; nothing is sent yet.
 
     Raises:
@@ -308,7 +308,7 @@ def open_senders(addresses: Iterable[str]) -> list[EventSender]:
         MissingExtra: when one needs a library that is not installed.
     """
     made = []
-    for address in dict.fromkeys(addresses):
+    for address in dict.fromkeys(addresses or ()):
         name = without_secret(address)
         kind = address.partition("://")[0].lower()
         if "://" not in address or kind not in ("http", "https", "mqtt", "mqtts"):
