@@ -210,7 +210,7 @@ def _server(tools: AgentTools) -> Any:
     from mcp.server.mcpserver.exceptions import ToolError
     from pydantic import ValidationError
 
-    class OneLineServer(MCPServer):
+    class OneLineServer(MCPServer):  # type: ignore[misc]
         """Wrong arguments are told as everything else is."""
 
         async def call_tool(self, name: str, arguments: Any, context: Any = None) -> Any:

@@ -277,7 +277,8 @@ class MqttBroker(EventReceiver):
         secure = self._parts.scheme == "mqtts"
         if secure:
             client.tls_set()
-        answered, answers = threading.Event(), []
+        answered = threading.Event()
+        answers: list[Any] = []
 
         def connected(_client: Any, _data: Any, _flags: Any, reason: Any, *_: Any) -> None:
             answers.append(reason)
