@@ -31,7 +31,7 @@ def points_covered(points: ArrayLike, corners: ArrayLike) -> NDArray[np.bool_]:
     length = np.maximum((along**2).sum(axis=1), 1e-12)
     share = (((p - start) * along).sum(axis=2) / length).clip(0, 1)
     off = np.linalg.norm(p - (start + share[..., None] * along), axis=2)
-    return points_inside(points, corners) | (off <= _ON_EDGE).any(axis=1)
+    return np.asarray(points_inside(points, corners) | (off <= _ON_EDGE).any(axis=1))
 
 
 def polygon_area(corners: ArrayLike) -> float:

@@ -336,9 +336,8 @@ def _look_at_zone(
 ) -> list[Event]:
     events: list[Event] = []
     flat = points_covered(anchors.reshape(-1, 2), watch.counts.points)
-    for each, inside in zip(
-        seen, flat.reshape(anchors.shape[:2]).all(axis=1).tolist(), strict=True
-    ):
+    for each, sides in zip(seen, flat.reshape(anchors.shape[:2]), strict=True):
+        inside = bool(sides.all())
         one = watch.followed.setdefault(each.object_id, _Follow(side=False))
         one.name, one.class_name = each.name, getattr(each, "class_name", "")
         if inside != one.side:

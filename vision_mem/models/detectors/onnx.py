@@ -36,7 +36,7 @@ _MOST_BOXES = 1000
 """The best of so many raw boxes are compared with each other."""
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
 _NAME_NOTES = ("names", "class_names", "classes", "id2label")
-_TYPES = {
+_TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
@@ -121,7 +121,7 @@ class OnnxDetector:
         size = picture.shape[0], picture.shape[1]
         outputs = self._run(picture)
         boxes, scores, labels = read_outputs(self._layout, outputs, size, self._min_score)
-        boxes = (boxes - np.tile(shift, 2)) / np.tile(scale, 2)
+        boxes = np.asarray((boxes - np.tile(shift, 2)) / np.tile(scale, 2), np.float32)
         if self._layout.suppress:
             best = np.argsort(-scores, kind="stable")[:_MOST_BOXES]
             kept = best[non_maximum(boxes[best], scores[best], labels[best], self._iou)]

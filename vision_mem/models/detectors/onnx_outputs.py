@@ -332,5 +332,5 @@ def _best(values: Array, chances: str) -> tuple[Array, NDArray[np.int64]]:
     labels = values.argmax(axis=1)
     scores = np.take_along_axis(values, labels[:, None], axis=1)[:, 0]
     if chances == "sigmoid":
-        scores = 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
+        return (1 / (1 + np.exp(-np.clip(scores, -60, 60)))).astype(np.float32), labels
     return scores.astype(np.float32), labels
