@@ -185,7 +185,7 @@ class AgentTools:
         status = actor.status
         frame = status.get("head")
         rows = {} if frame is None else actor.store.rows(frame)
-        found = []
+        found: list[dict[str, Any]] = []
         for each in status.get("objects", []):
             if name.casefold() not in each["name"].casefold() or len(found) >= most:
                 continue
@@ -206,7 +206,7 @@ class AgentTools:
         assert self._map is not None
         self._map.usage()  # reads what others have written since
         state = self._map.state
-        found = []
+        found: list[dict[str, Any]] = []
         for landmark in state.landmarks.by_id.values():
             if name.casefold() not in landmark.label.casefold() or len(found) >= most:
                 continue
