@@ -204,7 +204,7 @@ class AgentTools:
 
     def _remembered(self, name: str, most: int) -> dict[str, Any]:
         assert self._map is not None
-        self._map.usage()  # reads what others have written since
+        self._map.nearest_words(name)  # a question takes in what others have written since
         state = self._map.state
         found: list[dict[str, Any]] = []
         for landmark in state.landmarks.by_id.values():
