@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
@@ -19,6 +18,7 @@ from vision_mem.mots.config import MotsConfig, is_motion, usual_preset
 from vision_mem.runs.folder import SESSION, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.runs.tally import count
+from vision_mem.sinks.event_senders import open_senders
 from vision_mem.sinks.registry import MOTS_SINKS, check_names, make_sinks
 from vision_mem.sinks.table import MotsTally, track_table
 from vision_mem.sources.open import open_source
@@ -27,16 +27,20 @@ from vision_mem.types import Frame, SourceInfo
 from .options import (
     ALL_FRAMES,
     FOLLOW,
+    NO_ZONES,
     USUAL,
     USUAL_ANNOTATIONS,
     AdvancedOptions,
     AnnotationOptions,
     Audio,
+    EventTargets,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    ZoneOptions,
     annotation_choice,
+    counted,
     flat,
     limited,
     limits_of,
@@ -45,6 +49,7 @@ from .options import (
     preset_option,
     remaining,
     take_options,
+    zone_counter,
 )
 
 if TYPE_CHECKING:
@@ -78,6 +83,10 @@ class MotsOptions:
     frames_every: int = 1
     sure: float = 0.0
     pad: str = "0"
+    zone: Sequence[str] = ()
+    line: Sequence[str] = ()
+    anchor: str = "bottom"
+    settle: int = 1
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,8 @@ class DetectionOptions:
         list[str] | None,
         typer.Option(
             help='What finds objects: motion (default), motion:upright, "red car, person", dfine, '
-            "rtdetr, maskrcnn, file:PATH[:FORMAT], a network's folder or id, module:function. "
-            "Several: all of them."
+            "rtdetr, onnx:FILE (YOLO ...), maskrcnn, file:PATH[:FORMAT], a network's folder or id, "
+            "module:function. Several: all of them."
         ),
     ] = None
     every: Annotated[int | None, typer.Option(min=1, help="Detect on every N-th frame only.")] = (
@@ -120,6 +129,7 @@ class MotsOutput(OutputOptions):
         str | None, typer.Option(help=f"Of {', '.join(MOTS_SINKS)} [{MotsOptions.save}].")
     ] = None
     audio: Audio = None
+    events: EventTargets = None
     record: Annotated[
         bool | None,
         typer.Option("--record", help="Keep the detections in NAME.detections.jsonl."),
@@ -145,6 +155,7 @@ class MotsModel(ModelOptions):
 def main(
     source: Source,
     what: DetectionOptions = DetectionOptions(),
+    where: ZoneOptions = NO_ZONES,
     input: InputOptions = ALL_FRAMES,
     output: MotsOutput = MotsOutput(),
     files: AnnotationOptions = USUAL_ANNOTATIONS,
@@ -157,12 +168,12 @@ def main(
     identity for as long as the stream runs, also when it comes back. Memory does not grow.
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
-    given = flat(what, input, output, files, model, advanced)
+    given = flat(what, where, input, output, files, model, advanced)
     before = folder.recorded("options")
     options = take_options(MotsOptions, given, before if resume else None)
     check_model(options.model)
     names, chosen, meant = _saved(options, output.show)
-    preset = options.preset or usual_preset(options.detect)
+    preset, senders = options.preset or usual_preset(options.detect), open_senders(output.events)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
     input = limited(input, folder, resume=resume)
@@ -173,7 +184,8 @@ def main(
         # Before the model: a missing file, a misspelled output or detector are said at once.
         if (frames := rest.open(stack, folder)) is None:
             return nothing_left(folder, done.frames)
-        sinks = make_sinks(
+        counter = zone_counter(options, names, frames.info)
+        sinks = senders + make_sinks(
             folder.path, names, frames.info, table=MOTS_SINKS, annotations=chosen, append=resume,
             classes=meant, frames=done.frames, source=source, audio=options.audio,
         )  # fmt: skip
@@ -201,8 +213,7 @@ def main(
             detector = detectors.Recorder(detector, f"{stem}.detections.jsonl", append=resume)
             stack.callback(detector.close)
         if "tracks" in names:
-            table = Path(f"{stem}.tracks.csv")
-            done.table = track_table(table, append=resume, after=done.last_index)
+            done.table = track_table(f"{stem}.tracks.csv", append=resume, after=done.last_index)
             stack.callback(done.finish)
         folder.record(
             command="mots", source=without_secret(source), preset=preset, detector=detector.name,
@@ -211,8 +222,8 @@ def main(
             snapshot_every=advanced.snapshot_every,
         )  # fmt: skip
         code = run_to_folder(
-            frames, DetectorSession(session, detector), sinks, folder, done,
-            advanced.snapshot_every, quiet=output.quiet,
+            frames, counted(DetectorSession(session, detector), counter, folder, resume), sinks,
+            folder, done, advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
         _remark(done, detectors.skipped_frames(detector), options, output.quiet)
     return code

@@ -31,11 +31,13 @@ from typer.core import TyperCommand
 from vision_mem.config import preset_names
 from vision_mem.errors import InputError
 from vision_mem.evaluation.options import Option
-from vision_mem.runs.folder import RunFolder, choose_folder, default_folder
+from vision_mem.runs.folder import SESSION, RunFolder, choose_folder, default_folder
 from vision_mem.sources.selection import check_exists
 
 if TYPE_CHECKING:
     from vision_mem.runs.loop import RemainingFrames
+    from vision_mem.tracking.zones import ZoneCounter
+    from vision_mem.types import SourceInfo
 
 FOLLOW, INPUT, OUTPUT = "What to follow", "Input", "Output"
 MODEL, ADVANCED = "Model", "Advanced"
@@ -130,6 +132,10 @@ Show = Annotated[bool, typer.Option(help="Show a window; q stops.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Audio = Annotated[
     bool | None, typer.Option("--audio", help="Keep the source's sound in the annotated video.")
+]
+EventTargets = Annotated[
+    list[str] | None,
+    typer.Option(help="https://HOST/PATH or mqtt://HOST/TOPIC: tell each event at once."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 
@@ -233,6 +239,31 @@ class AdvancedOptions:
 
 
 USUAL = AdvancedOptions()
+
+
+@dataclass(frozen=True)
+class ZoneOptions:
+    """Where to count."""
+
+    heading: ClassVar[str] = "Lines and zones"
+    zone: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]x,y,x,y,x,y...: count who enters and leaves, and how long."),
+    ] = None
+    line: Annotated[
+        list[str] | None,
+        typer.Option(help="[NAME=]x,y,x,y: count who crosses it; in is to its left."),
+    ] = None
+    anchor: Annotated[
+        str | None,
+        typer.Option(help="Of a box: bottom (default), centre, top, left, right, corners."),
+    ] = None
+    settle: Annotated[
+        int | None, typer.Option(min=1, help="Frames on the other side until it counts [1].")
+    ] = None
+
+
+NO_ZONES = ZoneOptions()
 
 
 class GroupedCommand(TyperCommand):
@@ -430,6 +461,44 @@ def limited(input: Limits, folder: RunFolder, *, resume: bool, corrects: bool = 
 def limits_of(input: Any) -> dict[str, int | None]:
     """What a run records of its limits."""
     return {"end": input.end, "max_frames": input.max_frames}
+
+
+def zone_counter(options: Any, names: list[str], info: SourceInfo) -> ZoneCounter | None:
+    """What counts at the zones and lines of a run; None where there are none.
+
+    Args:
+        options: as recorded: has ``zone``, ``line``, ``anchor``, ``settle``.
+        names: of the outputs; gets the table of zones, where the usual ones are wanted.
+        info: of the source, whose frames all zones lie in.
+
+    Raises:
+        InputError: as ``parse_zones`` and ``check_size``; for the table without zones.
+    """
+    from vision_mem.tracking.zones import ZoneCounter, parse_zones
+
+    counter = ZoneCounter(
+        parse_zones(options.zone, options.line), anchor=options.anchor, settle=options.settle
+    )
+    if not counter.zones:
+        if "zones" in names:
+            raise InputError("--save zones needs a --zone or a --line to count at")
+        return None
+    counter.check_size(info.width, info.height)
+    if options.save == type(options).save:
+        names.append("zones")
+    return counter
+
+
+def counted(session: Any, counter: ZoneCounter | None, folder: RunFolder, resume: bool) -> Any:
+    """The session, with its zones and lines where there are some."""
+    if counter is None:
+        return session
+    from vision_mem.tracking.zones import ZonedSession
+
+    zoned = ZonedSession(session, counter)
+    if resume and folder.snapshot is not None:
+        zoned.resume(folder.snapshot / SESSION)
+    return zoned
 
 
 def listed(words: str | None) -> list[str]:

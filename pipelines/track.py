@@ -17,6 +17,7 @@ from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.segmenters.load import check_model
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.tally import Tally
+from vision_mem.sinks.event_senders import open_senders
 from vision_mem.studio.commands import plan_of, read_log
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.prompts import check_plan
@@ -24,15 +25,19 @@ from vision_mem.tracking.prompts import check_plan
 from .options import (
     ALL_FRAMES,
     FOLLOW,
+    NO_ZONES,
     USUAL_ANNOTATIONS,
     AdvancedOptions,
     AnnotationOptions,
     Audio,
+    EventTargets,
     InputOptions,
     ModelOptions,
     OutputOptions,
     Source,
+    ZoneOptions,
     annotation_choice,
+    counted,
     flat,
     limited,
     limits_of,
@@ -41,6 +46,7 @@ from .options import (
     preset_option,
     remaining,
     take_options,
+    zone_counter,
 )
 
 
@@ -72,6 +78,10 @@ class TrackOptions:
     frames_every: int = 1
     sure: float = 0.0
     pad: str = "0"
+    zone: Sequence[str] = ()
+    line: Sequence[str] = ()
+    anchor: str = "bottom"
+    settle: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,11 +134,12 @@ class TrackOutput(OutputOptions):
     save: Annotated[
         str | None,
         typer.Option(
-            help="Of video,lasot,otb,got10k,mot,rle,png,diary, coco,coco-polygons,yolo,"
-            f"yolo-segments,cvat,cvat-polygons,labelstudio,davis,parquet [{TrackOptions.save}]."
+            help="Of video,lasot,otb,got10k,mot,rle,png,diary,events,zones, coco,coco-polygons,"
+            f"yolo,yolo-segments,cvat,cvat-polygons,labelstudio,davis,parquet [{TrackOptions.save}]."
         ),
     ] = None
     audio: Audio = None
+    events: EventTargets = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ class TrackAdvanced(AdvancedOptions):
 def main(
     source: Source,
     prompts: TrackPrompts = TrackPrompts(),
+    where: ZoneOptions = NO_ZONES,
     input: InputOptions = ALL_FRAMES,
     output: TrackOutput = TrackOutput(),
     files: AnnotationOptions = USUAL_ANNOTATIONS,
@@ -162,12 +174,13 @@ def main(
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
-    given = flat(prompts, input, output, files, model, advanced)
+    given = flat(prompts, where, input, output, files, model, advanced)
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
     plan = _planned(options)
     chosen = annotation_choice(options, listed(options.save))
     check_model(options.model)
+    senders, names = open_senders(output.events), listed(options.save)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
     # What typing alone shows has been said; the parts of a run take a moment to load.
     from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -188,9 +201,9 @@ def main(
                 plan, frames.info, rest.first, options.stride, resumed=resume,
                 fixed=Path(source).is_file(),
             )  # fmt: skip
-        names = [*listed(options.save), *["window"] * output.show]
-        sinks = make_sinks(
-            folder.path, names, frames.info, append=resume,
+        counter = zone_counter(options, names, frames.info)
+        sinks = senders + make_sinks(
+            folder.path, [*names, *["window"] * output.show], frames.info, append=resume,
             convention="true" if config.inclusive_box else "samurai", frames=done.frames,
             source=source, audio=options.audio, annotations=chosen,
         )  # fmt: skip
@@ -204,6 +217,7 @@ def main(
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
         session = _session(source, options, config, segmenter, plan, done, folder, resume)
+        session = counted(session, counter, folder, resume)
         folder.begin()
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from vision_mem.sources.open import open_source as open_source
     from vision_mem.tracking import TrackingConfig as TrackingConfig
     from vision_mem.tracking import TrackingSession as TrackingSession
+    from vision_mem.tracking.zones import Line as Line
+    from vision_mem.tracking.zones import Zone as Zone
+    from vision_mem.tracking.zones import ZoneCounter as ZoneCounter
     from vision_mem.types import Detections as Detections
     from vision_mem.types import Event as Event
     from vision_mem.types import Frame as Frame

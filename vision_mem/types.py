@@ -384,6 +384,100 @@ class Event:
     name: str = ""
 
 
+@dataclass(frozen=True)
+class ZoneEvent(Event):
+    """Something that an object did at a zone or a line: entered, left or crossed.
+
+    Attributes:
+        zone: name of the zone or line.
+        class_name: the word for the object's class; "" where objects have none.
+        direction: ``in`` or ``out`` across a line; "" at a zone.
+        dwell_s: of ``left``: seconds from the first to the last frame inside; else None.
+        seen: whether it was seen on either side; False for what was first seen inside, or was
+            given up inside.
+    """
+
+    zone: str = ""
+    class_name: str = ""
+    direction: str = ""
+    dwell_s: float | None = None
+    seen: bool = True
+
+
+@dataclass(frozen=True)
+class ZoneVisit:
+    """An object that is inside a zone now.
+
+    Attributes:
+        object_id, name, class_name: which.
+        frame_index, time_s: since when.
+        last_s: when it was last seen inside.
+    """
+
+    object_id: int
+    name: str
+    class_name: str
+    frame_index: int
+    time_s: float
+    last_s: float
+
+
+@dataclass(frozen=True)
+class ZoneCounts:
+    """What has happened at a zone or a line so far.
+
+    Attributes:
+        name: of the zone or line.
+        points: its corners in pixels; two for a line.
+        visits: objects inside now, in the order they came; of lines always none.
+        counts: ``entered`` and ``left`` of a zone, ``in`` and ``out`` of a line, by class.
+        most: objects inside at once.
+        dwell_s: seconds of all visits that have ended.
+        longest_s: seconds of the longest visit, also of one that goes on.
+    """
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    visits: tuple[ZoneVisit, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    most: int = 0
+    dwell_s: float = 0.0
+    longest_s: float = 0.0
+
+    @property
+    def is_line(self) -> bool:
+        """Whether it is a line."""
+        return len(self.points) == 2
+
+    def total(self, kind: str) -> int:
+        """How often ``entered``, ``left``, ``in`` or ``out``, over all classes."""
+        return sum(self.counts.get(kind, {}).values())
+
+    def words(self) -> str:
+        """The counts in a few words, without the name."""
+        if self.is_line:
+            return f"{self.total('in')} in, {self.total('out')} out"
+        return f"{len(self.visits)} inside, {self.total('entered')} entered"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready values."""
+        kinds = ("in", "out") if self.is_line else ("entered", "left")
+        made: dict[str, Any] = {"name": self.name, **{kind: self.total(kind) for kind in kinds}}
+        if any(name for kind in kinds for name in self.counts.get(kind, {})):
+            made["classes"] = {kind: dict(self.counts.get(kind, {})) for kind in kinds}
+        if not self.is_line:
+            made |= {
+                "inside": len(self.visits), "most": self.most,
+                "mean_dwell_s": round(self.mean_dwell_s, 3), "longest_s": round(self.longest_s, 3),
+            }  # fmt: skip
+        return made
+
+    @property
+    def mean_dwell_s(self) -> float:
+        """Seconds of a visit, on average over those that have ended; 0 without one."""
+        return self.dwell_s / max(self.total("left"), 1)
+
+
 @dataclass(frozen=True, repr=False)
 class TrackingResult(ResultViews):
     """What a tracking session says about one frame.
@@ -396,6 +490,7 @@ class TrackingResult(ResultViews):
         objects: every object of the session, in the order they were added.
         events: what happened on this frame.
         pixels: the frame's image, or what gets it, for ``image`` and ``plot``; None without.
+        zones: zones and lines with their counts, where a ``ZoneCounter`` watches.
     """
 
     frame_index: int
@@ -404,6 +499,7 @@ class TrackingResult(ResultViews):
     objects: tuple[ObjectResult, ...]
     events: tuple[Event, ...] = ()
     pixels: Pixels = field(default=None, repr=False, compare=False)
+    zones: tuple[ZoneCounts, ...] = ()
 
     def __getitem__(self, who: int | str) -> ObjectResult:
         for found in self.objects:

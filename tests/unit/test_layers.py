@@ -45,7 +45,7 @@ FOREIGN = {
     "cli": {"typer"},
     "geometry": {"cv2", "scipy"},
     "navigation": {"scipy"},
-    "pipelines": {"rich", "typer", "uvicorn"},
+    "pipelines": {"mcp", "pydantic", "rich", "typer", "uvicorn"},
     "reconstruction": {"cv2", "scipy", "skimage"},  # numba only by name, in kernels
     "studio": {"cv2", "fastapi", "starlette"},
     "synthetic": {"PIL", "cv2", "scipy", "skimage"},

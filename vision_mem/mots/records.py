@@ -15,7 +15,7 @@ from vision_mem.mots.lifecycle import CONFIRMED, STATES, Life
 from vision_mem.tracking.kalman import BoxMotion
 from vision_mem.tracking.memory_bank import MaskMemory
 from vision_mem.tracking.objects import TrackedObject, UsedIds, motion_of, motion_state
-from vision_mem.types import Event, MemoryUsage, ResultViews, object_text
+from vision_mem.types import Event, MemoryUsage, ResultViews, ZoneCounts, object_text
 
 if TYPE_CHECKING:
     from vision_mem.types import Pixels
@@ -252,6 +252,7 @@ class MotsResult(ResultViews):
         tracks: every track that is followed, by the order of birth.
         events: born, confirmed, weak, lost, found, removed, merged, split, corrected, renamed.
         pixels: the frame's image, or what gets it, for ``image`` and ``plot``; None without.
+        zones: zones and lines with their counts, where a ``ZoneCounter`` watches.
     """
 
     frame_index: int
@@ -260,6 +261,7 @@ class MotsResult(ResultViews):
     tracks: tuple[TrackResult, ...]
     events: tuple[Event, ...] = ()
     pixels: Pixels = field(default=None, repr=False, compare=False)
+    zones: tuple[ZoneCounts, ...] = ()
 
     @property
     def objects(self) -> tuple[TrackResult, ...]:

@@ -20,13 +20,13 @@ from vision_mem.results import Shown
 from vision_mem.runs.folder import RunFolder
 from vision_mem.runs.progress import Progress, megabytes
 from vision_mem.runs.signals import StopSignals
-from vision_mem.runs.tally import RunTally, count, machine
+from vision_mem.runs.tally import RunTally, count, machine, zone_line
 from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sources.live import Reconnect, StopRun
 from vision_mem.sources.open import open_source
 from vision_mem.sources.selection import is_url
 from vision_mem.text import one_line
-from vision_mem.types import Frame, MemoryUsage, SourceInfo
+from vision_mem.types import Frame, MemoryUsage, SourceInfo, ZoneCounts
 
 Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
@@ -140,12 +140,14 @@ def run_to_folder(
                 with suppress(VisionMemError):  # the first error is the one to tell
                     snapshot()
             with suppress(*([VisionMemError] if status == "failed" else [])):
+                zones = [each.as_dict() for each in zones_of(session)]
                 folder.record(
                     status=status, **tally.as_dict(), **losses(frames), files=folder.files(),
                     frames_per_s=round(bar.rate, 2), memory=asdict(session.usage()),
+                    **({"zones": zones} if zones else {}),
                 )  # fmt: skip
     if not quiet:
-        _say(tally, session.usage(), folder, status == "stopped")
+        _say(tally, session, folder, status == "stopped")
         for what, number in losses(frames).items():
             print(f"{_LOSSES[what]}: {number}")
     return signals.exit_code
@@ -303,10 +305,15 @@ def paced(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _say(tally: RunTally, usage: MemoryUsage, folder: RunFolder, stopped: bool) -> None:
-    for line in tally.lines():
+def zones_of(session: Any) -> tuple[ZoneCounts, ...]:
+    """The counts of zones and lines, of a session that has some."""
+    return tuple(getattr(session, "zones", ()))
+
+
+def _say(tally: RunTally, session: Any, folder: RunFolder, stopped: bool) -> None:
+    for line in [*tally.lines(), *map(zone_line, zones_of(session))]:
         print(one_line(line))
-    print(f"memory held: {megabytes(usage.bytes)}")
+    print(f"memory held: {megabytes(session.usage().bytes)}")
     print(f"{'stopped; results so far' if stopped else 'results'} in {one_line(str(folder.path))}:")
     for name in folder.files():
         print(one_line(f"  {folder.path / name}"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vision_mem._version import __version__
-from vision_mem.types import TrackingResult
+from vision_mem.types import TrackingResult, ZoneCounts
 
 _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")
 
@@ -89,6 +89,19 @@ class Tally(RunTally):
         if (more := len(self.objects) - _MOST_LINES) > 0:
             lines.append(f"and {more} more; all of them are in run.json")
         return lines
+
+
+def zone_line(zone: ZoneCounts) -> str:
+    """What happened at a zone or a line, for the summary."""
+    if zone.is_line:
+        return f"{zone.name}: {zone.words()}"
+    left, inside = zone.total("left"), len(zone.visits)
+    parts = [f"{zone.total('entered')} entered", f"{left} left", f"{inside} inside at the end"]
+    if left:
+        parts.append(f"stayed {zone.mean_dwell_s:.1f} s on average")
+    if left or inside:
+        parts.append(f"{zone.longest_s:.1f} s at most")
+    return f"{zone.name}: {', '.join(parts)}"
 
 
 def count(number: int, thing: str) -> str:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.formats.text import LineFile, make_folder, sink_error, write_file
-from vision_mem.results import Shown, ShownObject
-from vision_mem.types import Frame, SourceInfo, TrackingResult
+from vision_mem.results import Seen, Shown, ShownObject
+from vision_mem.types import Frame, SourceInfo, TrackingResult, ZoneEvent
 from vision_mem.visualization.draw import davis_palette
 
 _LINE_ENDS = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -165,10 +165,24 @@ class Diary(JsonLines[TrackingResult]):
             }
             for each in result.objects
         ]
-        events = [
-            {"kind": each.kind, "id": each.object_id, "name": each.name} for each in result.events
-        ]
-        return [{"objects": objects, "events": events}]
+        return [{"objects": objects, "events": event_rows(result)}]
+
+
+def event_rows(result: Seen) -> list[dict[str, Any]]:
+    """What happened on a frame, JSON-ready: ``{"kind", "id", "name"}``; at zones more."""
+    rows = []
+    for each in result.events:
+        row: dict[str, Any] = {"kind": each.kind, "id": each.object_id, "name": each.name}
+        if isinstance(each, ZoneEvent):
+            row |= {"zone": each.zone, "class": each.class_name}
+            if each.kind == "crossed":
+                row["direction"] = each.direction
+            else:
+                row["seen"] = each.seen
+            if each.dwell_s is not None:
+                row["dwell_s"] = round(each.dwell_s, 3)
+        rows.append(row)
+    return rows
 
 
 class NumberedFiles:

@@ -27,6 +27,7 @@ from vision_mem.sinks.annotations import (
 )
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
+from vision_mem.sinks.table import ZoneTable
 from vision_mem.sinks.tracks import (
     KITTI_TYPES,
     EventLines,
@@ -191,6 +192,10 @@ ANNOTATION_SINKS: Mapping[str, SinkKind] = {
 }
 """Of ``track`` and ``mots``: what annotation tools and training read."""
 
+_ZONES = SinkKind(
+    "<name>.zones.csv: entered, left, crossed, with seconds inside and counts",
+    lambda at: ZoneTable(at.file(".zones.csv"), append=at.append),
+)
 
 SINKS: Mapping[str, SinkKind] = {
     "video": SinkKind("<name>_tracked.mp4: annotated H.264 video", _tracked_video),
@@ -213,6 +218,11 @@ SINKS: Mapping[str, SinkKind] = {
         "<name>.diary.jsonl: scores, decisions and events, one JSON line a frame",
         lambda at: Diary(at.file(".diary.jsonl"), append=at.append),
     ),
+    "events": SinkKind(
+        "<name>.events.jsonl: added, lost, found, entered, crossed ..., one JSON line each",
+        lambda at: EventLines(at.file(".events.jsonl"), append=at.append),
+    ),
+    "zones": _ZONES,
     **ANNOTATION_SINKS,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=at.painter)
@@ -280,6 +290,7 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
         "<name>.tracks.csv: one line a track: when, where, how long, how often lost", None
     ),
     **ANNOTATION_SINKS,
+    "zones": _ZONES,
     "window": SinkKind(
         "nothing: shows the run in a window", lambda at: LiveWindow(painter=_crowd_painter(at))
     ),

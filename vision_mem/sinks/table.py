@@ -13,6 +13,8 @@ from typing_extensions import Self
 from vision_mem.formats.text import LineFile, csv_line
 from vision_mem.results import ShownTrack, ShownTracks
 from vision_mem.runs.tally import RunTally, count
+from vision_mem.sinks.masks import FrameLines
+from vision_mem.types import Frame, SourceInfo, ZoneCounts, ZoneEvent, ZoneVisit
 
 
 class EndedTable:
@@ -119,6 +121,97 @@ class EndedTally(RunTally):
         """JSON-ready values."""
         tracks = {str(key): asdict(sums) for key, sums in self.tracks.items()}
         return super().as_dict() | {"tracks": tracks}
+
+
+ZONE_COLUMNS = (
+    "frame", "time_s", "zone", "event", "id", "name", "class", "direction", "dwell_s", "seen",
+    "inside", "entered", "left", "in", "out",
+)  # fmt: skip
+
+
+class ZoneTable(FrameLines):
+    """CSV of what happened at zones and lines, a row an event; ``ZONE_COLUMNS`` are its head.
+
+    The last five columns count from the beginning of the run to the end of the frame. When the run
+    ends, each object that is still inside has a row with the event ``inside`` and its seconds.
+
+    Args:
+        path: the file.
+        append: go on after an interrupted run: rows of frames that come again are dropped, and
+            those of the end.
+    """
+
+    def __init__(self, path: str | Path, *, append: bool = False) -> None:
+        super().__init__(path, append=append)
+        self._latest: Any = None
+
+    def open(self, info: SourceInfo) -> None:
+        """Make the file, with its head."""
+        super().open(info)
+        if self._file is not None and not self._file.keep(lambda *_: True):
+            self._file.write(csv_line(ZONE_COLUMNS))
+
+    def _frame_of(self, line: str) -> int:
+        frame, _, _, event, *_ = next(csv.reader([line]))
+        if frame == ZONE_COLUMNS[0]:
+            return -1
+        if event == _INSIDE:
+            raise ValueError("written when a run ended, and it goes on")
+        return int(frame)
+
+    def write(self, frame: Frame, result: Any) -> None:
+        """Add the rows of one frame.
+
+        Raises:
+            SinkError: when they cannot be written.
+        """
+        file = self._resume(result.frame_index)
+        self._latest = result
+        counts = {zone.name: zone for zone in result.zones}
+        rows = [
+            csv_line(_zone_row(result, counts[each.zone], each))
+            for each in result.events
+            if isinstance(each, ZoneEvent)
+        ]
+        if rows:
+            file.write(*rows)
+
+    def close(self) -> None:
+        """Write who is still inside, and close the file."""
+        latest, self._latest = self._latest, None
+        try:
+            if latest is not None and self._file is not None:
+                rows = [
+                    csv_line(_zone_row(latest, zone, _staying(latest, zone, visit)))
+                    for zone in latest.zones
+                    for visit in zone.visits
+                ]
+                if rows:
+                    self._file.write(*rows)
+        finally:
+            super().close()
+
+
+_INSIDE = "inside"
+
+
+def _staying(result: Any, zone: ZoneCounts, visit: ZoneVisit) -> ZoneEvent:
+    return ZoneEvent(
+        _INSIDE, visit.object_id, result.frame_index, result.time_s, visit.name, zone.name,
+        visit.class_name, dwell_s=visit.last_s - visit.time_s,
+    )  # fmt: skip
+
+
+def _zone_row(result: Any, zone: ZoneCounts, event: ZoneEvent) -> list[Any]:
+    dwell = "" if event.dwell_s is None else round(event.dwell_s, 3)
+    if zone.is_line:
+        counts = ["", "", "", zone.total("in"), zone.total("out")]
+    else:
+        counts = [len(zone.visits), zone.total("entered"), zone.total("left"), "", ""]
+    return [
+        result.frame_index, round(result.time_s, 3), zone.name, event.kind, event.object_id,
+        event.name, event.class_name, event.direction, dwell, int(event.seen), *counts,
+    ]  # fmt: skip
 
 
 COLUMNS = (

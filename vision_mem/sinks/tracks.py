@@ -30,7 +30,7 @@ from vision_mem.geometry.boxes import box_to_xywh, is_empty
 from vision_mem.geometry.masks import mask_to_box
 from vision_mem.results import Shown, ShownObject, ShownTracks
 from vision_mem.sinks.boxes import counts_pixels, short_number
-from vision_mem.sinks.masks import FrameLines, JsonLines, MaskRle, NumberedFiles
+from vision_mem.sinks.masks import FrameLines, JsonLines, MaskRle, NumberedFiles, event_rows
 from vision_mem.types import Frame, SourceInfo
 
 KITTI_TYPES: Mapping[int, str] = {1: "Car", 2: "Pedestrian"}
@@ -384,19 +384,19 @@ class TrackDiary(JsonLines[ShownTracks]):
             }
             for each in result.objects
         ]
-        return [{"objects": objects, "events": _events(result)}]
+        return [{"objects": objects, "events": event_rows(result)}]
 
 
 class EventLines(JsonLines[Shown]):
-    """What happened, one JSON line an event: ``{"frame", "time_s", "kind", "id", "name"}``."""
+    """What happened, one JSON line an event: ``{"frame", "time_s", "kind", "id", "name"}``.
+
+    Zones add ``"zone"``, ``"class"`` and ``"seen"``, ``"dwell_s"`` where somebody left; lines
+    ``"direction"``.
+    """
 
     def _entries(self, result: Shown) -> list[dict[str, Any]]:
-        return _events(result)
+        return event_rows(result)
 
 
 def _kind(each: Any) -> dict[str, Any]:
     return {"class": each.class_name, "state": each.state}
-
-
-def _events(result: Shown) -> list[dict[str, Any]]:
-    return [{"kind": each.kind, "id": each.object_id, "name": each.name} for each in result.events]

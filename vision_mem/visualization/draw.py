@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.results import Shown, ShownObject
 from vision_mem.text import one_line
+from vision_mem.types import ZoneCounts
 
 # Far apart on dark and on bright video, and for the most common kinds of colour blindness first.
 _COLOURS = (
@@ -98,6 +99,9 @@ class Painter:
         """
         canvas = image.copy()
         shown = [each for each in result.objects if each.present]
+        zones = getattr(result, "zones", ())
+        for zone in zones:
+            _paint_zone(canvas, zone)
         for each in shown:
             if self._masks:
                 _paint_mask(canvas, each)
@@ -113,6 +117,10 @@ class Painter:
                 _label(canvas, text, (x, y), colour_of(each.object_id))
             if self._lost:
                 self._draw_lost(canvas, result)
+        for zone in zones:  # counts are read over names
+            x, y = min(zone.points, key=lambda point: (point[1], point[0]))
+            text = f"{zone.name}: {zone.words()}"
+            draw_tag(canvas, text, (round(x), round(y)), above=False)
         if self._counter:
             text = f"{result.frame_index}  {_clock(result.time_s)}"
             draw_tag(canvas, text, (0, canvas.shape[0]), above=True)
@@ -238,6 +246,24 @@ def draw_tag(canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], *, a
         above: on which side of the corner the tag lies; it is kept inside the picture.
     """
     _label(canvas, text, corner, _DARK, above=above)
+
+
+def _paint_zone(canvas: NDArray[np.uint8], zone: ZoneCounts) -> None:
+    """Outline a zone, or draw a line with an arrow to the side that is called in."""
+    import cv2
+
+    width = _line_width(canvas)
+    points = np.array(zone.points)
+    drawn = points.round().astype(np.int32).reshape(-1, 1, 2)
+    for colour, thick in ((_DARK, width + 2), (_WHITE, width)):  # to be seen on any picture
+        cv2.polylines(canvas, [drawn], not zone.is_line, colour, thick, cv2.LINE_AA)
+        if zone.is_line:
+            (x1, y1), (x2, y2) = points
+            length = float(np.hypot(x2 - x1, y2 - y1))
+            middle = points.mean(axis=0)
+            tip = middle + np.array([y2 - y1, x1 - x2]) / length * min(0.2 * length, 24)
+            begin, end = (tuple(int(v) for v in spot.round()) for spot in (middle, tip))
+            cv2.arrowedLine(canvas, begin, end, colour, thick, cv2.LINE_AA, tipLength=0.4)
 
 
 def _label(

@@ -337,7 +337,9 @@ def test_all_names_make_sinks_and_files_where_documented(tmp_path):
         "otb/street.frames.jsonl",
         "otb/street.txt",
         "street.diary.jsonl",
+        "street.events.jsonl",
         "street.masks.jsonl",
+        "street.zones.csv",
         "street_tracked.mp4",
     ]
 

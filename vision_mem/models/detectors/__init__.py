@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vision_mem.models.detectors.motion import MotionConfig as MotionConfig
     from vision_mem.models.detectors.motion import MotionDetector as MotionDetector
     from vision_mem.models.detectors.motion import learn_background as learn_background
+    from vision_mem.models.detectors.onnx import OnnxDetector as OnnxDetector
     from vision_mem.models.detectors.open import HOW as HOW
     from vision_mem.models.detectors.open import make_detector as make_detector
     from vision_mem.models.detectors.open import open_detector as open_detector

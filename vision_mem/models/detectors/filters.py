@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.config import nearest
 from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.boxes import box_iou
+from vision_mem.geometry.polygons import points_inside
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
 
@@ -357,20 +358,6 @@ def _corners(region: ArrayLike) -> NDArray[np.float64]:
             "corners (x, y) that span an area"
         )
     return corners
-
-
-def points_inside(points: ArrayLike, corners: ArrayLike) -> NDArray[np.bool_]:
-    """``(n,)``: which points ``(n, 2)`` lie in a polygon of corners ``(k, 2)``, k >= 3, in order.
-
-    The edges to their right are counted.
-    """
-    p = np.asarray(points, np.float64)[:, None]
-    start = np.asarray(corners, np.float64)
-    end = np.roll(start, -1, axis=0)
-    crosses = (start[:, 1] > p[..., 1]) != (end[:, 1] > p[..., 1])
-    rise = np.where(end[:, 1] == start[:, 1], 1.0, end[:, 1] - start[:, 1])
-    at = start[:, 0] + (p[..., 1] - start[:, 1]) / rise * (end[:, 0] - start[:, 0])
-    return np.asarray((crosses & (p[..., 0] < at)).sum(axis=1) % 2 == 1)
 
 
 def parts_of(detector: Detector) -> Iterator[Detector]:

@@ -18,7 +18,7 @@ from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
-from vision_mem.text import shown
+from vision_mem.text import short, shown
 
 _PATIENCE = 30
 """Frames on all of which a detector may fail before the run ends."""
@@ -28,10 +28,17 @@ _WORD_NETWORKS = ("grounding-dino", "owlv2")
 _TORCHVISION = ("maskrcnn", "fasterrcnn", "fasterrcnn-320")
 _FILE_OPTIONS = {"box": "box_format", "first": "first_frame", "scores": "scores"}
 
+_FOREIGN_NETWORKS = (
+    "centernet", "damo-yolo", "detr", "dino-detr", "efficientdet", "maskdino", "nanodet",
+    "retinanet", "rf-detr", "rfdetr", "rtmdet", "ssd",
+)  # fmt: skip
+"""Names of networks that nobody looks for as things, and that are not here."""
+_CHECKPOINTS = (".pt", ".pth", ".engine", ".tflite", ".torchscript", ".mlpackage", ".weights")
+
 HOW = (
-    'motion (a camera that stands still), file:PATH[:FORMAT], dfine, rtdetr, rtdetrv2, "red car, '
-    'person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, a network of '
-    "transformers (its folder or its id on Hugging Face), or module:function of your own"
+    "motion (a camera that stands still), file:PATH[:FORMAT], onnx:FILE, dfine, rtdetr, rtdetrv2, "
+    '"red car, person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, a '
+    "network of transformers (its folder or its id on Hugging Face), or module:function of your own"
 )
 
 
@@ -58,6 +65,8 @@ def open_detector(
             * ``red car, person``: whatever words name, with Grounding DINO; with
               ``red car@owlv2``, or a folder after the ``@``, another network; ``words:motion``
               where a word is also a name above;
+            * ``onnx:FILE``: YOLO v5 to v12, RT-DETR, D-FINE, RF-DETR, exported; with
+              ``onnx:FILE,names=FILE`` words for its classes, a line each;
             * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with
               ``maskrcnn:FILE`` weights of one's own;
             * ``module:function`` or ``module:Class``: one's own (``config.load_object``); a class
@@ -174,6 +183,10 @@ def _from_word(
         return _file(rest, frame_count, size)
     if kind == "words":
         return _words(rest, options)
+    if kind == "onnx":
+        from vision_mem.models.detectors.onnx import open_onnx
+
+        return open_onnx(rest, options["device"])
     if kind in _TORCHVISION:
         from vision_mem.models.detectors.torchvision import TorchvisionDetector
 
@@ -181,11 +194,7 @@ def _from_word(
     if not spec or Path(spec).suffix.lower() in (".txt", ".json", ".jsonl", ".csv"):
         known = f"file:{spec}" if spec else "one of: " + HOW
         raise InputError(f"no detector {spec!r}; expected {known}")
-    if Path(spec).suffix.lower() in (".pt", ".onnx", ".pth", ".engine"):
-        raise InputError(
-            f"{spec} cannot be opened as a detector; from Python, give its model as a callable: "
-            f"open_detector(model). Otherwise choose {HOW}"
-        )
+    _refuse_checkpoint(spec)
     if is_object_name(spec):
         found = load_object(spec, "detector")
         return as_detector(found() if isinstance(found, type) else found)
@@ -195,6 +204,41 @@ def _from_word(
         return TransformersDetector(spec, **options)
     _check_typing(spec)
     return _words(spec, options)
+
+
+def _refuse_checkpoint(spec: str) -> None:
+    """Say how a checkpoint, or a name of a network that is not here, becomes a detector."""
+    suffix = Path(spec).suffix.lower()
+    if suffix == ".onnx":
+        raise InputError(f"{shown(spec)} is an ONNX file: give --detect onnx:{short(spec)}")
+    if suffix == ".pt":
+        onnx = short(str(Path(spec).with_suffix(".onnx")), 200)
+        raise InputError(
+            f"{shown(spec)} is a checkpoint of Ultralytics or another program, which cannot be "
+            f"opened here; run: yolo export model={short(spec, 200)} format=onnx, and give "
+            f"--detect onnx:{onnx} (from Python its model may be a callable: open_detector(model))"
+        )
+    if suffix in _CHECKPOINTS:
+        raise InputError(
+            f"{shown(spec)} cannot be opened as a detector; export its network to ONNX with the "
+            f"program it is of, and give --detect onnx:FILE. Otherwise choose {HOW}"
+        )
+    for word in _listed(spec):
+        if re.fullmatch(r"yolo[\w.+ -]*", word, re.IGNORECASE):
+            stem = re.sub(r"\W", "", word.removesuffix(".yaml")).lower()
+            stem = "yolo11n" if re.fullmatch(r"yolov?", stem) else stem
+            stem += "n" * stem[-1].isdecimal()
+            raise InputError(
+                f"{shown(word)} is a network of its own, not a thing to look for; run: yolo export "
+                f"model={stem}.pt format=onnx, and give --detect onnx:{stem}.onnx (to look for "
+                f"things of that name say words:{word})"
+            )
+        if word.lower().replace("_", "-").replace(" ", "-") in _FOREIGN_NETWORKS:
+            raise InputError(
+                f"{shown(word)} is a network that is not here; export it to ONNX and give "
+                f"--detect onnx:FILE, or choose dfine or rtdetr (to look for things of that name "
+                f"say words:{word})"
+            )
 
 
 def _is_network(spec: str) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, ModelError
+from vision_mem.geometry.polygons import points_inside
 from vision_mem.models.detectors import (
     CallableDetector,
     Chosen,
@@ -19,7 +20,7 @@ from vision_mem.models.detectors import (
     Within,
     non_maximum,
 )
-from vision_mem.models.detectors.filters import known_classes, points_inside, renamed
+from vision_mem.models.detectors.filters import known_classes, renamed
 from vision_mem.models.detectors.motion import MotionDetector
 from vision_mem.types import Detections, Frame
 

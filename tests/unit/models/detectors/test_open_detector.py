@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vision_mem.errors import InputError, ModelError
+from vision_mem.errors import InputError, ModelError, NotThere
 from vision_mem.models.detectors import (
     Detector,
     Ensemble,
@@ -89,12 +89,27 @@ def test_a_path_may_have_colons_and_no_format(tmp_path) -> None:
         ("file:{0}/det.txt:mot", "scores=percent"),
         ("{0}/det.txt", "expected file:"),
         ("runs/det.json", "expected file:runs/det.json"),
-        ("yolo11n.pt", "give its model as a callable"),
+        (
+            "yolo11n.pt",
+            "run: yolo export model=yolo11n.pt format=onnx, and give --detect onnx:yolo",
+        ),
+        ("runs/train/best.pt", "model=runs/train/best.pt format=onnx"),
+        ("rfdetr.pth", "export its network to ONNX"),
+        ("yolo11n.onnx", "give --detect onnx:yolo11n.onnx"),
+        ("yolo", "run: yolo export model=yolo11n.pt format=onnx"),
+        ("YOLOv8", "model=yolov8n.pt"),
+        ("person, yolo12s", "model=yolo12s.pt"),
+        ("rf-detr", "export it to ONNX"),
+        ("onnx:", "without a file"),
+        ("onnx:{0}/no.onnx", "no such file"),
+        ("onnx:{0}", "is not a file"),
+        ("onnx:yolo11n.pt", "no such file"),
+        ("onnx:{0}/det.onnx,size=640", "expected names=FILE"),
     ],
 )
 def test_what_cannot_be_opened(tmp_path, spec, words) -> None:
     (tmp_path / "det.txt").write_text(MOT)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises((InputError, NotThere)) as caught:
         open_detector(spec.format(tmp_path))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
