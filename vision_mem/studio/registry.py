@@ -130,13 +130,13 @@ class Studio:
             folder = self.out / stream_id
             file: str | None = None
 
-            def frames(wake: Callable[[], None], first: int) -> Frames:
+            def frames(wake: Callable[[], None], first: int, size: tuple[int, int]) -> Frames:
                 nonlocal file
                 if source == BROWSER:
-                    return PushedFrames("webcam", wake, first)
+                    return PushedFrames("webcam", wake, first, size)
                 opened = open_source(spec, decoder=self.decoder)
                 if opened.info.live:
-                    return LiveFrames(opened, wake, first)
+                    return LiveFrames(opened, wake, first, size)
                 opened.close()
                 file = spec
                 return FileFrames(spec, decoder=self.decoder)
@@ -207,8 +207,13 @@ class Studio:
 
     def close_all(self) -> None:
         """Finish all files."""
+        for stream in list(self.streams.values()):  # all at a time, not one after the other
+            stream.actor.ask_to_close()
+            if stream.memory is not None:
+                stream.memory.ask_to_close()
         for stream_id in list(self.streams):
-            self.close(stream_id)
+            with suppress(KeyError):
+                self.close(stream_id)
 
     # -- what may be opened --------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from vision_mem.studio.commands import prompt_json, read_log
 from vision_mem.studio.frames import LiveFrames, decode_jpeg, encode_jpeg
 from vision_mem.studio.object_sessions import ReplaySession
 from vision_mem.studio.results_store import Row
-from vision_mem.studio.stream import LOG, read_frame_message
+from vision_mem.studio.stream import LOG, FrameMessage, read_frame_message
 from vision_mem.studio.stream_memory import StreamMemory
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import Detections, Frame
@@ -255,13 +255,13 @@ def test_a_killed_studio_goes_on(tmp_path: Path, small_clip: Path) -> None:
 
 
 def test_what_a_page_is_sent(tmp_path: Path) -> None:
-    messages: list[bytes | str] = []
+    messages: list[FrameMessage | str] = []
     with scripted(tmp_path) as stream:
         stop = stream.actor.listen(messages.append)
         stream.until(30)
         stream.do("prompt", frame=10, name="red", **RED)
-        wait(lambda: any("preview" in _head(m) for m in messages if isinstance(m, bytes)))
-        heads = [_head(message) for message in messages if isinstance(message, bytes)]
+        wait(lambda: any("preview" in _head(m) for m in messages if not isinstance(m, str)))
+        heads = [_head(message) for message in messages if not isinstance(message, str)]
         (preview,) = [head for head in heads if "preview" in head]
         assert preview["frame"] == 10 and preview["objects"][0]["name"] == "red"
         assert {"state", "score", "box", "rle"} < set(preview["objects"][0])
@@ -278,14 +278,13 @@ def test_what_a_page_is_sent(tmp_path: Path) -> None:
         assert len(messages) == count
 
 
-def _head(message: bytes | str) -> dict[str, Any]:
-    assert isinstance(message, bytes)
-    head, content = read_frame_message(message)
+def _head(message: FrameMessage) -> dict[str, Any]:
+    head, content = read_frame_message(message.content())
     assert content.startswith(b"\xff\xd8")
     return head
 
 
-def _texts(messages: list[bytes | str]) -> list[str]:
+def _texts(messages: list[FrameMessage | str]) -> list[str]:
     return [message for message in messages if isinstance(message, str)]
 
 
@@ -396,7 +395,11 @@ def test_a_source_that_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> N
     from vision_mem.studio.stream import StreamActor
 
     actor = StreamActor(
-        "x", lambda wake, first: Broken(wake, first), FakeSegmenter(), TrackingConfig(), tmp_path
+        "x",
+        lambda wake, first, size: Broken(wake, first),
+        FakeSegmenter(),
+        TrackingConfig(),
+        tmp_path,
     ).start()
     wait(lambda: actor.status["problem"] is not None)
     assert actor.problem == "the camera burns" and actor.status["problem"] == "the camera burns"
