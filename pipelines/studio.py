@@ -152,7 +152,10 @@ def main(
     )  # fmt: skip
     if output.resume is not None:
         studio.resume(output.resume)
-    threading.Thread(target=studio.warm_up, name="studio-warm-up", daemon=True).start()
+    threading.Thread(
+        target=_prepare, args=(studio, not studio.streams and not sources), daemon=True,
+        name="studio-warm-up",
+    ).start()  # fmt: skip
     try:
         for source in sources or []:
             studio.open(source, trusted=True)
@@ -160,6 +163,12 @@ def main(
         return _serve(app, listening, server, token, out)
     finally:
         studio.close_all()
+
+
+def _prepare(studio: Any, film: bool) -> None:
+    studio.warm_up()
+    if film:  # what the empty page offers first
+        studio.film_demo()
 
 
 def _checked_token(server: ServerOptions) -> str:

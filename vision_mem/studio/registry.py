@@ -106,6 +106,7 @@ class Studio:
     streams: dict[str, Stream] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _filming: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, source: str, stream_id: str | None = None, trusted: bool = False) -> Stream:
         """Open a stream, or go on with one whose folder is there.
@@ -228,7 +229,7 @@ class Studio:
         if source == BROWSER:
             return source
         if source == DEMO:
-            return str(self._demo())
+            return str(self.film_demo())
         if source.startswith(UPLOAD):
             return str(self._below(self.out / _UPLOADS, source.removeprefix(UPLOAD)))
         if source.isdecimal():
@@ -303,18 +304,19 @@ class Studio:
             number += 1
         return path
 
-    def _demo(self) -> Path:
+    def film_demo(self) -> Path:
+        """The demo clip; the photographs and their film take some seconds the first time."""
         path = self.out / _UPLOADS / "cup.mp4"
-        if not path.exists():
-            # The photographs and their film take a moment.
-            from vision_mem.synthetic.clips import demo_clip
-            from vision_mem.visualization.contact_sheet import write_video
+        with self._filming:
+            if not path.exists():
+                from vision_mem.synthetic.clips import demo_clip
+                from vision_mem.visualization.contact_sheet import write_video
 
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clip = demo_clip()
-            partial = path.with_name("cup.partial.mp4")
-            write_video(partial, clip.frames(), clip.info.fps)
-            partial.rename(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                clip = demo_clip()
+                partial = path.with_name("cup.partial.mp4")
+                write_video(partial, clip.frames(), clip.info.fps)
+                partial.rename(path)
         return path
 
     def _title(self, source: str) -> str:

@@ -206,6 +206,7 @@ class StreamActor:
         self._begun = time.monotonic()
         self._detection: DetectionPrompts | None = None
         self._in, self._followed = _Rates(), _Rates()
+        self.followed = 0
         self._delay_s = self._shown_at = 0.0
         self._closing = False
         self.problem: str | None = None
@@ -289,6 +290,8 @@ class StreamActor:
 
     def _run(self) -> None:
         try:
+            if self.frames.seekable and self._head is None:
+                self._next_frame()  # a prompt on the first frame of a file may come at once
             while not self._closing:
                 self._woken.clear()
                 busy = self._do_commands()
@@ -415,6 +418,7 @@ class StreamActor:
         if self._watch is not None:
             self._watch(frame)
         self._followed.add()
+        self.followed += 1
 
     def _end_broken(self, object_id: int, frame: int, error: Exception) -> None:
         """Let go of an object that cannot be followed on; the user may undo that."""
@@ -655,11 +659,14 @@ class StreamActor:
     # -- catching up ---------------------------------------------------------------------------
 
     def _catch_up(self) -> bool:
-        """A share of what is to be computed again; live frames wait for two steps at most."""
+        """A share of what is to be computed again; live frames wait for two steps an object.
+
+        With fewer, objects would never catch up with a stream that takes all the time there is.
+        """
         behind = {n: one for n, one in self._objects.items() if one.branch or one.backwards}
         if not behind:
             return False
-        end, steps = time.monotonic() + _SLICE_S, 0
+        end, steps, least = time.monotonic() + _SLICE_S, 0, 2 * len(behind)
         while behind and not self._closing:
             for object_id, one in list(behind.items()):
                 try:
@@ -673,7 +680,7 @@ class StreamActor:
                 if not moved and one.branch is None and one.backwards is None:
                     del behind[object_id]
                 steps += 1
-            if steps >= 2 and (self._woken.is_set() or time.monotonic() > end):
+            if steps >= least and (self._woken.is_set() or time.monotonic() > end):
                 break
         now = time.monotonic()
         if not behind or (not self._playing and now - self._shown_at > 0.15):
