@@ -176,7 +176,7 @@ class DetectionPrompts:
         self, sight: _Sight, rows: Mapping[int, Row | None], answered: bool
     ) -> list[StudioCommand]:
         """Move the life of each object of ours on by a frame."""
-        config, commands = self.config, []
+        config, commands = self.config, list[StudioCommand]()
         matched = {object_id: sight.found[n] for n, object_id in sight.pairs.items()}
         covered = self._covered(sight)
         for object_id, charge in list(self._charges.items()):
@@ -280,8 +280,10 @@ class DetectionPrompts:
     def _taken(self, sight: _Sight) -> NDArray[np.bool_]:
         taken = np.zeros(sight.size, dtype=bool)
         for region in sight.regions.values():
-            inside = True if region.mask is None else region.mask[region.window]
-            taken[region.window] |= inside
+            if region.mask is None:
+                taken[region.window] = True
+            else:
+                taken[region.window] |= region.mask[region.window]
         return taken
 
     def _confirmed(self, taken: NDArray[np.bool_]) -> list[Newcomer]:

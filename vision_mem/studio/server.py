@@ -166,7 +166,7 @@ def _add_streams(app: FastAPI, studio: Studio) -> None:
         parsed = parse_command(said)
         if parsed.kind == "ask":
             return await _answer(stream, str(parsed.said["question"]))
-        done = stream.actor.submit(parsed)
+        done = await asyncio.to_thread(stream.actor.submit, parsed)
         answer: dict[str, Any] = await asyncio.wait_for(asyncio.wrap_future(done), 120)
         return answer
 

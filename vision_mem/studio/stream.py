@@ -189,9 +189,9 @@ class StreamActor:
         self.ring = FrameRing(int(budget * _RING_SHARE))
         self._objects: dict[int, FollowedObject] = {}
         self._saved: dict[int, int] = {}
-        self._commands: queue.Queue[tuple[StudioCommand, Future[dict[str, Any]]]] = queue.Queue(
-            _WAITING
-        )
+        self._commands: queue.Queue[
+            tuple[StudioCommand, Future[dict[str, Any]], DetectionPrompts | None]
+        ] = queue.Queue(_WAITING)
         self._listeners: list[Listener] = []
         self._shown: int | None = None  # None for the newest
         self._latest: Frame | None = None
@@ -226,15 +226,22 @@ class StreamActor:
     def submit(self, command: StudioCommand) -> Future[dict[str, Any]]:
         """Hand in a command; what it did, or why it was refused, comes by the future.
 
+        A detector is opened here, in the caller's thread: that may take long, and the stream is
+        not to wait.
+
         Raises:
             InputError: when too many wait already, or the stream is closed.
+            VisionMemError: when the detector cannot be opened.
         """
         done: Future[dict[str, Any]] = Future()
         if self._closing or self.problem:
             raise InputError(self.problem or "the stream is closed")
+        detection = self._open_detector(command.said) if command.kind == "detect" else None
         try:
-            self._commands.put_nowait((command, done))
+            self._commands.put_nowait((command, done, detection))
         except queue.Full:
+            if detection is not None:
+                detection.close()
             raise InputError("too many commands at a time; wait a moment") from None
         self._woken.set()
         return done
@@ -323,9 +330,11 @@ class StreamActor:
         self._send(json.dumps(self.status))
         while True:
             try:
-                _, done = self._commands.get_nowait()
+                _, done, detection = self._commands.get_nowait()
             except queue.Empty:
                 break
+            if detection is not None:
+                detection.close()
             done.set_exception(InputError(self.problem or "the stream is closed"))
 
     # -- frames --------------------------------------------------------------------------------
@@ -450,12 +459,12 @@ class StreamActor:
         done = 0
         while done < _COMMANDS_A_TURN:
             try:
-                command, future = self._commands.get_nowait()
+                command, future, detection = self._commands.get_nowait()
             except queue.Empty:
                 break
             done += 1
             try:
-                future.set_result(self._do(command))
+                future.set_result(self._do(command, detection))
             except VisionMemError as error:
                 future.set_exception(error)
             except Exception as error:
@@ -464,7 +473,9 @@ class StreamActor:
             self._status_at = 0.0
         return done > 0
 
-    def _do(self, command: StudioCommand) -> dict[str, Any]:
+    def _do(
+        self, command: StudioCommand, detection: DetectionPrompts | None = None
+    ) -> dict[str, Any]:
         if command.kind in (*EDITS, "undo", "redo"):
             command = self._edit(command)
             self._show_again()
@@ -479,7 +490,7 @@ class StreamActor:
         elif command.kind == "seek":
             self._seek(command.frame)
         elif command.kind == "detect":
-            self._set_detector(command.said)
+            self._set_detection(detection)
         behind = sum(one.branch is not None or one.backwards is not None
                      for one in self._objects.values())  # fmt: skip
         return command_json(command) | {"shown": self._shown_frame(), "behind": behind}
@@ -702,19 +713,21 @@ class StreamActor:
 
     # -- follow everything ---------------------------------------------------------------------
 
-    def _set_detector(self, wanted: Mapping[str, Any]) -> None:
-        if self._detection is not None:
-            self._detection.close()
-            self._detection = None
+    def _open_detector(self, wanted: Mapping[str, Any]) -> DetectionPrompts | None:
+        """What is to follow everything from now on; None for nothing. From any thread."""
         if not wanted.get("on"):
-            return
+            return None
         if self._detect is None:
             raise InputError("this stream has no detector to follow everything with")
         word, classes = str(wanted.get("detector") or "motion"), wanted.get("classes") or []
         if isinstance(classes, str):
             classes = [part.strip() for part in classes.split(",") if part.strip()]
-        made = self._detect(word, [str(each) for each in classes])
-        self._detection = DetectionPrompts(made, word)
+        return DetectionPrompts(self._detect(word, [str(each) for each in classes]), word)
+
+    def _set_detection(self, detection: DetectionPrompts | None) -> None:
+        if self._detection is not None:
+            self._detection.close()
+        self._detection = detection
 
     def _follow_everything(self, frame: Frame, now: Mapping[int, Row]) -> None:
         """Show the detector a frame that all live objects have looked at."""
@@ -730,7 +743,7 @@ class StreamActor:
         except Exception as error:
             log.info("stream %s, detector", self.name, exc_info=error)
             self._note(f"follow everything is off: {in_a_line(error)}")
-            self._set_detector({"on": False})
+            self._set_detection(None)
             return
         for command in commands:
             try:
@@ -907,7 +920,8 @@ class StreamActor:
                 # What the results do not hold was found by a plan that is no longer there.
                 if index <= fronts.get(object_id, -1):
                     row = self.store.rows(index).get(object_id)
-                    lane.restore(index, state, row and Standing.after(None, row)[0])
+                    before = None if row is None else Standing.after(None, row)[0]
+                    lane.restore(index, state, before)
                     self._saved[object_id] = index
             one = self._objects[object_id] = FollowedObject()
             if self.frames.seekable:

@@ -10,12 +10,17 @@ const make = (tag, className = "", text = "") => Object.assign(document.createEl
 const NS = "http://www.w3.org/2000/svg";
 const icon = (name) => {
   const svg = document.createElementNS(NS, "svg"), use = document.createElementNS(NS, "use");
-  use.setAttribute("href", `icons.svg#${name}`);
+  use.setAttribute("href", `#${name}`);
   svg.append(use);
   return svg;
 };
 
-const page = { about: {}, streams: [], current: null, state: null, live: null, webcams: new Map(), firstTime: null, painted: [], delay: null, link: false, noted: 0, told: "" };
+// All icons once, in the page: asked for one by one they would flicker whenever a list is drawn.
+const sprite = new DOMParser().parseFromString(await (await fetch("icons.svg")).text(), "image/svg+xml");
+document.body.append(document.importNode(sprite.documentElement, true));
+document.body.lastElementChild.setAttribute("hidden", "");
+
+const page = { about: {}, streams: [], current: null, state: null, live: null, webcams: new Map(), firstTime: null, painted: [], delay: null, link: false, noted: 0, told: "", listed: "" };
 const FORMATS = {
   rle: ["Masks", "COCO run lengths, JSON lines"], png: ["Mask pictures", "indexed PNG, as DAVIS"], video: ["Video", "MP4 with masks drawn"],
   lasot: ["Boxes", "LaSOT text, a file an object"], mot: ["Boxes, MOT", "MOTChallenge lines"], diary: ["Diary", "scores, decisions, events"],
@@ -88,7 +93,7 @@ function drawTabs() {
 
 function showStream(id) {
   page.live?.close();
-  Object.assign(page, { current: id, state: null, live: null, firstTime: null, painted: [], delay: null, told: "" });
+  Object.assign(page, { current: id, state: null, live: null, firstTime: null, painted: [], delay: null, told: "", listed: "" });
   stage.reset();
   select(null);
   $("preview").hidden = true;
@@ -214,7 +219,8 @@ function onState(state) {
 }
 
 function setIcon(id, name) {
-  $(id).querySelector("use").setAttribute("href", `icons.svg#${name}`);
+  const use = $(id).querySelector("use");
+  if (use.getAttribute("href") !== `#${name}`) use.setAttribute("href", `#${name}`);
 }
 
 const chip = (label, value, bad = false) => {
@@ -251,6 +257,10 @@ const mega = (bytes) => `${Math.round(bytes / 1048576)} MB`;
 
 function drawObjects(objects, behind) {
   if ($("objects").querySelector("input")) return; // being named
+  // Drawn anew only where something differs: a list that is open, or a button under the hand, stays.
+  const key = JSON.stringify([objects.map((one) => [one.id, one.name, one.first, one.end, doubtful(one)]), behind, stage.selected]);
+  if (key === page.listed) { if (stage.head) updateStates(stage.head); return; }
+  page.listed = key;
   $("objects").replaceChildren(...objects.map((one) => objectRow(one, objects, behind)));
   if (stage.head) updateStates(stage.head);
 }
@@ -271,7 +281,7 @@ function objectRow(one, all, behind) {
   };
   button("pen", "Name", "Name it (F2)", () => rename(one.id));
   const doubt = doubtful(one);
-  if (doubt !== null) button("seek", "Doubtful", "Go to where it got unsure or lost", () => act("seek", { frame: doubt }));
+  if (doubt !== null) button("seek", "Last doubt", "Go to where it got unsure or lost", () => act("seek", { frame: doubt }));
   button("trash", "Stop", "Stop following it from the frame shown on (Delete)", () => remove(one.id));
   if (all.length > 1) {
     const merge = make("select");

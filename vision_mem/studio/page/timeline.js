@@ -138,14 +138,14 @@ export class Timeline {
   lane(canvas, one, style) {
     const [context, width, height] = this.sized(canvas), bins = one.lane, { reach } = this.state;
     const colour = colourOf(one.id), part = width / Math.max(1, bins.length);
-    bins.forEach((state, n) => {
-      if (state < 0) return;
-      const x = n * part, wide = part + 0.6;
-      context.globalAlpha = state === 0 ? 1 : state === 1 ? 0.45 : 1;
-      context.fillStyle = state === 2 ? style.getPropertyValue("--dim") : colour;
-      if (state === 2) context.fillRect(x, height / 2 - 1, wide, 2);
-      else context.fillRect(x, 2, wide, height - 4);
-    });
+    for (let n = 0, end; n < bins.length; n = end) {
+      for (end = n + 1; end < bins.length && bins[end] === bins[n];) end++;
+      if (bins[n] < 0) continue;
+      context.globalAlpha = bins[n] === 1 ? 0.45 : 1;
+      context.fillStyle = bins[n] === 2 ? style.getPropertyValue("--dim") : colour;
+      if (bins[n] === 2) context.fillRect(n * part, height / 2 - 1, (end - n) * part, 2);
+      else context.fillRect(n * part, 2, (end - n) * part, height - 4);
+    }
     context.globalAlpha = 1;
     if (!reach) return;
     for (const [frame, kinds] of one.events) {
