@@ -352,6 +352,10 @@ def test_everything_is_in_view_and_touchable(page: Page) -> None:
         assert outside == []
         assert page.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         buttons = "[...document.querySelectorAll('.controls button, .modes button')]"
+        # Each button that has a place for an icon shows one.
+        icon = "one.querySelector('use')?.getBBox().width"
+        empty = f"{buttons}.filter((one) => one.offsetHeight && !{icon}).map((one) => one.id)"
+        assert page.page.evaluate(empty) == []
         small = f"{buttons}.filter((one) => one.offsetHeight && one.offsetHeight < 30).length"
         assert page.page.evaluate(small) == 0
 

@@ -10,13 +10,14 @@ const make = (tag, className = "", text = "") => Object.assign(document.createEl
 const NS = "http://www.w3.org/2000/svg";
 const icon = (name) => {
   const svg = document.createElementNS(NS, "svg"), use = document.createElementNS(NS, "use");
-  use.setAttribute("href", `#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 };
 
 // All icons once, in the page: asked for one by one they would flicker whenever a list is drawn.
 const sprite = new DOMParser().parseFromString(await (await fetch("icons.svg")).text(), "image/svg+xml");
+for (const symbol of sprite.querySelectorAll("symbol")) symbol.id = `icon-${symbol.id}`; // buttons have such names, too
 document.body.append(document.importNode(sprite.documentElement, true));
 document.body.lastElementChild.setAttribute("hidden", "");
 
@@ -220,7 +221,7 @@ function onState(state) {
 
 function setIcon(id, name) {
   const use = $(id).querySelector("use");
-  if (use.getAttribute("href") !== `#${name}`) use.setAttribute("href", `#${name}`);
+  if (use.getAttribute("href") !== `#icon-${name}`) use.setAttribute("href", `#icon-${name}`);
 }
 
 const chip = (label, value, bad = false) => {
