@@ -1,6 +1,6 @@
 """Follow everything: detections become prompts by the rules by which ``mots`` lets tracks live.
 
-A detection that nobody claims is a newcomer; once seen often enough it is confirmed and becomes an
+A detection that nobody claims is a candidate; once seen often enough it is confirmed and becomes an
 object, from the frame on which it was seen first. Objects that are weak are shown to the segmenter
 again by their detection; those that are lost for good end where they were lost. Each of these is a
 command like a user's, so that the log replays without a detector.
@@ -53,7 +53,7 @@ _ANY = -1
 
 
 @dataclass(frozen=True)
-class Newcomer:
+class BirthCandidate:
     """Something that was detected and is no object yet.
 
     Attributes:
@@ -72,7 +72,7 @@ class Newcomer:
 
 
 @dataclass
-class Charge:
+class DetectedObject:
     """An object that a detector began and no user has touched since.
 
     Attributes:
@@ -111,9 +111,11 @@ class DetectionPrompts:
     def __init__(self, detector: Any, word: str, config: MotsConfig | None = None) -> None:
         self.word, self._detector = word, detector
         self.config = config or load_config(MotsConfig, usual_preset([word]), folder="mots")
-        self._newcomers: list[Newcomer] = []
-        self._asked: list[Newcomer] = []  # in the order of the commands that they were made into
-        self._charges: dict[int, Charge] = {}
+        self._candidates: list[BirthCandidate] = []
+        self._asked: list[
+            BirthCandidate
+        ] = []  # in the order of the commands that they were made into
+        self._detected: dict[int, DetectedObject] = {}
         self._count = 0
 
     def look(
@@ -129,8 +131,8 @@ class DetectionPrompts:
         found = self._detector.detect(frame)
         at = frame.index if found is None or found.frame_index is None else found.frame_index
         rows = objects(at)
-        for object_id in self._charges.keys() - rows.keys():
-            del self._charges[object_id]
+        for object_id in self._detected.keys() - rows.keys():
+            del self._detected[object_id]
         sight = _Sight(at, frame.time_s, frame.size, [], {})
         for object_id, row in rows.items():
             if (region := self._region(object_id, row, frame.size)) is not None:
@@ -151,8 +153,8 @@ class DetectionPrompts:
         """Where an object is; what still catches up is where it was detected last."""
         if row is not None:
             return region_of(row.pixels()) if row.present else None
-        charge = self._charges.get(object_id)
-        return None if charge is None else region_of_box(charge.latest.box, size)
+        known = self._detected.get(object_id)
+        return None if known is None else region_of_box(known.latest.box, size)
 
     def _associate(self, sight: _Sight) -> None:
         ids = list(sight.regions)
@@ -169,8 +171,8 @@ class DetectionPrompts:
             sight.iou[ids[column]] = float(iou[place, column])
 
     def _label(self, object_id: int) -> int:
-        charge = self._charges.get(object_id)
-        return _ANY if charge is None else charge.latest.label
+        known = self._detected.get(object_id)
+        return _ANY if known is None else known.latest.label
 
     def _judge(
         self, sight: _Sight, rows: Mapping[int, Row | None], answered: bool
@@ -179,7 +181,7 @@ class DetectionPrompts:
         config, commands = self.config, list[StudioCommand]()
         matched = {object_id: sight.found[n] for n, object_id in sight.pairs.items()}
         covered = self._covered(sight)
-        for object_id, charge in list(self._charges.items()):
+        for object_id, known in list(self._detected.items()):
             row, each = rows[object_id], matched.get(object_id)
             region = sight.regions.get(object_id) if row is not None else None
             elder, share = covered.get(object_id, (-1, 0.0))
@@ -192,15 +194,15 @@ class DetectionPrompts:
                 apart=each is not None and elder in matched,
             )  # fmt: skip
             before, life = (
-                charge.life,
-                advance(config.lifecycle, config.existence, charge.life, seen),
+                known.life,
+                advance(config.lifecycle, config.existence, known.life, seen),
             )
             if life.state == LOST and before.state != LOST:
-                charge.lost_at = sight.frame
-            charge.life, charge.latest = life, each or charge.latest
+                known.lost_at = sight.frame
+            known.life, known.latest = life, each or known.latest
             if life.state == REMOVED:
-                del self._charges[object_id]
-                commands.append(StudioCommand("remove", charge.lost_at, object_id, by="detector"))
+                del self._detected[object_id]
+                commands.append(StudioCommand("remove", known.lost_at, object_id, by="detector"))
             elif each is not None and region is not None and should_reprompt(
                 config.reprompt, before, weak_now=score < config.lifecycle.good_score,
                 detector_score=each.score, iou=sight.iou[object_id],
@@ -225,27 +227,27 @@ class DetectionPrompts:
         return found
 
     def _births(self, sight: _Sight) -> list[StudioCommand]:
-        """Newcomers, and those of them that are confirmed by now."""
+        """Candidates, and those of them that are confirmed by now."""
         config = self.config
         left = [one for n, one in enumerate(sight.found) if n not in sight.pairs]
         pairs = self._recognised(left)
-        known, self._newcomers = self._newcomers, []
-        for place, newcomer in enumerate(known):
+        known, self._candidates = self._candidates, []
+        for place, candidate in enumerate(known):
             each = pairs.get(place)
             seen = TrackEvidence(
                 sight.time_s, score=1.0, area=1, matched=each is not None,
                 detector_score=0.0 if each is None else each.score,
             )  # fmt: skip
-            moved = replace(newcomer, latest=each or newcomer.latest)
-            if newcomer.unwanted:
-                misses = 0 if each is not None else newcomer.life.misses + 1
-                moved = replace(moved, life=replace(newcomer.life, misses=misses))
+            moved = replace(candidate, latest=each or candidate.latest)
+            if candidate.unwanted:
+                misses = 0 if each is not None else candidate.life.misses + 1
+                moved = replace(moved, life=replace(candidate.life, misses=misses))
                 if misses <= config.lifecycle.max_misses:
-                    self._newcomers.append(moved)
+                    self._candidates.append(moved)
                 continue
-            life = advance(config.lifecycle, config.existence, newcomer.life, seen)
+            life = advance(config.lifecycle, config.existence, candidate.life, seen)
             if life.state != REMOVED:
-                self._newcomers.append(replace(moved, life=life))
+                self._candidates.append(replace(moved, life=life))
         taken = self._taken(sight)
         accepted: list[NDArray[np.float32]] = []
         for each in left:
@@ -259,14 +261,14 @@ class DetectionPrompts:
                     sight.time_s, score=1.0, area=1, matched=True, detector_score=each.score
                 )
                 life = newborn(config.lifecycle, config.existence, seen)
-                self._newcomers.append(Newcomer(sight.frame, each, each, life))
+                self._candidates.append(BirthCandidate(sight.frame, each, each, life))
         return [self._prompted(one) for one in self._confirmed(taken)]
 
     def _recognised(self, left: list[FoundObject]) -> dict[int, FoundObject]:
-        """The newcomers that are seen again, by position."""
-        if not left or not self._newcomers:
+        """The candidates that are seen again, by position."""
+        if not left or not self._candidates:
             return {}
-        known = [one.latest for one in self._newcomers]
+        known = [one.latest for one in self._candidates]
         iou = box_iou(
             np.stack([one.box for one in known])[:, None], np.stack([one.box for one in left])[None]
         )
@@ -286,10 +288,10 @@ class DetectionPrompts:
                 taken[region.window] |= region.mask[region.window]
         return taken
 
-    def _confirmed(self, taken: NDArray[np.bool_]) -> list[Newcomer]:
+    def _confirmed(self, taken: NDArray[np.bool_]) -> list[BirthCandidate]:
         """Those that become objects now; a user may have pointed at one of them meanwhile."""
-        ready = [n for n in self._newcomers if n.life.state == CONFIRMED and not n.unwanted]
-        self._newcomers = [n for n in self._newcomers if n not in ready]
+        ready = [n for n in self._candidates if n.life.state == CONFIRMED and not n.unwanted]
+        self._candidates = [n for n in self._candidates if n not in ready]
         return [
             one for one in ready
             if is_new(
@@ -298,12 +300,12 @@ class DetectionPrompts:
             ) is None
         ]  # fmt: skip
 
-    def _prompted(self, newcomer: Newcomer) -> StudioCommand:
+    def _prompted(self, candidate: BirthCandidate) -> StudioCommand:
         self._count += 1
-        self._asked.append(newcomer)
-        name = f"{newcomer.first.class_name[: LONGEST_NAME - 8]} {self._count}"
-        prompt = detection_prompt(self.config.birth, newcomer.first, None)
-        return StudioCommand("prompt", newcomer.frame, name=name, prompt=prompt, by="detector")
+        self._asked.append(candidate)
+        name = f"{candidate.first.class_name[: LONGEST_NAME - 8]} {self._count}"
+        prompt = detection_prompt(self.config.birth, candidate.first, None)
+        return StudioCommand("prompt", candidate.frame, name=name, prompt=prompt, by="detector")
 
     def refused(self, command: StudioCommand) -> None:
         """A command of ours was not taken in."""
@@ -315,17 +317,17 @@ class DetectionPrompts:
         object_id = command.object_id
         if command.by == "detector":
             if command.kind == "prompt" and object_id is not None:
-                charge = self._charges.get(object_id)
-                if charge is not None:
-                    charge.life = replace(charge.life, since_prompt=0)
+                known = self._detected.get(object_id)
+                if known is not None:
+                    known.life = replace(known.life, since_prompt=0)
                 elif self._asked:
                     new = self._asked.pop(0)
-                    self._charges[object_id] = Charge(new.latest, new.life)
+                    self._detected[object_id] = DetectedObject(new.latest, new.life)
             return
-        charge = None if object_id is None else self._charges.pop(object_id, None)
-        if charge is not None and command.kind == "remove":
-            self._newcomers.append(
-                Newcomer(0, charge.latest, charge.latest, charge.life, unwanted=True)
+        known = None if object_id is None else self._detected.pop(object_id, None)
+        if known is not None and command.kind == "remove":
+            self._candidates.append(
+                BirthCandidate(0, known.latest, known.latest, known.life, unwanted=True)
             )
 
     def close(self) -> None:

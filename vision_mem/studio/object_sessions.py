@@ -13,7 +13,7 @@ import torch
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.studio.commands import EditPlan, ObjectPlan
-from vision_mem.studio.results_store import Row, Standing, assemble, without_mask
+from vision_mem.studio.results_store import ObjectStatus, Row, assemble, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.session import TrackingSession
 from vision_mem.types import Frame, MemoryUsage, TrackingResult
@@ -54,8 +54,8 @@ class Lane:
         self.session = TrackingSession(segmenter, config)
         self.front: int | None = None
         self.states: dict[int, Mapping[str, Any]] = {}
-        self.standing: Standing | None = None
-        self._standings: dict[int, Standing | None] = {}
+        self.status: ObjectStatus | None = None
+        self._statuses: dict[int, ObjectStatus | None] = {}
         self._keep, self._held = keep, Counter[int]()
         self._places: dict[int, list[int]] = {}
         self._sizes: dict[int, int] = {}
@@ -70,9 +70,9 @@ class Lane:
         result = self.session.step(frame, plan.at(frame.index, self.front))
         self.front = frame.index
         row = Row.of(result)
-        self.standing, change = Standing.after(self.standing, row)
+        self.status, change = ObjectStatus.after(self.status, row)
         if self._keep:
-            self._save(frame.index, self.session.state_dict(), self.standing)
+            self._save(frame.index, self.session.state_dict(), self.status)
         return replace(row, change=change)
 
     def back_to(self, before: int) -> Lane:
@@ -84,10 +84,10 @@ class Lane:
         made = Lane(self.session.segmenter, self.session.config)
         for index, state in self.states.items():
             if index < before:
-                made._save(index, state, self._standings[index])
+                made._save(index, state, self._statuses[index])
         if made.states:
             made.front = max(made.states)
-            made.standing = made._standings[made.front]
+            made.status = made._statuses[made.front]
             made.session.load_state_dict(made.states[made.front])
         return made
 
@@ -110,18 +110,18 @@ class Lane:
         for n in old[:-1]:
             self._drop(n)
 
-    def restore(self, index: int, state: Mapping[str, Any], standing: Standing | None) -> None:
+    def restore(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
         """Go on behind a frame, from a state that was kept elsewhere.
 
         Raises:
             ModelError: for a state that is damaged.
         """
         self.session.load_state_dict(state)
-        self.front, self.standing = index, standing
-        self._save(index, state, standing)
+        self.front, self.status = index, status
+        self._save(index, state, status)
 
-    def _save(self, index: int, state: Mapping[str, Any], standing: Standing | None) -> None:
-        self.states[index], self._standings[index] = state, standing
+    def _save(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
+        self.states[index], self._statuses[index] = state, status
         places = self._places[index] = []
         for tensor in _tensors(state):
             storage = tensor.untyped_storage()
@@ -131,7 +131,7 @@ class Lane:
             self._sizes[place] = storage.nbytes()
 
     def _drop(self, index: int) -> None:
-        del self.states[index], self._standings[index]
+        del self.states[index], self._statuses[index]
         for place in self._places.pop(index):
             self._held[place] -= 1
             if not self._held[place]:

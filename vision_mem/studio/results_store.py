@@ -54,7 +54,7 @@ class Row:
         counts: the mask as COCO run lengths.
         events: kinds of what happened to it.
         mask: the same as pixels, where they are at hand.
-        change: how its state changed, for the timeline: see ``Standing``.
+        change: how its state changed, for the timeline: see ``ObjectStatus``.
     """
 
     present: bool
@@ -98,7 +98,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ObjectStatus:
     """How an object stood on its latest frame, to tell what changes on the next.
 
     Attributes:
@@ -112,8 +112,8 @@ class Standing:
     edge: bool
 
     @classmethod
-    def after(cls, before: Standing | None, row: Row) -> tuple[Standing, str]:
-        """The standing with one more frame, and what changed.
+    def after(cls, before: ObjectStatus | None, row: Row) -> tuple[ObjectStatus, str]:
+        """The status with one more frame, and what changed.
 
         Returns:
             As a word ``lost``, ``found``, ``unsure``, or, where it went or came over the picture's

@@ -44,7 +44,7 @@ from vision_mem.studio.commands import (
 from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
 from vision_mem.studio.object_sessions import Lane, SharedFeatures, follow_backwards
-from vision_mem.studio.results_store import ResultsStore, Row, Standing, without_mask
+from vision_mem.studio.results_store import ObjectStatus, ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import fit_prompt
@@ -537,10 +537,10 @@ class StreamActor:
         command = self.history.apply(command)
         self._log.write(log_line(command, time.time()))
         broken = self._reconcile(old, self.history.plan)
-        if self._detection is not None and command.kind in EDITS:
-            self._detection.applied(command)
         if broken is not None:
             raise InputError(broken)
+        if self._detection is not None and command.kind in EDITS:
+            self._detection.applied(command)
         return command
 
     def _followed_by(self, plan: EditPlan) -> int:
@@ -920,7 +920,7 @@ class StreamActor:
                 # What the results do not hold was found by a plan that is no longer there.
                 if index <= fronts.get(object_id, -1):
                     row = self.store.rows(index).get(object_id)
-                    before = None if row is None else Standing.after(None, row)[0]
+                    before = None if row is None else ObjectStatus.after(None, row)[0]
                     lane.restore(index, state, before)
                     self._saved[object_id] = index
             one = self._objects[object_id] = FollowedObject()

@@ -369,6 +369,7 @@ def test_what_happened_is_on_the_timeline_and_leads_there(
     page.page.evaluate("studio.send('seek', {frame: 20})")
     page.until("studio.stage.head.frame === 20 && !studio.page.state.behind.length")
     page.page.evaluate("studio.send('prompt', {frame: 9, object: 1, points: [[140, 160]]})")
+    assert stream.actor.wait_until_caught_up(20)
     stream.actor.store.put(1, 14, replace(stream.actor.store.rows(14)[1], change="left"))
     wanted = [[0, "added"], [9, "corrected"], [14, "left"]]
     page.until(f"JSON.stringify(studio.page.state.objects[0].events) === `{_json(wanted)}`")

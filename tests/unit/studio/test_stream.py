@@ -29,7 +29,7 @@ from vision_mem.studio.commands import ObjectPlan, parse_command, prompt_json, r
 from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import LiveFrames, PushedFrames, decode_jpeg, encode_jpeg
 from vision_mem.studio.object_sessions import Lane, ReplaySession
-from vision_mem.studio.results_store import LOST, SURE, UNSURE, ResultsStore, Row, Standing
+from vision_mem.studio.results_store import LOST, SURE, UNSURE, ObjectStatus, ResultsStore, Row
 from vision_mem.studio.stream import LOG, FrameMessage, StreamActor, read_frame_message
 from vision_mem.studio.stream_memory import SEEN_FROM, StreamMemory
 from vision_mem.tracking.config import TrackingConfig
@@ -296,9 +296,9 @@ def _row(state: str, edge: bool = False) -> Row:
     ],
 )
 def test_what_is_told_of_a_state(states: list[str], edges: str, told: dict[int, str]) -> None:
-    standing, found = None, {}
+    status, found = None, {}
     for n, name in enumerate(states):
-        standing, change = Standing.after(standing, _row(name, str(n) in edges))
+        status, change = ObjectStatus.after(status, _row(name, str(n) in edges))
         found |= {n: change} if change else {}
     assert found == told
 
