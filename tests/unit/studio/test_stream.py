@@ -419,6 +419,21 @@ def test_what_a_page_is_sent(tmp_path: Path) -> None:
         assert len(messages) == count
 
 
+def test_a_frame_is_encoded_once_for_all_pages_and_not_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+    encode = "vision_mem.studio.stream.encode_jpeg"
+    monkeypatch.setattr(encode, lambda image: made.append(1) or encode_jpeg(image))
+    message = FrameMessage({"frame": 3}, picture(3))
+    assert made == [] and not message.quick
+    assert message.content() is message.content() and made == [1] and message.quick
+    assert read_frame_message(message.content())[0] == {"frame": 3}
+    ready = FrameMessage({"frame": 3}, encode_jpeg(picture(3)))
+    assert ready.quick and read_frame_message(ready.content())[1] == encode_jpeg(picture(3))
+    assert made == [1]
+
+
 def _head(message: FrameMessage) -> dict[str, Any]:
     head, content = read_frame_message(message.content())
     assert content.startswith(b"\xff\xd8")
