@@ -122,7 +122,8 @@ class Lane:
 
     def _save(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
         self.states[index], self._statuses[index] = state, status
-        places = self._places[index] = []
+        places: list[int] = []
+        self._places[index] = places
         for tensor in _tensors(state):
             storage = tensor.untyped_storage()
             place = storage.data_ptr()
@@ -140,7 +141,8 @@ class Lane:
 
 def _tensors(state: Any) -> list[torch.Tensor]:
     """All tensors in what a session saves: plain containers, of numbers for the most part."""
-    found, left = [], [state]
+    found: list[torch.Tensor] = []
+    left: list[Any] = [state]
     while left:
         one = left.pop()
         if isinstance(one, torch.Tensor):
