@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import secrets
 import socket
 import sys
 import threading
 import webbrowser
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -17,6 +18,7 @@ import typer
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
 from vision_mem.runs.folder import number_folder
+from vision_mem.runs.signals import StopSignals
 from vision_mem.sources.selection import check_exists
 from vision_mem.tracking.config import TrackingConfig
 
@@ -117,6 +119,7 @@ def main(
 
     Correct it at any moment in reach, ask about what was seen, take the results home. The page is
     for this machine alone unless --host says otherwise, and its address holds a secret word.
+    Ctrl-C ends it: all files are finished, and the exit code is 0.
     """
     token = _checked_token(server)
     for source in sources or []:
@@ -152,7 +155,10 @@ def main(
     )  # fmt: skip
     if output.resume is not None:
         studio.resume(output.resume)
-    threading.Thread(target=studio.warm_up, name="studio-warm-up").start()
+    threading.Thread(
+        target=_prepare, args=(studio, not studio.streams and not sources), daemon=True,
+        name="studio-warm-up",
+    ).start()  # fmt: skip
     try:
         for source in sources or []:
             studio.open(source, trusted=True)
@@ -160,6 +166,12 @@ def main(
         return _serve(app, listening, server, token, out)
     finally:
         studio.close_all()
+
+
+def _prepare(studio: Any, film: bool) -> None:
+    studio.warm_up()
+    if film:  # what the empty page offers first
+        studio.film_demo()
 
 
 def _checked_token(server: ServerOptions) -> str:
@@ -242,9 +254,22 @@ def _serve(app: Any, listening: socket.socket, server: ServerOptions, token: str
         threading.Timer(0.8, webbrowser.open, [address]).start()
     settings = uvicorn.Config(
         app, log_level="warning", ws_max_size=8 << 20, access_log=False, server_header=False,
-        timeout_graceful_shutdown=3, ssl_certfile=server.certfile, ssl_keyfile=server.keyfile,
+        timeout_graceful_shutdown=1, ssl_certfile=server.certfile, ssl_keyfile=server.keyfile,
         h11_max_incomplete_event_size=64 << 10,
+        ws_per_message_deflate=False,  # pictures are as small as they get
     )  # fmt: skip
-    with suppress(KeyboardInterrupt):
+    with StopSignals():  # the server takes them, and hands them on when it has ended
         uvicorn.Server(settings).run(sockets=[listening])
+    atexit.register(_leave)
     return 0
+
+
+def _leave() -> None:
+    """End the program though a model is still being loaded: all files are finished by now.
+
+    A thread inside a library's own code cannot be ended, and waiting for it takes many seconds.
+    """
+    if any(each.name.startswith("studio-") for each in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -135,7 +135,8 @@ class TrackOutput(OutputOptions):
         str | None,
         typer.Option(
             help="Of video,lasot,otb,got10k,mot,rle,png,diary,events,zones, coco,coco-polygons,"
-            f"yolo,yolo-segments,cvat,cvat-polygons,labelstudio,davis,parquet [{TrackOptions.save}]."
+            "yolo,yolo-segments,cvat,cvat-polygons,labelstudio,davis,parquet "
+            f"[{TrackOptions.save}]."
         ),
     ] = None
     audio: Audio = None

@@ -90,6 +90,7 @@ def take(options: argparse.Namespace, address: str) -> None:
             for question in ("when is there a cat?", "is there an elephant?"):
                 page.fill("#question input", question)
                 page.keyboard.press("Enter")
+                save(page, "asking")
                 until(page, "!document.querySelector('#question button').disabled", 60)
             page.wait_for_timeout(300)
             save(page, "ask", extra=False)
@@ -128,8 +129,25 @@ def take(options: argparse.Namespace, address: str) -> None:
             page.click("#play")
             until(page, "studio.page.state.head >= 92", 600)
             page.click("#play")
-            page.wait_for_timeout(600)
+            page.wait_for_timeout(1500)
             save(page, "lost")
+            page.click("#happened summary")
+            page.click(".object")
+            page.wait_for_timeout(400)
+            save(page, "events")
+            unsure = page.evaluate(
+                "studio.page.state.objects[0].events.filter(([, k]) => /unsure/.test(k))[0]?.[0]"
+            )
+            if unsure is not None:
+                seek(page, unsure)
+                page.wait_for_timeout(400)
+                save(page, "unsure")
+            page.click("#everything summary")
+            page.evaluate("document.getElementById('everything').scrollIntoView()")
+            page.click("#detect")
+            page.click("#play")
+            page.wait_for_timeout(6000)
+            save(page, "everything")
         browser.close()
 
 

@@ -2,25 +2,34 @@
 
     python scripts/bench/studio.py                    # the table: 1 and 4 streams, 1 and 8 objects
     python scripts/bench/studio.py --seconds 20 --streams 1 --objects 1
-    python scripts/bench/studio.py --hour      # 54,000 frames, 200 corrections, a page: leaks?
+    python scripts/bench/studio.py --minutes 60       # 4 streams, 8 objects, 3 pages, corrections
 
 A thread stands in for cameras: it pushes the demo clip, there and back again, at 30 frames a
 second, each picture with the time at which it was "captured". The page notes when it has painted
 it. Click to mask is from the click in the page to the mask in the page. Catching up is an object
 that is added on a frame of ten seconds ago while the stream goes on.
+
+With ``--minutes`` it looks for what grows: memory held and of the process, threads, tasks, files,
+the pages' own memory; whether the pages see the same; and prints which limit is broken (exit code
+1). The model there is the fake one unless ``--model embedded`` is given: leaks are the studio's.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import itertools
 import json
 import os
 import platform
+import random
 import socket
+import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,31 +37,58 @@ import numpy as np
 import psutil
 
 TOKEN = "token-for-the-bench"
-BOXES = ((48, 150, 132, 262), (556, 36, 640, 132), (352, 268, 494, 360))
+_BUDGET_MB = 64  # of a stream of the long run: small enough to be full soon
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--streams", type=int, nargs="*", default=[1, 4])
     parser.add_argument("--objects", type=int, nargs="*", default=[1, 8])
     parser.add_argument("--fps", type=float, default=30.0)
     parser.add_argument("--chromium", default=os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-    parser.add_argument("--hour", action="store_true")
-    parser.add_argument("--frames", type=int, default=54_000, help="with --hour")
+    parser.add_argument("--minutes", type=float, help="look for leaks for so long")
+    parser.add_argument("--hour", action="store_true", help="--minutes 60")
+    parser.add_argument("--corrections", type=int, default=200, help="with --minutes")
+    parser.add_argument("--pages", type=int, default=3, help="with --minutes")
+    parser.add_argument("--model", choices=("fake", "embedded"), help="[embedded; --minutes: fake]")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
-          f"load {os.getloadavg()[0]:.1f} before")  # fmt: skip
-    rows = [long_run(options)] if options.hour else [
-        measured(options, streams, objects)
-        for streams in options.streams for objects in options.objects
-    ]  # fmt: skip
+          f"load {os.getloadavg()[0]:.1f} before", flush=True)  # fmt: skip
+    if options.hour:
+        options.minutes = options.minutes or 60.0
+    broken: list[str] = []
+    if options.minutes:
+        row, broken = long_run(options)
+        rows = [row]
+    else:
+        rows = [
+            measured(options, streams, objects)
+            for streams in options.streams for objects in options.objects
+        ]  # fmt: skip
+    print_table(rows)
+    if options.json:
+        options.json.write_text(json.dumps({"rows": rows, "broken": broken}, indent=2))
+    for line in broken:
+        print(f"BROKEN: {line}")
+    if options.minutes and not broken:
+        print("all limits hold")
+    return 1 if broken else 0
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
     for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+        print("| " + " | ".join(str(value) for value in row.values()) + " |", flush=True)
+
+
+def load_model(name: str) -> Any:
+    from vision_mem.models import load_segmenter, use_threads
+    from vision_mem.models.segmenters.fake import FakeSegmenter
+
+    use_threads(1)
+    return load_segmenter("embedded") if name == "embedded" else FakeSegmenter()
 
 
 class Served:
@@ -71,11 +107,17 @@ class Served:
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         self.address = f"http://localhost:{listening.getsockname()[1]}"
-        self._server = uvicorn.Server(
-            uvicorn.Config(make_app(self.studio, TOKEN), log_level="error", ws_max_size=8 << 20)
+        settings = uvicorn.Config(
+            make_app(self.studio, TOKEN), log_level="error", ws_max_size=8 << 20,
+            ws_per_message_deflate=False,
+        )  # fmt: skip
+        self._server = uvicorn.Server(settings)
+        self.loop = asyncio.new_event_loop()
+        serve = self._server.serve(sockets=[listening])
+        self._runs = threading.Thread(
+            target=lambda: self.loop.run_until_complete(serve), daemon=True
         )
-        run = threading.Thread(target=lambda: self._server.run(sockets=[listening]), daemon=True)
-        run.start()
+        self._runs.start()
         self._stop = threading.Event()
         self.studio.warm_up()
 
@@ -95,10 +137,18 @@ class Served:
         threading.Thread(target=push, daemon=True).start()
         return actors
 
+    def tasks(self) -> int:
+        """How many tasks the server's loop has."""
+
+        async def count() -> int:
+            return len(asyncio.all_tasks())
+
+        return asyncio.run_coroutine_threadsafe(count(), self.loop).result(20)
+
     def close(self) -> None:
         self._stop.set()
         self._server.should_exit = True
-        time.sleep(0.5)
+        self._runs.join(10)
         self.studio.close_all()
 
 
@@ -113,11 +163,9 @@ def pictures(count: int = 90) -> list[bytes]:
 def measured(options: argparse.Namespace, streams: int, objects: int) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
-    from vision_mem.models import load_segmenter, use_threads
-
-    use_threads(1)
+    model = load_model(options.model or "embedded")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        served = Served(folder, load_segmenter("embedded"))
+        served = Served(folder, model)
         actors = served.cameras(streams, pictures(), options.fps)
         browser = play.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
         page = browser.new_context(viewport={"width": 1280, "height": 720}).new_page()
@@ -131,11 +179,12 @@ def measured(options: argparse.Namespace, streams: int, objects: int) -> dict[st
             clicks.append(click(page, number))
         page.evaluate("seen.length = 0")
         begin, used, first = time.monotonic(), time.process_time(), actors[0].status["head"]
+        begun = sum(a.followed for a in actors)
         page.wait_for_timeout(options.seconds * 1000)
         seen = page.evaluate("seen")
         used = (time.process_time() - used) * 1000
         rate = actors[-1].status["fps_followed"]
-        followed = max(1.0, rate * options.seconds * streams)
+        followed = max(1, sum(a.followed for a in actors) - begun)
         assert actors[0].status["head"] > first
         painted = len(seen) / (time.monotonic() - begin)
         delays = np.array([delay for _, delay in seen]) * 1000
@@ -157,10 +206,14 @@ def measured(options: argparse.Namespace, streams: int, objects: int) -> dict[st
 
 NOTE = """() => {
   globalThis.seen = [];
+  globalThis.shown = new Map();
   const stage = studio.stage, show = stage.show.bind(stage);
   stage.show = async (head, blob) => {
     await show(head, blob);
     seen.push([head.frame, Date.now() / 1000 - head.time_s]);
+    if (seen.length > 4000) seen.splice(0, 2000);
+    shown.set(head.frame, JSON.stringify(head.objects) + blob.size);
+    if (shown.size > 600) shown.delete(shown.keys().next().value);
   };
   stage.root.addEventListener('pointerup', () => {
     const begin = performance.now(), count = stage.objects.length;
@@ -218,53 +271,209 @@ def until(page: Any, what: str, limit_s: float = 60) -> None:
         page.wait_for_timeout(10)
 
 
-def long_run(options: argparse.Namespace) -> dict[str, Any]:
-    """Frames of an hour as fast as they go, a page that looks, corrections; does anything grow?"""
+@dataclass(frozen=True)
+class Sample:
+    """What is held at a moment of the long run."""
+
+    minute: float
+    frames: int
+    held_mb: float
+    process_mb: int
+    threads: int
+    files: int
+    tasks: int
+    page_mb: float
+
+
+def long_run(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Streams, pages that look, corrections; does anything grow?
+
+    Returns:
+        A row of the table, and the limits that are broken, a line each.
+    """
     from playwright.sync_api import sync_playwright
 
-    from vision_mem.models.segmenters.fake import FakeSegmenter
-    from vision_mem.studio.commands import parse_command
-
-    process = psutil.Process()
+    streams, objects = max(options.streams), max(options.objects)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        served = Served(folder, FakeSegmenter())
-        served.studio.budget = 64 << 20
-        browser = play.chromium.launch(executable_path=options.chromium, args=["--no-sandbox"])
-        actor = served.studio.open("browser").actor
-        some = pictures(60)
-        page = browser.new_context().new_page()
-        page.goto(f"{served.address}/?token={TOKEN}")
-        marks: list[tuple[int, int, int, int]] = []
-        for n in range(options.frames):
-            actor.frames.push(some[n % 60])
-            while (actor._head or 0) < n - 1 or actor.frames._box._held is not None:
-                time.sleep(0.0005)
-            if n == 50:
-                submit(actor, 1)
-            if n and n % max(1, options.frames // 200) == 0 and n > 50:
-                point = [60 + n % 400, 80 + n % 200]
-                said = {"command": "prompt", "frame": n - 20, "object": 1, "points": [point]}
-                actor.submit(parse_command(said)).result(60)
-            if n % max(1, options.frames // 12) == 0:
-                mark = (
-                    n,
-                    process.memory_info().rss >> 20,
-                    process.num_threads(),
-                    process.num_fds(),
-                )
-                marks.append(mark)
-                print(*mark, actor.held() >> 20, flush=True)
-        half = marks[len(marks) // 2 :]
-        row = {
-            "frames": options.frames, "corrections": actor.status["commands"],
-            "held MB (budget 64)": actor.held() >> 20,
-            "process MB, half-way to end": f"{half[0][1]} to {half[-1][1]}",
-            "threads": f"{half[0][2]} to {half[-1][2]}", "files": f"{half[0][3]} to {half[-1][3]}",
-        }  # fmt: skip
+        served = Served(folder, load_model(options.model or "fake"))
+        served.studio.budget = _BUDGET_MB << 20
+        actors = served.cameras(streams, pictures(60), options.fps)
+        browser = play.chromium.launch(
+            executable_path=options.chromium,
+            args=["--no-sandbox", "--enable-precise-memory-info", "--js-flags=--expose-gc"],
+        )
+        stream = next(iter(served.studio.streams))
+        pages = []
+        for _ in range(options.pages):
+            page = browser.new_context(viewport={"width": 960, "height": 600}).new_page()
+            page.goto(f"{served.address}/?token={TOKEN}#{stream}")
+            page.goto(f"{served.address}/#{stream}")
+            until(page, f"globalThis.studio?.page.current === '{stream}' && studio.stage.head")
+            page.evaluate(NOTE)
+            pages.append(page)
+        clicks = [click(pages[0], 0)]
+        for number in range(objects):
+            for actor in actors[1:] if number == 0 else actors:
+                submit(actor, number)
+        run = LongRun(options, served, actors, pages, random.Random(7))
+        samples = run.samples()
+        print_table([asdict(sample) for sample in samples])
+        row = run.row(clicks, samples)
+        broken = run.broken(samples)
         browser.close()
         served.close()
-    return row
+        time.sleep(1.0)
+        left = sorted(t.name for t in threading.enumerate() if t.name.startswith("studio-"))
+        if left:
+            broken.append(f"threads are left when all is closed: {', '.join(left)}")
+    return row, broken
+
+
+class LongRun:
+    """A run that is going on.
+
+    Args:
+        options: of the command line.
+        served: the studio.
+        actors: of its streams; the pages look at the first.
+        pages: of the browser.
+        chance: which object is corrected, and where.
+    """
+
+    def __init__(
+        self, options: argparse.Namespace, served: Served, actors: list[Any], pages: list[Any],
+        chance: random.Random,
+    ) -> None:  # fmt: skip
+        self.options, self.served, self.actors, self.pages = options, served, actors, pages
+        self._chance, self._process = chance, psutil.Process()
+        self.corrected = 0
+        self.refused: list[str] = []
+        self.begun, self.used = time.monotonic(), time.process_time()
+        self._first = sum(actor.followed for actor in actors)
+        for page in pages:
+            page.evaluate("seen.length = 0")
+
+    def samples(self) -> list[Sample]:
+        """Correct and look, until the time is over."""
+        span = self.options.minutes * 60
+        next_correction, next_sample, found = 0.0, 0.0, []
+        while (now := time.monotonic() - self.begun) < span:
+            if now >= next_correction and self.corrected < self.options.corrections:
+                self._correct(self.corrected)
+                self.corrected += 1
+                next_correction = self.corrected * span * 0.95 / self.options.corrections
+            if now >= next_sample:
+                found.append(self._sample(now / 60))
+                next_sample += span / 24
+            self.pages[0].wait_for_timeout(50)
+        found.append(self._sample((time.monotonic() - self.begun) / 60))
+        return found
+
+    def _correct(self, number: int) -> None:
+        """By the page where it looks, by the actor elsewhere; every tenth one is undone."""
+        actor = self.actors[number % len(self.actors)]
+        object_id = self._chance.choice(list(actor.history.plan.objects))
+        held = actor.ring.before((actor.status["head"] or 0) - self._chance.randrange(30))
+        if held is None:
+            return
+        point = [self._chance.randrange(10, 630), self._chance.randrange(10, 350)]
+        said = {"frame": held, "object": object_id, "points": [point]}
+        undo = number % 10 == 9
+        try:
+            if actor is self.actors[0]:
+                page = self.pages[(number // len(self.actors)) % len(self.pages)]
+                page.evaluate(f"studio.send('prompt', {json.dumps(said)})")
+                if undo:
+                    page.evaluate("studio.send('undo')")
+            else:
+                do(actor, {"command": "prompt", **said})
+                if undo:
+                    do(actor, {"command": "undo"})
+        except Exception as error:
+            self.refused.append(" ".join(str(error).split())[:200])
+
+    def _sample(self, minute: float) -> Sample:
+        for page in self.pages:
+            page.evaluate("globalThis.gc?.()")
+        heap = [page.evaluate("performance.memory.usedJSHeapSize") for page in self.pages]
+        made = Sample(
+            round(minute, 1), sum(actor.followed for actor in self.actors) - self._first,
+            round(max(actor.held() for actor in self.actors) / 2**20, 1),
+            self._process.memory_info().rss >> 20, self._process.num_threads(),
+            self._process.num_fds(), self.served.tasks(), round(max(heap) / 2**20, 1),
+        )  # fmt: skip
+        print(made, flush=True)
+        return made
+
+    def row(self, clicks: list[float], samples: list[Sample]) -> dict[str, Any]:
+        """The figures of the whole run."""
+        seen = [pair for page in self.pages for pair in page.evaluate("seen.slice(-4000)")]
+        delays = np.array([delay for _, delay in seen] or [np.nan]) * 1000
+        took = time.monotonic() - self.begun
+        frames = max(1, samples[-1].frames)
+        used = (time.process_time() - self.used) * 1000
+        return {
+            "minutes": round(took / 60, 1), "streams": len(self.actors),
+            "objects": max(self.options.objects), "pages": len(self.pages),
+            "corrections": self.corrected, "followed/s, all": f"{frames / took:.1f}",
+            "processor ms a frame": f"{used / frames:.0f}",
+            "delay ms, median": f"{np.median(delays):.0f}",
+            "p95": f"{np.percentile(delays, 95):.0f}",
+            "click to mask ms": f"{np.median(clicks):.0f}",
+            "caught up, frames/s": catch_up(self.actors[-1]),
+            f"held MB (of {_BUDGET_MB})": samples[-1].held_mb,
+            "process MB": samples[-1].process_mb,
+        }  # fmt: skip
+
+    def broken(self, samples: list[Sample]) -> list[str]:
+        """The limits that do not hold."""
+        found = []
+        over = [sample for sample in samples if sample.held_mb > _BUDGET_MB]
+        if over:
+            found.append(f"{over[0].held_mb} MB held at minute {over[0].minute}")
+        # Of the second half, when all that fills up has: its middle against its end.
+        half = samples[len(samples) // 2 :]
+        cut = max(1, len(half) // 2)
+        for name, slack in (
+            ("process_mb", 24), ("threads", 3), ("files", 2), ("tasks", 2), ("page_mb", 12)
+        ):  # fmt: skip
+            early, late = (
+                float(np.median([getattr(sample, name) for sample in part]))
+                for part in (half[:cut], half[cut:])
+            )
+            if late > early + max(slack, 0.03 * early):
+                found.append(f"{name} grows: {early:.0f}, later {late:.0f}")
+        if self.refused:
+            found.append(f"{len(self.refused)} corrections were refused: {self.refused[0]}")
+        if self.corrected < self.options.corrections:
+            found.append(f"{self.corrected} of {self.options.corrections} corrections were made")
+        for actor in self.actors:
+            if actor.problem or actor.status["notes"]:
+                found.append(f"{actor.name}: {actor.problem or actor.status['notes'][-1][1]}")
+        return found + self._unlike()
+
+    def _unlike(self) -> list[str]:
+        """Whether pages were shown different things on one frame."""
+        # What is corrected meanwhile is rightly shown otherwise, to whoever is shown it later.
+        self.actors[0].wait_until_caught_up(60)
+        self.pages[0].wait_for_timeout(3000)
+        for page in self.pages:
+            page.evaluate("shown.clear()")
+        self.pages[0].wait_for_timeout(10_000)
+        shown = [dict(page.evaluate("[...shown]")) for page in self.pages]
+        common = set.intersection(*map(set, shown))
+        print(f"{len(common)} frames were painted by all pages", flush=True)
+        if len(common) < 3:
+            return [f"only {len(common)} frames were painted by all pages"]
+        unlike = [frame for frame in common if len({page[frame] for page in shown}) > 1]
+        return [f"{len(unlike)} of {len(common)} frames differ between pages"] if unlike else []
+
+
+def do(actor: Any, said: dict[str, Any]) -> None:
+    from vision_mem.studio.commands import parse_command
+
+    actor.submit(parse_command(said)).result(120)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

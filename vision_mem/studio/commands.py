@@ -32,6 +32,7 @@ _KEYS = {
     "remove": {"frame", "object"},
     "rename": {"object", "name"},
     "merge": {"object", "other"},
+    "undo": {"object"},
     "seek": {"frame"},
     "ask": {"question"},
     "detect": {"on", "detector", "classes"},
@@ -212,7 +213,7 @@ class History:
             InputError: when the command makes no sense now.
         """
         if command.kind == "undo":
-            place = self._latest()
+            place = self._latest(command.object_id)
             return fold(self._edits[:place] + self._edits[place + 1 :])
         if command.kind == "redo":
             if not self._undone:
@@ -229,7 +230,7 @@ class History:
         """
         plan = self.after(command)
         if command.kind == "undo":
-            place = self._latest()
+            place = self._latest(command.object_id)
             self._undone.append((place, self._edits.pop(place)))
         elif command.kind == "redo":
             place, again = self._undone.pop()
@@ -248,11 +249,14 @@ class History:
         """Whether there is something to undo, and to redo."""
         return {"undo": any(c.by == "user" for c in self._edits), "redo": bool(self._undone)}
 
-    def _latest(self) -> int:
+    def _latest(self, object_id: int | None = None) -> int:
+        """Place of what is undone next: the user's latest, or whosever latest of an object."""
         for place in range(len(self._edits) - 1, -1, -1):
-            if self._edits[place].by == "user":
+            one = self._edits[place]
+            if one.by == "user" if object_id is None else object_id in (one.object_id, one.other):
                 return place
-        raise InputError("there is nothing to undo")
+        of = "" if object_id is None else f" of object {object_id}"
+        raise InputError(f"there is nothing{of} to undo")
 
 
 def fold(commands: Iterable[StudioCommand]) -> EditPlan:
@@ -348,7 +352,7 @@ def parse_command(said: Any, where: str = "the command") -> StudioCommand:
         extra = {key: said[key] for key in allowed & set(said) - {"frame"}}
         if kind == "ask":
             _name(said.get("question"), where, "question", 500)
-        return StudioCommand(kind, frame, said=extra)
+        return StudioCommand(kind, frame, object_id if kind == "undo" else None, said=extra)
     if kind != "prompt" and object_id is None:
         raise InputError(f"{where}: {kind} needs 'object', the number of one")
     if kind == "merge" and other is None:

@@ -36,7 +36,8 @@ _CHUNK = 32
 
 def encode_jpeg(image: NDArray[np.uint8], quality: int = _PAGE_QUALITY) -> bytes:
     """An RGB image ``(H, W, 3)`` as a JPEG."""
-    _, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    turned = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return content.tobytes()
 
 
@@ -65,7 +66,7 @@ def decode_jpeg(content: bytes) -> NDArray[np.uint8]:
     image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if image is None:
         raise InputError("a picture is damaged and cannot be decoded; send it again")
-    return np.ascontiguousarray(image[..., ::-1])
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _jpeg_size(content: bytes) -> tuple[int, int]:
@@ -295,13 +296,19 @@ class LiveFrames:
         source: opened; owned from now on.
         wake: called when a frame or the end has come.
         first: number of the first frame.
+        size: ``(height, width)`` that frames are brought to; zeros for that of the source.
     """
 
     seekable = False
 
-    def __init__(self, source: StreamSource, wake: Callable[[], None], first: int = 0) -> None:
+    def __init__(
+        self, source: StreamSource, wake: Callable[[], None], first: int = 0,
+        size: tuple[int, int] = (0, 0),
+    ) -> None:  # fmt: skip
         self._source = source
         self.info = self._source.info
+        if size[0]:
+            self.info = replace(self.info, height=size[0], width=size[1])
         self._first, self._wake = first, wake
         self._box = _Mailbox[Frame](wake)
         self.ended: str | None = None
@@ -322,10 +329,13 @@ class LiveFrames:
                 self._wake()
 
     def poll(self) -> tuple[Frame, bytes | None] | None:
-        """The newest frame, as its own JPEG decoded again."""
+        """The newest frame, as its own JPEG decoded again, at the size of the first."""
         if (frame := self._box.take()) is None:
             return None
-        content = encode_jpeg(frame.image, _LIVE_QUALITY)
+        if not self.info.height:
+            self.info = replace(self.info, height=frame.size[0], width=frame.size[1])
+        image = fit_image(frame.image, self.info.height, self.info.width)
+        content = encode_jpeg(image, _LIVE_QUALITY)
         return replace(frame, image=decode_jpeg(content)), content
 
     def counts(self) -> dict[str, Any]:
@@ -340,7 +350,7 @@ class LiveFrames:
     def close(self) -> None:
         """Close the source; its thread ends soon after."""
         self._source.close()
-        self._thread.join(3.0)
+        self._thread.join(1.0)
 
 
 class PushedFrames:
@@ -350,13 +360,16 @@ class PushedFrames:
         name: of the stream.
         wake: called when a frame has come.
         first: number of the first frame.
+        size: ``(height, width)`` that pictures are brought to; zeros for that of the first.
     """
 
     seekable = False
     ended: str | None = None
 
-    def __init__(self, name: str, wake: Callable[[], None], first: int = 0) -> None:
-        self.info = SourceInfo(name, 0, 0, 30.0, None, live=True)
+    def __init__(
+        self, name: str, wake: Callable[[], None], first: int = 0, size: tuple[int, int] = (0, 0)
+    ) -> None:
+        self.info = SourceInfo(name, size[1], size[0], 30.0, None, live=True)
         self._next = first
         self._epoch_s = time.time() - time.monotonic()
         self._box = _Mailbox[tuple[int, float, bytes]](wake)

@@ -13,7 +13,7 @@ import torch
 from vision_mem.formats.snapshot import load_session, save_snapshot
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.studio.commands import EditPlan, ObjectPlan
-from vision_mem.studio.results_store import Row, assemble, without_mask
+from vision_mem.studio.results_store import ObjectStatus, Row, assemble, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.session import TrackingSession
 from vision_mem.types import Frame, MemoryUsage, TrackingResult
@@ -54,7 +54,10 @@ class Lane:
         self.session = TrackingSession(segmenter, config)
         self.front: int | None = None
         self.states: dict[int, Mapping[str, Any]] = {}
+        self.status: ObjectStatus | None = None
+        self._statuses: dict[int, ObjectStatus | None] = {}
         self._keep, self._held = keep, Counter[int]()
+        self._places: dict[int, list[int]] = {}
         self._sizes: dict[int, int] = {}
 
     @property
@@ -66,9 +69,11 @@ class Lane:
         """Look at the next frame, with the prompts that are due on it."""
         result = self.session.step(frame, plan.at(frame.index, self.front))
         self.front = frame.index
+        row = Row.of(result)
+        self.status, change = ObjectStatus.after(self.status, row)
         if self._keep:
-            self._save(frame.index, self.session.state_dict())
-        return Row.of(result)
+            self._save(frame.index, self.session.state_dict(), self.status)
+        return replace(row, change=change)
 
     def back_to(self, before: int) -> Lane:
         """A new lane with what this one had behind it before a frame.
@@ -79,9 +84,10 @@ class Lane:
         made = Lane(self.session.segmenter, self.session.config)
         for index, state in self.states.items():
             if index < before:
-                made._save(index, state)
+                made._save(index, state, self._statuses[index])
         if made.states:
             made.front = max(made.states)
+            made.status = made._statuses[made.front]
             made.session.load_state_dict(made.states[made.front])
         return made
 
@@ -104,30 +110,48 @@ class Lane:
         for n in old[:-1]:
             self._drop(n)
 
-    def _save(self, index: int, state: Mapping[str, Any]) -> None:
-        self.states[index] = state
+    def restore(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
+        """Go on behind a frame, from a state that was kept elsewhere.
+
+        Raises:
+            ModelError: for a state that is damaged.
+        """
+        self.session.load_state_dict(state)
+        self.front, self.status = index, status
+        self._save(index, state, status)
+
+    def _save(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
+        self.states[index], self._statuses[index] = state, status
+        places: list[int] = []
+        self._places[index] = places
         for tensor in _tensors(state):
             storage = tensor.untyped_storage()
-            self._held[storage.data_ptr()] += 1
-            self._sizes[storage.data_ptr()] = storage.nbytes()
+            place = storage.data_ptr()
+            places.append(place)
+            self._held[place] += 1
+            self._sizes[place] = storage.nbytes()
 
     def _drop(self, index: int) -> None:
-        for tensor in _tensors(self.states.pop(index)):
-            place = tensor.untyped_storage().data_ptr()
+        del self.states[index], self._statuses[index]
+        for place in self._places.pop(index):
             self._held[place] -= 1
             if not self._held[place]:
                 del self._held[place], self._sizes[place]
 
 
-def _tensors(state: Any) -> Iterable[torch.Tensor]:
-    if isinstance(state, torch.Tensor):
-        yield state
-    elif isinstance(state, Mapping):
-        for each in state.values():
-            yield from _tensors(each)
-    elif isinstance(state, (list, tuple)):
-        for each in state:
-            yield from _tensors(each)
+def _tensors(state: Any) -> list[torch.Tensor]:
+    """All tensors in what a session saves: plain containers, of numbers for the most part."""
+    found: list[torch.Tensor] = []
+    left: list[Any] = [state]
+    while left:
+        one = left.pop()
+        if isinstance(one, torch.Tensor):
+            found.append(one)
+        elif isinstance(one, dict):
+            left += one.values()
+        elif isinstance(one, (list, tuple)):
+            left += one
+    return found
 
 
 class ReplaySession:

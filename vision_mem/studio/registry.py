@@ -106,6 +106,7 @@ class Studio:
     streams: dict[str, Stream] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
     _lock: threading.RLock = field(default_factory=threading.RLock)
+    _filming: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, source: str, stream_id: str | None = None, trusted: bool = False) -> Stream:
         """Open a stream, or go on with one whose folder is there.
@@ -130,13 +131,13 @@ class Studio:
             folder = self.out / stream_id
             file: str | None = None
 
-            def frames(wake: Callable[[], None], first: int) -> Frames:
+            def frames(wake: Callable[[], None], first: int, size: tuple[int, int]) -> Frames:
                 nonlocal file
                 if source == BROWSER:
-                    return PushedFrames("webcam", wake, first)
+                    return PushedFrames("webcam", wake, first, size)
                 opened = open_source(spec, decoder=self.decoder)
                 if opened.info.live:
-                    return LiveFrames(opened, wake, first)
+                    return LiveFrames(opened, wake, first, size)
                 opened.close()
                 file = spec
                 return FileFrames(spec, decoder=self.decoder)
@@ -207,8 +208,13 @@ class Studio:
 
     def close_all(self) -> None:
         """Finish all files."""
+        for stream in list(self.streams.values()):  # all at a time, not one after the other
+            stream.actor.ask_to_close()
+            if stream.memory is not None:
+                stream.memory.ask_to_close()
         for stream_id in list(self.streams):
-            self.close(stream_id)
+            with suppress(KeyError):
+                self.close(stream_id)
 
     # -- what may be opened --------------------------------------------------------------------
 
@@ -223,7 +229,7 @@ class Studio:
         if source == BROWSER:
             return source
         if source == DEMO:
-            return str(self._demo())
+            return str(self.film_demo())
         if source.startswith(UPLOAD):
             return str(self._below(self.out / _UPLOADS, source.removeprefix(UPLOAD)))
         if source.isdecimal():
@@ -298,18 +304,19 @@ class Studio:
             number += 1
         return path
 
-    def _demo(self) -> Path:
+    def film_demo(self) -> Path:
+        """The demo clip; the photographs and their film take some seconds the first time."""
         path = self.out / _UPLOADS / "cup.mp4"
-        if not path.exists():
-            # The photographs and their film take a moment.
-            from vision_mem.synthetic.clips import demo_clip
-            from vision_mem.visualization.contact_sheet import write_video
+        with self._filming:
+            if not path.exists():
+                from vision_mem.synthetic.clips import demo_clip
+                from vision_mem.visualization.contact_sheet import write_video
 
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clip = demo_clip()
-            partial = path.with_name("cup.partial.mp4")
-            write_video(partial, clip.frames(), clip.info.fps)
-            partial.rename(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                clip = demo_clip()
+                partial = path.with_name("cup.partial.mp4")
+                write_video(partial, clip.frames(), clip.info.fps)
+                partial.rename(path)
         return path
 
     def _title(self, source: str) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import SinkError
 from vision_mem.formats.rle import encode_mask, read_mask
+from vision_mem.mots.truncation import at_edge
 from vision_mem.sinks.masks import strict_json
 from vision_mem.studio.commands import EditPlan
 from vision_mem.types import Event, ObjectResult, TrackingResult
@@ -23,14 +24,23 @@ from vision_mem.types import Event, ObjectResult, TrackingResult
 SURE, UNSURE, LOST = STATES = ("sure", "unsure", "lost")
 _UNSURE_BELOW = 0.6
 """Estimated IoU below which a mask is shown as doubtful."""
+_SETTLED = 5
+"""Frames in a row in a state after which leaving it for doubt is told: scores flicker."""
 
 _TABLES = """
 create table if not exists frames (frame integer primary key, time_s real);
 create table if not exists results (
   object integer, frame integer, state integer, score real, logit real, box blob, counts text,
   events text, diary text, primary key (object, frame)) without rowid;
-create index if not exists by_frame on results (frame);
+drop index if exists by_frame;
+create index if not exists by_frame_and_state on results (frame, object, state);
 create table if not exists fronts (object integer primary key, frame integer);
+create table if not exists facts (name text primary key, value integer);
+"""
+_CHANGES = """
+create table changes (object integer, frame integer, kinds text, primary key (object, frame))
+  without rowid;
+insert into changes select object, frame, events from results where events != '';
 """
 
 
@@ -44,6 +54,7 @@ class Row:
         counts: the mask as COCO run lengths.
         events: kinds of what happened to it.
         mask: the same as pixels, where they are at hand.
+        change: how its state changed, for the timeline: see ``ObjectStatus``.
     """
 
     present: bool
@@ -55,6 +66,7 @@ class Row:
     events: tuple[str, ...] = ()
     diary: Mapping[str, Any] = field(default_factory=dict)
     mask: NDArray[np.bool_] | None = None
+    change: str = ""
 
     @classmethod
     def of(cls, result: TrackingResult) -> Row:
@@ -73,12 +85,52 @@ class Row:
             return LOST
         return SURE if self.score >= _UNSURE_BELOW else UNSURE
 
+    def pixels(self) -> NDArray[np.bool_]:
+        """The mask, ``(H, W)``."""
+        return read_mask(self.counts, self.size).mask(0) if self.mask is None else self.mask
+
     def result(self, object_id: int, name: str) -> ObjectResult:
         """As sinks and drawings take it."""
-        mask = read_mask(self.counts, self.size).mask(0) if self.mask is None else self.mask
         return ObjectResult(
-            object_id, name, self.present, mask, self.box, self.score, self.object_logit, self.diary
-        )
+            object_id, name, self.present, self.pixels(), self.box, self.score, self.object_logit,
+            self.diary,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ObjectStatus:
+    """How an object stood on its latest frame, to tell what changes on the next.
+
+    Attributes:
+        state: of ``STATES``.
+        frames: in a row in that state.
+        edge: whether it touched the picture's edge.
+    """
+
+    state: str
+    frames: int
+    edge: bool
+
+    @classmethod
+    def after(cls, before: ObjectStatus | None, row: Row) -> tuple[ObjectStatus, str]:
+        """The status with one more frame, and what changed.
+
+        Returns:
+            As a word ``lost``, ``found``, ``unsure``, or, where it went or came over the picture's
+            edge, ``left``, ``entered``; empty where nothing is to be told.
+        """
+        edge = row.present and bool(at_edge(row.box, row.size).any())
+        if before is None:
+            return cls(row.state, 1, edge), ""
+        if row.state == before.state:
+            return cls(row.state, before.frames + 1, edge), ""
+        if row.state == LOST:
+            change = "left" if before.edge else "lost"
+        elif before.state == LOST:
+            change = "entered" if edge else "found"
+        else:
+            change = "unsure" if row.state == UNSURE and before.frames >= _SETTLED else ""
+        return cls(row.state, 1, edge), change
 
 
 def assemble(
@@ -126,11 +178,29 @@ class ResultsStore:
             self._file.execute("pragma journal_mode = wal")
             self._file.execute("pragma synchronous = normal")
             self._file.executescript(_TABLES)
+            words = "select count(*) from sqlite_master where name = 'changes'"
+            if not self._file.execute(words).fetchone()[0]:
+                self._file.executescript(_CHANGES)
             self._file.execute("begin")
         except sqlite3.Error as error:
             raise SinkError(f"{path} cannot be written ({error}); choose another --out") from error
         self._lock = threading.RLock()
-        self.size = (0, 0)
+        with self._doing() as file:
+            facts = dict(file.execute("select name, value from facts"))
+        self._size = (int(facts.get("height", 0)), int(facts.get("width", 0)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of all frames; zeros before the first."""
+        return self._size
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        if size != self._size:
+            self._size = size
+            with self._doing() as file:
+                pairs = zip(("height", "width"), size, strict=True)
+                file.executemany("insert or replace into facts values (?, ?)", pairs)
 
     @contextmanager
     def _doing(self) -> Iterator[sqlite3.Connection]:
@@ -162,6 +232,15 @@ class ResultsStore:
         with self._doing() as file:
             places = ",".join("?" * len(values))
             file.execute(f"insert or replace into results values ({places})", values)
+            # Going over the edge is being lost, or found, as well: the narrower word is told.
+            told = [kind for kind in row.events if not row.change or kind not in (LOST, "found")]
+            if kinds := " ".join([*told, *([row.change] if row.change else [])]):
+                words = "insert or replace into changes values (?, ?, ?)"
+                file.execute(words, (object_id, frame, kinds))
+            else:
+                file.execute(
+                    "delete from changes where object = ? and frame = ?", (object_id, frame)
+                )
             if front:
                 file.execute("insert or replace into fronts values (?, ?)", (object_id, frame))
 
@@ -175,8 +254,9 @@ class ResultsStore:
     def drop(self, object_id: int, low: int = -1, high: int = 2**60) -> None:
         """Forget an object on frames from ``low`` up to, not with, ``high``."""
         with self._doing() as file:
-            words = "delete from results where object = ? and frame >= ? and frame < ?"
-            file.execute(words, (object_id, low, high))
+            for table in ("results", "changes"):
+                words = f"delete from {table} where object = ? and frame >= ? and frame < ?"
+                file.execute(words, (object_id, low, high))
 
     def commit(self) -> None:
         """Bring everything to the disk."""
@@ -244,21 +324,14 @@ class ResultsStore:
                     lane[back + 1 : place] = [lane[back]] * (place - back - 1)
         return found
 
-    def events(self, low: int, latest: int = 200) -> list[tuple[int, int, str]]:
-        """Frame, object and kinds of what happened from a frame on, the latest so many."""
+    def events(self, low: int, high: int = 2**60, latest: int = 200) -> list[tuple[int, int, str]]:
+        """Frame, object and kinds of what happened on some frames, the latest so many."""
         words = (
-            "select frame, object, events from results where frame >= ? and events != '' "
+            "select frame, object, kinds from changes where frame between ? and ? "
             "order by frame desc limit ?"
         )
         with self._doing() as file:
-            return list(file.execute(words, (low, latest)))[::-1]
-
-    def state_before(self, object_id: int, frame: int, states: tuple[str, ...]) -> int | None:
-        """The latest frame up to one on which an object was in one of some states."""
-        numbers = ",".join(str(STATES.index(state)) for state in states)
-        words = "select max(frame) from results where object = ? and frame <= ? and state in "
-        with self._doing() as file:
-            return file.execute(f"{words}({numbers})", (object_id, frame)).fetchone()[0]  # type: ignore[no-any-return]
+            return list(file.execute(words, (low, high, latest)))[::-1]
 
     def result(
         self, frame: int, time_s: float, plan: EditPlan, previous: int | None

@@ -23,6 +23,7 @@ from vision_mem.studio.commands import parse_command
 from vision_mem.studio.export import FORMATS, export
 from vision_mem.studio.frames import PushedFrames
 from vision_mem.studio.registry import LARGEST_UPLOAD, Stream, Studio
+from vision_mem.studio.stream import FrameMessage
 
 try:
     from fastapi import Body, FastAPI, HTTPException, Query, Request, WebSocket
@@ -40,6 +41,8 @@ _TYPES = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".png": "image/png",
 }  # fmt: skip
+_DETECTORS = ("motion", "motion:upright", "dfine", "rtdetr", "maskrcnn", "person, car")
+"""What the page proposes; any word of ``mots --detect`` will do."""
 _RESULTS_AT_ONCE = 20_000
 _COMMANDS_A_SECOND, _COMMANDS_AT_ONCE = 30, 60
 _SLOWEST_PAGE_S = 30.0
@@ -163,7 +166,7 @@ def _add_streams(app: FastAPI, studio: Studio) -> None:
         parsed = parse_command(said)
         if parsed.kind == "ask":
             return await _answer(stream, str(parsed.said["question"]))
-        done = stream.actor.submit(parsed)
+        done = await asyncio.to_thread(stream.actor.submit, parsed)
         answer: dict[str, Any] = await asyncio.wait_for(asyncio.wrap_future(done), 120)
         return answer
 
@@ -215,6 +218,8 @@ async def _answer(stream: Stream, question: str) -> dict[str, Any]:
         if moment["picture"] is not None:
             content = base64.b64encode(moment["picture"]).decode()
             moment["picture"] = f"data:image/jpeg;base64,{content}"
+    frames = [moment["frame"] for moment in answer["evidence"]] if answer["seen"] else []
+    stream.actor.note_answer(answer["question"], frames)
     made = strict_json(answer)
     with suppress(OSError), (stream.actor.folder / "answers.jsonl").open("a") as file:
         evidence = [{k: v for k, v in m.items() if k != "picture"} for m in made["evidence"]]
@@ -254,7 +259,7 @@ def _add_results(app: FastAPI, studio: Studio) -> None:
     async def events(
         stream_id: str, start: int = Query(0, alias="from", ge=0, le=2**53)
     ) -> list[dict[str, Any]]:
-        """What happened: added, corrected, lost, found; the latest 200."""
+        """What happened: added, corrected, unsure, lost, found, left, entered; the latest 200."""
         actor = _stream(studio, stream_id).actor
         found = await asyncio.to_thread(actor.store.events, start)
         return [{"frame": f, "object": n, "events": kinds.split()} for f, n, kinds in found]
@@ -317,14 +322,14 @@ class _Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop, self._ready = loop, asyncio.Event()
-        self._slots: dict[str, bytes | str] = {}
+        self._slots: dict[str, FrameMessage | str] = {}
         self.painted = True
 
-    def put(self, message: bytes | str) -> None:
+    def put(self, message: FrameMessage | str) -> None:
         """From any thread."""
-        kind = "state" if isinstance(message, str) else "frame"
-        if isinstance(message, bytes) and b'"preview": ' in message[: _head(message)]:
-            kind = "preview"
+        kind = "state"
+        if isinstance(message, FrameMessage):
+            kind = "preview" if "preview" in message.head else "frame"
         self._slots[kind] = message
         with suppress(RuntimeError):  # the server is going down
             self._loop.call_soon_threadsafe(self._ready.set)
@@ -333,7 +338,7 @@ class _Outbox:
         self.painted = True
         self._ready.set()
 
-    async def next(self) -> bytes | str:
+    async def next(self) -> FrameMessage | str:
         while True:
             for kind in ("state", "preview", "frame"):
                 if kind in self._slots and (kind == "state" or self.painted):
@@ -341,10 +346,6 @@ class _Outbox:
                     return self._slots.pop(kind)
             self._ready.clear()
             await self._ready.wait()
-
-
-def _head(message: bytes) -> int:
-    return 4 + int.from_bytes(message[:4], "little")
 
 
 def _add_sockets(app: FastAPI, studio: Studio) -> None:
@@ -368,8 +369,10 @@ def _add_sockets(app: FastAPI, studio: Studio) -> None:
                 message = waiting.result()
                 if isinstance(message, str):
                     sending = socket.send_text(message)
+                elif message.quick:
+                    sending = socket.send_bytes(message.content())
                 else:
-                    sending = socket.send_bytes(message)
+                    sending = socket.send_bytes(await asyncio.to_thread(message.content))
                 await asyncio.wait_for(sending, _SLOWEST_PAGE_S)
                 if isinstance(message, str) and json.loads(message).get("closed"):
                     await socket.close(4410, "the stream was closed")
@@ -436,7 +439,8 @@ def _add_pages(app: FastAPI, studio: Studio) -> None:
         """What this server is and can do."""
         return {
             "version": __version__, "model": studio.segmenter.traits.model_id.partition("#")[0],
-            "formats": list(FORMATS), "detector": studio.detector, "budget": studio.budget,
+            "formats": list(FORMATS), "detector": studio.detector, "detectors": list(_DETECTORS),
+            "budget": studio.budget,
             "can_ask": studio.open_memory is not None, "root": studio.root.resolve().name,
             "uptime_s": round(time.monotonic() - studio.begun, 1),
         }  # fmt: skip

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.formats.snapshot import load_session
@@ -39,10 +41,10 @@ from vision_mem.studio.commands import (
     log_line,
     read_log,
 )
-from vision_mem.studio.detection_prompts import Births
+from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
 from vision_mem.studio.object_sessions import Lane, SharedFeatures, follow_backwards
-from vision_mem.studio.results_store import ResultsStore, Row, without_mask
+from vision_mem.studio.results_store import ObjectStatus, ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import fit_prompt
@@ -57,7 +59,10 @@ _COMMANDS_A_TURN = 8
 _RING_SHARE, _STATES_SHARE = 0.6, 0.3
 _SLICE_S = 0.03  # of catching up, while a file plays
 _STATUS_S, _SAVE_S, _COMMIT_S = 0.25, 10.0, 0.5
+_LANES_S, _LANES_SHARE = 1.0, 0.03
+"""The lanes of the timeline are brought up to date so often, and take so much of the time."""
 _RATES_OVER = 45  # frames
+_NOTES, _ANSWERS, _EVENTS, _ENDED_SHOWN = 5, 20, 300, 64
 
 
 @dataclass
@@ -95,7 +100,36 @@ class _Rates:
         return (len(times) - 1) / max(times[-1] - times[0], 1e-6)
 
 
-Listener = Callable[[bytes | str], None]
+class FrameMessage:
+    """A frame for pages, put into bytes once, and only when one of them takes it.
+
+    Args:
+        head: what is said of it.
+        picture: its JPEG, or the image ``(H, W, 3)`` one is to be made of.
+    """
+
+    def __init__(self, head: Mapping[str, Any], picture: bytes | NDArray[np.uint8]) -> None:
+        self.head = head
+        self._picture, self._content = picture, b""
+        self._lock = threading.Lock()
+
+    @property
+    def quick(self) -> bool:
+        """Whether ``content`` takes no time to speak of."""
+        return bool(self._content) or isinstance(self._picture, bytes)
+
+    def content(self) -> bytes:
+        """Head and picture: the head's length in four bytes, JSON, JPEG; from any thread."""
+        with self._lock:
+            if not self._content:
+                held = self._picture
+                jpeg = held if isinstance(held, bytes) else encode_jpeg(held)
+                said = json.dumps(self.head).encode()
+                self._content = struct.pack("<I", len(said)) + said + jpeg
+            return self._content
+
+
+Listener = Callable[[FrameMessage | str], None]
 
 
 class StreamActor:
@@ -103,7 +137,8 @@ class StreamActor:
 
     Args:
         name: for people.
-        open_frames: opens the source; is given what wakes the actor, and the first frame's number.
+        open_frames: opens the source; is given what wakes the actor, the first frame's number,
+            and the ``(height, width)`` that frames had before a restart, zeros for none.
         segmenter: shared by all streams.
         config: of the sessions.
         folder: of the run: the log of commands, the results, the objects to resume from.
@@ -119,7 +154,7 @@ class StreamActor:
     def __init__(
         self,
         name: str,
-        open_frames: Callable[[Callable[[], None], int], Frames],
+        open_frames: Callable[[Callable[[], None], int, tuple[int, int]], Frames],
         segmenter: Segmenter,
         config: TrackingConfig,
         folder: Path,
@@ -143,29 +178,35 @@ class StreamActor:
         self._woken = threading.Event()
         first = 0 if self._head is None else self._head + 1
         try:
-            self.frames = open_frames(self._woken.set, first)
+            self.frames = open_frames(self._woken.set, first, self.store.size)
         except BaseException:
             self.store.close()
             raise
         self._log = LineFile(folder / LOG, append=resumed)
         info = self.frames.info
-        self.store.size = (info.height, info.width)
+        if info.height:
+            self.store.size = (info.height, info.width)
         self.ring = FrameRing(int(budget * _RING_SHARE))
         self._objects: dict[int, FollowedObject] = {}
         self._saved: dict[int, int] = {}
-        self._commands: queue.Queue[tuple[StudioCommand, Future[dict[str, Any]]]] = queue.Queue(
-            _WAITING
-        )
+        self._commands: queue.Queue[
+            tuple[StudioCommand, Future[dict[str, Any]], DetectionPrompts | None]
+        ] = queue.Queue(_WAITING)
         self._listeners: list[Listener] = []
         self._shown: int | None = None  # None for the newest
         self._latest: Frame | None = None
         self._playing = not self.frames.seekable
         self._goal: int | None = None
-        self._due = self._status_at = self._saved_at = self._committed_at = self._lanes_at = 0.0
+        self._due = self._status_at = self._saved_at = self._committed_at = self._lanes_due = 0.0
         self._lanes: dict[int, list[int]] = {}
+        self._events: dict[int, list[tuple[int, str]]] = {}
+        self._notes: deque[tuple[int, str]] = deque(maxlen=_NOTES)
+        self._noted = 0
+        self._answers: deque[tuple[str, list[int]]] = deque(maxlen=_ANSWERS)
         self._begun = time.monotonic()
-        self._births: Births | None = None
+        self._detection: DetectionPrompts | None = None
         self._in, self._followed = _Rates(), _Rates()
+        self.followed = 0
         self._delay_s = self._shown_at = 0.0
         self._closing = False
         self.problem: str | None = None
@@ -185,21 +226,28 @@ class StreamActor:
     def submit(self, command: StudioCommand) -> Future[dict[str, Any]]:
         """Hand in a command; what it did, or why it was refused, comes by the future.
 
+        A detector is opened here, in the caller's thread: that may take long, and the stream is
+        not to wait.
+
         Raises:
             InputError: when too many wait already, or the stream is closed.
+            VisionMemError: when the detector cannot be opened.
         """
         done: Future[dict[str, Any]] = Future()
         if self._closing or self.problem:
             raise InputError(self.problem or "the stream is closed")
+        detection = self._open_detector(command.said) if command.kind == "detect" else None
         try:
-            self._commands.put_nowait((command, done))
+            self._commands.put_nowait((command, done, detection))
         except queue.Full:
+            if detection is not None:
+                detection.close()
             raise InputError("too many commands at a time; wait a moment") from None
         self._woken.set()
         return done
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call somebody with each message; bytes are frames, text is the state. To be quick.
+        """Call somebody with each message: frames, and the state as text. To be quick.
 
         Returns:
             What ends it.
@@ -218,17 +266,27 @@ class StreamActor:
 
     _refresh = False
 
-    def close(self) -> None:
-        """Finish all files and let go of the source; safe to call twice."""
+    def note_answer(self, question: str, frames: list[int]) -> None:
+        """Mark the moments of an answer on the timeline; from any thread."""
+        self._answers.append((question, frames))
+        self._status_at = 0.0
+        self._woken.set()
+
+    def ask_to_close(self) -> None:
+        """Begin to close; ``close`` waits for it."""
         self._closing = True
         self._woken.set()
+
+    def close(self) -> None:
+        """Finish all files and let go of the source; safe to call twice."""
+        self.ask_to_close()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(30.0)
 
     def wait_until_caught_up(self, timeout_s: float = 600.0) -> bool:
         """Wait until nothing is left to be computed again; for exports and tests."""
         end = time.monotonic() + timeout_s
-        while time.monotonic() < end and not self.problem:
+        while time.monotonic() < end and not self.problem and not self._closing:
             with suppress(InputError):
                 if not self.submit(StudioCommand("state")).result(timeout_s)["behind"]:
                     return True
@@ -239,6 +297,8 @@ class StreamActor:
 
     def _run(self) -> None:
         try:
+            if self.frames.seekable and self._head is None:
+                self._next_frame()  # a prompt on the first frame of a file may come at once
             while not self._closing:
                 self._woken.clear()
                 busy = self._do_commands()
@@ -264,15 +324,17 @@ class StreamActor:
         for end in (self.frames.close, self.store.close, self._log.close):
             with suppress(Exception):
                 end()
-        if self._births is not None:
-            self._births.close()
+        if self._detection is not None:
+            self._detection.close()
         self._make_status()
         self._send(json.dumps(self.status))
         while True:
             try:
-                _, done = self._commands.get_nowait()
+                _, done, detection = self._commands.get_nowait()
             except queue.Empty:
                 break
+            if detection is not None:
+                detection.close()
             done.set_exception(InputError(self.problem or "the stream is closed"))
 
     # -- frames --------------------------------------------------------------------------------
@@ -335,29 +397,53 @@ class StreamActor:
         """A frame that nobody has seen yet."""
         self._head, self._latest = frame.index, frame
         self.store.add_frame(frame.index, frame.time_s)
-        if self._births is not None:
-            rows = self.store.rows(self._previous(frame.index))
-            for command in self._births.look(frame, rows):
-                with suppress(InputError):
-                    self._births.applied(self._edit(command))
         due = []
         for object_id, one in self._objects.items():
             plan, lane = self.history.plan.objects[object_id], one.live
             if lane is not None and plan.follows(frame.index) and lane.front != frame.index:
                 due.append((object_id, one, lane, plan))
+        broken: list[tuple[int, Exception]] = []
+
+        def step(each: tuple[int, FollowedObject, Lane, ObjectPlan]) -> Row | None:
+            try:
+                return each[2].step(frame, each[3])
+            except Exception as error:  # one object's trouble is not the others'
+                broken.append((each[0], error))
+                return None
+
         if due:
-            self._segmenter.encode_image(frame)  # once, before threads ask for it
-        found = mapped(lambda each: each[2].step(frame, each[3]), due, self._threads)
+            with suppress(Exception):  # once, before threads ask for it; steps meet the error again
+                self._segmenter.encode_image(frame)
+        found = mapped(step, due, self._threads)
+        now: dict[int, Row] = {}
         for (object_id, one, _, _), row in zip(due, found, strict=True):
-            self.store.put(object_id, frame.index, row, front=one.branch is None)
+            if row is not None:
+                now[object_id] = row
+                self.store.put(object_id, frame.index, row, front=one.branch is None)
+        for object_id, error in broken:
+            self._end_broken(object_id, frame.index, error)
+        if self._detection is not None:
+            self._follow_everything(frame, now)
         if self._watch is not None:
             self._watch(frame)
         self._followed.add()
+        self.followed += 1
 
-    def _previous(self, frame: int) -> int:
-        if self.frames.seekable:
-            return frame - 1
-        return self.ring.before(frame) or -1
+    def _end_broken(self, object_id: int, frame: int, error: Exception) -> None:
+        """Let go of an object that cannot be followed on; the user may undo that."""
+        name = self.history.plan.objects[object_id].name
+        log.info("stream %s, object %d", self.name, object_id, exc_info=error)
+        self._note(
+            f"{name} could not be followed on frame {frame}, and ends there: {in_a_line(error)}"
+        )
+        with suppress(InputError):
+            self._edit(StudioCommand("remove", frame, object_id))
+
+    def _note(self, text: str) -> None:
+        """Something to be told on the page, once."""
+        self._noted += 1
+        self._notes.append((self._noted, text))
+        self._status_at = 0.0
 
     def _frame(self, index: int) -> Frame | None:
         """A frame again; of files the next one where it is damaged."""
@@ -373,12 +459,12 @@ class StreamActor:
         done = 0
         while done < _COMMANDS_A_TURN:
             try:
-                command, future = self._commands.get_nowait()
+                command, future, detection = self._commands.get_nowait()
             except queue.Empty:
                 break
             done += 1
             try:
-                future.set_result(self._do(command))
+                future.set_result(self._do(command, detection))
             except VisionMemError as error:
                 future.set_exception(error)
             except Exception as error:
@@ -387,7 +473,9 @@ class StreamActor:
             self._status_at = 0.0
         return done > 0
 
-    def _do(self, command: StudioCommand) -> dict[str, Any]:
+    def _do(
+        self, command: StudioCommand, detection: DetectionPrompts | None = None
+    ) -> dict[str, Any]:
         if command.kind in (*EDITS, "undo", "redo"):
             command = self._edit(command)
             self._show_again()
@@ -402,7 +490,7 @@ class StreamActor:
         elif command.kind == "seek":
             self._seek(command.frame)
         elif command.kind == "detect":
-            self._set_detector(command.said)
+            self._set_detection(detection)
         behind = sum(one.branch is not None or one.backwards is not None
                      for one in self._objects.values())  # fmt: skip
         return command_json(command) | {"shown": self._shown_frame(), "behind": behind}
@@ -437,7 +525,7 @@ class StreamActor:
     def _edit(self, command: StudioCommand) -> StudioCommand:
         """Take a command of the plan in, or refuse it; nothing has changed then."""
         old, new = self.history.plan, self.history.after(command)
-        if len(new.objects) > max(MOST_OBJECTS, len(old.objects)):
+        if self._followed_by(new) > max(MOST_OBJECTS, self._followed_by(old)):
             raise InputError(f"{MOST_OBJECTS} objects are followed already; remove one first")
         if command.kind == "prompt":
             self._check_prompt(command)
@@ -448,8 +536,16 @@ class StreamActor:
                 self._check_reach(object_id, plan, start)
         command = self.history.apply(command)
         self._log.write(log_line(command, time.time()))
-        self._reconcile(old, self.history.plan)
+        broken = self._reconcile(old, self.history.plan)
+        if broken is not None:
+            raise InputError(broken)
+        if self._detection is not None and command.kind in EDITS:
+            self._detection.applied(command)
         return command
+
+    def _followed_by(self, plan: EditPlan) -> int:
+        """How many objects a plan goes on with."""
+        return sum(one.end is None or one.end > (self._head or 0) for one in plan.objects.values())
 
     def _check_prompt(self, command: StudioCommand) -> None:
         assert command.frame is not None and command.prompt is not None
@@ -477,8 +573,13 @@ class StreamActor:
         if span is None or (max(states) < self.ring.lost if states else plan.first < span[0]):
             raise InputError(self._too_old(start))
 
-    def _reconcile(self, old: EditPlan, new: EditPlan) -> None:
-        """Bring what is followed to a new plan."""
+    def _reconcile(self, old: EditPlan, new: EditPlan) -> str | None:
+        """Bring what is followed to a new plan.
+
+        Returns:
+            Why an object cannot be computed by it; the edit was undone then. None if all is well.
+        """
+        broken = None
         for object_id in old.objects.keys() - new.objects.keys():
             self._objects.pop(object_id, None)
             self.store.drop(object_id)
@@ -487,8 +588,9 @@ class StreamActor:
         for object_id, plan in new.objects.items():
             before = old.objects.get(object_id)
             start = changed_from(before, plan)
-            if start is not None:
-                self._again(object_id, plan, start)
+            if start is not None and (why := self._again(object_id, plan, start)) is not None:
+                broken = why
+                continue
             if before is not None and before.both and not plan.both:
                 self.store.drop(object_id, high=plan.first)
             afresh = (
@@ -498,9 +600,14 @@ class StreamActor:
                 frames = self.frames.backwards(plan.first)
                 back = follow_backwards(plan, frames, self._segmenter, self._config)
                 self._objects[object_id].backwards = iter(back)
+        return broken
 
-    def _again(self, object_id: int, plan: ObjectPlan, start: int) -> None:
-        """Compute an object again from a frame on; that frame itself at once, as a preview."""
+    def _again(self, object_id: int, plan: ObjectPlan, start: int) -> str | None:
+        """Compute an object again from a frame on; that frame itself at once, as a preview.
+
+        Returns:
+            As ``_reconcile``.
+        """
         one = self._objects.setdefault(object_id, FollowedObject())
         lanes = one.lanes()
         one.branch = lanes[-1].back_to(start) if lanes else Lane(self._segmenter, self._config)
@@ -512,9 +619,31 @@ class StreamActor:
         self.store.drop(object_id, high=plan.first)
         self.store.set_front(object_id, one.branch.front)
         self._forget_saved(object_id, start)
-        while (one.branch is not None and (one.branch.front is None or one.branch.front < start)
-               and self._step_branch(object_id, one)):  # fmt: skip
-            pass
+        while one.branch is not None and (one.branch.front is None or one.branch.front < start):
+            try:
+                if not self._step_branch(object_id, one):
+                    break
+            except Exception as error:
+                return self._take_back(object_id, error)
+        return None
+
+    def _take_back(self, object_id: int, error: Exception) -> str:
+        """Undo the latest edit of an object, which cannot be computed; what it was comes back.
+
+        Returns:
+            What to say of it, in a line.
+        """
+        log.info("stream %s, object %d", self.name, object_id, exc_info=error)
+        name = self.history.plan.objects[object_id].name
+        one = self._objects[object_id]
+        one.branch = one.backwards = None
+        old = self.history.plan
+        undone = self.history.apply(StudioCommand("undo", object_id=object_id))
+        self._log.write(log_line(undone, time.time()))
+        why = f"the latest change of {name} could not be computed and is undone: {in_a_line(error)}"
+        self._note(why)
+        self._reconcile(old, self.history.plan)
+        return why
 
     def _step_branch(self, object_id: int, one: FollowedObject) -> bool:
         """One frame of what catches up; False when it has caught up, or cannot."""
@@ -541,18 +670,28 @@ class StreamActor:
     # -- catching up ---------------------------------------------------------------------------
 
     def _catch_up(self) -> bool:
-        """A share of what is to be computed again; live frames wait for two steps at most."""
+        """A share of what is to be computed again; live frames wait for two steps an object.
+
+        With fewer, objects would never catch up with a stream that takes all the time there is.
+        """
         behind = {n: one for n, one in self._objects.items() if one.branch or one.backwards}
         if not behind:
             return False
-        end, steps = time.monotonic() + _SLICE_S, 0
+        end, steps, least = time.monotonic() + _SLICE_S, 0, 2 * len(behind)
         while behind and not self._closing:
             for object_id, one in list(behind.items()):
-                moved = self._step_branch(object_id, one) or self._step_back(object_id, one)
+                try:
+                    moved = self._step_branch(object_id, one) or self._step_back(object_id, one)
+                except Exception as error:
+                    self._take_back(object_id, error)
+                    moved = False
+                    if object_id not in self._objects:
+                        del behind[object_id]
+                        continue
                 if not moved and one.branch is None and one.backwards is None:
                     del behind[object_id]
                 steps += 1
-            if steps >= 2 and (self._woken.is_set() or time.monotonic() > end):
+            if steps >= least and (self._woken.is_set() or time.monotonic() > end):
                 break
         now = time.monotonic()
         if not behind or (not self._playing and now - self._shown_at > 0.15):
@@ -574,18 +713,43 @@ class StreamActor:
 
     # -- follow everything ---------------------------------------------------------------------
 
-    def _set_detector(self, said: Mapping[str, Any]) -> None:
-        if self._births is not None:
-            self._births.close()
-            self._births = None
-        if not said.get("on"):
-            return
+    def _open_detector(self, wanted: Mapping[str, Any]) -> DetectionPrompts | None:
+        """What is to follow everything from now on; None for nothing. From any thread."""
+        if not wanted.get("on"):
+            return None
         if self._detect is None:
             raise InputError("this stream has no detector to follow everything with")
-        word, classes = str(said.get("detector") or "motion"), said.get("classes") or []
+        word, classes = str(wanted.get("detector") or "motion"), wanted.get("classes") or []
         if isinstance(classes, str):
             classes = [part.strip() for part in classes.split(",") if part.strip()]
-        self._births = Births(self._detect(word, [str(each) for each in classes]), word)
+        return DetectionPrompts(self._detect(word, [str(each) for each in classes]), word)
+
+    def _set_detection(self, detection: DetectionPrompts | None) -> None:
+        if self._detection is not None:
+            self._detection.close()
+        self._detection = detection
+
+    def _follow_everything(self, frame: Frame, now: Mapping[int, Row]) -> None:
+        """Show the detector a frame that all live objects have looked at."""
+        assert self._detection is not None
+
+        def objects(index: int) -> dict[int, Row | None]:
+            rows: Mapping[int, Row] = now if index == frame.index else self.store.rows(index)
+            followed = self.history.plan.objects.values()
+            return {o.object_id: rows.get(o.object_id) for o in followed if o.follows(index)}
+
+        try:
+            commands = self._detection.look(frame, objects)
+        except Exception as error:
+            log.info("stream %s, detector", self.name, exc_info=error)
+            self._note(f"follow everything is off: {in_a_line(error)}")
+            self._set_detection(None)
+            return
+        for command in commands:
+            try:
+                self._edit(command)
+            except InputError:
+                self._detection.refused(command)
 
     # -- what is shown -------------------------------------------------------------------------
 
@@ -628,7 +792,7 @@ class StreamActor:
             "live": not self.frames.seekable, "following": self._shown is None,
             **({} if preview is None else {"preview": preview}),
         }  # fmt: skip
-        self._send(frame_message(head, content or encode_jpeg(frame.image)))
+        self._send(FrameMessage(head, content or frame.image))
 
     def picture(self, index: int) -> bytes | None:
         """The JPEG of a frame that can still be had; from any thread."""
@@ -637,7 +801,7 @@ class StreamActor:
             return None if frame is None else encode_jpeg(frame.image)
         return self.ring.jpeg(index)
 
-    def _send(self, message: bytes | str) -> None:
+    def _send(self, message: FrameMessage | str) -> None:
         for listener in list(self._listeners):
             with suppress(Exception):
                 listener(message)
@@ -649,16 +813,22 @@ class StreamActor:
             span = (0, (self.frames.ends_at or (self._head or 0) + 1) - 1)  # type: ignore[attr-defined]
         low, high = span or (0, 0)
         now = time.monotonic()
-        if span and not self._closing and (self._status_at == 0.0 or now > self._lanes_at + 1.0):
-            self._lanes, self._lanes_at = self.store.lanes(low, high), now
-        lanes = self._lanes
+        forced = self._status_at == 0.0 and now > self._lanes_due - _LANES_S * 0.75
+        if span and not self._closing and (forced or now > self._lanes_due):
+            self._lanes = self.store.lanes(low, high)
+            self._events = {}
+            for frame, object_id, kinds in self.store.events(low, high, _EVENTS):
+                self._events.setdefault(object_id, []).append((frame, kinds))
+            took = time.monotonic() - now
+            self._lanes_due = now + max(_LANES_S, took / _LANES_SHARE)
         behind = [n for n, one in self._objects.items() if one.branch or one.backwards]
         objects = []
-        for n, one in plan.objects.items():
+        for n, one in self._worth_showing(plan, low):
             objects.append({
                 "id": n, "name": one.name, "first": one.first, "end": one.end, "both": one.both,
-                "prompts": [frame for frame, _ in one.prompts],
-                "behind": n in behind, "lane": lanes.get(n, []),
+                "prompts": [frame for frame, _ in one.prompts if frame >= low],
+                "behind": n in behind, "lane": self._lanes.get(n, []),
+                "events": self._events.get(n, []),
             })  # fmt: skip
         self.status = {
             "name": self.name, "live": not self.frames.seekable, "width": info.width,
@@ -669,11 +839,20 @@ class StreamActor:
             "behind": behind, "can": self.history.can(), "commands": len(self.history),
             "fps_in": round(self._in.value(), 1), "fps_followed": round(self._followed.value(), 1),
             "delay_s": round(self._delay_s, 3), "memory": self.held(), "budget": self.budget,
-            "detector": None if self._births is None else self._births.word,
+            "detector": None if self._detection is None else self._detection.word,
+            "notes": list(self._notes),
+            "answers": [[text, [n for n in some if n >= low]] for text, some in self._answers],
             "ended": getattr(self.frames, "ended", None), "problem": self.problem,
             "closed": self._closing, "uptime_s": round(time.monotonic() - self._begun, 1),
             **self.frames.counts(),
         }  # fmt: skip
+
+    def _worth_showing(self, plan: EditPlan, low: int) -> list[tuple[int, ObjectPlan]]:
+        """Objects that are followed, and the latest of those that ended within reach."""
+        ended = [n for n, one in plan.objects.items() if one.end is not None]
+        shown = {n for n in ended if (plan.objects[n].end or 0) > low}
+        shown -= set(sorted(shown)[:-_ENDED_SHOWN])
+        return [(n, o) for n, o in plan.objects.items() if o.end is None or n in shown]
 
     def held(self) -> int:
         """Bytes held: frames, states and sessions."""
@@ -740,9 +919,10 @@ class StreamActor:
                 index = int(state["frame_index"])
                 # What the results do not hold was found by a plan that is no longer there.
                 if index <= fronts.get(object_id, -1):
-                    lane.session.load_state_dict(state)
-                    lane.front = self._saved[object_id] = index
-                    lane.states[index] = state
+                    row = self.store.rows(index).get(object_id)
+                    before = None if row is None else ObjectStatus.after(None, row)[0]
+                    lane.restore(index, state, before)
+                    self._saved[object_id] = index
             one = self._objects[object_id] = FollowedObject()
             if self.frames.seekable:
                 one.branch = lane
@@ -751,10 +931,11 @@ class StreamActor:
         self._shown = self._head if self.frames.seekable else None
 
 
-def frame_message(head: Mapping[str, Any], content: bytes) -> bytes:
-    """Head and picture as one message: the head's length in four bytes, JSON, JPEG."""
-    said = json.dumps(head).encode()
-    return struct.pack("<I", len(said)) + said + content
+def in_a_line(error: BaseException) -> str:
+    """An error in one line, for people."""
+    if isinstance(error, VisionMemError):
+        return " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}; see the log of the server"
 
 
 def read_frame_message(message: bytes) -> tuple[dict[str, Any], bytes]:

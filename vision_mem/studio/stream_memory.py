@@ -13,8 +13,13 @@ from vision_mem.types import Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, spans_of
 
 _LONGEST = 500
-_SEEN_FROM = 0.4
-"""Score of a moment from which on a model that does not talk has seen what was asked for."""
+SEEN_FROM = 0.4
+"""Score of a moment from which on a model that does not talk has probably seen what was asked for.
+
+Chosen by eye on two questions about one clip (a cat that is there, an elephant that is not), so
+answers by it are marked as guesses.
+"""
+_WAIT_S = 1.5
 
 
 class StreamMemory:
@@ -67,8 +72,9 @@ class StreamMemory:
         """Answer a question from what was seen so far.
 
         Returns:
-            ``text`` where the model talks, ``seen`` where it finds moments, and ``evidence``: these
-            moments with their times, scores and pictures (JPEG bytes).
+            ``text`` where the model talks, else None; ``seen``; ``guess``, what a ``seen`` that
+            rests on a score alone is to be marked by, else None; and ``evidence``: moments with
+            their times, scores and pictures (JPEG bytes).
 
         Raises:
             InputError: for an empty question, or when nothing was seen yet.
@@ -97,15 +103,27 @@ class StreamMemory:
                     "frame": frames.get(span.grid, newest),
                     "picture": None if picture is None else encode_jpeg(picture),
                 })  # fmt: skip
+        best = max((span.score for span in spans), default=0.0)
         return {
             "question": question, "text": answer.text if speaks else None, "at_s": answer.at_s,
-            "seen": speaks or any(span.score >= _SEEN_FROM for span in spans),
+            "seen": speaks or best >= SEEN_FROM, "guess": None if speaks else _guess(best),
             "model": session.model.traits.model_id.partition("#")[0], "evidence": evidence,
         }  # fmt: skip
 
-    def close(self) -> None:
-        """End the thread."""
+    def ask_to_close(self) -> None:
+        """Begin to close; ``close`` waits for it."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(10.0)
+
+    def close(self) -> None:
+        """End the thread; a model that is still being loaded is not waited for."""
+        self.ask_to_close()
+        if self._session is not None:
+            self._thread.join(_WAIT_S)
+
+
+def _guess(score: float) -> str:
+    """What is said of an answer that rests on the best moment's score."""
+    word = "probably seen" if score >= SEEN_FROM else "probably not seen"
+    return f"{word}: the best moment scores {score:.2f}, and from {SEEN_FROM:.2f} on it counts"

@@ -3,19 +3,25 @@
 import { call, getJson, Live, postJson, Webcam } from "./api.js";
 import { colourOf } from "./masks.js";
 import { paint, Stage } from "./stage.js";
-import { clock, Timeline } from "./timeline.js";
+import { clock, TOLD, Timeline } from "./timeline.js";
 
 const $ = (id) => document.getElementById(id);
 const make = (tag, className = "", text = "") => Object.assign(document.createElement(tag), { className, textContent: text });
 const NS = "http://www.w3.org/2000/svg";
 const icon = (name) => {
   const svg = document.createElementNS(NS, "svg"), use = document.createElementNS(NS, "use");
-  use.setAttribute("href", `icons.svg#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 };
 
-const page = { about: {}, streams: [], current: null, state: null, live: null, webcams: new Map(), firstTime: null, painted: [], delay: null, link: false };
+// All icons once, in the page: asked for one by one they would flicker whenever a list is drawn.
+const sprite = new DOMParser().parseFromString(await (await fetch("icons.svg")).text(), "image/svg+xml");
+for (const symbol of sprite.querySelectorAll("symbol")) symbol.id = `icon-${symbol.id}`; // buttons have such names, too
+document.body.append(document.importNode(sprite.documentElement, true));
+document.body.lastElementChild.setAttribute("hidden", "");
+
+const page = { about: {}, streams: [], current: null, state: null, live: null, webcams: new Map(), firstTime: null, painted: [], delay: null, link: false, noted: 0, told: "", listed: "" };
 const FORMATS = {
   rle: ["Masks", "COCO run lengths, JSON lines"], png: ["Mask pictures", "indexed PNG, as DAVIS"], video: ["Video", "MP4 with masks drawn"],
   lasot: ["Boxes", "LaSOT text, a file an object"], mot: ["Boxes, MOT", "MOTChallenge lines"], diary: ["Diary", "scores, decisions, events"],
@@ -88,7 +94,7 @@ function drawTabs() {
 
 function showStream(id) {
   page.live?.close();
-  Object.assign(page, { current: id, state: null, live: null, firstTime: null, painted: [], delay: null });
+  Object.assign(page, { current: id, state: null, live: null, firstTime: null, painted: [], delay: null, told: "", listed: "" });
   stage.reset();
   select(null);
   $("preview").hidden = true;
@@ -206,12 +212,16 @@ function onState(state) {
   drawObjects(objects, state.behind);
   timeline.update(state, stage.selected);
   drawStatus(state);
+  drawEvents(state);
+  for (const [number, text] of before ? state.notes : []) if (number > page.noted) say(sentence(text), true);
+  page.noted = state.notes.at(-1)?.[0] ?? 0;
   if (state.problem && before?.problem !== state.problem) say(sentence(state.problem), true);
   if (state.ended && before && before.ended !== state.ended) say(sentence(state.ended), true);
 }
 
 function setIcon(id, name) {
-  $(id).querySelector("use").setAttribute("href", `icons.svg#${name}`);
+  const use = $(id).querySelector("use");
+  if (use.getAttribute("href") !== `#icon-${name}`) use.setAttribute("href", `#icon-${name}`);
 }
 
 const chip = (label, value, bad = false) => {
@@ -248,6 +258,10 @@ const mega = (bytes) => `${Math.round(bytes / 1048576)} MB`;
 
 function drawObjects(objects, behind) {
   if ($("objects").querySelector("input")) return; // being named
+  // Drawn anew only where something differs: a list that is open, or a button under the hand, stays.
+  const key = JSON.stringify([objects.map((one) => [one.id, one.name, one.first, one.end, doubtful(one)]), behind, stage.selected]);
+  if (key === page.listed) { if (stage.head) updateStates(stage.head); return; }
+  page.listed = key;
   $("objects").replaceChildren(...objects.map((one) => objectRow(one, objects, behind)));
   if (stage.head) updateStates(stage.head);
 }
@@ -268,7 +282,7 @@ function objectRow(one, all, behind) {
   };
   button("pen", "Name", "Name it (F2)", () => rename(one.id));
   const doubt = doubtful(one);
-  if (doubt !== null) button("seek", "Doubtful", "Go to where it got unsure or lost", () => act("seek", { frame: doubt }));
+  if (doubt !== null) button("seek", "Last doubt", "Go to where it got unsure or lost", () => act("seek", { frame: doubt }));
   button("trash", "Stop", "Stop following it from the frame shown on (Delete)", () => remove(one.id));
   if (all.length > 1) {
     const merge = make("select");
@@ -285,15 +299,34 @@ function objectRow(one, all, behind) {
   return item;
 }
 
-/** The latest place before the shown frame where it began to be unsure or lost. */
+/** The latest frame before the shown one on which it began to be unsure or lost. */
 function doubtful(one) {
-  const { reach, shown } = page.state, bins = one.lane;
-  if (!reach || !bins.length) return null;
-  const width = (reach[1] - reach[0] + 1) / bins.length, now = Math.floor(((shown ?? 0) - reach[0]) / width);
-  const starts = bins.map((state, n) => (state > 0 && !(bins[n - 1] > 0) ? n : -1)).filter((n) => n >= 0);
-  const place = starts.filter((n) => n < now).at(-1) ?? starts.at(-1);
-  return place === undefined ? null : Math.ceil(reach[0] + place * width);
+  const shown = page.state.shown ?? 0;
+  const frames = one.events.filter(([, kinds]) => /unsure|lost|left/.test(kinds)).map(([frame]) => frame);
+  return frames.filter((frame) => frame < shown).at(-1) ?? frames.at(-1) ?? null;
 }
+
+/** What happened, the latest first; each line leads there. */
+function drawEvents(state) {
+  const all = state.objects.flatMap((one) => one.events.map(([frame, kinds]) => ({ frame, one, what: kinds.split(" ").map((kind) => TOLD[kind] ?? kind).join(", ") })));
+  all.push(...state.answers.flatMap(([question, frames]) => frames.map((frame) => ({ frame, what: `answers “${question}”` }))));
+  all.sort((a, b) => b.frame - a.frame);
+  const latest = all.slice(0, 60), key = JSON.stringify(latest.map(({ frame, one, what }) => [frame, one?.name, what]));
+  $("happened").hidden = latest.length === 0;
+  if (key === page.told) return;
+  page.told = key;
+  $("events").replaceChildren(...latest.map(({ frame, one, what }) => {
+    const row = make("li"), button = make("button"), dot = make("span", "dot");
+    dot.style.background = one ? colourOf(one.id) : "var(--accent)";
+    button.append(dot, make("span", "what", one ? `${one.name} ${what}` : what), make("em", "", place(frame)));
+    button.title = `Go to frame ${frame}`;
+    button.addEventListener("click", () => seek(frame));
+    row.append(button);
+    return row;
+  }));
+}
+
+const place = (frame) => (page.state.live ? `frame ${frame}` : clock(frame / (page.state.fps || 30)));
 
 function updateStates(head) {
   const found = new Map(head.objects.map((one) => [one.id, one]));
@@ -302,8 +335,14 @@ function updateStates(head) {
     if (!mark) continue;
     if (item.dataset.behind) { mark.className = "chip behind"; mark.textContent = "catching up"; continue; }
     mark.className = `chip ${one?.state ?? ""}`;
-    mark.textContent = !one ? "not here" : one.state === "lost" ? "lost" : `${one.state} ${one.score.toFixed(2)}`;
+    mark.textContent = !one ? away(Number(item.dataset.id), head.frame) : one.state === "lost" ? "lost" : `${one.state} ${one.score.toFixed(2)}`;
   }
+}
+
+function away(id, frame) {
+  const one = page.state?.objects.find((each) => each.id === id);
+  if (!one) return "not here";
+  return frame < one.first ? "not yet" : one.end !== null && frame >= one.end ? "ended" : "not here";
 }
 
 function select(id) {
@@ -413,8 +452,13 @@ function answerCard(answer) {
   const card = make("div", "answer");
   card.append(make("q", "", answer.question));
   if (answer.text) card.append(make("p", "", answer.text));
-  else if (!answer.seen) card.append(make("p", "", "Not seen."));
-  if (answer.evidence.length) card.append(make("p", "small", answer.text ? "From these moments:" : answer.seen ? "These moments match best:" : "Nothing watched so far looks like it; this came nearest:"));
+  else {
+    const verdict = make("p", "verdict", answer.seen ? "Probably seen" : "Probably not seen"), mark = make("span", "chip guess", "a guess");
+    mark.title = answer.guess;
+    verdict.append(mark);
+    card.append(verdict);
+  }
+  if (answer.evidence.length) card.append(make("p", "small", answer.text ? "From these moments:" : answer.seen ? "These moments match best:" : "This came nearest:"));
   const cards = make("div", "cards");
   for (const one of answer.seen ? answer.evidence : answer.evidence.slice(0, 1)) {
     const moment = make("button", "card"), caption = make("span");
@@ -514,7 +558,8 @@ addEventListener("hashchange", () => refreshStreams().catch(() => {}));
 async function begin() {
   page.about = await getJson("/api/about");
   $("detector").value = page.about.detector;
-  document.querySelector('[data-panel="ask"]').hidden = false;
+  $("detectors").replaceChildren(...page.about.detectors.map((word) => new Option(word, word)));
+  if (!page.about.can_ask) $("unasked").hidden = false;
   if (!navigator.mediaDevices) $("webcam-note").textContent = "Needs localhost or HTTPS (--certfile)";
   const usual = ["rle", "lasot", "mot", "diary"];
   $("formats").replaceChildren(...page.about.formats.map((name) => {

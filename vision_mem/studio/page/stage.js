@@ -96,6 +96,7 @@ export class Stage {
       const left = box[0] * scale + x, right = box[2] * scale + x, far = right > this.width - 12;
       const top = Math.max(2, Math.min(box[1] * scale + y - 24, this.height - 24));
       const place = far ? `calc(${Math.round(Math.min(right, this.width - 2))}px - 100%)` : `${Math.round(Math.max(2, left))}px`;
+      if (!far) tag.style.maxWidth = `min(200px, ${Math.round(this.width - Math.max(2, left))}px)`;
       tag.style.transform = `translate(${place}, ${Math.round(top)}px)`;
       return tag;
     });

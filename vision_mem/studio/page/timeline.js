@@ -7,6 +7,14 @@ export const clock = (seconds) => {
   return `${minutes}:${(whole % 60).toFixed(1).padStart(4, "0")}`;
 };
 
+/** Words of events for people. */
+export const TOLD = {
+  added: "pointed at", corrected: "corrected", unsure: "became unsure", lost: "was lost", found: "was found",
+  left: "left the picture", entered: "came into the picture",
+};
+const SIGNS = { lost: "--bad", left: "--bad", unsure: "--warn", found: "--good", entered: "--good" };
+const NEAR = 6; // pixels within which a click or a hand means an event
+
 export class Timeline {
   constructor(root, onSeek) {
     Object.assign(this, { root, onSeek, state: null });
@@ -14,11 +22,14 @@ export class Timeline {
     this.needle.className = "needle";
     let dragging = false;
     const go = (event) => {
-      const frame = this.frameAt(event.clientX);
+      const frame = (event.type === "pointerdown" && this.near(event)?.frame) || this.frameAt(event.clientX);
       if (frame !== null && frame !== this.asked) { this.asked = frame; this.onSeek(frame); }
     };
     root.addEventListener("pointerdown", (event) => { dragging = true; this.asked = null; root.setPointerCapture(event.pointerId); go(event); });
-    root.addEventListener("pointermove", (event) => dragging && go(event));
+    root.addEventListener("pointermove", (event) => {
+      if (dragging) go(event);
+      root.title = dragging ? "" : this.near(event)?.text ?? "";
+    });
     root.addEventListener("pointerup", () => { dragging = false; });
     new ResizeObserver(() => this.draw()).observe(root);
   }
@@ -33,6 +44,24 @@ export class Timeline {
     if (!area || !reach) return null;
     const part = Math.max(0, Math.min(1, (clientX - area.left) / area.width));
     return Math.round(reach[0] + part * (reach[1] - reach[0]));
+  }
+
+  /** The event of the lane under the hand that is nearest to it. */
+  near(event) {
+    const area = this.area(), reach = this.state?.reach, lane = event.target.closest?.(".lane");
+    if (!area || !reach || !lane) return null;
+    const at = [...this.root.children].indexOf(lane), one = this.state.objects[at - 1];
+    const all = at === 0
+      ? this.state.answers.flatMap(([question, frames]) => frames.map((frame) => ({ frame, text: `answers “${question}”` })))
+      : (one?.events ?? []).map(([frame, kinds]) => ({ frame, text: `${one.name} ${kinds.split(" ").map((kind) => TOLD[kind] ?? kind).join(", ")}` }));
+    const far = ({ frame }) => Math.abs(this.across(frame, area.width) - (event.clientX - area.left));
+    const best = all.sort((a, b) => far(a) - far(b))[0];
+    return best && far(best) <= NEAR ? { ...best, text: `${best.text}, frame ${best.frame}` } : null;
+  }
+
+  across(frame, width) {
+    const [low, high] = this.state.reach;
+    return (width * (frame - low)) / Math.max(1, high - low);
   }
 
   update(state, selected) {
@@ -91,6 +120,14 @@ export class Timeline {
       const long = context.measureText(text).width;
       context.fillText(text, Math.max(0, Math.min(x - long / 2, width - long)), 10);
     }
+    context.fillStyle = style.getPropertyValue("--accent");
+    for (const [, frames] of this.state.answers) for (const frame of frames) {
+      const x = Math.max(4, Math.min(this.across(frame, width), width - 4));
+      context.beginPath();
+      for (const [dx, dy] of [[0, -4], [4, 0], [0, 4], [-4, 0]]) context.lineTo(x + dx, 13 + dy);
+      context.fill();
+    }
+    context.fillStyle = style.getPropertyValue("--dim");
     if (!live && head !== null) {
       context.globalAlpha = 0.25;
       context.fillRect(0, 15, (width * (head - reach[0])) / Math.max(1, reach[1] - reach[0]), 3);
@@ -101,19 +138,29 @@ export class Timeline {
   lane(canvas, one, style) {
     const [context, width, height] = this.sized(canvas), bins = one.lane, { reach } = this.state;
     const colour = colourOf(one.id), part = width / Math.max(1, bins.length);
-    bins.forEach((state, n) => {
-      if (state < 0) return;
-      const x = n * part, wide = part + 0.6;
-      context.globalAlpha = state === 0 ? 1 : state === 1 ? 0.45 : 1;
-      context.fillStyle = state === 2 ? style.getPropertyValue("--dim") : colour;
-      if (state === 2) context.fillRect(x, height / 2 - 1, wide, 2);
-      else context.fillRect(x, 2, wide, height - 4);
-    });
+    for (let n = 0, end; n < bins.length; n = end) {
+      for (end = n + 1; end < bins.length && bins[end] === bins[n];) end++;
+      if (bins[n] < 0) continue;
+      context.globalAlpha = bins[n] === 1 ? 0.45 : 1;
+      context.fillStyle = bins[n] === 2 ? style.getPropertyValue("--dim") : colour;
+      if (bins[n] === 2) context.fillRect(n * part, height / 2 - 1, (end - n) * part, 2);
+      else context.fillRect(n * part, 2, (end - n) * part, height - 4);
+    }
     context.globalAlpha = 1;
+    if (!reach) return;
+    for (const [frame, kinds] of one.events) {
+      const sign = kinds.split(" ").map((kind) => SIGNS[kind]).find(Boolean);
+      if (!sign || frame < reach[0]) continue;
+      const x = Math.max(1, Math.min(this.across(frame, width), width - 1));
+      context.fillStyle = style.getPropertyValue("--panel");
+      context.fillRect(x - 2, 0, 4, height);
+      context.fillStyle = style.getPropertyValue(sign);
+      context.fillRect(x - 1, 0, 2, height);
+    }
     context.fillStyle = style.getPropertyValue("--text");
     for (const frame of one.prompts) {
-      if (!reach || frame < reach[0]) continue;
-      const x = (width * (frame - reach[0])) / Math.max(1, reach[1] - reach[0]);
+      if (frame < reach[0]) continue;
+      const x = this.across(frame, width);
       context.beginPath();
       context.arc(Math.max(4, Math.min(x, width - 4)), height / 2, 3.2, 0, 7);
       context.fill();
