@@ -16,6 +16,7 @@ from vision_mem.tracking.policies.scored import ScoredFrames
 
 RULES = ("own", "official")
 BOXES = ("mask", "detection")
+CAMERAS = ("auto", "still")
 
 
 def _tracking() -> TrackingConfig:
@@ -99,6 +100,8 @@ class MotsConfig:
         shown_score: score that a track needs to be shown on a frame without a detection of it; a
             mask that is believed to be wrong is not shown.
         box: whether a detected track's box is that of its ``mask`` or of its ``detection``.
+        camera: ``"auto"`` carries what is expected of the tracks along with a camera that moves;
+            ``"still"`` looks at none. Only for ``own`` rules.
         tracking: memory policy and engine.
 
     Source:
@@ -118,11 +121,13 @@ class MotsConfig:
     emit_tentative: bool = True
     shown_score: float = 0.5
     box: str = "mask"
+    camera: str = "auto"
     tracking: TrackingConfig = field(default_factory=_tracking)
 
     def __post_init__(self) -> None:
         check_range(self, ("shown_score",), 0, 1)
-        for name, known in (("rules", RULES), ("overlap", OVERLAPS), ("box", BOXES)):
+        words = {"rules": RULES, "overlap": OVERLAPS, "box": BOXES, "camera": CAMERAS}
+        for name, known in words.items():
             check_choice(self, name, known)
 
 

@@ -125,6 +125,8 @@ def usage_of(state: MotsState, logits: Mapping[int, torch.Tensor]) -> MotsUsage:
         entries += track.object.memory.usage().entries
         each[object_id] = count_usage(own, 0).bytes
     every += [("gallery", tensor) for tensor in _looks(state.gallery)]
+    if state.view is not None:
+        every.append(("camera", torch.from_numpy(state.view)))
     total = count_usage(every, entries)
     return MotsUsage(total.entries, total.bytes, total.detail, each)
 

@@ -152,6 +152,8 @@ class MotsState:
         frame_index, time_s: of the latest frame.
         events: of edits since then.
         refusing: new tracks are refused, and that was said.
+        view: ``(h, w)`` uint8, the latest frame reduced, from which the camera's motion to the
+            next one is told; None where nobody asks for it.
     """
 
     tracks: Mapping[int, Track] = field(default_factory=dict)
@@ -164,11 +166,13 @@ class MotsState:
     time_s: float = 0.0
     events: tuple[Event, ...] = ()
     refusing: bool = False
+    view: NDArray[np.uint8] | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
         return {
             "refusing": self.refusing,
+            "view": None if self.view is None else torch.from_numpy(self.view),
             "tracks": [track.state_dict() for track in self.tracks.values()],
             "gallery": [known.state_dict() for known in self.gallery],
             "used_ids": [list(span) for span in self.ids.ranges],
@@ -198,6 +202,7 @@ class MotsState:
             time_s=float(state["time_s"]),
             events=tuple(Event(**event) for event in state["events"]),
             refusing=bool(state["refusing"]),
+            view=None if state.get("view") is None else state["view"].cpu().numpy(),
         )
 
 

@@ -211,7 +211,7 @@ class OwnRules:
             The frame as made, and what is reported of each track.
         """
         config = self.config
-        making = Making.begin(self.engine, state, frame, features)
+        making = Making.begin(self.engine, state, frame, features, watch=config.camera == "auto")
         making.look(lambda track: is_due(config.lifecycle, track.life))
         answers = Answers([], detections is not None, absence_counts)
         if detections is not None:

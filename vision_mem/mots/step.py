@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.boxes import clip_box, is_empty
+from vision_mem.geometry.camera_motion import camera_motion, carried_box, reduced
 from vision_mem.models.segmenters.protocol import ImageFeatures
 from vision_mem.mots.gallery import Known
 from vision_mem.mots.records import MotsResult, MotsState, Track, TrackResult
 from vision_mem.mots.regions import Region, detected, region_of
 from vision_mem.tracking.engine import Draft, Engine, apply_boxes, can_go_together
-from vision_mem.tracking.kalman import predict
+from vision_mem.tracking.kalman import carried, predict
 from vision_mem.tracking.objects import UsedIds
 from vision_mem.tracking.parallel import mapped
 from vision_mem.tracking.prompts import check_prompt
@@ -110,6 +111,7 @@ class Making:
         logits: low-resolution masks, for corrections of this frame.
         diaries: why each track came out as it did.
         refusing: whether new tracks are refused, which is said once.
+        view: see ``MotsState``.
     """
 
     engine: Engine
@@ -125,12 +127,28 @@ class Making:
     logits: dict[int, torch.Tensor] = field(default_factory=dict)
     diaries: dict[int, dict[str, Any]] = field(default_factory=dict)
     refusing: bool = False
+    view: NDArray[np.uint8] | None = None
 
     @classmethod
     def begin(
-        cls, engine: Engine, state: MotsState, frame: Frame, features: ImageFeatures
+        cls,
+        engine: Engine,
+        state: MotsState,
+        frame: Frame,
+        features: ImageFeatures,
+        *,
+        watch: bool = False,
     ) -> Making:
-        """Start from the state as it is; paths lead on to this frame."""
+        """Start from the state as it is; paths lead on to this frame.
+
+        With ``watch``, what was seen before is carried along with the camera.
+        """
+        view = reduced(frame.image) if watch else None
+        if view is not None and state.view is not None and (state.tracks or state.gallery):
+            camera = camera_motion(state.view, view)
+            if camera is not None and camera.sure:
+                factor = max(frame.size) / max(view.shape)
+                state = _carried(state, camera.scaled(factor))
         tracks = {
             key: track
             if track.path is None
@@ -140,7 +158,7 @@ class Making:
         return cls(
             engine, state, frame, features, tracks,
             gallery=state.gallery, ids=state.ids, events=list(state.events),
-            refusing=state.refusing,
+            refusing=state.refusing, view=view,
         )  # fmt: skip
 
     def look(self, due: Callable[[Track], bool]) -> None:
@@ -286,10 +304,29 @@ class Making:
         state = MotsState(
             self.tracks, self.gallery, self.ids, self.state.steps + 1, frame.size,
             self.features.grid_size, frame.index, frame.time_s, refusing=self.refusing,
+            view=self.view,
         )  # fmt: skip
         events = tuple(self.events)
         tracks = tuple(results)
         return state, MotsResult(frame.index, frame.time_s, frame.size, tracks, events, frame.image)
+
+
+def _carried(state: MotsState, matrix: NDArray[np.float64]) -> MotsState:
+    """A state whose paths and places are where a camera's motion takes them."""
+
+    def place(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        x1, y1, x2, y2 = (float(v) for v in carried_box(box, matrix))
+        return (x1, y1, x2, y2)
+
+    tracks = {
+        key: replace(
+            track, box=place(track.box),
+            path=None if track.path is None else carried(track.path, matrix),
+        )
+        for key, track in state.tracks.items()
+    }  # fmt: skip
+    known = tuple(replace(one, box=place(one.box)) for one in state.gallery)
+    return replace(state, tracks=tracks, gallery=known)
 
 
 def nothing(mask: NDArray[np.bool_]) -> Region:

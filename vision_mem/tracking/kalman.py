@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.geometry.boxes import box_iou
+from vision_mem.geometry.camera_motion import carried_point
 
 if TYPE_CHECKING:
     from filterpy.kalman import KalmanFilter
@@ -82,6 +83,26 @@ def predict(motion: BoxMotion) -> BoxMotion:
     kalman = _filter(motion)
     kalman.predict(Q=np.diag(np.square(deviation)))
     return _state(kalman)
+
+
+def carried(motion: BoxMotion, matrix: NDArray[np.float64]) -> BoxMotion:
+    """Where a camera's motion takes what the filter believes.
+
+    Args:
+        motion: before it.
+        matrix: ``(3, 3)`` homography, in pixels of the filter's grid.
+
+    Source:
+        As BoT-SORT (arXiv 2206.14651), section 3.2, does with an affine motion.
+    """
+    middle, turn = carried_point(motion.mean[0], motion.mean[1], matrix)
+    scale = float(np.sqrt(abs(np.linalg.det(turn))))
+    half = np.eye(4)
+    half[:2, :2], half[3, 3] = turn, scale
+    whole = np.kron(np.eye(2), half)
+    mean = whole @ motion.mean
+    mean[:2] = middle
+    return BoxMotion(mean, whole @ motion.covariance @ whole.T)
 
 
 def update(predicted: BoxMotion, extent: ArrayLike) -> BoxMotion:

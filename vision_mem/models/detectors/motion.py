@@ -1,13 +1,18 @@
-"""What moves in front of a camera that stands still: background subtraction, no weights.
+"""What moves by itself: background subtraction, no weights.
 
 Each pixel's colours are learned as a mixture; what does not fit is foreground. Shadows are left
 out, specks are opened away, gaps are closed, and each connected part is one object. An object
 that stops fades into the background within about a tenth of ``history`` frames.
+
+When the camera turns, the background turns with it: a mean picture is carried along by the
+camera's motion, and what differs from it moves by itself. When the camera travels through the
+scene, or there is too little to tell its motion by, there is no answer, and that is said once.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from vision_mem.config import check_choice, check_range
 from vision_mem.errors import InputError
+from vision_mem.geometry.camera_motion import (
+    LEAST_AGREEING,
+    LEAST_CELLS,
+    MOVES,
+    CameraMotion,
+    camera_motion,
+    reduced,
+)
 from vision_mem.models.detectors.filters import parts_of
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.types import Detections, Frame
@@ -29,8 +42,18 @@ _SPECK = np.ones((3, 3), np.uint8)
 # Until then everything may be foreground: there is nothing yet to compare a frame with.
 _BLIND = {"mog2": 3, "knn": 12}
 _MERGES = ("near", "above")
-# A camera that moves starts the background anew all the time.
+# Changes of the whole picture without a pause, after which the detector gives up.
 _RESTLESS = 10
+_CAMERAS = ("auto", "still")
+_RESTS = 0.0006  # median shift a frame below which a camera that moved stands still again
+_VIEWS = 10  # frames that say whether the camera moves
+_TRAVELS, _TURNS = 0.36, 0.30  # mean parallax: the camera travels from, and no more below
+_TURNED_SIDE = 480  # pixels of the longer side in which a turned background is kept
+_TURNED_AREA = 0.001  # smallest object then, as a share of the frame
+_LAG = 3  # frames ago against which what is uncovered has not changed
+_NEAR = np.ones((9, 9), np.uint8)  # how far inside what moves may look unchanged
+_TURNED_FLOOD = 0.25  # share of the picture that differs from which on nothing is believed
+_INSTEAD = "use --detect dfine, onnx:FILE or file:FILE, or words, instead"
 _LABEL, _NAME = 0, "moving"
 
 
@@ -56,6 +79,8 @@ class MotionConfig:
             as when lights are switched or the camera moves.
         most: objects a frame; the largest parts win.
         max_side: frames whose longer side is larger are looked at in this size, in pixels.
+        camera: ``"auto"`` looks whether the camera moves; ``"still"`` takes for granted that it
+            does not.
     """
 
     method: str = "mog2"
@@ -69,10 +94,12 @@ class MotionConfig:
     flood: float = 0.5
     most: int = 100
     max_side: int = 1280
+    camera: str = "auto"
 
     def __post_init__(self) -> None:
         check_choice(self, "method", tuple(_BLIND))
         check_choice(self, "merge", _MERGES)
+        check_choice(self, "camera", _CAMERAS)
         if len(self.close) != 2 or min(self.close) < 1:
             raise InputError(f"close is {self.close!r}; expected a height and a width, 1 or more")
         check_range(self, ("history", "most", "max_side"), 1)
@@ -85,12 +112,111 @@ class MotionConfig:
         return cls(close=(9, 5), merge="above")
 
 
+class CameraWatch:
+    """Whether the camera moves, from the last frames; ``latest`` is its motion to the newest."""
+
+    def __init__(self) -> None:
+        self.moves = False
+        self.latest: CameraMotion | None = None
+        self.travels = False
+        """Whether near things run past far ones: then a homography explains too little."""
+        self._view: NDArray[np.uint8] | None = None
+        self._shifts: deque[float] = deque(maxlen=_VIEWS)
+        self._parallaxes: deque[float] = deque(maxlen=_VIEWS)
+
+    def step(self, image: NDArray[np.uint8]) -> None:
+        """Look at the next frame, ``(H, W, 3)`` RGB."""
+        before, self._view = self._view, reduced(image)
+        self.latest = None if before is None else camera_motion(before, self._view)
+        # A hand that fills the picture moves it too; it does not agree with the rest.
+        if self.latest is None or self.latest.agreeing < LEAST_AGREEING:
+            return
+        self._shifts.append(self.latest.shift)
+        self._parallaxes.append(self.latest.parallax)
+        middle = float(np.median(self._shifts))
+        self.moves = len(self._shifts) >= 5 and middle > (_RESTS if self.moves else MOVES)
+        limit = _TURNS if self.travels else _TRAVELS
+        self.travels = self.moves and float(np.mean(self._parallaxes)) > limit
+
+    @property
+    def tells(self) -> bool:
+        """Whether the motion to the newest frame is that of the camera, and all of it."""
+        view = self.latest
+        return (
+            view is not None and not self.travels
+            and view.cells >= LEAST_CELLS and view.agreeing >= LEAST_AGREEING
+        )  # fmt: skip
+
+
+class TurnedBackground:
+    """A mean picture of what stands still, carried along by a camera that turns.
+
+    It forgets within about ten frames: what is wrong with the camera's motion must not add up.
+    What has just been uncovered differs from it too, for a while; it has not changed since a few
+    frames ago, though.
+    """
+
+    def __init__(self) -> None:
+        self._mean: NDArray[np.float32] | None = None
+        self._earlier: deque[tuple[NDArray[np.float32], NDArray[np.float64]]] = deque(maxlen=_LAG)
+
+    def step(self, image: NDArray[np.uint8], camera: CameraMotion) -> NDArray[np.uint8]:
+        """Which pixels move by themselves, as 0 and 1, at the working size.
+
+        Args:
+            image: ``(H, W, 3)`` RGB.
+            camera: its motion since the frame before.
+        """
+        scale = min(1.0, _TURNED_SIDE / max(image.shape[:2]))
+        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+        small = cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA)
+        picture = cv2.GaussianBlur(small, (0, 0), 1.0).astype(np.float32)
+        if self._mean is None or self._mean.shape != picture.shape:
+            self._mean = picture
+            self._deviation = np.full(picture.shape[:2], 15, np.float32)
+            self._age = np.ones(picture.shape[:2], np.float32)
+            return np.zeros(picture.shape[:2], np.uint8)
+        compared = min(320, max(image.shape[:2]))  # the longer side, see ``reduced``
+        matrix = camera.scaled(max(size) / compared)
+        mean = np.asarray(cv2.warpPerspective(self._mean, matrix, size), np.float32)
+        deviation = cv2.warpPerspective(self._deviation, matrix, size, borderValue=15)
+        age = cv2.warpPerspective(self._age, matrix, size)
+        apart = _apart(picture, mean)
+        differs = (apart > np.maximum(2.5 * deviation, 12)) & (age > 3)
+        self._earlier = deque(
+            [(one, matrix @ way) for one, way in self._earlier], maxlen=self._earlier.maxlen
+        )
+        if self._earlier:
+            earlier, way = self._earlier[0]
+            carried = np.asarray(cv2.warpPerspective(earlier, way, size), np.float32)
+            changed = (_apart(picture, carried) > 12).astype(np.uint8)
+            near = cv2.dilate(cv2.morphologyEx(changed, cv2.MORPH_OPEN, _SPECK), _NEAR)
+            differs &= near > 0
+        self._earlier.append((picture, np.eye(3)))
+        rate = np.where(age < 0.5, 1, np.maximum(1 / (age + 1), 0.12)).astype(np.float32)
+        self._mean = mean + (picture - mean) * rate[..., None]
+        noise = (np.clip(apart, 4, 40) - deviation) * np.minimum(rate, 0.1)
+        self._deviation = np.where(differs, deviation, deviation + noise).astype(np.float32)
+        self._age = np.minimum(age + 1, 60)
+        found = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, _NEAR)
+        outlines, _ = cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        return np.asarray(cv2.drawContours(found, outlines, -1, 1, cv2.FILLED), np.uint8)
+
+
+def _apart(picture: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey levels between two pictures, a pixel; an edge that is one pixel off is no motion."""
+    low, high = cv2.erode(other, _SPECK), cv2.dilate(other, _SPECK)
+    apart = np.maximum(np.maximum(low - picture, picture - high), 0)
+    return np.asarray(apart.max(axis=2), np.float32)
+
+
 class MotionDetector:
-    """Finds moving objects, with masks; the camera must stand still.
+    """Finds moving objects, with masks, before a camera that stands still or turns.
 
     Scores are the share of a box that its mask fills, clipped to 0.5 to 0.95. The one class is 0,
     "moving". It answers None while it learns the background: during the warm-up and after a
-    change of the whole picture.
+    change of the whole picture; and where it cannot tell what moves by itself: the camera
+    travels, or its motion cannot be told.
 
     Args:
         config: the defaults when left out.
@@ -115,6 +241,9 @@ class MotionDetector:
         """Times that the background was learned anew since the first frame."""
         self._without_answer = 0
         self._size: tuple[int, int] | None = None
+        self._camera = CameraWatch()
+        self._turned: TurnedBackground | None = None
+        self._said: set[str] = set()
         self._start()
 
     def _start(self) -> None:
@@ -143,12 +272,53 @@ class MotionDetector:
         self._seen = max(self._seen, self.config.warm_up)
 
     def detect(self, frame: Frame) -> Detections | None:
+        if self.config.camera == "auto":
+            self._camera.step(frame.image)
+        if self._camera.moves:
+            found = self._before_turning(frame)
+            if found is None:
+                return None
+            return self._objects(found, frame.size, max(self.config.min_area, _TURNED_AREA))
+        if self._turned is not None:  # it stands still again, and looks elsewhere
+            self._turned = None
+            self._start()
         foreground, ready = self._foreground(frame)
         if not ready:
             return None
+        return self._objects(foreground, frame.size, self.config.min_area)
+
+    def _before_turning(self, frame: Frame) -> NDArray[np.uint8] | None:
+        """What moves against the camera's own motion, as 0 and 1; None where one cannot tell."""
+        if self._turned is None:
+            self._turned = TurnedBackground()
+        camera = self._camera.latest
+        if not self._camera.tells or camera is None:
+            self._turned = TurnedBackground()
+            reason = "travels through the scene" if self._camera.travels else "moves"
+            why = "near things pass far ones" if self._camera.travels else "too little holds still"
+            self._say(
+                f"frame {frame.index}: the camera {reason} and {why}: what moves by itself cannot "
+                f"be told there, and nothing is detected; {_INSTEAD}"
+            )
+            return None
+        found = self._turned.step(frame.image, camera)
+        if found.mean() > _TURNED_FLOOD:
+            return None
+        self._say(
+            f"frame {frame.index}: the camera moves; what moves is now told from the camera's own "
+            f"motion, which is coarse: to be sure, {_INSTEAD}"
+        )
+        return found
+
+    def _say(self, text: str) -> None:
+        """Warn once of each kind, whatever frame it is."""
+        if (kind := text.partition(": ")[2]) not in self._said:
+            self._said.add(kind)
+            log.warning("%s", text)
+
+    def _tidy(self, foreground: NDArray[np.uint8]) -> NDArray[np.uint8]:
         opened = cv2.morphologyEx(foreground, cv2.MORPH_OPEN, _SPECK)
-        closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, self._gap)
-        return self._objects(closed, frame.size)
+        return np.asarray(cv2.morphologyEx(opened, cv2.MORPH_CLOSE, self._gap))
 
     def _foreground(self, frame: Frame) -> tuple[NDArray[np.uint8], bool]:
         """Foreground as 0 and 1 at the working size, and whether it can be trusted."""
@@ -191,10 +361,13 @@ class MotionDetector:
         size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
         return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
-    def _objects(self, foreground: NDArray[np.uint8], size: tuple[int, int]) -> Detections:
-        _, parts, stats, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
+    def _objects(
+        self, foreground: NDArray[np.uint8], size: tuple[int, int], min_area: float
+    ) -> Detections:
+        tidy = self._tidy(foreground)
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(tidy, connectivity=8)
         areas = stats[:, cv2.CC_STAT_AREA]
-        kept = 1 + np.flatnonzero(areas[1:] >= self.config.min_area * foreground.size)
+        kept = 1 + np.flatnonzero(areas[1:] >= min_area * foreground.size)
         if len(kept) > self.config.most:
             kept = np.sort(kept[np.argsort(-areas[kept], kind="stable")[: self.config.most]])
         boxes = stats[kept, :4].astype(np.float64)

@@ -116,6 +116,67 @@ def test_a_camera_that_moves_is_told_once(caplog) -> None:
     assert detector.restarts > 10
 
 
+@pytest.fixture(scope="module")
+def wall():
+    """A texture that a camera can look around on."""
+    noise = np.random.default_rng(4).integers(60, 200, (80, 130, 3), dtype=np.uint8)
+    return cv2.resize(noise, (650, 400), interpolation=cv2.INTER_CUBIC)
+
+
+def filmed(wall, index, box=None, zoom=1.0):
+    """A camera that turns by two pixels a frame; ``box`` is on the picture."""
+    sway = 100 + 2.0 * index
+    shift = np.array([[zoom, 0, -sway], [0, zoom, -60 - 0.5 * index]])
+    image = cv2.warpAffine(wall, shift, (WIDTH, HEIGHT))
+    if box is not None:
+        image[box[1] : box[3], box[0] : box[2]] = (230, 30, 30)
+    return Frame(index, index / 25, image)
+
+
+def test_before_a_camera_that_turns_what_moves_by_itself_is_found(wall, caplog) -> None:
+    detector = MotionDetector()
+    hits = 0
+    with caplog.at_level(logging.WARNING):
+        for index in range(70):
+            x = 10 + 2 * index
+            box = (x, 40, x + 30, 90)
+            found = detector.detect(filmed(wall, index, box))
+            if index < 20:
+                continue
+            assert found is not None and len(found) <= 2
+            hits += any(box_iou(each, np.array(box)) > 0.5 for each in found.boxes)
+    assert hits >= 45
+    assert caplog.text.count("the camera moves; what moves is now told") == 1
+
+
+def test_a_camera_that_turns_past_what_stands_still_finds_nothing(wall) -> None:
+    detector = MotionDetector()
+    answers = [detector.detect(filmed(wall, index)) for index in range(60)]
+    assert sum(len(each) for each in answers[10:] if each is not None) == 0
+    assert sum(each is not None for each in answers[10:]) >= 48
+
+
+def test_where_it_cannot_tell_it_says_so_once_and_answers_nothing(wall, caplog) -> None:
+    """A picture that moves, and is plain but for a strip: that may be the camera, or the strip."""
+    detector = MotionDetector()
+    with caplog.at_level(logging.WARNING):
+        for index in range(40):
+            frame = filmed(wall, index)
+            frame.image[:, 30:] = 120
+            found = detector.detect(frame)
+            assert index < 12 or found is None
+    assert caplog.text.count("cannot be told there") == 1
+    assert "--detect dfine" in caplog.text
+
+
+def test_a_camera_said_to_stand_still_is_not_looked_at(wall) -> None:
+    detector = MotionDetector(MotionConfig(camera="still", warm_up=2))
+    assert [detector.detect(filmed(wall, index)) for index in range(3)][:2] == [None, None]
+    assert not detector._camera.moves
+    with pytest.raises(InputError, match="camera is 'shaky'; expected one of auto, still"):
+        MotionConfig(camera="shaky")
+
+
 def test_a_stopped_object_fades_into_the_background() -> None:
     detector = learned(40, history=200)
     counts = []
