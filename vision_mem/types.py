@@ -89,6 +89,7 @@ class Prompt:
         labels: ``(N,)`` 1 for "this", 0 for "not this"; all 1 when left out.
         mask: ``(H, W)`` bool, of the frame's size.
         name: a word for people; ``object-<id>`` when left out.
+        part: of clicks on something new: the part that was clicked on is meant, not the whole.
     """
 
     object_id: int | None = None
@@ -97,6 +98,7 @@ class Prompt:
     labels: NDArray[np.int32] | None = None
     mask: NDArray[np.bool_] | None = None
     name: str | None = None
+    part: bool = False
 
     def __post_init__(self) -> None:
         if self.box is not None:
@@ -210,6 +212,19 @@ class Detections:
         return mask if mask is not None and mask.any() else None
 
 
+SURE, UNSURE, LOST = STATES = ("sure", "unsure", "lost")
+"""How far an object on a frame is to be believed."""
+UNSURE_BELOW = 0.6
+"""Score below which a mask is doubtful."""
+
+
+def state_of(present: bool, score: float) -> str:
+    """``sure``, ``unsure`` or ``lost``, of what is said of an object on a frame."""
+    if not present:
+        return LOST
+    return SURE if score >= UNSURE_BELOW else UNSURE
+
+
 @dataclass(frozen=True)
 class ObjectResult:
     """One object on one frame.
@@ -220,7 +235,8 @@ class ObjectResult:
         present: whether the model says the object is to be seen and the mask is not empty.
         mask: ``(H, W)`` bool at the frame's size.
         box: float32 ``(4,)`` bounds of the mask, zeros when absent.
-        score: estimated IoU of the mask with the truth, in [0, 1].
+        score: how sure one may be of the mask, in [0, 1]: the segmenter's estimate of its IoU with
+            the truth, calibrated where the segmenter can do that.
         object_logit: above 0 when the model believes the object is to be seen.
         diary: why it came out this way: candidate chosen, motion state, what memory kept or
             refused and for which reason. JSON-ready values only.
@@ -234,6 +250,11 @@ class ObjectResult:
     score: float
     object_logit: float
     diary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """``sure``, ``unsure`` or ``lost``."""
+        return state_of(self.present, self.score)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,7 @@ from vision_mem.errors import SinkError
 from vision_mem.formats.rle import encode_mask, read_mask
 from vision_mem.sinks.masks import strict_json
 from vision_mem.studio.commands import EditPlan
-from vision_mem.types import Event, ObjectResult, TrackingResult
-
-SURE, UNSURE, LOST = STATES = ("sure", "unsure", "lost")
-_UNSURE_BELOW = 0.6
-"""Estimated IoU below which a mask is shown as doubtful."""
+from vision_mem.types import LOST, STATES, Event, ObjectResult, TrackingResult, state_of
 
 _TABLES = """
 create table if not exists frames (frame integer primary key, time_s real);
@@ -69,9 +65,7 @@ class Row:
     @property
     def state(self) -> str:
         """How sure it is."""
-        if not self.present:
-            return LOST
-        return SURE if self.score >= _UNSURE_BELOW else UNSURE
+        return state_of(self.present, self.score)
 
     def result(self, object_id: int, name: str) -> ObjectResult:
         """As sinks and drawings take it."""

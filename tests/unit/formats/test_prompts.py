@@ -193,3 +193,12 @@ def test_an_empty_mask(tmp_path: Path) -> None:
     path = _save(tmp_path / "m.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="shows no object"):
         read_mask(path)
+
+
+def test_clicks_may_mean_parts() -> None:
+    plan = plan_prompts(points=["cup=4,5", "9,9@3"], boxes=["dog=1,2,3,4"], not_points=["cup=1,1"])
+    parts = [p.part for some in plan.of_parts().by_frame.values() for p in some]
+    assert sorted(parts) == [False, True, True]
+    assert not any(p.part for some in plan.by_frame.values() for p in some)
+    with pytest.raises(InputError, match="--part says what a --point means"):
+        plan_prompts(boxes=["1,2,3,4"], points=["2,3"]).of_parts()
