@@ -111,6 +111,31 @@ def signs_of(
     ])  # fmt: skip
 
 
+_TOO_LARGE, _JUMP = 1.5, 0.5
+
+
+def without_double(
+    logits: NDArray[np.float32], expected: NDArray[np.float32], usual: float
+) -> NDArray[np.float32]:
+    """A mask without the look-alike that has run into the object.
+
+    Two of a kind that touch are one piece. Then the mask is larger than the object has been, and
+    much of it is not where the object went; only what is there stays. What comes out from behind
+    something grows as fast, but not beyond its size.
+
+    Args:
+        logits: ``(s, s)``.
+        expected: ``(s, s)`` previous mask moved along the optical flow.
+        usual: area of the object, pixels of the window.
+    """
+    on, moved = logits > 0, expected > 0.5
+    count, before = int(np.count_nonzero(on)), int(np.count_nonzero(moved))
+    inside = int(np.count_nonzero(on & moved))
+    if not inside or count < _TOO_LARGE * usual or count - inside < _JUMP * before:
+        return logits
+    return np.where(moved, logits, np.minimum(logits, np.float32(-2)))
+
+
 def read_window(
     config: EmbeddedConfig,
     said: NDArray[np.float32],
@@ -141,6 +166,9 @@ def read_window(
     side = config.window
     plain, first = (cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR) for one in said)
     kept, single = keep_parts(logits, expected, extent / window.side / 2, config.part_overlap)
+    if expected is not None:
+        usual = area * (side / window.side) ** 2
+        kept, single = (without_double(one, expected, usual) for one in (kept, single))
     made: dict[int, Candidate] = {}
     for some in (kept, single, logits):
         if id(some) in made:  # one part in view is the usual case, and then all three are one

@@ -70,7 +70,9 @@ class EmbeddedConfig(PropagationConfig):
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3
     alone: float = 0.1
-    trust: tuple[float, ...] = (0.0, 1.0, *(0.0,) * 9)
+    trust: tuple[float, ...] = (
+        -17.56, 0.28, 1.55, 0.66, 1.87, -0.97, 5.69, -3.52, 1.98, -0.51, 10.61,
+    )  # fmt: skip
     texture: float = 1.5
     present: float = 0.2
     presence_gain: float = 4.0

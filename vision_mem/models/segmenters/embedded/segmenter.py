@@ -208,10 +208,9 @@ class EmbeddedSegmenter:
             centre = (box[:2] + box[2:]) / 2
         wide = state.size * (1 + config.widen * min(missing, config.widen_frames))
         window = Window.around(centre, wide, config.reach)
-        meant = max(
-            ObjectState.from_array(e.tensors["state"].cpu().numpy()).score for e in read.prompts
-        )
-        return _Search(state, remembered(read, config), window, centre, missing, prior, meant)
+        # The first prompt says what is followed; later entries may be what tracking made of it.
+        first = ObjectState.from_array(read.prompts[0].tensors["state"].cpu().numpy())
+        return _Search(state, remembered(read, config), window, centre, missing, prior, first.score)
 
     def _decode_one(self, payload: PreparedFrame, place: _Search) -> list[Candidate]:
         """Three readings of where an object may be."""
