@@ -116,9 +116,8 @@ class Candidates:
 
     def rows(self, which: slice | torch.Tensor) -> Candidates:
         """Those of some objects."""
-        return Candidates(
-            *(values if values is None else values[which] for values in vars(self).values())
-        )
+        known = {name: values for name, values in vars(self).items() if values is not None}
+        return Candidates(**{name: values[which] for name, values in known.items()})
 
     def of(self, row: int) -> Candidates:
         """Those of one object of several, B = 1."""

@@ -147,7 +147,7 @@ class FirstMasks:
         known, inside = tokens_in(window, _bounds(payload), side), tokens_in(window, box, side)
         found = cut_tokens(self._alike(payload, window), inside, known, self._config.cut, clicked)
         share = reading.share
-        if found is not None:
+        if found is not None and clicked is not None:
             core = around_clicks(found.share > 0.5, clicked > 0)
             if core is not None:
                 share = np.where(grown(core), found.share, np.float32(0))
