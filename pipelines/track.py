@@ -57,6 +57,7 @@ class TrackOptions:
     box: Sequence[str] = ()
     point: Sequence[str] = ()
     not_point: Sequence[str] = ()
+    part: bool = False
     mask: Sequence[str] = ()
     init: str | None = None
     commands: str | None = None
@@ -100,6 +101,10 @@ class TrackPrompts:
     ] = None
     not_point: Annotated[
         list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
+    ] = None
+    part: Annotated[
+        bool | None,
+        typer.Option("--part", help="Points mean the part that they are on, not the whole object."),
     ] = None
     mask: Annotated[
         list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
@@ -304,6 +309,8 @@ def _planned(options: TrackOptions) -> PromptPlan:
         boxes=options.box, points=options.point, not_points=options.not_point,
         masks=options.mask, init=options.init,
     )  # fmt: skip
+    if options.part:
+        plan = plan.of_parts()
     if options.commands is not None:
         if plan or options.direction != "forward":
             raise InputError("--commands says what to follow; leave out boxes, points, --direction")

@@ -47,6 +47,10 @@ class ShownObject(Protocol):
         """Estimated IoU of the mask, in [0, 1]."""
 
     @property
+    def state(self) -> str:
+        """``sure``, ``unsure`` or ``lost``; of a track, what became of it."""
+
+    @property
     def diary(self) -> Mapping[str, Any]:
         """Why it came out this way; JSON-ready."""
 

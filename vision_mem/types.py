@@ -101,6 +101,7 @@ class Prompt:
         mask: ``(H, W)`` bool, of the frame's size.
         name: a word for people, and one object for the session: the same name again corrects it;
             ``object-<id>`` when left out.
+        part: of clicks on something new: the part that was clicked on is meant, not the whole.
     """
 
     object_id: int | None = None
@@ -109,6 +110,7 @@ class Prompt:
     labels: NDArray[np.int32] | None = None
     mask: NDArray[np.bool_] | None = None
     name: str | None = None
+    part: bool = False
 
     def __post_init__(self) -> None:
         whole = isinstance(self.object_id, (int, np.integer)) and not isinstance(
@@ -187,11 +189,12 @@ def object_text(each: Any) -> str:
     Args:
         each: ``ObjectResult`` or ``TrackResult``; the box is x1, y1, x2, y2.
     """
-    states = [each.state] if hasattr(each, "state") else []
+    doubt = each.state in STATES  # tracks have a life instead
+    life = [] if doubt else [each.state]
     if not each.present:
-        return f"{each.name}: {', '.join([*states, 'not to be seen'])}"
-    sure = f"sure {_sure(each.score)}, box {box_text(each.box)}"
-    return f"{each.name}: {', '.join([*states, 'present'])}, {sure}"
+        return f"{each.name}: {', '.join([*life, 'not to be seen'])}"
+    how = f"{each.state if doubt else SURE} {_sure(each.score)}, box {box_text(each.box)}"
+    return f"{each.name}: {', '.join([*life, 'present'])}, {how}"
 
 
 class ResultViews:
@@ -344,6 +347,19 @@ class Detections:
         return mask if mask is not None and mask.any() else None
 
 
+SURE, UNSURE, LOST = STATES = ("sure", "unsure", "lost")
+"""How far an object on a frame is to be believed."""
+UNSURE_BELOW = 0.6
+"""Score below which a mask is doubtful."""
+
+
+def state_of(present: bool, score: float) -> str:
+    """``sure``, ``unsure`` or ``lost``, of what is said of an object on a frame."""
+    if not present:
+        return LOST
+    return SURE if score >= UNSURE_BELOW else UNSURE
+
+
 @dataclass(frozen=True)
 class ObjectResult:
     """One object on one frame.
@@ -354,7 +370,8 @@ class ObjectResult:
         present: whether the model says the object is to be seen and the mask is not empty.
         mask: ``(H, W)`` bool at the frame's size.
         box: float32 ``(4,)`` bounds of the mask, zeros when absent.
-        score: estimated IoU of the mask with the truth, in [0, 1].
+        score: how sure one may be of the mask, in [0, 1]: the segmenter's estimate of its IoU with
+            the truth, calibrated where the segmenter can do that.
         object_logit: above 0 when the model believes the object is to be seen.
         diary: why it came out this way: candidate chosen, motion state, what memory kept or
             refused and for which reason. JSON-ready values only.
@@ -368,6 +385,11 @@ class ObjectResult:
     score: float
     object_logit: float
     diary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """``sure``, ``unsure`` or ``lost``."""
+        return state_of(self.present, self.score)
 
     def __repr__(self) -> str:
         return object_text(self)

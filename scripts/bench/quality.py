@@ -8,7 +8,10 @@
 1, comma or tab) and for DAVIS folders (``JPEGImages`` and ``Annotations``). Boxes are started
 from the first box of the truth; AUC is the success AUC over all frames, the box of a frame that
 is declared absent being the previous one, as the benchmarks' toolkits do. J is the mean IoU of
-masks started from the first mask, first and last frame left out. TrackerMIL is OpenCV's.
+masks started from the first mask, first and last frame left out. "click AUC" is the success AUC
+from one click, at the middle of the thickest part of the first mask. TrackerMIL, TrackerNano and
+TrackerVit are OpenCV's; the networks of the last two are never fetched. How honest scores are:
+``calibration.py``.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -134,10 +138,39 @@ def follow(clip: Clip, session: TrackingSession, prompt: Prompt) -> tuple[np.nda
     return np.stack(boxes), masks
 
 
-def follow_mil(clip: Clip) -> np.ndarray:
-    """The same with OpenCV's TrackerMIL."""
+def thickest_part(mask: np.ndarray) -> np.ndarray:
+    """``(2,)`` x and y of the middle of the thickest part of a mask: where one clicks."""
+    inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+    return np.array([column, row], np.float32)
+
+
+def peers(args: argparse.Namespace) -> dict[str, Callable[[], Any]]:
+    """Trackers of OpenCV to compare with, by name; networks only where their files are given."""
+    made: dict[str, Callable[[], Any]] = {}
+    if not args.no_mil:
+        made["TrackerMIL"] = cv2.TrackerMIL.create
+    if args.nano:
+        nano = cv2.TrackerNano.Params()
+        for name, key in (("backbone", "backbone"), ("neckhead", "head")):
+            files = sorted(args.nano.glob(f"*{key}*.onnx"))
+            if len(files) != 1:
+                raise SystemExit(f"--nano {args.nano}: expected one *{key}*.onnx, not {len(files)}")
+            setattr(nano, name, str(files[0]))
+        made["TrackerNano"] = lambda: cv2.TrackerNano.create(nano)
+    if args.vit:
+        if not args.vit.is_file():
+            raise SystemExit(f"--vit {args.vit} is not there; expected the ONNX file of TrackerVit")
+        vit = cv2.TrackerVit.Params()
+        vit.net = str(args.vit)
+        made["TrackerVit"] = lambda: cv2.TrackerVit.create(vit)
+    return made
+
+
+def follow_peer(clip: Clip, make: Callable[[], Any]) -> np.ndarray:
+    """The same with a tracker of OpenCV."""
     cv2.setRNGSeed(0)
-    tracker = cv2.TrackerMIL.create()
+    tracker = make()
     x1, y1, x2, y2 = (round(float(v)) for v in clip.boxes[0])
     tracker.init(clip.images[0][..., ::-1].copy(), (x1, y1, x2 - x1, y2 - y1))
     boxes = [clip.boxes[0]]
@@ -158,6 +191,9 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--only", default="", help="comma-separated clip names")
     parser.add_argument("--no-mil", action="store_true", help="leave TrackerMIL out")
+    parser.add_argument("--prompts", default="box,mask,click", help="of box, mask, click")
+    parser.add_argument("--nano", type=Path, help="folder with the ONNX files of TrackerNano")
+    parser.add_argument("--vit", type=Path, help="ONNX file of TrackerVit")
     parser.add_argument("--json", type=Path, help="write the numbers there too")
     args = parser.parse_args()
     if not args.data and not args.generated:
@@ -168,6 +204,9 @@ def main() -> None:
     clips = [clip for clip in clips if not wanted or clip.name in wanted]
     if not clips:
         parser.error(f"no annotated sequence found below {args.data}")
+    prompts = set(args.prompts.split(","))
+    if odd := prompts - {"box", "mask", "click"}:
+        parser.error(f"no prompt {min(odd)!r}; expected box, mask, click")
     segmenter = load_segmenter(args.model)
     columns: dict[str, dict[str, float]] = {}
     for policy in args.policies.split(","):
@@ -176,10 +215,17 @@ def main() -> None:
         begun, frames = time.perf_counter(), 0
         for clip in clips:
             session = TrackingSession(segmenter, config)
-            boxes, _ = follow(clip, session, Prompt(box=clip.boxes[0]))
-            column[f"{clip.name} AUC"] = success_auc(sequence_iou(boxes, clip.boxes))
-            frames += len(clip.images)
-            if clip.masks is not None:
+            if "box" in prompts:
+                boxes, _ = follow(clip, session, Prompt(box=clip.boxes[0]))
+                column[f"{clip.name} AUC"] = success_auc(sequence_iou(boxes, clip.boxes))
+                frames += len(clip.images)
+            if clip.masks is not None and "click" in prompts:
+                session.reset()
+                click = Prompt(points=thickest_part(clip.masks[0])[None])
+                boxes, _ = follow(clip, session, click)
+                column[f"{clip.name} click AUC"] = success_auc(sequence_iou(boxes, clip.boxes))
+                frames += len(clip.images)
+            if clip.masks is not None and "mask" in prompts:
                 session.reset()
                 _, masks = follow(clip, session, Prompt(mask=clip.masks[0]))
                 column[f"{clip.name} J"] = mean_jaccard(masks, clip.masks)
@@ -187,11 +233,13 @@ def main() -> None:
         spent = time.perf_counter() - begun
         _add_means(column)
         column["frames/s"] = frames / spent
-    if not args.no_mil:
-        column = columns.setdefault("TrackerMIL", {})
+    for name, make in peers(args).items():
+        column = columns.setdefault(name, {})
         begun = time.perf_counter()
         for clip in clips:
-            column[f"{clip.name} AUC"] = success_auc(sequence_iou(follow_mil(clip), clip.boxes))
+            column[f"{clip.name} AUC"] = success_auc(
+                sequence_iou(follow_peer(clip, make), clip.boxes)
+            )
         _add_means(column)
         column["frames/s"] = sum(len(c.images) for c in clips) / (time.perf_counter() - begun)
     rows = list(columns[args.policies.split(",")[0]])
@@ -205,8 +253,11 @@ def main() -> None:
 
 
 def _add_means(column: dict[str, float]) -> None:
-    for kind in ("AUC", "J"):
-        values = [value for key, value in column.items() if key.endswith(f" {kind}")]
+    for kind in ("AUC", "click AUC", "J"):
+        values = [
+            value for key, value in column.items()
+            if key.endswith(f" {kind}") and (kind != "AUC" or not key.endswith(" click AUC"))
+        ]  # fmt: skip
         if values:
             column[f"mean {kind}"] = float(np.mean(values))
 

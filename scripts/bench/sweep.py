@@ -4,7 +4,8 @@
     python scripts/bench/sweep.py reach=1.9,2.5 present=0.4         # one change at a time
     python scripts/bench/sweep.py "reach=2.5 present=0.4"           # both changes together
     python scripts/bench/sweep.py --fit                             # weights of the IoU estimate
-    python scripts/bench/sweep.py --first --clips 120 cut.box_agreement=0.7,0.9     # box to mask
+    python scripts/bench/sweep.py --first --clips 120 cut.seeds=0.3,0.5     # box to mask
+    python scripts/bench/sweep.py --first --prompt click --clips 120           # click to mask
 
 Each clip is started three ways: from its true mask, from its box, and from an ellipse in the box,
 which stands for the poor first mask that real objects of little contrast get. The criterion is
@@ -35,6 +36,7 @@ from quality import (  # and the way to tests/fixtures
     mean_jaccard,
     sequence_iou,
     success_auc,
+    thickest_part,
 )
 from random_scenes import Difficulty, random_scene
 
@@ -42,7 +44,6 @@ from vision_mem.config import load_config
 from vision_mem.geometry.masks import ellipse_in
 from vision_mem.models.segmenters.embedded.candidates import candidate_evidence
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
-from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
 from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -67,12 +68,18 @@ def score(clips: Iterable[Clip], config: EmbeddedConfig, preset: str) -> np.ndar
     return np.array(rows)
 
 
-def score_first(clips: Iterable[Clip], config: EmbeddedConfig) -> np.ndarray:
-    """``(clips,)``: IoU of the mask made from the first box."""
-    found = []
+def score_first(clips: Iterable[Clip], config: EmbeddedConfig, prompt: str) -> np.ndarray:
+    """``(clips,)``: IoU of the mask made from the first box, or from a click."""
+    segmenter, found = EmbeddedSegmenter.load(device="cpu", config=config), []
     for clip in clips:
         assert clip.masks is not None
-        mask = mask_from_box(clip.images[0], clip.boxes[0], config=config.cut)
+        asked = Prompt(box=clip.boxes[0])
+        if prompt == "click":
+            asked = Prompt(points=thickest_part(clip.masks[0])[None])
+        features = segmenter.encode_image(Frame(0, 0.0, clip.images[0]))
+        made = segmenter.decode_prompt(features, asked)
+        best = int(made.iou[0].argmax())
+        mask = (segmenter.to_video(made.logits[:, best : best + 1], features)[0, 0] > 0).numpy()
         shared = np.count_nonzero(mask & clip.masks[0])
         found.append(shared / np.count_nonzero(mask | clip.masks[0]))
     return np.array(found)
@@ -85,7 +92,7 @@ KINDS = {
 }
 
 
-def compare_first(settings: dict[str, EmbeddedConfig], seeds: Iterable[int]) -> None:
+def compare_first(settings: dict[str, EmbeddedConfig], seeds: Iterable[int], prompt: str) -> None:
     """Table of ``score_first`` on three kinds of targets."""
     print("| setting | " + " | ".join(f"{kind} | against defaults" for kind in KINDS) + " |")
     print("|---|" + "---|---|" * len(KINDS))
@@ -96,7 +103,7 @@ def compare_first(settings: dict[str, EmbeddedConfig], seeds: Iterable[int]) -> 
     for name, config in settings.items():
         cells = [name]
         for number, clips in enumerate(sets):
-            each = score_first(clips, config)
+            each = score_first(clips, config, prompt)
             references += [each] if len(references) == number else []
             off = each - references[number]
             error = off.std(ddof=1) / np.sqrt(len(off))
@@ -194,6 +201,7 @@ def main() -> None:
     parser.add_argument("--preset", default="samurai")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--first", action="store_true", help="first frames only: box to mask")
+    parser.add_argument("--prompt", default="box", choices=("box", "click"), help="with --first")
     parser.add_argument("--fit", action="store_true", help="fit the IoU estimate instead")
     parser.add_argument("--each", action="store_true", help="print every clip too")
     args = parser.parse_args()
@@ -211,7 +219,7 @@ def main() -> None:
             settings[" ".join([*words[:-1], f"{key}={value}"])] = config
     seeds = range(args.first_seed, args.first_seed + args.clips)
     if args.first:
-        compare_first(settings, seeds)
+        compare_first(settings, seeds, args.prompt)
         return
     clips = generated_clips(seeds, args.frames)
     if args.fit:

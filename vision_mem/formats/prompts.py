@@ -64,6 +64,22 @@ class PromptPlan:
         """Frame numbers that were asked for, in order, ``FIRST`` left out."""
         return sorted(frame for frame in self.by_frame if frame != FIRST)
 
+    def of_parts(self) -> PromptPlan:
+        """The same, its clicks without a box meaning parts of things.
+
+        Raises:
+            InputError: when there are no such clicks.
+        """
+
+        def meant(prompt: Prompt) -> Prompt:
+            alone = prompt.points is not None and prompt.box is None
+            return replace(prompt, part=True) if alone else prompt
+
+        made = {frame: tuple(map(meant, some)) for frame, some in self.by_frame.items()}
+        if not any(prompt.part for some in made.values() for prompt in some):
+            raise InputError("--part says what a --point means; give a --point without a box")
+        return PromptPlan(made)
+
     def at(self, index: int, previous: int | None) -> tuple[Prompt, ...]:
         """Prompts due on frame ``index``.
 
@@ -485,4 +501,5 @@ def describe(prompt: Prompt) -> dict[str, Any]:
     pixels = None if prompt.mask is None else int(prompt.mask.sum())
     values = {"name": prompt.name, "object_id": prompt.object_id, "box_xyxy": box}
     values |= {"points": points, "labels": labels, "mask_pixels": pixels}
+    values |= {"part": True if prompt.part else None}
     return {key: value for key, value in values.items() if value is not None}

@@ -25,7 +25,7 @@ _LEAST = 16  # corners that agree, below which nothing is said
 _AGREES = 1.0  # pixels of a reduced picture
 _LEFT_OVER = 0.8  # pixels from which on a corner is held to move against the picture
 _CELLS = (4, 6)  # rows and columns in which corners are counted
-_FLOW = {"winSize": (15, 15), "maxLevel": 3}
+_WINDOW, _LEVELS = (15, 15), 3  # of optical flow
 _RADIAL = 0.94  # cosine: within 20 degrees of the line from the point that all run from
 
 
@@ -160,8 +160,12 @@ def _followed(
     corners = cv2.goodFeaturesToTrack(before, CORNERS, 0.005, 5)
     if corners is None:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    there, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, **_FLOW)
-    back, found_back, _ = cv2.calcOpticalFlowPyrLK(after, before, there, None, **_FLOW)
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        before, after, corners, None, winSize=_WINDOW, maxLevel=_LEVELS
+    )
+    back, found_back, _ = cv2.calcOpticalFlowPyrLK(
+        after, before, there, None, winSize=_WINDOW, maxLevel=_LEVELS
+    )
     sure = (found.ravel() > 0) & (found_back.ravel() > 0)
     sure &= np.abs(back - corners).max(axis=(1, 2)) < 0.5
     return corners[sure].reshape(-1, 2), there[sure].reshape(-1, 2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from vision_mem._version import __version__
-from vision_mem.types import TrackingResult, ZoneCounts
+from vision_mem.types import UNSURE, TrackingResult, ZoneCounts
 
 _PACKAGES = ("torch", "torchvision", "sam2", "numpy", "opencv-python-headless", "av", "decord")
 
@@ -60,12 +60,14 @@ class Tally(RunTally):
     """Counts over a run that follows objects; ``Tally(**values)`` goes on.
 
     Attributes:
-        objects: name to ``{"present": frames, "lost": times, "found": times}``.
+        objects: name to ``{"present": frames, "lost": times, "found": times, "unsure": frames}``.
+        doubts: name to the time, in seconds, at which it was first unsure.
     """
 
-    kept: ClassVar = ("frames", "last_index", "seconds", "objects")
+    kept: ClassVar = ("frames", "last_index", "seconds", "objects", "doubts")
 
     objects: dict[str, dict[str, int]] = field(default_factory=dict)
+    doubts: dict[str, float] = field(default_factory=dict)
 
     def add(self, result: TrackingResult) -> None:
         """Count one frame."""
@@ -74,6 +76,9 @@ class Tally(RunTally):
         for found in result.objects:
             counts = self.objects.setdefault(found.name, {"present": 0, "lost": 0, "found": 0})
             counts["present"] += bool(found.present)
+            if found.state == UNSURE:
+                counts["unsure"] = counts.get("unsure", 0) + 1  # runs of before have none
+                self.doubts.setdefault(found.name, round(result.time_s, 3))
         for event in result.events:
             if event.kind in ("lost", "found") and event.name in self.objects:
                 self.objects[event.name][event.kind] += 1
@@ -85,10 +90,23 @@ class Tally(RunTally):
             lines.append(
                 f"{name}: to be seen in {counts['present']} of them, lost "
                 f"{count(counts['lost'], 'time')}, found {count(counts['found'], 'time')}"
+                f"{self._doubt(name)}"
             )
         if (more := len(self.objects) - _MOST_LINES) > 0:
             lines.append(f"and {more} more; all of them are in run.json")
         return lines
+
+    def _doubt(self, name: str) -> str:
+        unsure = self.objects[name].get("unsure", 0)
+        if not unsure:
+            return ""
+        return f", unsure on {count(unsure, 'frame')}, first at {_moment(self.doubts[name])}"
+
+
+def _moment(time_s: float) -> str:
+    """Minutes and seconds, ``0:12.4``."""
+    minutes, tenths = divmod(round(max(time_s, 0.0) * 10), 600)
+    return f"{minutes}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def zone_line(zone: ZoneCounts) -> str:

@@ -143,9 +143,9 @@ class MaskRle(JsonLines[Shown]):
 class Diary(JsonLines[TrackingResult]):
     """What happened and why, one JSON line a frame.
 
-    ``{"frame", "time_s", "objects": [{"id", "name", "present", "score", "object_logit",
-    "box": [x1, y1, x2, y2], "diary": {...}}], "events": [{"kind", "id", "name"}]}``. Numbers that
-    JSON does not have (NaN, infinity) become null.
+    ``{"frame", "time_s", "objects": [{"id", "name", "present", "state", "score", "object_logit",
+    "box": [x1, y1, x2, y2], "diary": {...}}], "events": [{"kind", "id", "name"}]}``. The state is
+    ``sure``, ``unsure`` or ``lost``. Numbers that JSON does not have (NaN, infinity) become null.
 
     Args:
         path: the file.
@@ -158,6 +158,7 @@ class Diary(JsonLines[TrackingResult]):
                 "id": each.object_id,
                 "name": each.name,
                 "present": bool(each.present),
+                "state": each.state,
                 "score": each.score,
                 "object_logit": each.object_logit,
                 "box": each.box,

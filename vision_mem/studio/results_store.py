@@ -19,11 +19,8 @@ from vision_mem.formats.rle import encode_mask, read_mask
 from vision_mem.mots.truncation import at_edge
 from vision_mem.sinks.masks import strict_json
 from vision_mem.studio.commands import EditPlan
-from vision_mem.types import Event, ObjectResult, TrackingResult
+from vision_mem.types import LOST, STATES, UNSURE, Event, ObjectResult, TrackingResult, state_of
 
-SURE, UNSURE, LOST = STATES = ("sure", "unsure", "lost")
-_UNSURE_BELOW = 0.6
-"""Estimated IoU below which a mask is shown as doubtful."""
 _SETTLED = 5
 """Frames in a row in a state after which leaving it for doubt is told: scores flicker."""
 
@@ -81,9 +78,7 @@ class Row:
     @property
     def state(self) -> str:
         """How sure it is."""
-        if not self.present:
-            return LOST
-        return SURE if self.score >= _UNSURE_BELOW else UNSURE
+        return state_of(self.present, self.score)
 
     def pixels(self) -> NDArray[np.bool_]:
         """The mask, ``(H, W)``."""

@@ -235,6 +235,7 @@ class Engine:
         record = FrameRecord(
             age, float(scores.iou[m]), scores.object_logit, choice.motion_iou, area,
             prompted=diary["prompt"] is not None,
+            score=None if made.scores is None else float(made.scores[0, m]),
         )  # fmt: skip
 
         def overlaps() -> Sequence[float]:
@@ -369,13 +370,14 @@ class Engine:
         for outcome, mask in zip(items, masks, strict=True):
             box = mask_to_box(mask)
             logit = outcome.record.object_logit
+            iou = outcome.record.iou if outcome.record.score is None else outcome.record.score
             appears = logit > self.config.appear_threshold
             after = replace(outcome.after, present=bool(appears and box.any()))
             kept[after.object_id] = replace(outcome, after=after)
             objects.append(
                 ObjectResult(
                     after.object_id, after.name, after.present, mask, box,
-                    score=min(max(outcome.record.iou, 0.0), 1.0), object_logit=logit,
+                    score=min(max(iou, 0.0), 1.0), object_logit=logit,
                     diary=outcome.diary,
                 )
             )  # fmt: skip

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vision_mem.errors import InputError
 from vision_mem.results import Shown, ShownObject
 from vision_mem.text import one_line
-from vision_mem.types import ZoneCounts
+from vision_mem.types import UNSURE, ZoneCounts
 
 # Far apart on dark and on bright video, and for the most common kinds of colour blindness first.
 _COLOURS = (
@@ -225,7 +225,27 @@ def _paint_mask(canvas: NDArray[np.uint8], each: ShownObject) -> None:
     cv2.copyTo(tinted, mask, region)
     outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     line = _line_width(canvas)
-    cv2.drawContours(canvas, outlines, -1, colour, line, cv2.LINE_AA, offset=(x1, y1))
+    if each.state == UNSURE:
+        for outline in outlines:
+            _paint_dashes(canvas, outline[:, 0] + (x1, y1), colour, line)
+    else:
+        cv2.drawContours(canvas, outlines, -1, colour, line, cv2.LINE_AA, offset=(x1, y1))
+
+
+def _paint_dashes(
+    canvas: NDArray[np.uint8], points: NDArray[np.int32], colour: tuple[int, int, int], line: int
+) -> None:
+    """Draw a closed line ``(n, 2)`` as dashes: the object is not sure to be there."""
+    import cv2
+
+    closed = np.concatenate([points, points[:1]]).astype(np.float64)
+    lengths = np.concatenate([[0.0], np.hypot(*np.diff(closed, axis=0).T).cumsum()])
+    dash, total = 5.0 * line, float(lengths[-1])
+    for start in np.arange(0.0, total, 2 * dash):
+        at = np.linspace(start, min(start + dash, total), 4)
+        some = np.stack([np.interp(at, lengths, closed[:, k]) for k in (0, 1)], axis=1)
+        dots = some.round().astype(np.int32).reshape(-1, 1, 2)
+        cv2.polylines(canvas, [dots], False, colour, line, cv2.LINE_AA)
 
 
 def _paint_box(canvas: NDArray[np.uint8], each: ShownObject) -> None:

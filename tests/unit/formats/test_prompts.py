@@ -284,3 +284,12 @@ def test_corners_that_are_typed_as_sizes_get_a_hint(text, told, caplog):
     info = SourceInfo("clip", 640, 480, 25.0, 10)
     check_plan(plan_prompts(boxes=[text]), info, 0, 1, fixed=True)
     assert ("say xyxy:400,200,600,400" in caplog.text) == told
+
+
+def test_clicks_may_mean_parts() -> None:
+    plan = plan_prompts(points=["cup=4,5", "9,9@3"], boxes=["dog=1,2,3,4"], not_points=["cup=1,1"])
+    parts = [p.part for some in plan.of_parts().by_frame.values() for p in some]
+    assert sorted(parts) == [False, True, True]
+    assert not any(p.part for some in plan.by_frame.values() for p in some)
+    with pytest.raises(InputError, match="--part says what a --point means"):
+        plan_prompts(boxes=["1,2,3,4"], points=["2,3"]).of_parts()

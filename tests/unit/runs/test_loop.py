@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ class Source:
 
 
 def _result(index: int, present: bool = True, *events: str) -> TrackingResult:
-    found = ObjectResult(1, "dog", present, IMAGE[..., 0] > 0, np.zeros(4, np.float32), 0.5, 1.0)
+    found = ObjectResult(1, "dog", present, IMAGE[..., 0] > 0, np.zeros(4, np.float32), 0.9, 1.0)
     happened = tuple(Event(kind, 1, index, index / 25, "dog") for kind in events)
     return TrackingResult(index, index / 25, (6, 8), (found,), happened)
 
@@ -132,6 +133,17 @@ def test_counts_and_words() -> None:
         "4 frames in 2.0 s (2.0 frames/s)",
         "dog: to be seen in 3 of them, lost 1 time, found 1 time",
     ]
+
+
+def test_doubt_is_counted_and_told() -> None:
+    tally = Tally()
+    for index, score in enumerate([0.9, 0.4, 0.8, 0.1]):
+        result = _result(index)
+        (one,) = result.objects
+        doubted = replace(one, score=score)
+        tally.add(replace(result, time_s=60.0 + index * 12.44, objects=(doubted,)))
+    assert tally.objects["dog"]["unsure"] == 2
+    assert Tally(**tally.as_dict()).lines()[1].endswith(", unsure on 2 frames, first at 1:12.4")
 
 
 def test_progress_is_plain_lines_where_nobody_watches(

@@ -179,6 +179,7 @@ def test_the_diary_is_strict_json(tmp_path):
     }  # fmt: skip
     assert (found["id"], found["name"], found["present"]) == (1, "Müller", True)
     assert found["box"] == [1, 2, 3, 4] and found["object_logit"] == 3.5
+    assert found["state"] == "sure"
     assert first["events"] == [{"kind": "lost", "id": 1, "name": ""}]
     assert second == {"frame": 1, "time_s": 0.04, "objects": [], "events": []}
 

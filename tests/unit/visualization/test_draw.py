@@ -41,6 +41,16 @@ def test_holes_of_a_mask_stay_clear():
     assert np.array_equal(drawn[44:56, 44:56], picture(1)[44:56, 44:56])
 
 
+def test_a_doubtful_object_has_a_dashed_outline():
+    sure, unsure = (seen(1, (20, 20, 80, 80), SIZE, score=score) for score in (0.9, 0.3))
+    painter = Painter(boxes=False, **PLAIN)
+    drawn = [painter.draw(picture(1), result(1, one)) for one in (sure, unsure)]
+    # Along the upper edge the line is there, or only the tint.
+    same = np.abs(drawn[0][20, 22:78].astype(int) - drawn[1][20, 22:78]).max(axis=1) < 12
+    assert 0.2 < same.mean() < 0.8
+    assert np.array_equal(drawn[0][30:70, 30:70], drawn[1][30:70, 30:70])
+
+
 @pytest.mark.parametrize(
     "box",
     [(0, 0, 128, 96), (0, 0, 1, 1), (127, 95, 128, 96), (0, 50, 128, 51)],

@@ -104,16 +104,20 @@ class Candidates:
         iou: ``(B, M)`` estimated IoU, in (0, 1).
         object_logit: ``(B,)`` above the appear threshold when the object is to be seen.
         pointers: ``(B, M, C)`` float32 object pointer of each candidate.
+        scores: ``(B, M)`` how sure people may be of each mask, calibrated, [0, 1]; None where
+            ``iou`` is all there is. Policies never look at it.
     """
 
     logits: torch.Tensor
     iou: torch.Tensor
     object_logit: torch.Tensor
     pointers: torch.Tensor
+    scores: torch.Tensor | None = None
 
     def rows(self, which: slice | torch.Tensor) -> Candidates:
         """Those of some objects."""
-        return Candidates(*(values[which] for values in vars(self).values()))
+        known = {name: values for name, values in vars(self).items() if values is not None}
+        return Candidates(**{name: values[which] for name, values in known.items()})
 
     def of(self, row: int) -> Candidates:
         """Those of one object of several, B = 1."""
@@ -124,7 +128,8 @@ class Candidates:
         """Those of several looks, one behind the other."""
         import torch
 
-        return cls(*(torch.cat([vars(one)[name] for one in parts]) for name in vars(parts[0])))
+        names = [name for name, value in vars(parts[0]).items() if value is not None]
+        return cls(**{name: torch.cat([vars(one)[name] for one in parts]) for name in names})
 
 
 @dataclass(frozen=True)

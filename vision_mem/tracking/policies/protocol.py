@@ -28,6 +28,7 @@ class FrameRecord:
         motion_iou: agreement with the motion filter; None where it had no say.
         area: pixels of the chosen mask on the grid.
         prompted: True when a person pointed at this frame; scores then do not matter.
+        score: how sure people may be of the mask, where the segmenter tells that from ``iou``.
     """
 
     index: int
@@ -36,6 +37,7 @@ class FrameRecord:
     motion_iou: float | None
     area: int
     prompted: bool = False
+    score: float | None = None
 
 
 @dataclass(frozen=True)

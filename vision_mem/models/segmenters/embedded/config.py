@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from vision_mem.errors import InputError
-from vision_mem.models.segmenters.embedded.grabcut import CutConfig
+from vision_mem.models.segmenters.embedded.token_cut import TokenCutConfig
 from vision_mem.models.segmenters.embedded.windows import PropagationConfig
 
 
@@ -36,6 +36,9 @@ class EmbeddedConfig(PropagationConfig):
             object's.
         alone: taken from the estimate of the single best part, so that it wins only when clearly
             better.
+        trust: weights of ``candidates.signs_of`` in the score that people see
+            (``scripts/bench/calibration.py``).
+        texture: standard deviation of a window's colours below which there is nothing in it.
         present: estimated IoU above which the object counts as seen.
         presence_gain: steepness of the object logit around ``present``.
         search_below: estimated IoU below which the whole picture is searched.
@@ -67,6 +70,10 @@ class EmbeddedConfig(PropagationConfig):
     no_prior_agreement: float = 0.5
     part_overlap: float = 0.3
     alone: float = 0.1
+    trust: tuple[float, ...] = (
+        -17.56, 0.28, 1.55, 0.66, 1.87, -0.97, 5.69, -3.52, 1.98, -0.51, 10.61,
+    )  # fmt: skip
+    texture: float = 1.5
     present: float = 0.2
     presence_gain: float = 4.0
     search_below: float = 0.45
@@ -80,7 +87,7 @@ class EmbeddedConfig(PropagationConfig):
     area_rate: float = 0.1
     widen: float = 0.15
     widen_frames: int = 6
-    cut: CutConfig = CutConfig()
+    cut: TokenCutConfig = TokenCutConfig()
 
     def __post_init__(self) -> None:
         if self.window < 32 or self.window % 16:

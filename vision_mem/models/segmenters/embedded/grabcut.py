@@ -1,8 +1,7 @@
-"""From a box or clicks to a mask, with colours alone: GrabCut around what the user pointed at.
+"""From a box to a mask, with colours alone, where tokens have nothing to compare (``token_cut``).
 
-SAM 2 has learned this; the embedded segmenter has not. GrabCut (Rother et al., 2004, here
-OpenCV's) splits colours inside and outside; it is good where an object differs in colour from
-what is around it, and an ellipse inside the box stands in where it finds nothing.
+GrabCut (Rother et al., 2004, here OpenCV's) splits colours inside and outside; an ellipse inside
+the box stands in where it finds nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ class CutConfig:
         sure_core: squared radius, in the box's ellipse of radius 1, of what is surely the object.
         box_agreement: IoU of the found mask's box with the given one, above which it is believed.
         rounds: of GrabCut.
-        click_sizes: diameters, as shares of the picture's shorter side, tried with a lone click.
     """
 
     working_side: int = 240
@@ -36,7 +34,6 @@ class CutConfig:
     sure_core: float = 0.35
     box_agreement: float = 0.8
     rounds: int = 3
-    click_sizes: tuple[float, ...] = (0.12, 0.25, 0.5)
 
 
 _DEFAULTS = CutConfig()
@@ -97,72 +94,6 @@ def mask_from_box(
     return whole
 
 
-def masks_from_points(
-    image: NDArray[np.uint8],
-    points: NDArray[np.float32],
-    labels: NDArray[np.int32],
-    before: NDArray[np.bool_] | None = None,
-    config: CutConfig = _DEFAULTS,
-) -> list[NDArray[np.bool_]]:
-    """Segment what was clicked on, or correct a mask by clicks.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        points: ``(N, 2)`` pixels inside the image.
-        labels: ``(N,)`` 1 for the object, 0 for not the object.
-        before: ``(H, W)`` bool mask to be corrected, or None for a new object.
-        config: constants.
-
-    Returns:
-        ``(H, W)`` bool masks: one for a correction, else a small, a medium and a large reading
-        of the clicks.
-    """
-    height, width = image.shape[:2]
-    scale = min(1.0, 2 * config.working_side / max(height, width))
-    small = _shrink(image, scale)
-    places = points * scale
-    shape, short = small.shape[:2], min(small.shape[:2])
-    rows, columns = np.mgrid[: shape[0], : shape[1]]
-
-    def finish(marks: NDArray[np.uint8], size: float) -> NDArray[np.bool_]:
-        _mark_points(marks, places, labels, max(1, round(size / 12)))
-        found = _only_clicked(_grab(small, marks, config.rounds), places[labels == 1])
-        grown = cv2.resize(found.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        return np.asarray(grown > 0)
-
-    if before is not None and before.any():
-        old = cv2.resize(before.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_AREA)
-        marks = np.where(old > 0, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        box = mask_to_box(old > 0)
-        return [finish(marks, float(max(box[2:] - box[:2])))]
-    masks = []
-    inside = places[labels == 1] if (labels == 1).any() else places
-    for share in config.click_sizes:
-        reach = share * short
-        distance = np.full(shape, np.inf)
-        for x, y in inside:
-            distance = np.minimum(distance, np.hypot(columns - x, rows - y))
-        marks = np.full(shape, cv2.GC_BGD, np.uint8)
-        marks[distance < 1.1 * reach] = cv2.GC_PR_BGD
-        marks[distance < 0.6 * reach] = cv2.GC_PR_FGD
-        masks.append(finish(marks, reach))
-    return masks
-
-
-def click_score(mask: NDArray[np.bool_]) -> float:
-    """Preference among readings ``(H, W)`` of a click, in (0, 1).
-
-    Those that fill their box and are not the whole picture come first.
-    """
-    box = mask_to_box(mask)
-    extent = float(np.prod(box[2:] - box[:2]))
-    if extent == 0:
-        return 0.01
-    share = extent / mask.size
-    fill = float(mask.sum()) / extent
-    return float(np.clip(0.9 * fill * (1 - share) - (0.4 if share > 0.6 else 0.0), 0.01, 0.99))
-
-
 def _shrink(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """Resize by ``scale``; very long pictures keep a pixel across."""
     fx, fy = max(scale, 1 / image.shape[1]), max(scale, 1 / image.shape[0])
@@ -189,14 +120,3 @@ def _grab(image: NDArray[np.uint8], marks: NDArray[np.uint8], rounds: int) -> ND
     with contextlib.suppress(cv2.error):
         cv2.grabCut(image, marks, None, inner, outer, rounds, cv2.GC_INIT_WITH_MASK)
     return np.asarray((marks == cv2.GC_FGD) | (marks == cv2.GC_PR_FGD))
-
-
-def _only_clicked(mask: NDArray[np.bool_], clicks: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """The connected parts that hold a click."""
-    if not len(clicks):
-        return mask
-    _, labels = cv2.connectedComponents(mask.astype(np.uint8))
-    rows = np.clip(np.round(clicks[:, 1]).astype(int), 0, mask.shape[0] - 1)
-    columns = np.clip(np.round(clicks[:, 0]).astype(int), 0, mask.shape[1] - 1)
-    wanted = set(labels[rows, columns].tolist()) - {0}
-    return np.isin(labels, list(wanted)) if wanted else mask

@@ -24,16 +24,13 @@ from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.candidates import (
     NOTHING,
     Candidate,
+    calibrated,
     lay_out,
     read_window,
 )
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
+from vision_mem.models.segmenters.embedded.first_masks import FirstMasks
 from vision_mem.models.segmenters.embedded.frame import PreparedFrame
-from vision_mem.models.segmenters.embedded.grabcut import (
-    click_score,
-    mask_from_box,
-    masks_from_points,
-)
 from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, find_again, vote
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
@@ -60,6 +57,7 @@ class _Search:
     centre: NDArray[np.float64]
     missing: int
     prior: NDArray[np.float32] | None
+    meant: float
 
     def pointer(self, found: Candidate) -> NDArray[np.float32]:
         """What is remembered of the object when this candidate is chosen."""
@@ -91,6 +89,7 @@ class EmbeddedSegmenter:
         self.device = device
         self.dtype = dtype
         self._networks = EmbeddedNetworks(trunk, decoder, device, dtype, self.config)
+        self._first = FirstMasks(self._networks, self.config)
         kind = str(dtype).removeprefix("torch.")
         self.traits = SegmenterTraits(
             # Tokens of another precision or another window cannot be compared.
@@ -147,33 +146,19 @@ class EmbeddedSegmenter:
         previous_logits: Tensor | None = None,
         appear_threshold: float = 0.0,
     ) -> Candidates:
-        image, scale = features.payload.image, features.payload.scale
-        if prompt.mask is not None:
-            masks = [prompt.mask]
-        elif prompt.box is not None:
-            mask = mask_from_box(
-                image, prompt.box, prompt.points, prompt.labels, config=self.config.cut
-            )
-            if prompt.points is None:
-                mask = self._networks.mended(features.payload, mask, prompt.box)
-            masks = [mask]
-        else:
-            assert prompt.points is not None and prompt.labels is not None
-            before = None
-            if previous_logits is not None:
-                before = (self.to_video(previous_logits, features)[0, 0] > 0).cpu().numpy()
-            masks = masks_from_points(
-                image, prompt.points, prompt.labels, before, config=self.config.cut
-            )
+        before = None
+        if previous_logits is not None:
+            before = (self.to_video(previous_logits, features)[0, 0] > 0).cpu().numpy()
+        masks, scores = self._first.of(features.payload, prompt, before)
         size = features.grid_size[::-1]
-        rows, pointers, scores = [], [], []
-        for mask in masks:
+        rows, pointers = [], []
+        for mask, score in zip(masks, scores, strict=True):
             cover = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             if mask.any() and not (cover > 0.5).any():
                 cover = np.where(cover >= cover.max(), np.float32(1), cover)
             rows.append(np.where(cover > 0.5, np.float32(10), np.float32(-10)))
-            pointers.append(ObjectState.of_mask(mask, self.config.reach, scale).to_array())
-            scores.append(click_score(mask) if len(masks) > 1 else 1.0)
+            state = ObjectState.of_mask(mask, self.config.reach, features.payload.scale)
+            pointers.append(replace(state, score=score).to_array())
         return self._candidates(
             np.stack(rows)[None], [scores], np.stack(pointers)[None], [10.0], appear_threshold
         )
@@ -194,7 +179,7 @@ class EmbeddedSegmenter:
         self._networks.prepare(features.payload, [place.window for place in places])
         made = [self._decode_one(features.payload, place) for place in places]
         rows = np.empty((len(made), 3, *features.grid_size), np.float32)
-        pointers, scores, present = [], [], []
+        pointers, scores, present, trusted = [], [], [], []
         for row, place, candidates in zip(rows, places, made, strict=True):
             best = max(one.score for one in candidates)
             present.append(
@@ -203,7 +188,9 @@ class EmbeddedSegmenter:
             lay_out(candidates, row, features.payload.scale)
             scores.append([one.score for one in candidates])
             pointers.append([place.pointer(one) for one in candidates])
-        return self._candidates(rows, scores, np.array(pointers), present, appear_threshold)
+            trusted.append([calibrated(one, self.config.trust) for one in candidates])
+        found = self._candidates(rows, scores, np.array(pointers), present, appear_threshold)
+        return replace(found, scores=torch.tensor(trusted, dtype=torch.float32))
 
     def _place(self, payload: PreparedFrame, read: MemoryRead) -> _Search:
         """Where to look for an object first."""
@@ -221,7 +208,9 @@ class EmbeddedSegmenter:
             centre = (box[:2] + box[2:]) / 2
         wide = state.size * (1 + config.widen * min(missing, config.widen_frames))
         window = Window.around(centre, wide, config.reach)
-        return _Search(state, remembered(read, config), window, centre, missing, prior)
+        # The first prompt says what is followed; later entries may be what tracking made of it.
+        first = ObjectState.from_array(read.prompts[0].tensors["state"].cpu().numpy())
+        return _Search(state, remembered(read, config), window, centre, missing, prior, first.score)
 
     def _decode_one(self, payload: PreparedFrame, place: _Search) -> list[Candidate]:
         """Three readings of where an object may be."""
@@ -253,7 +242,13 @@ class EmbeddedSegmenter:
             expected = window.from_grid(prior, config.window, scale)
         extent = float(max(state.size))
         outline = self._networks.outline(payload, window, said)
-        return read_window(config, said[:2], outline, window, expected, extent, state.area)
+        made = read_window(
+            config, said[:2], outline, window, expected, extent, state.area,
+            place.missing, place.meant,
+        )  # fmt: skip
+        if cv2.meanStdDev(payload.windows[window].picture)[1].max() < config.texture:
+            made = tuple(replace(one, score=NOTHING) for one in made)  # type: ignore[assignment]
+        return made
 
     def _search(self, payload: PreparedFrame, place: _Search) -> tuple[NDArray[np.float64], float]:
         """Where in the whole picture the object most likely is, see ``likely_place``."""

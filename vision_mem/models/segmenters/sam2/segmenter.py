@@ -241,7 +241,15 @@ class Sam2Segmenter:
             multiple = net._use_multimask(
                 read is None, None if points is None else {"point_labels": points[1]}
             )
-            return self._heads(encoded, context, points, dense, multiple, appear_threshold)
+            made = self._heads(encoded, context, points, dense, multiple, appear_threshold)
+            if prompt.part and made.iou.shape[1] > 1:  # the smallest of whole, part and subpart
+                m = int((made.logits[0] > 0).flatten(1).sum(dim=1).argmin())
+                logits, iou, pointers = made.logits, made.iou, made.pointers
+                made = Candidates(
+                    logits[:, m : m + 1], iou[:, m : m + 1], made.object_logit,
+                    pointers[:, m : m + 1],
+                )  # fmt: skip
+            return made
 
     def decode_boxes(
         self,

@@ -89,6 +89,52 @@ class TestFollowing:
         results = follow(TrackingSession(segmenter), [r.image for r in clip], [click])
         assert iou(results[-1].objects[0].mask, clip[-1].mask) > 0.5
 
+    @pytest.mark.parametrize("place", [(0.5, 0.35), (0.35, 0.6), (0.65, 0.5)])
+    def test_a_click_anywhere_takes_the_whole(self, segmenter, place):
+        clip = cup_passing()
+        x1, y1, x2, y2 = clip[0].box
+        point = x1 + place[0] * (x2 - x1), y1 + place[1] * (y2 - y1)
+        session = TrackingSession(segmenter)
+        (found,) = session.step(frame(0, clip[0].image), [Prompt(points=[point])]).objects
+        assert iou(found.mask, clip[0].mask) > 0.6
+        part = Prompt(points=[point], part=True)
+        (smaller,) = TrackingSession(segmenter).step(frame(0, clip[0].image), [part]).objects
+        assert smaller.mask[int(point[1]), int(point[0])]
+        assert smaller.mask.sum() <= found.mask.sum()
+
+    def test_more_clicks_are_obeyed(self, segmenter):
+        clip = cup_passing()
+        x1, y1, x2, y2 = (float(v) for v in clip[0].box)
+        middle, outside = ((x1 + x2) / 2, (y1 + y2) / 2), (x2 + 3, y2 + 3)
+        session = TrackingSession(segmenter)
+        session.step(frame(0, clip[0].image), [Prompt(1, points=[middle])])
+        for point, label in ((outside, 1), (outside, 0)):
+            more = Prompt(1, points=[point], labels=[label])
+            (found,) = session.step(frame(0, clip[0].image), [more]).objects
+            assert found.mask[int(point[1]), int(point[0])] == bool(label)
+            assert found.mask[int(middle[1]), int(middle[0])]
+
+    @pytest.mark.parametrize("size", [(1, 1), (2, 300), (8, 8), (40, 30)])
+    @pytest.mark.parametrize("flat", [True, False])
+    def test_any_picture_can_be_pointed_at(self, segmenter, size, flat):
+        grain = np.random.default_rng(0).integers(0, 255, (*size, 3)).astype(np.uint8)
+        image = np.full((*size, 3), 90, np.uint8) if flat else grain
+        corner = size[1] - 1, size[0] - 1
+        for prompt in (
+            Prompt(points=[corner]), Prompt(points=[(0, 0), corner], labels=[1, 0]),
+            Prompt(box=(0, 0, size[1], size[0])), Prompt(box=(0, 0, 1, 1), points=[(0, 0)]),
+        ):  # fmt: skip
+            if size == (1, 1) and prompt.points is not None and len(prompt.points) > 1:
+                continue
+            (found,) = TrackingSession(segmenter).step(frame(0, image), [prompt]).objects
+            assert found.mask.shape == size and found.mask.any()
+
+    def test_black_frames_show_nothing(self, segmenter):
+        clip = cup_passing()[:4]
+        images = [r.image for r in clip] + [np.zeros_like(clip[0].image)] * 3
+        results = follow(TrackingSession(segmenter), images, [Prompt(mask=clip[0].mask)])
+        assert [r.objects[0].state == "lost" for r in results] == [False] * 4 + [True] * 3
+
     @pytest.mark.parametrize("preset", ["samurai", "sam2", "dam4sam", "none"])
     def test_each_policy_runs_on_it(self, segmenter, preset):
         from vision_mem.config import load_config

@@ -1,15 +1,11 @@
-"""Masks from boxes and clicks: what colours alone can do."""
+"""Masks from boxes: what colours alone can do."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from vision_mem.models.segmenters.embedded.grabcut import (
-    click_score,
-    mask_from_box,
-    masks_from_points,
-)
+from vision_mem.models.segmenters.embedded.grabcut import mask_from_box
 from vision_mem.synthetic.clips import Actor, ActorPose, ClipScene, SyntheticClip
 
 
@@ -91,8 +87,6 @@ def test_extreme_pictures(size):
     image = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
     whole = np.array([0, 0, size[1], size[0]], np.float32)
     assert mask_from_box(image, whole).shape == size
-    for mask in masks_from_points(image, np.array([[0.0, 0.0]], np.float32), np.array([1])):
-        assert mask.shape == size and 0 < click_score(mask) < 1
 
 
 @pytest.mark.parametrize("place", [(0, 0), (90, 0), (0, 60), (90, 60)])
@@ -115,49 +109,8 @@ def test_a_negative_click_in_a_box_removes_a_part():
     assert both[45, 80] and not less[45, 80] and less[45, 50]
 
 
-def test_clicks_offer_three_readings_one_of_them_good():
-    rendered = cup()
-    centre = np.argwhere(rendered.mask).mean(axis=0)[::-1].astype(np.float32)
-    masks = masks_from_points(rendered.image, centre[None], np.array([1], np.int32))
-    assert len(masks) == 3
-    assert max(iou(mask, rendered.mask) for mask in masks) > 0.6
-    assert all(mask[int(centre[1]), int(centre[0])] for mask in masks)
-
-
-def test_a_negative_click_corrects_a_mask():
-    image = square(box=(40, 30, 70, 60))
-    image[30:60, 70:90] = (20, 180, 40)
-    before = np.zeros((90, 120), bool)
-    before[30:60, 40:90] = True
-    points, labels = np.array([[50, 45], [80, 45]], np.float32), np.array([1, 0], np.int32)
-    (after,) = masks_from_points(image, points, labels, before)
-    assert after[45, 50] and not after[45, 80]
-    assert after.sum() < 0.8 * before.sum()
-
-
-def test_clicks_keep_only_what_was_clicked():
-    image = square(box=(20, 30, 40, 50))
-    image[30:50, 80:100] = (220, 40, 30)  # the same again, elsewhere
-    points = np.array([[30, 40]], np.float32)
-    for mask in masks_from_points(image, points, np.array([1], np.int32)):
-        assert mask[40, 30] and not mask[40, 90]
-
-
 def test_same_picture_same_mask():
     rendered, other = cup(), square()
-    point, label = np.array([[160, 100]], np.float32), np.array([1], np.int32)
-    once = masks_from_points(rendered.image, point, label)
     boxed = mask_from_box(rendered.image, rendered.box)
     mask_from_box(other, np.array([40, 30, 70, 60], np.float32))  # k-means has moved on
-    np.testing.assert_array_equal(once, masks_from_points(rendered.image, point, label))
     np.testing.assert_array_equal(boxed, mask_from_box(rendered.image, rendered.box))
-
-
-def test_readings_that_fill_their_box_are_preferred():
-    compact, picture, line = (np.zeros((60, 80), bool) for _ in range(3))
-    compact[20:40, 30:50] = True
-    picture[:] = True
-    np.fill_diagonal(line, True)
-    assert click_score(compact) > click_score(line)
-    assert click_score(compact) > click_score(picture)
-    assert 0 < click_score(np.zeros((60, 80), bool)) < 0.05

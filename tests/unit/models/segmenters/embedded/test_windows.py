@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vision_mem.models.segmenters.embedded.candidates import without_double
 from vision_mem.models.segmenters.embedded.label_propagation import (
     FEATURES,
     VotingMemory,
@@ -306,3 +307,15 @@ def test_parts_do_not_change_their_input():
     keep_parts(logits, (parts(OBJECT) > 0).astype(np.float32), 0.2)
     np.testing.assert_array_equal(logits, before)
     assert cv2.connectedComponents((logits > 0).astype(np.uint8))[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("usual", "kept"),
+    [(400, 400), (900, 800)],  # as large as one of them; as two: it comes out from behind something
+)
+def test_a_double_that_touches_is_left_out(usual, kept):
+    both, one = np.full((64, 64), -5, np.float32), np.zeros((64, 64), np.float32)
+    both[20:40, 10:50] = 5
+    one[20:40, 10:30] = 1
+    assert (without_double(both, one, usual) > 0).sum() == kept
+    assert (both > 0).sum() == 800
