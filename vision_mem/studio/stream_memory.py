@@ -14,7 +14,7 @@ from vision_mem.videoqa.evidence import ThumbnailSession, spans_of
 
 _LONGEST = 500
 _SEEN_FROM = 0.4
-"""Score of a moment from which on a model that does not talk has seen what was asked for."""
+"""Score of a moment from which on a model that does not judge has seen what was asked for."""
 
 
 class StreamMemory:
@@ -97,9 +97,12 @@ class StreamMemory:
                     "frame": frames.get(span.grid, newest),
                     "picture": None if picture is None else encode_jpeg(picture),
                 })  # fmt: skip
+        seen = answer.found
+        if seen is None:
+            seen = any(span.score >= _SEEN_FROM for span in spans)
         return {
             "question": question, "text": answer.text if speaks else None, "at_s": answer.at_s,
-            "seen": speaks or any(span.score >= _SEEN_FROM for span in spans),
+            "seen": speaks or seen,
             "model": session.model.traits.model_id.partition("#")[0], "evidence": evidence,
         }  # fmt: skip
 
