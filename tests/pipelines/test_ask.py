@@ -528,7 +528,7 @@ def test_words_are_seen_not_seen_or_not_known(
     photographs: Path, one_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, file = tmp_path / "out", tmp_path / "day.vmem"
-    words = ["a cat", "a penguin", "wo ist der Hund?", "--memory", str(file), "--out", str(out)]
+    words = ["a cat", "a penguin", "wo war der Hund?", "--memory", str(file), "--out", str(out)]
     assert main(["ask", str(photographs), *words, "--json", "--quiet", "--save", "json,edl"]) == 0
     cat, penguin, hound = _entries(capsys)
     assert [each["found"] for each in (cat, penguin, hound)] == [True, False, False]

@@ -89,7 +89,7 @@ _RELATION = re.compile(
 )
 # Small words of other languages that are no English words.
 _FOREIGN = {
-    "German": "der das und ist ein eine einen einem wo wann nicht auf im dem wer mit von zum sind",
+    "German": "der das und ein eine einen einem wo wann nicht auf im dem wer mit von zum sind",
     "French": "le les une et est où ou quand avec dans du qui sur il y-a y a-t-il sont",
     "Spanish": "el los las una y donde dónde cuando cuándo hay del quién con un está",
     "Italian": "il lo gli una è dove quando della nel chi sono con un c'è",
