@@ -19,6 +19,8 @@ from vision_mem.models.vlm.protocol import TokenSearch
 from vision_mem.videoqa.config import SeenConfig
 from vision_mem.videoqa.records import GridEntry, Interval, Moment
 
+_OF_THE_BEST = 0.35
+"""Share of the best score that another interval has to reach."""
 _TOKENS = 3
 """Windows that have to show it, on the average."""
 
@@ -108,7 +110,8 @@ def find_intervals(
     """Moments grown into intervals, in time order.
 
     An interval has a moment at the threshold or above, and reaches as far as its neighbours have
-    half of that. It lasts until the next look, and intervals with short gaps between them are one.
+    half of that; where something is seen very clearly, faint moments elsewhere are not it. It
+    lasts until the next look, and intervals with short gaps between them are one.
 
     Args:
         moments: all looks, in time order.
@@ -117,6 +120,8 @@ def find_intervals(
         gap_s: seconds without it that still join.
         end_s: when the last look ends.
     """
+    clear = max((moment.score for moment in moments), default=0.0)
+    threshold = max(threshold, _OF_THE_BEST * clear)
     groups: list[list[int]] = []
     for number, moment in enumerate(moments):
         if moment.score < 0.5 * threshold:

@@ -33,6 +33,12 @@ def test_moments_grow_into_intervals(scores, spans):
     assert [(i.start_s, i.end_s, i.peak.start_s) for i in found] == spans
 
 
+def test_what_is_clear_somewhere_is_not_faint_elsewhere():
+    for best, count in ((0.5, 2), (1.0, 1)):
+        scores = [best, 0.0, 0.0, 0.0, 0.0, 0.25, 0.0]
+        assert len(find_intervals(_moments(scores), 0.2, 0.5, 1.0, 3.5)) == count
+
+
 class _Shown:
     """Scores are columns of the features."""
 
