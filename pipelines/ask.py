@@ -9,20 +9,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from vision_mem.config import load_config, near_file, nearest
-from vision_mem.errors import InputError, ModelError, VisionMemError
+from vision_mem.errors import InputError, ModelError, NotFoundError, VisionMemError
 from vision_mem.formats.sqlite import check_database
 from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import RunFolder, without_secret
 from vision_mem.sources.selection import check_exists, is_url
 from vision_mem.text import one_line, shown
-from vision_mem.videoqa.config import SCOPES, SUFFIX, VideoQaConfig
+from vision_mem.videoqa.config import FORMS, SCOPES, SUFFIX, VideoQaConfig
 
 from .options import (
     ADVANCED,
@@ -42,7 +42,8 @@ from .options import (
 
 if TYPE_CHECKING:
     from vision_mem.session import FrameSource
-    from vision_mem.videoqa import Conversation, VideoMemorySession
+    from vision_mem.videoqa import Answer, Conversation, VideoMemorySession
+    from vision_mem.videoqa.cut_lists import AnsweredQuestion
     from vision_mem.videoqa.evidence import (
         AnswerLog,
         FileSequence,
@@ -52,7 +53,10 @@ if TYPE_CHECKING:
     )
     from vision_mem.videoqa.store import MemoryFile
 
-ANSWER_FILES = r"answers\.jsonl|answer-\d+\.png"
+ANSWER_FILES = (
+    r"answers\.jsonl|answer-\d+\.png|intervals\.(json|csv|edl)|[\w.-]+\.chapters\.txt"
+    r"|clip-\d+-\d+\.(mp4|mkv)"
+)
 _HOW = "type a question and press Enter; an empty line or Ctrl-D ends"
 _PROMPT = "question> "
 _FILE = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
@@ -117,6 +121,13 @@ class AskOutput:
     memory: Annotated[
         Path | None, typer.Option(help="Keep the memory in this file; a later run goes on with it.")
     ] = None
+    save: Annotated[
+        str | None,
+        typer.Option(help="Write intervals too: json, csv, edl, chapters, with commas between."),
+    ] = None
+    clips: Annotated[
+        bool, typer.Option("--clips", help="Cut intervals out of their videos, not encoded anew.")
+    ] = False
     resume: Resume = False
     overwrite: Overwrite = False
     as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON lines.")] = False
@@ -168,11 +179,13 @@ def main(
     """Watch a stream and answer questions about now and long ago, in constant memory.
 
     The default model finds the moments that a question is about, and does not talk. Answers come
-    with the moments they rest on, and a sheet of their pictures.
+    with the moments they rest on, and a sheet of their pictures. Exit code 3: nothing that was
+    asked for was seen.
     """
     sources, questions = _told_apart(source, words or [])
     names = [without_secret(each) for each in sources]
     asked = _asked(questions, ask.at or [], ask.scope)
+    forms = _forms(output.save)
     folder = open_folder("ask", source, output, AskOptions, adds=True)
     given = flat(model, advanced, input) | {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None
@@ -221,11 +234,43 @@ def main(
             run["status"] = "stopped" if code else "finished"
         else:
             desk.answer_all(asked)
+        _save(folder.path, forms, output.clips, desk, first)
         while typed is not None and not code and (line := typed.get()) is not None:
             desk.try_to_answer(line)
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
-    return code
+    return code if code or ask.interactive else desk.exit_code
+
+
+def _forms(text: str | None) -> list[str]:
+    """Forms of ``json,csv``, each once.
+
+    Raises:
+        InputError: naming the one that there is not.
+    """
+    if text is None:
+        return []
+    forms = [part.strip().lower() for part in text.split(",") if part.strip()] or [text]
+    for form in forms:
+        if form not in FORMS:
+            raise InputError(
+                f"--save {shown(form, 40)}: expected {', '.join(FORMS)}, with commas between"
+                f"{nearest(form, FORMS)}"
+            )
+    return list(dict.fromkeys(forms))
+
+
+def _save(
+    folder: Path, forms: Sequence[str], clips: bool, desk: _Desk, first: FrameSource | None
+) -> None:
+    from vision_mem.videoqa.cut_lists import cut_clips, write_cut_lists
+
+    answered = desk.answered
+    begin = desk.log.count - len(answered) + 1
+    for number, each in enumerate(answered if clips else (), start=begin):
+        cut_clips(folder, number, each)
+    if forms:
+        write_cut_lists(folder, forms, answered, None if first is None else first.info.fps)
 
 
 def _memory_file(source: str, options: AskOptions) -> Path | None:
@@ -417,10 +462,18 @@ class _Desk:
     as_json: bool
     quiet: bool
     origin: ShownFile | None = None
+    answered: list[AnsweredQuestion] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """That of nothing found where all that was asked for was looked for and not seen."""
+        lost = self.answered and all(each.found is False for each in self.answered)
+        return NotFoundError.exit_code if lost else 0
 
     def answer(self, question: str, at: float | None = None) -> None:
         """Answer on standard output, the words as they come; ``at`` is a time of the memory."""
-        from vision_mem.videoqa.evidence import clock, spans_of
+        from vision_mem.videoqa.cut_lists import AnsweredQuestion
+        from vision_mem.videoqa.evidence import answer_spans, clock
 
         session, files = self.watching.session, self.watching.files
         origin = self.origin or files[0]
@@ -435,28 +488,41 @@ class _Desk:
             if not self.as_json:
                 print(piece.text, end="", flush=True)
         answer = replace(pieces.answer, at_s=asked_s)
-        spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9), files)
+        spans = answer_spans(answer, 1.5 / (session.config.fps or 1e9), files)
+        seen = () if answer.found is False else tuple(spans)
+        self.answered.append(AnsweredQuestion(question, answer.found, seen))
         entry = self.log.add(question, answer, spans)
         if self.as_json:
             print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
             return
         if speaks:
             print(" ..." if answer.cut else "")
-        self._print_moments(spans, speaks)
+        self._print_moments(spans, answer, speaks)
         if entry["sheet"]:
             print(f"  pictures: {entry['sheet']}", flush=True)
 
-    def _print_moments(self, spans: Sequence[Span], speaks: bool) -> None:
+    def _print_moments(self, spans: Sequence[Span], answer: Answer, speaks: bool) -> None:
         from vision_mem.videoqa.evidence import clock
 
-        print("  answered from:" if speaks else "  the moments that match best:")
+        if answer.unknown:
+            print(f"  not known: {one_line(answer.unknown)}")
+            return
+        if answer.found:
+            times = "once" if len(spans) == 1 else f"{len(spans)} times"
+            total = sum(span.end_s - span.start_s for span in spans)
+            print(f"  seen {times}, {total:.1f} s in all, best first:")
+        elif answer.found is False:
+            print(f"  not seen ({answer.threshold:.2f} is needed); the likeliest, doubtful moment:")
+        else:
+            print("  answered from:" if speaks else "  the moments that match best:")
         sources = {each.source for each in self.watching.files}
         same = len({Path(each).name for each in sources}) < len(sources)
         for number, span in enumerate(spans, start=1):
             until = "" if span.end_s - span.start_s < 0.05 else f" to {clock(span.end_s)}"
             name = span.file if same or is_url(span.file) else Path(span.file).name
             where = f"{one_line(name)} {clock(span.start_s)}".lstrip()
-            print(f"  {number}. {where}{until}, score {span.score:.2f}")
+            peak = f", best at {clock(span.peak_s)}" if answer.found else ""
+            print(f"  {number}. {where}{until}{peak}, score {span.score:.2f}")
 
     def answer_all(self, asked: Sequence[tuple[float | None, str]]) -> None:
         """Answer from memory alone.

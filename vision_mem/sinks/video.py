@@ -579,3 +579,62 @@ class WriteBehind:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+
+_MP4_CODECS = ("h264", "hevc", "av1", "mpeg4", "vp9", "aac", "mp3", "ac3", "opus")
+
+
+def copy_part(source: str, start_s: float, end_s: float, path: Path) -> Path:
+    """Copy a part of a video into a file of its own, without encoding it anew.
+
+    It begins with the last key frame before the part, so it may begin earlier.
+
+    Args:
+        source: the video file.
+        start_s: beginning of the part, seconds since the first picture.
+        end_s: its end.
+        path: the new file, ``.mp4``; ``.mkv`` where MP4 cannot hold what the video has.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        SinkError: when it cannot be written, or the video cannot be read.
+    """
+    import av
+
+    try:
+        with av.open(source) as given:
+            streams = [given.streams.video[0], *given.streams.audio[:1]]
+            if any(stream.codec_context.name not in _MP4_CODECS for stream in streams):
+                path = path.with_suffix(".mkv")
+            with av.open(str(path), "w") as target:
+                outs = {each.index: target.add_stream_from_template(each) for each in streams}
+                for packet in _part(given, streams, start_s, end_s):
+                    packet.stream = outs[packet.stream.index]
+                    target.mux(packet)
+    except (OSError, IndexError, ValueError, av.error.FFmpegError) as error:
+        raise sink_error(path, error) from error
+    return path
+
+
+def _part(given: Any, streams: Sequence[Any], start_s: float, end_s: float) -> Iterator[Any]:
+    """Packets of a part, timed from its first picture."""
+    video = streams[0]
+    first = next((p.pts for p in given.demux(video) if p.pts is not None), 0)
+    origin = float(first * video.time_base)
+    given.seek(round((origin + start_s) / video.time_base), stream=video)
+    begin = None  # time of the first picture of the part
+    for packet in given.demux(*streams):
+        picture = packet.stream.index == video.index
+        if packet.dts is None or packet.pts is None or (begin is None and not picture):
+            continue
+        if begin is None:
+            begin = packet.dts * packet.time_base
+        if picture and float(packet.dts * packet.time_base) - origin >= end_s:
+            return
+        shift = round(begin / packet.time_base)
+        if float(packet.pts * packet.time_base) - origin >= end_s or packet.dts < shift:
+            continue
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        yield packet

@@ -14,10 +14,10 @@ from vision_mem.videoqa.evidence import ThumbnailSession, spans_of
 
 _LONGEST = 500
 SEEN_FROM = 0.4
-"""Score of a moment from which on a model that does not talk has probably seen what was asked for.
+"""Score of a moment from which on a model that neither talks nor judges has probably seen it.
 
-Chosen by eye on two questions about one clip (a cat that is there, an elephant that is not), so
-answers by it are marked as guesses.
+Chosen by eye on two questions about one clip (a cat that is there, an elephant that is not).
+Answers without a talking model are marked as guesses, whoever judges.
 """
 _WAIT_S = 1.5
 
@@ -103,10 +103,12 @@ class StreamMemory:
                     "frame": frames.get(span.grid, newest),
                     "picture": None if picture is None else encode_jpeg(picture),
                 })  # fmt: skip
-        best = max((span.score for span in spans), default=0.0)
+        best, judged = max((span.score for span in spans), default=0.0), answer.found
+        seen = best >= SEEN_FROM if judged is None else judged
         return {
             "question": question, "text": answer.text if speaks else None, "at_s": answer.at_s,
-            "seen": speaks or best >= SEEN_FROM, "guess": None if speaks else _guess(best),
+            "seen": speaks or seen,
+            "guess": None if speaks else _guess(best, seen, by_score=judged is None),
             "model": session.model.traits.model_id.partition("#")[0], "evidence": evidence,
         }  # fmt: skip
 
@@ -123,7 +125,12 @@ class StreamMemory:
             self._thread.join(_WAIT_S)
 
 
-def _guess(score: float) -> str:
-    """What is said of an answer that rests on the best moment's score."""
-    word = "probably seen" if score >= SEEN_FROM else "probably not seen"
-    return f"{word}: the best moment scores {score:.2f}, and from {SEEN_FROM:.2f} on it counts"
+def _guess(score: float, seen: bool, *, by_score: bool) -> str:
+    """What is said of an answer that rests on scores of moments."""
+    word = "probably seen" if seen else "probably not seen"
+    limit = (
+        f"from {SEEN_FROM:.2f} on it counts"
+        if by_score
+        else "unrelated questions to the same memory say from where on that counts"
+    )
+    return f"{word}: the best moment scores {score:.2f}, and {limit}"

@@ -19,6 +19,8 @@ POSITIONS = ("absolute", "rebase", "compact")
 CLOCKS = ("time", "index")
 SCOPES = ("auto", "recent", "all")
 """What of a memory an answer may read."""
+FORMS = ("json", "csv", "edl", "chapters")
+"""What ``ask --save`` writes."""
 TEXT_RULES = ("reference", "transformers")
 QUESTIONS = (
     "Which things can be seen here?",
@@ -188,6 +190,30 @@ class RetrievalConfig:
 
 
 @dataclass(frozen=True)
+class SeenConfig:
+    """What counts as seen, for models that find moments (``words``).
+
+    Attributes:
+        refuse: share of unrelated texts, scored on the same memory, that what was asked for has
+            to surpass.
+        least: score below which nothing counts as seen, however little the memory shows.
+        most: score from which on everything does, however much it shows.
+        gap_s: seconds without it that do not end an interval.
+    """
+
+    refuse: float = 0.9
+    least: float = 0.2
+    most: float = 0.5
+    gap_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        _within("seen.", self, 0.0, 1.0, "refuse", "least", "most")
+        _at_least("seen.", self, 0, "gap_s")
+        if self.least > self.most:
+            _refuse("seen.", self, "least", f"no more than seen.most ({self.most})")
+
+
+@dataclass(frozen=True)
 class PositionConfig:
     """Where kept tokens stand in the prompt.
 
@@ -218,7 +244,7 @@ class VideoQaConfig:
 
     Attributes:
         fps: frames a second that are looked at, by their times; None looks at every frame.
-        memory, salience, retrieval, positions: see there.
+        memory, salience, retrieval, positions, seen: see there.
         max_answer_tokens: of one answer.
         evidence: moments named with an answer, at most.
         history_turns: earlier turns of a conversation that are given to the model, at most.
@@ -232,6 +258,7 @@ class VideoQaConfig:
     salience: SalienceConfig = SalienceConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     positions: PositionConfig = PositionConfig()
+    seen: SeenConfig = SeenConfig()
     max_answer_tokens: int = 128
     evidence: int = 8
     history_turns: int = 8

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
 from vision_mem.formats.text import LineFile
+from vision_mem.models.vlm.protocol import model_of
 from vision_mem.session import FrameSource
 from vision_mem.sinks.masks import strict_json
 from vision_mem.text import short
@@ -23,13 +24,21 @@ from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.records import real, whole
 from vision_mem.videoqa.session import VideoMemorySession
 from vision_mem.videoqa.store import MemoryFile
-from vision_mem.visualization.contact_sheet import evidence_sheet, from_jpeg, shrink, to_jpeg
+from vision_mem.visualization.contact_sheet import (
+    evidence_sheet,
+    framed,
+    from_jpeg,
+    shrink,
+    to_jpeg,
+)
 
 if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
-    from vision_mem.videoqa.records import Answer, Moment, WatchResult
+    from vision_mem.videoqa.records import Answer, Interval, Moment, WatchResult
 
 
+_MOST_TILES = 8
+"""Spans on a sheet of pictures."""
 _ALIKE = 0.9
 """A moment whose score is this share of its neighbour's belongs to it."""
 
@@ -170,6 +179,9 @@ class Span:
         start_s, end_s: seconds since its first frame; by the clock on the wall where it is live.
         score: of the best of them.
         grid: number of the best of them.
+        peak_s: time of the best of them.
+        box: where in its picture it is, left, top, right, bottom as shares of the sides, or None.
+        ends: numbers of the first and last grid.
     """
 
     file: str
@@ -177,6 +189,9 @@ class Span:
     end_s: float
     score: float
     grid: int
+    peak_s: float
+    box: tuple[float, float, float, float] | None = None
+    ends: tuple[int, int] = (0, 0)
 
 
 def spans_of(
@@ -192,9 +207,10 @@ def spans_of(
     joined: list[Span] = []
     for each in sorted(moments, key=lambda moment: moment.start_s):
         number = min(each.frames, default=0)
-        file = [files[0], *(other for other in files[1:] if other.first <= number)][-1]
+        file = _file_of(number, files)
         times = file.seconds(each.start_s), file.seconds(each.end_s)
-        here = Span(file.source, *times, each.score, each.grid)
+        ends = (each.grid, each.grid)
+        here = Span(file.source, *times, each.score, each.grid, times[0], each.box, ends)
         last = joined[-1] if joined and joined[-1].file == here.file else None
         if (
             last is not None
@@ -204,9 +220,51 @@ def spans_of(
             joined.pop()
             best = max((last, here), key=lambda span: span.score)
             end_s = max(last.end_s, here.end_s)
-            here = Span(here.file, last.start_s, end_s, best.score, best.grid)
+            ends = (last.ends[0], here.ends[1])
+            here = replace(best, start_s=last.start_s, end_s=end_s, ends=ends)
         joined.append(here)
     return sorted(joined, key=lambda span: -span.score)
+
+
+def _file_of(frame: int, files: Sequence[ShownFile]) -> ShownFile:
+    """The file that a frame of the memory is from."""
+    return [files[0], *(other for other in files[1:] if other.first <= frame)][-1]
+
+
+def spans_seen(intervals: Sequence[Interval], files: Sequence[ShownFile]) -> list[Span]:
+    """Intervals of an answer as spans of their files, best first; one over two files is two."""
+    found = []
+    for interval in intervals:
+        parts: list[tuple[ShownFile, list[Moment]]] = []
+        for moment in interval.moments:
+            file = _file_of(min(moment.frames, default=0), files)
+            if not parts or parts[-1][0] != file:
+                parts.append((file, []))
+            parts[-1][1].append(moment)
+        for number, (file, moments) in enumerate(parts):
+            best = max(moments, key=lambda moment: moment.score)
+            last = number + 1 == len(parts)
+            end_s = interval.end_s if last else parts[number + 1][0].begin_s
+            found.append(
+                Span(
+                    file.source, file.seconds(moments[0].start_s), file.seconds(end_s), best.score,
+                    best.grid, file.seconds(best.start_s), best.box,
+                    (moments[0].grid, moments[-1].grid),
+                )
+            )  # fmt: skip
+    return sorted(found, key=lambda span: -span.score)
+
+
+def answer_spans(answer: Answer, gap_s: float, files: Sequence[ShownFile]) -> list[Span]:
+    """Spans that an answer names: when it was seen, or where it was not, the likeliest moment.
+
+    From models that do not judge, the moments that match best, see ``spans_of``.
+    """
+    if answer.found is None:
+        return spans_of(answer.evidence, gap_s, files)
+    if not answer.found:
+        return spans_of(answer.evidence[:1], gap_s, files)
+    return spans_seen(answer.intervals, files)
 
 
 class ThumbnailSession:
@@ -290,6 +348,11 @@ class AnswerLog:
         self._file = LineFile(folder / "answers.jsonl", append=append)
         self._number = len(self._file.keep(lambda number, line: bool(json.loads(line))))
 
+    @property
+    def count(self) -> int:
+        """Answers in the folder."""
+        return self._number
+
     def add(self, question: str, answer: Answer, spans: Sequence[Span]) -> Mapping[str, Any]:
         """Write an answer.
 
@@ -297,20 +360,21 @@ class AnswerLog:
             What was written: question, answer, evidence, and the name of the picture.
         """
         self._number += 1
-        tiles = [
-            (picture, f"{clock(span.start_s)}  {span.score:.2f}")
-            for span in spans
-            if (picture := self._watcher.picture(span.grid)) is not None
-        ]
+        strip = answer.found is not None
+        tiles = [tile for span in spans[:_MOST_TILES] for tile in self._tiles(span, strip)]
         sheet = None
         if tiles:
             sheet = self._folder / f"answer-{self._number:03d}.png"
-            evidence_sheet(sheet, question, tiles)
+            title = f"not seen: {question}" if answer.found is False else question
+            evidence_sheet(sheet, title, tiles)
         entry = {
             "question": question,
             "at_s": answer.at_s,
             "answer": answer.text,
             "cut": answer.cut,
+            "found": answer.found,
+            "threshold": answer.threshold,
+            "unknown": answer.unknown,
             "moments": [asdict(span) for span in spans],
             "evidence": [asdict(moment) for moment in answer.evidence],
             "scope": answer.scope,
@@ -321,6 +385,20 @@ class AnswerLog:
         }
         self._file.write(json.dumps(strict_json(entry), allow_nan=False, ensure_ascii=False))
         return entry
+
+    def _tiles(self, span: Span, strip: bool) -> Iterator[tuple[NDArray[np.uint8], str]]:
+        """The picture of a span, what is looked for framed; with ``strip`` its ends beside it."""
+        picture = self._watcher.picture(span.grid)
+        if picture is None:
+            return
+        if span.box is not None:
+            picture = framed(picture, span.box)
+        yield picture, f"{clock(span.peak_s)}  {span.score:.2f}"
+        ends = zip(("from", "to"), span.ends, (span.start_s, span.end_s), strict=True)
+        for word, grid, time_s in ends if strip else ():
+            end = self._watcher.picture(grid)
+            if end is not None:
+                yield end, f"{word} {clock(time_s)}"
 
     def close(self) -> None:
         """Close the file."""
@@ -346,6 +424,7 @@ def open_session(
         InputError: when the memory was made with another model, or kept with other settings.
     """
     made_with = brain.traits.model_id if file is None else file.about.get("model_id")
+    brain = model_of(brain, str(made_with))
     if made_with != brain.traits.model_id:
         raise InputError(
             f"{file and file.path} was made with model {short(str(made_with), 80)!r} and cannot be "

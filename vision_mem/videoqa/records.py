@@ -205,6 +205,8 @@ class Moment:
             question's words, in [-1, 1].
         tier: where it lies in memory.
         tokens: how many of its tokens were read.
+        box: where in the picture it is, left, top, right and bottom as shares of its sides; None
+            from models that do not say.
     """
 
     grid: int
@@ -214,6 +216,23 @@ class Moment:
     score: float
     tier: str
     tokens: int
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From when to when something was seen.
+
+    Attributes:
+        start_s, end_s: seconds; it ends with the look after the last that shows it.
+        peak: the moment that shows it best.
+        moments: all of it, in time order.
+    """
+
+    start_s: float
+    end_s: float
+    peak: Moment
+    moments: tuple[Moment, ...]
 
 
 @dataclass(frozen=True)
@@ -227,6 +246,10 @@ class Answer:
         scope: ``recent`` when only the latest grids were read, else ``all``.
         tokens_read, grids_read: how much the model was given.
         cut: whether the answer was longer than ``max_answer_tokens`` and is cut off there.
+        found: whether what was asked for was seen; None from models that do not judge that.
+        threshold: the score from which on it counts as seen, on this memory; None likewise.
+        intervals: when it was seen, in time order; empty when it was not, or not judged.
+        unknown: why it cannot be found by this model, in one line; empty otherwise.
         notes: why it came out this way: gate, scores, spread, K. JSON-ready values only.
     """
 
@@ -237,6 +260,10 @@ class Answer:
     tokens_read: int
     grids_read: int
     cut: bool = False
+    found: bool | None = None
+    threshold: float | None = None
+    intervals: tuple[Interval, ...] = ()
+    unknown: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -22,20 +22,29 @@ from numpy.typing import NDArray
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, ModelError
-from vision_mem.formats.snapshot import load_session, save_snapshot
-from vision_mem.models.vlm.protocol import GridSpan, Question, VideoLanguageModel, VisualContext
+from vision_mem.formats.snapshot import load_session, load_snapshot, save_snapshot
+from vision_mem.models.vlm.protocol import (
+    GridSpan,
+    MomentModel,
+    Question,
+    VideoLanguageModel,
+    VisualContext,
+    model_of,
+)
 from vision_mem.sources.pixels import as_frame
 from vision_mem.text import short
 from vision_mem.types import Frame
 from vision_mem.videoqa.answering import AnswerStream, Conversation, GateHistory
 from vision_mem.videoqa.compression import unit
-from vision_mem.videoqa.config import MemoryConfig, VideoQaConfig
+from vision_mem.videoqa.config import SCOPES, MemoryConfig, VideoQaConfig
+from vision_mem.videoqa.intervals import find_intervals, score_looks
 from vision_mem.videoqa.memory import TokenMemory
 from vision_mem.videoqa.mrope import Watched, place
 from vision_mem.videoqa.records import (
     SHORT,
     Answer,
     GridEntry,
+    Interval,
     Moment,
     VideoUsage,
     WatchResult,
@@ -307,6 +316,14 @@ class VideoMemorySession:
         asked = Question(question) if isinstance(question, str) else question
         state = self._state
         entries, watched = self._held(state, at)
+        if isinstance(self.model, MomentModel):
+            if scope not in SCOPES:
+                raise InputError(f"scope is {scope!r}; expected one of {', '.join(SCOPES)}")
+            if scope == "recent":
+                short = [e for e in entries if e.tier == SHORT]
+                entries = short or entries[-state.memory.short_grids :]
+            answer = self._found(self.model, asked, entries, at)
+            return AnswerStream(None, answer, asked, conversation, self.model.traits.model_id)
         prompt = self.model.embed_question(asked)
         whole = self.config.retrieval.query == "prompt"
         query = unit(prompt.vectors[prompt.of_question | whole].float())
@@ -385,7 +402,7 @@ class VideoMemorySession:
 
         Args:
             path: what ``snapshot`` wrote.
-            model: the same model as then.
+            model: the same model as then, or what took its place in this release.
 
         Returns:
             The session, with the settings it had.
@@ -393,6 +410,7 @@ class VideoMemorySession:
         Raises:
             ModelError: for a damaged file, or one of another model; one line.
         """
+        model = model_of(model, str(load_snapshot(path)[1].get("model_id")))
         state, given = load_session(path, "videoqa", model.traits.model_id)
         try:
             config = load_config(VideoQaConfig, None, dict(given), folder="videoqa")
@@ -476,6 +494,38 @@ class VideoMemorySession:
             began_s=watched.first_s,
         )
         return context, placed.mode
+
+    def _found(
+        self, model: MomentModel, asked: Question, entries: Sequence[GridEntry], at: float | None
+    ) -> Answer:
+        """The answer of a model that finds moments itself."""
+        rules, now = self.config.seen, self._state.time_s or 0.0
+        query = model.search(asked)
+        looks = score_looks(entries, query, model.unrelated(), rules)
+        moments = [
+            Moment(e.index, e.frames, e.start_s, e.end_s, score, e.tier, len(e), box)
+            for e, score, box in zip(entries, looks.scores, looks.boxes, strict=True)
+        ]
+        period_s = 1.0 / self.config.fps if self.config.fps else 0.0
+        end_s = max(now if at is None else min(at, now), entries[-1].end_s)
+        found: tuple[Interval, ...] = ()
+        if not query.unknown:
+            found = find_intervals(moments, looks.threshold, period_s, rules.gap_s, end_s)
+        # Of equal moments the later first.
+        best = sorted(moments, key=lambda one: (one.score, one.grid), reverse=True)
+        return Answer(
+            text=None,
+            evidence=() if query.unknown else tuple(best[: self.config.evidence]),
+            at_s=now if at is None else at,
+            scope="all",
+            tokens_read=sum(len(entry) for entry in entries),
+            grids_read=len(entries),
+            found=bool(found),
+            threshold=round(looks.threshold, 4),
+            intervals=found,
+            unknown=query.unknown,
+            notes={"scored": len(moments)},
+        )
 
     def _evidence(self, found: Retrieved) -> tuple[Moment, ...]:
         """The best of what was read; of equal ones the later first."""

@@ -126,6 +126,22 @@ def from_jpeg(content: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def framed(image: NDArray[np.uint8], box: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+    """A copy of a picture ``(H, W, 3)`` with a frame around a part of it.
+
+    Args:
+        image: uint8 RGB.
+        box: left, top, right, bottom as shares of its sides.
+    """
+    height, width = image.shape[:2]
+    left, right = (round(x * (width - 1)) for x in (box[0], box[2]))
+    top, bottom = (round(y * (height - 1)) for y in (box[1], box[3]))
+    drawn = np.ascontiguousarray(image).copy()
+    for colour, wide in (((0, 0, 0), 4), ((255, 220, 0), 2)):
+        cv2.rectangle(drawn, (left, top), (right, bottom), colour, wide)
+    return drawn
+
+
 def evidence_sheet(
     path: str | Path, title: str, tiles: Sequence[tuple[NDArray[np.uint8], str]]
 ) -> None:

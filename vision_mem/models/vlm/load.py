@@ -88,9 +88,9 @@ def load_video_model(
         return FakeVideoModel()
     place = choose_device(device)
     if model == "words":
-        from vision_mem.models.vlm.word_search import WordSearch
+        from vision_mem.models.vlm.window_search import WindowSearch
 
-        return WordSearch(device=place)
+        return WindowSearch(device=place)
     dtype = _PRECISIONS[choose_precision(precision, place)]
     if model.startswith("random:"):
         return _random(model, place, dtype, settings)

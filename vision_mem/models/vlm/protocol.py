@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -252,3 +252,47 @@ class VideoLanguageModel(Protocol):
             Pieces of the answer as they are made; the last has ``finish`` set. None for a model
             that does not speak. The iterator holds all it needs: the stream may go on meanwhile.
         """
+
+
+class TokenSearch(Protocol):
+    """What is looked for: m texts at once."""
+
+    @property
+    def unknown(self) -> str:
+        """Why nothing can be found, in one line; empty when something can."""
+
+    def scores(self, tokens: torch.Tensor, extras: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """How much each of n tokens shows of each text: float32 ``(n, m)`` in [0, 1]."""
+
+
+@runtime_checkable
+class MomentModel(Protocol):
+    """A model that finds moments: it scores tokens for a question itself.
+
+    Its grids may have an extra ``box``, ``(n, 4)``: where in the picture a token is, left, top,
+    right and bottom as shares of its sides.
+    """
+
+    def unrelated(self) -> TokenSearch:
+        """Texts that a video is mostly not about, to compare questions with."""
+
+    def search(self, question: Question) -> TokenSearch:
+        """What a question looks for, m = 1.
+
+        Raises:
+            InputError: when there is nothing in the question to look for.
+        """
+
+
+def model_of(model: VideoLanguageModel, model_id: str) -> VideoLanguageModel:
+    """The model that a memory was made with, where it was made by an earlier release.
+
+    Args:
+        model: the model of today.
+        model_id: what the memory says.
+
+    Returns:
+        The earlier model of that name where there is one, else ``model``.
+    """
+    earlier = getattr(model, "earlier", None)
+    return (earlier and model_id != model.traits.model_id and earlier(model_id)) or model

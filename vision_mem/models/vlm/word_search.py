@@ -1,4 +1,7 @@
-"""The embedded model of ``vision-mem ask``: finds frames by words, and does not talk.
+"""Patches of frames in the space of words: what maps of ``navigate`` are searched by.
+
+``ask`` took it too, until windows did better (``window_search``); memory files of then are still
+read with it.
 
 Each patch of a frame is the mean of the sentence vectors of ImageNet's class names, weighted by
 the evidence for each class there. Words of a question live in the same space, so that the memory,
@@ -221,8 +224,8 @@ class PatchClassifier(nn.Module):
             self.classes.load_state_dict({"weight": found["_fc.weight"], "bias": found["_fc.bias"]})
 
     @torch.inference_mode()
-    def forward(self, image: NDArray[np.uint8]) -> Tensor:
-        """Logits ``(h, w, 1000)`` of a picture ``(H, W, 3)`` uint8 RGB: its sides over 32."""
+    def features(self, image: NDArray[np.uint8]) -> Tensor:
+        """``(1280, h, w)``, what the classifier takes, of a picture ``(H, W, 3)`` uint8 RGB."""
         height, width = image.shape[:2]
         scale = self.short_side / min(height, width)
         # A very long picture would take memory without end; 4 to 1 shows what films show.
@@ -235,6 +238,11 @@ class PatchClassifier(nn.Module):
         mean, deviation = (
             torch.tensor(v, device=device).view(3, 1, 1) for v in (_MEAN, _DEVIATION)
         )
-        features = F.relu6(self.head(self.trunk((x - mean) / deviation)[-1]))
-        logits: Tensor = self.classes(features[0].permute(1, 2, 0))
+        found: Tensor = F.relu6(self.head(self.trunk((x - mean) / deviation)[-1]))[0]
+        return found
+
+    @torch.inference_mode()
+    def forward(self, image: NDArray[np.uint8]) -> Tensor:
+        """Logits ``(h, w, 1000)`` of a picture ``(H, W, 3)`` uint8 RGB: its sides over 32."""
+        logits: Tensor = self.classes(self.features(image).permute(1, 2, 0))
         return logits
