@@ -164,13 +164,12 @@ def main(
 ) -> int:
     """Find, segment and follow everything in a video, image folder, camera or network stream.
 
-    Without --detect, whatever moves in front of a camera that stands still. Each object keeps its
-    identity for as long as the stream runs, also when it comes back. Memory does not grow.
+    Without --detect, what moves by itself before a camera that stands still or turns. Identities
+    stay for as long as the stream runs, also of what comes back. Memory does not grow.
     """
     folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
     given = flat(what, where, input, output, files, model, advanced)
-    before = folder.recorded("options")
-    options = take_options(MotsOptions, given, before if resume else None)
+    options = take_options(MotsOptions, given, folder.recorded("options") if resume else None)
     check_model(options.model)
     names, chosen, meant = _saved(options, output.show)
     preset, senders = options.preset or usual_preset(options.detect), open_senders(output.events)

@@ -183,8 +183,7 @@ def main(
     given = flat(prompts, where, input, output, files, model, advanced)
     options, resume = _options(source, folder, given, output)
     done = Tally(**folder.progress()) if resume else Tally()
-    plan = _planned(options)
-    chosen = annotation_choice(options, listed(options.save))
+    plan, chosen = _planned(options), annotation_choice(options, listed(options.save))
     check_model(options.model)
     senders, names = open_senders(output.events), listed(options.save)
     config = load_config(TrackingConfig, options.preset, options.set, folder="tracking")
@@ -223,7 +222,6 @@ def main(
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
         session = _session(source, options, config, segmenter, plan, done, folder, resume)
-        session = counted(session, counter, folder, resume)
         folder.begin()
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,
@@ -231,8 +229,8 @@ def main(
             snapshot_every=advanced.snapshot_every, limits=limits_of(input),
         )  # fmt: skip
         code = run_to_folder(
-            frames, session, sinks, folder, done, advanced.snapshot_every,
-            remarks={"prompts": _described(plan)}, quiet=output.quiet,
+            frames, counted(session, counter, folder, resume), sinks, folder, done,
+            advanced.snapshot_every, remarks={"prompts": _described(plan)}, quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":
         raise InputError(

@@ -246,7 +246,7 @@ _NO_SUCH_VALUE = re.compile(r": (Input should be |Unable to parse |.* is not (a 
 
 
 def _typing_slip(error: Any) -> str:
-    said, param = error.format_message(), getattr(error, "param", None)
+    said, param = str(error.format_message()), getattr(error, "param", None)
     for words, ours in _SLIPS.items():
         said = re.sub(words, ours, said)
     if param is not None and (expected := _expected(param)):

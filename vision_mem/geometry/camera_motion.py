@@ -30,7 +30,7 @@ _RADIAL = 0.94  # cosine: within 20 degrees of the line from the point that all 
 
 
 @dataclass(frozen=True)
-class CameraMotion:
+class ViewMotion:
     """What two pictures say of the camera.
 
     Attributes:
@@ -83,7 +83,7 @@ def reduced(image: NDArray[np.uint8], side: int = 320) -> NDArray[np.uint8]:
     return np.asarray(grey, np.uint8)
 
 
-def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> CameraMotion | None:
+def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> ViewMotion | None:
     """Estimate the camera's motion between two grey pictures.
 
     Args:
@@ -117,7 +117,7 @@ def camera_motion(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Camera
     shift = float(np.linalg.norm(moved, axis=-1).mean()) / max(before.shape)
     if not np.isfinite(shift) or shift > 1:
         return None
-    return CameraMotion(
+    return ViewMotion(
         np.asarray(matrix, np.float64),
         float(agrees.mean()),
         len(set(cell[agrees])),

@@ -27,7 +27,7 @@ from vision_mem.geometry.camera_motion import (
     LEAST_AGREEING,
     LEAST_CELLS,
     MOVES,
-    CameraMotion,
+    ViewMotion,
     camera_motion,
     reduced,
 )
@@ -117,7 +117,7 @@ class CameraWatch:
 
     def __init__(self) -> None:
         self.moves = False
-        self.latest: CameraMotion | None = None
+        self.latest: ViewMotion | None = None
         self.travels = False
         """Whether near things run past far ones: then a homography explains too little."""
         self._view: NDArray[np.uint8] | None = None
@@ -160,7 +160,7 @@ class TurnedBackground:
         self._mean: NDArray[np.float32] | None = None
         self._earlier: deque[tuple[NDArray[np.float32], NDArray[np.float64]]] = deque(maxlen=_LAG)
 
-    def step(self, image: NDArray[np.uint8], camera: CameraMotion) -> NDArray[np.uint8]:
+    def step(self, image: NDArray[np.uint8], camera: ViewMotion) -> NDArray[np.uint8]:
         """Which pixels move by themselves, as 0 and 1, at the working size.
 
         Args:
