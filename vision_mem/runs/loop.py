@@ -111,13 +111,24 @@ def run_to_folder(
         **(remarks or {}),
     )  # fmt: skip
 
+    if tally.frames and folder.snapshot is not None:
+        for sink in sinks:
+            if (recall := getattr(sink, "recall", None)) is not None:
+                recall(folder.snapshot)
+
+    def save(place: Path) -> None:
+        session.snapshot(place)
+        for sink in sinks:
+            if (keep := getattr(sink, "keep", None)) is not None:
+                keep(place.parent)
+
     def snapshot() -> None:
         nonlocal snapshot_at
         if snapshot_every and tally.frames > snapshot_at:
             for sink in sinks:
                 if (flush := getattr(sink, "flush", None)) is not None:
                     flush()  # results reach as far as the snapshot, whatever happens after it
-            folder.take_snapshot(tally.frames, session.snapshot, tally.as_dict())
+            folder.take_snapshot(tally.frames, save, tally.as_dict())
             snapshot_at = tally.frames
 
     status, closed = "failed", False

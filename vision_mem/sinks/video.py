@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import json
 import logging
 import math
 import queue
@@ -18,12 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import SinkError
+from vision_mem.errors import InputError, SinkError
 from vision_mem.formats.text import make_folder, sink_error, write_file
 from vision_mem.results import Shown
 from vision_mem.runs.folder import without_secret
 from vision_mem.sources.pixels import fit_image
 from vision_mem.sources.selection import is_url
+from vision_mem.text import read_json
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.visualization.draw import Painter
 
@@ -236,6 +238,17 @@ class AnnotatedVideo:
         if packet is not None and self._container is not None:
             head = f"{packet.pts * packet.time_base} {int(packet.is_keyframe)}\n".encode()
             write_file(_tail(self.partial), head + bytes(packet), durable=False)
+
+    def keep(self, place: Path) -> None:
+        """Write what drawings remember into the folder of a snapshot."""
+        if trails := self._painter.trails:
+            content = json.dumps(trails).encode()
+            write_file(place / f"{self.path.stem}.trails.json", content, durable=False)
+
+    def recall(self, place: Path) -> None:
+        """Draw on from what ``keep`` wrote; without it, trails begin anew."""
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, InputError):
+            self._painter.go_on(read_json(place / f"{self.path.stem}.trails.json"))
 
     def _drop(self) -> None:
         """Let go of a container that never got a stream."""
@@ -553,6 +566,16 @@ class WriteBehind:
             self._waiting.join()
             self._raise()
             self.sink.flush()
+
+    def keep(self, place: Path) -> None:
+        """As the sink's own, after ``flush``."""
+        if (keep := getattr(self.sink, "keep", None)) is not None:
+            keep(place)
+
+    def recall(self, place: Path) -> None:
+        """As the sink's own, before the first frame."""
+        if (recall := getattr(self.sink, "recall", None)) is not None:
+            recall(place)
 
     def close(self) -> None:
         """Write what waits, then close the sink. Safe to call twice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -86,6 +87,18 @@ class Painter:
         self._counter = counter
         self._trail = trail
         self._paths: dict[int, deque[tuple[float, float]]] = {}
+
+    @property
+    def trails(self) -> dict[str, list[tuple[float, float]]]:
+        """Positions ``(x, y)`` in pixels by object id, oldest first; JSON-ready."""
+        return {str(key): list(path) for key, path in self._paths.items()}
+
+    def go_on(self, trails: Mapping[str, Iterable[Sequence[float]]]) -> None:
+        """Take over the ``trails`` of a painter before."""
+        self._paths = {
+            int(key): deque(((float(x), float(y)) for x, y in path), maxlen=self._trail)
+            for key, path in trails.items()
+        }
 
     def draw(self, image: NDArray[np.uint8], result: Shown) -> NDArray[np.uint8]:
         """Draw one frame.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from media_samples import absent, picture, result, seen
 
+from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.types import ObjectResult
 from vision_mem.visualization.draw import Painter, colour_of, davis_palette
 
@@ -84,6 +85,23 @@ def test_the_trail_follows_the_object_and_fades_when_it_is_lost():
     assert np.array_equal(drawn, picture(0))
     painter.draw(picture(0), result(9))
     assert painter._paths == {}  # a removed object's trail is forgotten: memory stays bounded
+
+
+def test_trails_go_on_in_a_run_that_is_continued(tmp_path):
+    def at(painter, index):
+        x = 10 * index
+        return painter.draw(picture(0), result(index, seen(1, (x, 40, x + 20, 60), SIZE)))
+
+    before, anew = (Painter(trail=4, **PLAIN) for _ in range(2))
+    for index in range(6):
+        at(before, index)
+    WriteBehind(AnnotatedVideo(tmp_path / "a.mp4", painter=before)).keep(tmp_path)
+    WriteBehind(AnnotatedVideo(tmp_path / "a.mp4", painter=anew)).recall(tmp_path)
+    assert np.array_equal(at(anew, 6), at(before, 6))
+    for damaged in ("{", "[]", '{"x": 1}', '{"1": [[1]]}'):
+        (tmp_path / "a.trails.json").write_text(damaged)
+        AnnotatedVideo(tmp_path / "a.mp4", painter=anew).recall(tmp_path)
+    assert len(anew.trails["1"]) == 4, "what cannot be read changes nothing"
 
 
 def test_a_mask_of_another_size_is_not_drawn():
