@@ -224,7 +224,7 @@ def main(
             frames, counted(DetectorSession(session, detector), counter, folder, resume), sinks,
             folder, done, advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
-        _remark(done, detectors.skipped_frames(detector), options, output.quiet)
+        _remark(done, detector, options, output.quiet)
     return code
 
 
@@ -261,9 +261,15 @@ def _excerpt(source: str, options: MotsOptions, begin: int, end: int) -> Iterabl
         yield from frames
 
 
-def _remark(done: MotsTally, skipped: int, options: MotsOptions, quiet: bool) -> None:
+def _remark(done: MotsTally, detector: Detector, options: MotsOptions, quiet: bool) -> None:
+    from vision_mem.models.detectors.asynchronous import skipped_frames
+    from vision_mem.models.detectors.motion import coarse_frames
+
     if quiet:
         return
+    skipped = skipped_frames(detector)
+    if coarse := coarse_frames(detector):
+        print(f"unsure: on {count(coarse, 'frame')} the camera moved, and what moves was a guess")
     if skipped:
         print(f"the detector was too slow for {count(skipped, 'frame')}, which it left out")
     if not done.objects:

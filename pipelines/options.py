@@ -182,7 +182,7 @@ class AnnotationOptions:
         bool | None, typer.Option("--frames", help="Pictures too, beside coco, yolo and davis.")
     ] = None
     frames_every: Annotated[
-        int | None, typer.Option(min=1, help="Every so manieth frame of the run.")
+        int | None, typer.Option(min=1, help="Every N-th frame of the run.")
     ] = None
     sure: Annotated[
         float | None,
@@ -208,6 +208,8 @@ def annotation_choice(options: Any, names: list[str]) -> Any:
     """
     from vision_mem.sinks.annotations import AnnotationChoice, check_pictures
 
+    if not names:
+        raise InputError(f"--save names no output; leave it out for {type(options).save}")
     chosen = AnnotationChoice(options.frames, options.frames_every, options.sure, options.pad)
     check_pictures(chosen, names)
     return chosen

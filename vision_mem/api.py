@@ -323,7 +323,7 @@ def track(  # noqa: D417 -- several in a line
         show: show a window while it runs; closing it ends the run.
         stream: give results as they come instead of a list; needed for what never ends.
         frames, frames_every, sure, pad: what goes into files of annotations: pictures too; every
-            so manieth frame; only frames whose objects are that sure; boxes with a margin, pixels
+            N-th frame; only frames whose objects are that sure; boxes with a margin, pixels
             as ``4`` or a part as ``"10%"``.
         start, end, stride, max_frames, fps: which frames, as ``open_source``.
 
@@ -391,7 +391,7 @@ def mots(  # noqa: D417 -- several in a line
         source: as ``track``.
         detect: a detector's word as ``motion`` (a camera that stands still), ``"red car, person"``,
             ``dfine``, ``file:PATH``; a function of an image; or several; see ``open_detector``.
-        every: detect on every so manieth frame.
+        every: detect on every N-th frame.
         min_score: leave out detections below it.
         only: classes to follow.
         region: where to detect: ``x,y,w,h``, ``xyxy:x1,y1,x2,y2``, or corners of a polygon.

@@ -94,6 +94,10 @@ class Tally(RunTally):
             )
         if (more := len(self.objects) - _MOST_LINES) > 0:
             lines.append(f"and {more} more; all of them are in run.json")
+        if any(2 * c.get("unsure", 0) > max(c["present"], 2) for c in self.objects.values()):
+            lines.append(
+                "mostly unsure: a --box, a --mask or a --not-point says more than one click"
+            )
         return lines
 
     def _doubt(self, name: str) -> str:

@@ -45,7 +45,7 @@ class AnnotationChoice:
 
     Attributes:
         pictures: write the frames too, as JPEG.
-        every: every so manieth frame of the run.
+        every: every N-th frame of the run.
         sure: leave out frames on which an object that is to be seen has a lower score.
         pad: added to each side of a box: pixels as ``4``, or a part of it as ``10%``.
     """

@@ -237,6 +237,8 @@ class MotionDetector:
         self.reset()
 
     def reset(self) -> None:
+        self.coarse = 0
+        """Frames answered while the camera moved."""
         self.restarts = 0
         """Times that the background was learned anew since the first frame."""
         self._without_answer = 0
@@ -270,6 +272,7 @@ class MotionDetector:
             self.detect(frame)
         # Whatever was missing from the warm-up would be missing from the answers.
         self._seen = max(self._seen, self.config.warm_up)
+        self.coarse = 0
 
     def detect(self, frame: Frame) -> Detections | None:
         if self.config.camera == "auto":
@@ -308,6 +311,7 @@ class MotionDetector:
             f"frame {frame.index}: the camera moves; what moves is now told from the camera's own "
             f"motion, which is coarse: to be sure, {_INSTEAD}"
         )
+        self.coarse += 1
         return found
 
     def _say(self, text: str) -> None:
@@ -433,6 +437,11 @@ def _belong(spans: NDArray[np.float64], gap: float, how: str) -> NDArray[np.bool
     width = spans[:, 2] - spans[:, 0]
     narrower = np.minimum(width[:, None], width[None])
     return np.asarray((apart[..., 1] < gap) & (-apart[..., 0] >= narrower / 2))
+
+
+def coarse_frames(detector: Detector) -> int:
+    """Frames on which motion was told from a moving camera's own, and may be anything."""
+    return sum(part.coarse for part in parts_of(detector) if isinstance(part, MotionDetector))
 
 
 WARM_UP = 100

@@ -10,7 +10,12 @@ import pytest
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.models.detectors.motion import MotionConfig, MotionDetector, merge_parts
+from vision_mem.models.detectors.motion import (
+    MotionConfig,
+    MotionDetector,
+    coarse_frames,
+    merge_parts,
+)
 from vision_mem.types import Frame
 
 HEIGHT, WIDTH = 120, 200
@@ -146,6 +151,7 @@ def test_before_a_camera_that_turns_what_moves_by_itself_is_found(wall, caplog) 
             assert found is not None and len(found) <= 2
             hits += any(box_iou(each, np.array(box)) > 0.5 for each in found.boxes)
     assert hits >= 45
+    assert coarse_frames(detector) >= 50
     assert caplog.text.count("the camera moves; what moves is now told") == 1
 
 
