@@ -15,7 +15,7 @@ CASES = {
     "reconstruct . --intrinsics 1,2": "expected 4 numbers",
     "reconstruct . --save trajektory": "did you mean 'trajectory'",
     "reconstruct . --gate one": "are for --model",
-    "reconstruct . --snapshot-every=-1": "expected 0 or more",
+    "reconstruct . --snapshot-every=-1": "a whole number, 0 or more",
     "reconstruct generated:x": "generated:SEED",
     "navigate build nowhere --map m.map": "nowhere is no folder",
     "navigate build no.jsonl --map m.map": "no file no.jsonl",

@@ -218,7 +218,7 @@ def test_results_are_not_lost_when_a_detector_cannot_be_opened(
         (["--detect", "motion:mog3"], "motion:mog2"),
         (["--preset", "motoin"], "did you mean"),
         (["--set", "birth.max_overlpa=1"], "max_overlap"),
-        (["--snapshot-every", "-1"], "expected 0 or more"),
+        (["--snapshot-every", "-1"], "a whole number, 0 or more"),
     ],
 )
 def test_slips_get_one_clear_line(

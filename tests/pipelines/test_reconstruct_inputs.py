@@ -70,7 +70,7 @@ def test_masks_are_believed(form: str, room: Path, tmp_path: Path) -> None:
         (["--dynamic-masks", "nowhere"], "no such file or folder"),
         (["--poses", "nowhere.txt"], "cannot be read"),
         (["--start", "600"], "600"),
-        (["--snapshot-every", "-1"], "expected 0 or more"),
+        (["--snapshot-every", "-1"], "a whole number, 0 or more"),
         (["--resume", "--overwrite"], "exclude each other"),
     ],
 )

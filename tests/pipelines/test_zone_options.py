@@ -165,7 +165,7 @@ def test_events_are_told_while_the_run_goes_on(clip: Path, tmp_path: Path) -> No
         (["--zone", "h=0,0,40,40,40,0,0,40"], "crosses itself"),
         (["--zone", ZONE, "--line", "hall=0,0,9,9"], "two zones or lines called 'hall'"),
         (["--zone", ZONE, "--anchor", "foot"], "expected one of bottom, centre"),
-        (["--zone", ZONE, "--settle", "0"], "expected 1 or more"),
+        (["--zone", ZONE, "--settle", "0"], "a whole number, 1 or more"),
         (["--events", "events.jsonl"], "to keep them in a file: --save events"),
         (["--save", "zones"], "--save zones needs a --zone or a --line"),
     ],

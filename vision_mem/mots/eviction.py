@@ -142,7 +142,11 @@ def within_budget(
     budget = config.memory.budget
     if budget is None:
         return state, logits
+    if state.view is not None and 10 * state.view.nbytes > budget:
+        state = replace(state, view=None)  # so little is for the tracks
     ledger = Ledger()
+    if state.view is not None:
+        ledger.add([torch.from_numpy(state.view)])
     for object_id, track in state.tracks.items():
         ledger.add(_held(track, logits, object_id))
     ledger.add(_looks(state.gallery))

@@ -387,7 +387,7 @@ class OwnRules:
 
     def _covered(self, making: Making) -> dict[int, tuple[int, float]]:
         """For each track with a mask: the older one that covers most of it, and how much."""
-        ids = [key for key in making.drafts if making.regions[key].area]
+        ids = [k for k in making.drafts if k in making.tracks and making.regions[k].area]
         regions = [making.regions[key] for key in ids]
         inside = share_inside(regions, regions)
         found = {}

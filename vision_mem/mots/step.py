@@ -304,7 +304,7 @@ class Making:
         state = MotsState(
             self.tracks, self.gallery, self.ids, self.state.steps + 1, frame.size,
             self.features.grid_size, frame.index, frame.time_s, refusing=self.refusing,
-            view=self.view,
+            view=self.view if self.tracks or self.gallery else None,
         )  # fmt: skip
         events = tuple(self.events)
         tracks = tuple(results)

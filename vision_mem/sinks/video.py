@@ -221,7 +221,7 @@ class AnnotatedVideo:
     def _length_s(self, frame: Frame) -> float:
         """Seconds that a frame is shown when none follows."""
         assert self._info is not None
-        length_s, before = frame.duration_s, self._before
+        length_s, before = getattr(frame, "duration_s", None), self._before
         skips = before is not None and frame.index > before.index + 1
         if before is not None and (length_s is None or skips):
             length_s = frame.time_s - before.time_s  # as long as the one before it

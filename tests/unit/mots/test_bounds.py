@@ -54,7 +54,8 @@ def test_usage_of_a_track_and_in_all():
     run(session, range(20))
     usage = session.usage()
     assert set(usage.tracks) == {1, 2}
-    assert usage.bytes == sum(usage.tracks.values())  # nothing is shared here
+    shared = usage.detail["camera"]  # the frame before, from which the camera's motion is told
+    assert usage.bytes == sum(usage.tracks.values()) + shared
     assert session.usage(1).bytes == usage.tracks[1]
     with pytest.raises(InputError, match="no track 9; followed now: 1, 2"):
         session.usage(9)

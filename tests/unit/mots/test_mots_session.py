@@ -92,7 +92,7 @@ def test_lost_found_and_removed():
     results = [session.step(*blinking(t, range(10, 90))) for t in range(20)]
     assert kinds(results, 1)[-2:] == [(10, "lost"), (14, "removed")]
     held = session.usage()
-    assert held.tracks == {} and set(held.detail) == {"gallery"}
+    assert held.tracks == {} and set(held.detail) == {"camera", "gallery"}
 
 
 @pytest.mark.parametrize("gone_s", [1, 8])

@@ -29,6 +29,7 @@ from vision_mem.models.segmenters.embedded.windows import Window
 from vision_mem.types import Prompt
 
 Mask = NDArray[np.bool_]
+_FEWEST_PIXELS = 24  # of the shorter side of a box, below which features say less than colours
 _SMALLEST = 0.08
 """Share of a box below which a mask cannot be what was drawn around."""
 
@@ -76,12 +77,15 @@ class FirstMasks:
         side = self._config.tokens
         known = tokens_in(window, _bounds(payload), side)
         inside = tokens_in(window, box, side)
-        found = cut_tokens(self._alike(payload, window), inside, known, self._config.cut, clicked)
-        mask = None
+        found, mask = None, None
+        if min(box[2:] - box[:2]) >= _FEWEST_PIXELS:
+            alike = self._alike(payload, window)
+            found = cut_tokens(alike, inside, known, self._config.cut, clicked)
         if found is not None:
             mask = self._laid_out(payload, window, found.share, box)
         if mask is None or mask.sum() < _SMALLEST * float(np.prod(box[2:] - box[:2])):
-            # The whole picture, a line, or what looks like all around it: colours, or an ellipse.
+            # Few pixels, the whole picture, a line, or what looks like all around it: colours, or
+            # an ellipse.
             points, labels = prompt.points, prompt.labels
             mask = mask_from_box(payload.image, box.astype(np.float32), points, labels)
         return self._obeying(prompt, self._networks.mended(payload, mask, box))

@@ -321,7 +321,8 @@ class TestMemory:
         one = self.grown(segmenter, objects=1).usage()
         three = session.usage()
         grey = next(self.entries(session)).tensors["grey"].nbytes
-        assert three.bytes <= 3 * one.bytes - 2 * len(greys) * grey
+        # Objects may keep frames that others do not: of each grey, at least one copy is saved.
+        assert three.bytes <= 3 * one.bytes - len(greys) * grey
 
     def test_absent_frames_have_no_say(self, segmenter):
         hidden = range(8, 15)
