@@ -241,7 +241,7 @@ class AnnotatedVideo:
 
     def keep(self, place: Path) -> None:
         """Write what drawings remember into the folder of a snapshot."""
-        if trails := self._painter.trails:
+        if trails := getattr(self._painter, "trails", None):  # not every drawing has some
             content = json.dumps(trails).encode()
             write_file(place / f"{self.path.stem}.trails.json", content, durable=False)
 
