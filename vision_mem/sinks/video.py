@@ -11,7 +11,6 @@ import queue
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -195,7 +194,7 @@ class AnnotatedVideo:
         picture.pts = self._next_pts(frame) - self._offset
         picture.time_base = Fraction(1, self._ticks)
         length_s = self._length_s(frame)
-        self._before = replace(frame, image=frame.image[:1, :1], model_image=None)
+        self._before = Frame(frame.index, frame.time_s, frame.image[:1, :1])
         try:
             for packet in self._stream.encode(picture):
                 # Of all but the last one the next begins where it ends.

@@ -83,7 +83,8 @@ class Page:
 
     def until(self, what: str, limit_s: float = 20) -> Any:
         end = time.monotonic() + limit_s
-        while not (found := self.page.evaluate(what)):
+        ready = f"typeof studio !== 'undefined' && ({what})"  # not yet, while the page loads
+        while not (found := self.page.evaluate(ready)):
             assert time.monotonic() < end, what
             self.page.wait_for_timeout(20)
         return found
