@@ -362,7 +362,7 @@ def test_json_lines_are_taken_in_and_bad_ones_left_out(tmp_path, capsys, vision_
 def test_a_stream_without_a_frame_is_told_and_leaves_nothing(
     tmp_path, capsys, monkeypatch, text, says
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert navigate("build", "-", "--map", tmp_path / "new.map") == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert says in told and "--track-poses" not in told

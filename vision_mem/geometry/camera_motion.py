@@ -21,6 +21,9 @@ LEAST_CELLS, LEAST_AGREEING = 8, 0.55
 MOVES = 0.00125
 """Shift a frame, in shares of the longer side, of a camera that moves."""
 
+SIDE = 320
+"""Longest side, in pixels, of the pictures that are compared."""
+
 _LEAST = 16  # corners that agree, below which nothing is said
 _AGREES = 1.0  # pixels of a reduced picture
 _LEFT_OVER = 0.8  # pixels from which on a corner is held to move against the picture
@@ -52,10 +55,14 @@ class ViewMotion:
     shift: float
 
     @property
+    def agreed(self) -> bool:
+        """Whether enough of the picture moves so that it is the camera."""
+        return self.cells >= LEAST_CELLS and self.agreeing >= LEAST_AGREEING
+
+    @property
     def sure(self) -> bool:
-        """Whether it moved at all, and enough of the picture agrees."""
-        enough = self.cells >= LEAST_CELLS and self.agreeing >= LEAST_AGREEING
-        return enough and self.shift > MOVES
+        """Whether the camera moved at all, and that is agreed."""
+        return self.agreed and self.shift > MOVES
 
     def scaled(self, factor: float) -> NDArray[np.float64]:
         """The matrix for pictures that are ``factor`` times as large as those compared."""
@@ -63,7 +70,7 @@ class ViewMotion:
         return np.asarray(scale @ self.matrix @ np.linalg.inv(scale))
 
 
-def reduced(image: NDArray[np.uint8], side: int = 320) -> NDArray[np.uint8]:
+def reduced(image: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]:
     """A grey picture for ``camera_motion``.
 
     Args:

@@ -86,7 +86,7 @@ class AnnotatedVideo:
         self._info: SourceInfo | None = None
         self._size = (0, 0)
         self._ticks = _TICKS
-        self._before: Frame | None = None
+        self._before: tuple[int, float] | None = None  # number and time of the latest frame
         self._begin_s = 0.0
         self._offset = self._pts = 0
 
@@ -194,7 +194,7 @@ class AnnotatedVideo:
         picture.pts = self._next_pts(frame) - self._offset
         picture.time_base = Fraction(1, self._ticks)
         length_s = self._length_s(frame)
-        self._before = Frame(frame.index, frame.time_s, frame.image[:1, :1])
+        self._before = frame.index, frame.time_s
         try:
             for packet in self._stream.encode(picture):
                 # Of all but the last one the next begins where it ends.
@@ -209,7 +209,7 @@ class AnnotatedVideo:
         assert self._info is not None
         if self._before is None:
             return self._pts
-        step_s = frame.time_s - self._before.time_s
+        step_s = frame.time_s - self._before[1]
         if step_s < 0:  # joined recordings, a clock that was set
             self._begin_s -= 1.0 / self._info.fps - step_s
         elif step_s * self._ticks > _LONGEST:
@@ -220,10 +220,11 @@ class AnnotatedVideo:
     def _length_s(self, frame: Frame) -> float:
         """Seconds that a frame is shown when none follows."""
         assert self._info is not None
+        # Frames with depth do not say how long they last.
         length_s, before = getattr(frame, "duration_s", None), self._before
-        skips = before is not None and frame.index > before.index + 1
+        skips = before is not None and frame.index > before[0] + 1
         if before is not None and (length_s is None or skips):
-            length_s = frame.time_s - before.time_s  # as long as the one before it
+            length_s = frame.time_s - before[1]  # as long as the one before it
         if length_s is None or length_s <= 0:
             length_s = 1.0 / self._info.fps
         return min(length_s, _LONGEST / self._ticks)

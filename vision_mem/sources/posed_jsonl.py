@@ -75,7 +75,7 @@ def read_posed_lines(path: str | Path, start: int = 0) -> Iterator[PosedRow | So
         InputError: when there is no such file.
     """
     if str(path) == "-":
-        yield from _rows(getattr(sys.stdin, "buffer", sys.stdin), "standard input", Path(), start)
+        yield from _rows(sys.stdin.buffer, "standard input", Path(), start)
         return
     path = Path(path)
     try:

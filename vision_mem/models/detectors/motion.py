@@ -25,8 +25,8 @@ from vision_mem.config import check_choice, check_range
 from vision_mem.errors import InputError
 from vision_mem.geometry.camera_motion import (
     LEAST_AGREEING,
-    LEAST_CELLS,
     MOVES,
+    SIDE,
     ViewMotion,
     camera_motion,
     reduced,
@@ -142,10 +142,7 @@ class CameraWatch:
     def tells(self) -> bool:
         """Whether the motion to the newest frame is that of the camera, and all of it."""
         view = self.latest
-        return (
-            view is not None and not self.travels
-            and view.cells >= LEAST_CELLS and view.agreeing >= LEAST_AGREEING
-        )  # fmt: skip
+        return view is not None and not self.travels and view.agreed
 
 
 class TurnedBackground:
@@ -176,7 +173,7 @@ class TurnedBackground:
             self._deviation = np.full(picture.shape[:2], 15, np.float32)
             self._age = np.ones(picture.shape[:2], np.float32)
             return np.zeros(picture.shape[:2], np.uint8)
-        compared = min(320, max(image.shape[:2]))  # the longer side, see ``reduced``
+        compared = min(SIDE, max(image.shape[:2]))  # the longer side, see ``reduced``
         matrix = camera.scaled(max(size) / compared)
         mean = np.asarray(cv2.warpPerspective(self._mean, matrix, size), np.float32)
         deviation = cv2.warpPerspective(self._deviation, matrix, size, borderValue=15)
