@@ -19,6 +19,7 @@ from vision_mem.errors import InputError, MissingExtra
 from vision_mem.evaluation.options import PLACE, Workplace
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.runs.lock import FileLock
+from vision_mem.runs.progress import some
 from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 from vision_mem.text import read_json, shown
@@ -156,8 +157,9 @@ def _carry_out(
         write_summary(folder, rows)
         whole = [job for job in jobs if job.is_whole()]
         written = write_index(folder, ((job.source, job.out) for job in whole)) if indexed else None
-    for name, reason in reasons.items():
-        print(f"error: {name}: {reason}", file=sys.stderr)
+    for reason in dict.fromkeys(reasons.values()):
+        names = [name for name, each in reasons.items() if each == reason]
+        print(f"error: {some(names, 'videos')}: {reason}", file=sys.stderr)
     if not quiet:
         print(f"{len(whole)} of {count(len(jobs), 'video')} done")
         print(f"results in {folder}: runs/, logs/, summary.csv", end="")

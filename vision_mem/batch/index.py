@@ -55,7 +55,7 @@ def write_index(folder: Path, results: Iterable[tuple[str, Path]]) -> int:
         pyarrow.parquet.ParquetWriter(str(place), schema) as writer,
     ):
         for name, results_folder in results:
-            for path in sorted(results_folder.glob("*.parquet")):
+            for path in sorted(results_folder.glob("parquet/*.parquet")):
                 table = pyarrow.parquet.ParquetFile(str(path))
                 for batch in table.iter_batches(columns=kept):
                     rows = batch.to_pylist()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import glob
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,8 +13,7 @@ from typing import Any
 
 from natsort import natsorted
 
-from vision_mem.config import nearest
-from vision_mem.errors import InputError, MissingExtra, SourceError
+from vision_mem.errors import InputError, MissingExtra, SourceError, VisionMemError
 from vision_mem.formats.text import json_rows
 from vision_mem.sources.images import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vision_mem.sources.selection import check_exists, file_name, is_url, sequence_name
@@ -107,7 +104,7 @@ def _meant(word: str, is_one: Callable[[Path], bool]) -> list[str]:
     if is_stored(word):
         return _stored(word)
     if is_url(word):
-        if re.match(r"(?i)https?://", word):
+        if re.match(r"(?i)(https?|file)://", word):
             return [word]
         raise InputError(
             f"{word.partition('://')[0]}:// is live, and a batch is of files: see vision-mem studio"
@@ -118,7 +115,8 @@ def _meant(word: str, is_one: Callable[[Path], bool]) -> list[str]:
     if word and path.exists():
         return [str(path)]
     if _PATTERN.search(word):
-        matches = natsorted(glob.glob(str(path), recursive=True))  # noqa: PTH207: absolute too
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        matches = natsorted(str(match) for match in found if not match.name.startswith("."))
         if not matches:
             raise InputError(f"{shown(word)} matches no file; check the pattern")
         return [each for match in matches for each in _meant(match, is_one)]
@@ -169,8 +167,7 @@ def _listed(
     for number, row in _rows(path):
         where = f"{path} line {number}"
         if not isinstance(row, dict) or not isinstance(row.get(_FILE), str) or not row[_FILE]:
-            near = nearest(_FILE, [str(key) for key in row]) if isinstance(row, dict) else ""
-            raise InputError(f"{where} names no file; expected a column or key 'file'{near}")
+            raise InputError(f"{where} names no file; expected a column or key 'file'")
         empty = False
         source, values = row.pop(_FILE), row
         if not is_url(source) and not Path(source).expanduser().is_absolute():
@@ -178,7 +175,7 @@ def _listed(
         try:
             own = tuple(options(values))
             yield from ((each, own) for each in _meant(source, is_one))
-        except InputError as error:
+        except VisionMemError as error:
             raise InputError(f"{where}: {error}") from None
     if empty:
         raise InputError(f"{path} lists nothing; expected rows with a file each")
@@ -306,8 +303,3 @@ def _names(sources: Sequence[str]) -> list[str]:
 
 def _taken(names: Iterable[str]) -> Counter[str]:
     return Counter(each.casefold() for each in names)  # as file systems of some machines do
-
-
-def describe(inputs: Sequence[BatchInput]) -> str:
-    """The inputs, for the record: JSON that changes when they do."""
-    return json.dumps([[each.source, each.name, list(each.options)] for each in inputs])

@@ -176,6 +176,6 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def some(names: list[str]) -> str:
-    """Up to three names, then their number."""
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} objects"
+def some(names: list[str], things: str = "objects") -> str:
+    """Up to three names, then the number of things."""
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} {things}"
