@@ -250,10 +250,10 @@ def _told_apart(command: str, words: Sequence[str]) -> tuple[list[str], list[str
         if not word.startswith("-") or word == "-":
             (asked if command == "ask" and _is_question(word) else inputs).append(word)
             continue
-        if name in _OURS:
-            raise InputError(f"{name} is not for many videos at once; leave it out")
         if name not in flags:
             raise InputError(f"{command} has no option {name}{nearest(name, list(flags))}")
+        if name in _OURS:
+            raise InputError(f"{name} is not for many videos at once; leave it out")
         options.append(word)
         if not flags[name] and not equals:
             if not rest:
