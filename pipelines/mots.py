@@ -167,15 +167,15 @@ def main(
     Without --detect, what moves by itself before a camera that stands still or turns. Identities
     stay for as long as the stream runs, also of what comes back. Memory does not grow.
     """
-    folder, resume = open_folder("mots", source, output, MotsOptions), output.resume
-    given = flat(what, where, input, output, files, model, advanced)
+    folder = open_folder("mots", source, output, MotsOptions)
+    given, resume = flat(what, where, input, output, files, model, advanced), output.resume
     options = take_options(MotsOptions, given, folder.recorded("options") if resume else None)
     check_model(options.model)
     names, chosen, meant = _saved(options, output.show)
     preset, senders = options.preset or usual_preset(options.detect), open_senders(output.events)
     config = load_config(MotsConfig, preset, options.set, folder="mots")
+    input, resume = limited(input, folder, resume=resume), folder.resumes(resume)
     done = MotsTally.resumed(folder.progress()) if resume else MotsTally()
-    input = limited(input, folder, resume=resume)
     rest = remaining(source, options, input, done, resume)
     from vision_mem.models import detectors  # with OpenCV, which help does not need
 

@@ -185,7 +185,7 @@ def main(
     seed, resume, quiet = _generated_seed(source), output.resume, output.quiet
     folder = open_folder("reconstruct", source, output, ReconstructOptions)
     before = folder.recorded("options") if resume else None
-    recording = limited(recording, folder, resume=resume)
+    recording, resume = limited(recording, folder, resume=resume), folder.resumes(resume)
     options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
     names, config, numbers = _check(source, seed, options, output.snapshot_every)
     learned = _learned(options)
@@ -386,15 +386,16 @@ def _make_sinks(
     from vision_mem.reconstruction.export import SceneProducts, SceneSamples
     from vision_mem.sinks.rerun import RerunScene
 
+    append = folder.resumes(output.resume)
     sinks = make_sinks(
-        folder.path, names, info, table=SCENE_SINKS, append=output.resume, frames=done.frames,
+        folder.path, names, info, table=SCENE_SINKS, append=append, frames=done.frames,
         lost=done.lost,
     )  # fmt: skip
     if truth is None:
         folder.begin()
     if "tracks" in names:
         table = folder.path / f"{info.name}.tracks.csv"
-        done.table = moving_table(table, append=output.resume, after=done.last_index)
+        done.table = moving_table(table, append=append, after=done.last_index)
         stack.callback(done.finish)
     if "report" in names:
         sinks.append(SceneSamples(folder.path / "report", _samples(folder, whole, options)))

@@ -245,7 +245,7 @@ def _options(
 ) -> tuple[TrackOptions, bool]:
     """The options of the run, and whether it goes on from a snapshot."""
     before = folder.recorded("options") if output.resume else None
-    resume = output.resume
+    resume = folder.resumes(output.resume)
     if output.from_frame is not None:
         given, before = _corrected(given, before, output.from_frame)
         resume = folder.go_back(output.from_frame)

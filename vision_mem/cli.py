@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
     "studio": "Open a page on live streams and files: click on things, correct, ask, take home.",
     "mcp": "Serve memories, maps and streams to agents, by the Model Context Protocol.",
+    "batch": "Run track, mots, ask or reconstruct on many videos, on processes or a cluster.",
     "demo": "Generate a clip, follow an object through it, and say how well that went.",
     "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",
     "score": "Score result files of any tracker on a benchmark, several trackers side by side.",
@@ -177,7 +178,8 @@ def _add_command(app: typer.Typer, name: str) -> typer.Typer | None:
         app.add_typer(module.app, name=name)
         return module.app  # type: ignore[no-any-return]
     options = import_module("vision_mem.pipelines.options")
-    app.command(name, cls=options.GroupedCommand)(options.grouped(module.main))
+    kind = getattr(module, "COMMAND", options.GroupedCommand)
+    app.command(name, cls=kind)(options.grouped(module.main))
     return None
 
 

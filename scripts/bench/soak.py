@@ -7,7 +7,9 @@ Each system gets a generated stream without end (a short one, played forwards an
 writes what its command writes, so that source, session, sinks and files are all in it. A row is a
 quarter of the run: the mean of milliseconds of processor time a frame, bytes the session holds,
 resident memory of the process. The last quarter is held against the second: the first one fills
-memories. Ends with 1 if one of them is more than ``--within`` percent above it.
+memories. What a machine does beside changes what a second of its processor is worth, so a fixed
+computation is timed all along, and milliseconds are compared as multiples of it. Ends with 1 if
+one of them is more than ``--within`` percent above it.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -59,13 +61,29 @@ class Watched:
     session: Any
     drive: Callable[[Any, Any], Any]
     spent: list[float]
+    yardstick: list[float] = field(default_factory=list)
 
     def step(self, frame: Any) -> Any:
         """Look at the next frame."""
         began = time.process_time()
         result = self.drive(self.session, frame)
         self.spent.append(1e3 * (time.process_time() - began))
+        if frame.index % 20 == 0:
+            began = time.process_time()
+            fixed_computation()
+            self.yardstick.append(1e3 * (time.process_time() - began))
         return result
+
+
+_MATRIX = np.random.default_rng(0).normal(size=(160, 160))
+
+
+def fixed_computation() -> float:
+    """Some of each: arithmetic in the cache, sorting in memory, and the interpreter; a few ms."""
+    total = float((_MATRIX @ _MATRIX).sum() + np.sort(np.tile(_MATRIX, 4), axis=None)[7])
+    for number in range(8000):
+        total += number % 7
+    return total
 
 
 def clip(frames: int) -> list[Frame]:
@@ -200,6 +218,7 @@ def soak(name: str, frames: int) -> None:
                 row = {
                     "system": name, "frame": frame.index + 1,
                     "ms": float(np.mean(watched.spent[-quarter:])),
+                    "fixed": float(np.mean(watched.yardstick[-quarter // 20 :])),
                     "held": most, "rss": process.memory_info().rss,
                 }  # fmt: skip
                 print(json.dumps(row), flush=True)
@@ -216,8 +235,11 @@ def main() -> int:
     if given.child:
         soak(given.child, given.frames)
         return 0
-    print("| system | frame | ms a frame | held, MB | resident, MB | above the second quarter |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| system | frame | ms a frame | fixed, ms | held, MB | resident, MB "
+        "| above the second quarter |"
+    )
+    print("|---|---|---|---|---|---|---|")
     grown = []
     for name in given.only or SYSTEMS:
         command = [sys.executable, __file__, "--child", name, "--frames", str(given.frames)]
@@ -228,12 +250,14 @@ def main() -> int:
                 rows.append(row)
                 above = ""
                 if len(rows) == 4:
-                    shares = [row[key] / rows[1][key] - 1 for key in ("ms", "rss")]
+                    for each in rows:
+                        each["worth"] = each["ms"] / each["fixed"]
+                    shares = [row[key] / rows[1][key] - 1 for key in ("worth", "rss")]
                     above = "{:+.1%} ms, {:+.1%} resident".format(*shares)
                     grown += [name] * (100 * max(shares) > given.within)
                 print(
-                    f"| {name} | {row['frame']} | {row['ms']:.2f} | {row['held'] / 1e6:.1f} "
-                    f"| {row['rss'] / 1e6:.0f} | {above} |",
+                    f"| {name} | {row['frame']} | {row['ms']:.2f} | {row['fixed']:.2f} "
+                    f"| {row['held'] / 1e6:.1f} | {row['rss'] / 1e6:.0f} | {above} |",
                     flush=True,
                 )
         if len(rows) != 4:

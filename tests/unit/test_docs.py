@@ -143,6 +143,8 @@ def options_of(words: list[str]) -> frozenset[str]:
     known = helped(command)
     if command in ("navigate", "eval", "score") and re.fullmatch(r"[a-z][\w:.-]*", second):
         known |= helped(command, second)
+    if command == "batch" and second in cli.COMMANDS:
+        known |= helped(second)
     renamed = getattr(cli, "OLD_WORDS", {})
     for called in (command, f"{command} {second}"):
         known |= frozenset(renamed.get(called, {}).values())

@@ -28,6 +28,7 @@ LAYERS = (
     ("synthetic",),
     ("studio",),
     ("evaluation",),
+    ("batch",),
     ("api",),
     ("pipelines",),
     ("cli",),
@@ -40,8 +41,18 @@ ONLY = {"cli": {"errors", "text", "_version"}}
 
 # Everyone may compute with these; other packages stay behind the layers that read, show and run.
 FOREIGN_ANYWHERE = {"numpy", "torch", "typing_extensions"}
-FOREIGN_FREE = {"formats", "sources", "visualization", "runs", "sinks", "models", "evaluation"}
+FOREIGN_FREE = {
+    "batch",
+    "formats",
+    "sources",
+    "visualization",
+    "runs",
+    "sinks",
+    "models",
+    "evaluation",
+}
 FOREIGN = {
+    "batch": {"fsspec", "natsort"},
     "cli": {"typer"},
     "geometry": {"cv2", "scipy"},
     "navigation": {"scipy"},

@@ -171,6 +171,7 @@ class RunFolder:
         self.remark: str | None = None
         """What ``begin`` says on standard error: only a run that begins has anything to say."""
         self._record: dict[str, Any] = {}
+        self._anew = False
         self._lock: int | None = None
         self._unused: weakref.finalize[..., Any] | None = None
         self._before: int | None = None
@@ -181,9 +182,12 @@ class RunFolder:
             if resume and not self._record:
                 raise InputError(f"{path} holds no run to continue; leave out --resume")
         elif resume:
-            if self.snapshot is None:
-                raise InputError(f"{path} holds no snapshot to continue from; leave out --resume")
             self._record = _read_record(path)
+            # Cut off before its first frame was done: what it was is known, and nothing is lost.
+            begun = self._record.get("status", "running") == "running" and "options" in self._record
+            self._anew = begun and self.snapshot is None and bool(self._record["snapshot_every"])
+            if self.snapshot is None and not self._anew:
+                raise InputError(f"{path} holds no snapshot to continue from; leave out --resume")
         elif path.is_dir() and any(path.iterdir()) and not overwrite:
             earlier = _read_record(path)
             # A run that failed before its first result (a slip in a box) is no obstacle.
@@ -193,7 +197,9 @@ class RunFolder:
                 f"{path} holds results already; give --overwrite to replace them, --resume to "
                 "continue that run, or another --out"
             )
-        self._replace = overwrite and path.is_dir()
+        self._replace = (overwrite or self._anew) and path.is_dir()
+        if self._anew:
+            self.remark = f"note: {path} was cut off before its first frame; it begins anew"
 
     def check_command(self, command: str, options: Collection[str]) -> None:
         """Refuse to go on with the run of another command.
@@ -309,6 +315,14 @@ class RunFolder:
         if getattr(self, "_lock", None) is not None:
             os.close(self._lock)  # type: ignore[arg-type]
 
+    def resumes(self, wanted: bool) -> bool:
+        """Whether the run goes on from a snapshot; one cut off before its first begins anew.
+
+        Args:
+            wanted: whether ``--resume`` is given.
+        """
+        return wanted and not self._anew
+
     @property
     def snapshot(self) -> Path | None:
         """The newest whole snapshot."""
@@ -408,7 +422,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         named = _read_record(self.path).get("files", [])
-        for name in [*named, RECORD]:
+        for name in [*named, *([] if self._anew else [RECORD])]:
             entry = self.path / str(name)
             if entry.resolve().parent != self.path.resolve():
                 continue  # a record that points elsewhere was not written by us

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from vision_mem.results import Shown
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+
+FRAMES_DONE: ContextVar[Callable[[int], None] | None] = ContextVar("frames_done", default=None)
+"""Hears how many frames a run has done, of those who run many."""
 
 # Where nobody watches, a line this often is enough for a log.
 _PLAIN_EVERY_S = 10.0
@@ -68,6 +73,8 @@ class Progress:
         now = time.perf_counter()
         self.frames += 1
         self._recent.append(now)
+        if (hear := FRAMES_DONE.get()) is not None:
+            hear(self._done + self.frames)
         if not self._show:
             return
         if self._bar is not None and self._task is not None:
@@ -169,6 +176,6 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def some(names: list[str]) -> str:
-    """Up to three names, then their number."""
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} objects"
+def some(names: list[str], things: str = "objects") -> str:
+    """Up to three names, then the number of things."""
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} {things}"

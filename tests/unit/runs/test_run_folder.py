@@ -195,3 +195,30 @@ def test_runs_that_start_in_one_moment_get_folders_of_their_own(tmp_path, monkey
     second.begin()
     del first, second
     assert [path.name for path in Path("runs/track").iterdir()] == ["dog-2"], "unused ones go"
+
+
+@pytest.mark.parametrize(
+    ("record", "anew"),
+    [
+        ({"options": {}, "snapshot_every": 100}, True),
+        ({"options": {}, "snapshot_every": 100, "status": "running"}, True),
+        ({"options": {}, "snapshot_every": 0, "status": "running"}, False),
+        ({"options": {}, "snapshot_every": 100, "status": "failed"}, False),
+    ],
+    ids=["before the first frame", "in the first frame", "without snapshots", "failed"],
+)
+def test_a_run_cut_off_before_its_first_frame_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], record: dict, anew: bool
+) -> None:
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    if not anew:
+        with pytest.raises(InputError, match="holds no snapshot"):
+            RunFolder(tmp_path, resume=True)
+        return
+    folder = RunFolder(tmp_path, resume=True)
+    assert not folder.resumes(True)
+    folder.begin()
+    assert folder.recorded("options") == {}, "the run is what it was"
+    assert "begins anew" in capsys.readouterr().err
+    folder.take_snapshot(1, _save("one"), {})
+    assert RunFolder(tmp_path, resume=True).resumes(True)

@@ -74,9 +74,10 @@ class EvaluationFolder:
                 raise InputError(
                     f"{path} holds other things than an evaluation; give another --out"
                 )
-        elif not overwrite and self._has_results():
+        elif not overwrite and (resume or self._has_results()):
             self._compare(recorded)
-        if resume and (recorded is None or not self._has_results()):
+        # Cut off before its first result it is an evaluation all the same.
+        if resume and recorded is None:
             raise InputError(f"{path} holds no results to go on with; leave out --resume")
 
     def begin(self) -> None:

@@ -131,23 +131,46 @@ def evaluate(
                 folder.write(message)
             progress.hear(message)
 
-        if undone and place.ray is not None:
-            from vision_mem.evaluation.engine.ray import run_on_ray
-
-            run_on_ray(
-                undone, make_session, place.devices[0], tell, stop,
-                address=place.ray, workers=place.workers,
-            )  # fmt: skip
-        elif undone and (place.workers or 1) == 1 and len(place.devices) == 1:
-            from vision_mem.evaluation.engine.runner import run_here
-
-            run_here(undone, make_session, place.devices[0], tell, stop)
-        elif undone:
-            from vision_mem.evaluation.engine.processes import run_in_processes
-
-            workers = place.workers or len(place.devices)
-            run_in_processes(undone, make_session, place.devices, tell, stop, workers)
+        if undone:
+            hand_out(undone, make_session, place, tell, stop)
     return progress
+
+
+def hand_out(
+    jobs: Sequence[Job],
+    make_session: MakeSession,
+    place: Workplace,
+    tell: Callable[[Message], None],
+    stop: Callable[[], bool],
+    *,
+    apart: bool = False,
+) -> None:
+    """Run jobs here, in processes, or on a cluster, as their place says.
+
+    Args:
+        jobs: what to run, in this order.
+        make_session: makes what they run on; must be found by its name.
+        place: where to run.
+        tell: hears what happens, in this process.
+        stop: asked often; True ends the run and drops what is in hand.
+        apart: never in this process, so that no job can bring it down.
+    """
+    if place.ray is not None:
+        from vision_mem.evaluation.engine.ray import run_on_ray
+
+        run_on_ray(
+            jobs, make_session, place.devices[0], tell, stop,
+            address=place.ray, workers=place.workers,
+        )  # fmt: skip
+    elif (place.workers or 1) == 1 and len(place.devices) == 1 and not apart:
+        from vision_mem.evaluation.engine.runner import run_here
+
+        run_here(jobs, make_session, place.devices[0], tell, stop)
+    else:
+        from vision_mem.evaluation.engine.processes import run_in_processes
+
+        workers = place.workers or len(place.devices)
+        run_in_processes(jobs, make_session, place.devices, tell, stop, workers)
 
 
 def write_scores(

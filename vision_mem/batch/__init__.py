@@ -1,0 +1,1 @@
+"""Many videos, one command: what is to be run, where, and what came out."""
