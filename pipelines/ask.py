@@ -7,7 +7,7 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -217,6 +217,9 @@ def main(
         known = _known(place, stack)
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
         session = _remembered(known, brain, model.preset, changes)
+        idle = not ask.interactive and options.memory is None  # it is here to answer, and no more
+        if idle and (unknown := _all_unknown(session.model, asked)):
+            return _say_unknown(unknown, output.as_json)
         about = {"model_id": brain.traits.model_id, "config": asdict(session.config),
                  "source": names[0]}  # fmt: skip
         if known is None and place is not None:
@@ -240,6 +243,27 @@ def main(
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
     return code if code or ask.interactive else desk.exit_code
+
+
+def _all_unknown(brain: Any, asked: Sequence[tuple[float | None, str]]) -> dict[str, str]:
+    """Questions and why they cannot be answered, where that is so of all: known before watching."""
+    from vision_mem.models.vlm.protocol import MomentModel, Question
+
+    if not asked or not isinstance(brain, MomentModel):
+        return {}
+    reasons = {question: brain.search(Question(question)).unknown for _, question in asked}
+    return reasons if all(reasons.values()) else {}
+
+
+def _say_unknown(reasons: Mapping[str, str], as_json: bool) -> int:
+    """Answers without a run: nothing is looked at and nothing written."""
+    for question, reason in reasons.items():
+        if as_json:
+            entry = {"question": question, "answer": None, "found": False, "unknown": reason}
+            print(json.dumps(entry, ensure_ascii=False))
+        else:
+            print(f"{one_line(question)}\n  not known: {one_line(reason)}")
+    return NotFoundError.exit_code
 
 
 def _forms(text: str | None) -> list[str]:
@@ -303,6 +327,8 @@ def _opener(
 
 def _told_apart(source: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Sources and questions: what is there is a source, and what is named like one has to be."""
+    if not all(word.strip() for word in words):
+        raise InputError('a question is an empty text; ask, as in "when is there a dog?"')
     more = [word for word in words if _is_source(word)]
     return [source, *more], [word for word in words if word not in more]
 
@@ -507,6 +533,8 @@ class _Desk:
         if answer.unknown:
             print(f"  not known: {one_line(answer.unknown)}")
             return
+        if remark := answer.notes.get("remark"):
+            print(f"  note: {one_line(str(remark))}")
         if answer.found:
             times = "once" if len(spans) == 1 else f"{len(spans)} times"
             total = sum(span.end_s - span.start_s for span in spans)

@@ -366,6 +366,7 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
                 log.warning(
                     "%s: its server sends whole files only; %.1f MB were fetched first",
                     *(without_password(url), length / 1e6),
+                    extra={"at_once": True},  # it took its time
                 )
                 return path
     except (OSError, ValueError):
