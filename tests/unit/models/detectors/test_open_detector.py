@@ -205,8 +205,8 @@ def test_motion_says_that_it_knows_no_classes() -> None:
     with pytest.raises(InputError) as told:
         make_detector(["motion"], only=["car"])
     assert str(told.value) == (
-        "--detect motion finds what moves and cannot tell what it is, so no car; leave that out, or "
-        "give a detector that knows classes, as --detect dfine"
+        "--detect motion finds what moves and cannot tell what it is, so no car; leave that out, "
+        "or give a detector that knows classes, as --detect dfine"
     )
 
 
