@@ -46,7 +46,7 @@ class NotUsable(SourceError, SinkError):
 
 
 class DamagedFileError(ModelError):
-    """A map or memory file that is damaged, hostile or of another program (exit code 2)."""
+    """A map, memory file or checkpoint that is damaged, or something else (exit code 2)."""
 
     exit_code = 2
 
