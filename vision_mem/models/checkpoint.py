@@ -96,8 +96,9 @@ def check_file(path: Path) -> None:
     except OSError as error:
         raise DamagedFileError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if start[:2] != b"PK" and start[:1] != b"\x80":
+        begin = shown(start.decode("latin-1"))
         raise DamagedFileError(
-            f"checkpoint {path} is not a torch file (it begins with {shown(start.decode('latin-1'))}); expected what "
+            f"checkpoint {path} is not a torch file (it begins with {begin}); expected what "
             "torch.save writes. A web page saved by mistake looks like this"
         )
     try:
