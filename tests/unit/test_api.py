@@ -59,7 +59,7 @@ def test_a_run_is_a_list_whose_masks_come_back() -> None:
     assert [each.frame_index for each in run[1:3]] == [1, 2]
     assert np.array_equal(run[3].image, picture(3)), "read again when it is asked for"
     assert repr(run).startswith("6 frames of array; red: seen on ")
-    with pytest.raises(IndexError, match="^there is no result 50: this run has 6 frames$"):
+    with pytest.raises(IndexError, match=r"^there is no result 50: this run has 6 frames$"):
         run[50]
     with pytest.raises(InputError, match=r"^results are numbered; expected \[0\] or \[5:10\]"):
         run["red"]  # type: ignore[call-overload]
