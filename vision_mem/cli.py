@@ -21,7 +21,7 @@ import typer
 
 from vision_mem._version import __version__
 from vision_mem.errors import InputError, VisionMemError
-from vision_mem.text import PrintableStream, one_line, trimmed
+from vision_mem.text import PrintableStream, one_line, short, trimmed
 
 log = logging.getLogger("vision_mem")
 
@@ -110,6 +110,9 @@ def _run(words: list[str], verbose: int) -> int:
             _silence_output()
             text = "standard output cannot be written (no space left); results so far are kept"
             return _report(text, 1, verbose)
+        if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
+            said = f"{short(str(error.filename), 200)} cannot be used: {error.strerror}"
+            return _report(f"{said}; check the path", InputError.exit_code, verbose)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(_typing_slip(error), int(error.exit_code), verbose)
         text = f"{type(error).__name__}: {error}"[:500]
@@ -120,6 +123,11 @@ def _run(words: list[str], verbose: int) -> int:
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 
+_NO_PLACE = (
+    errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO,
+    errno.EPERM, errno.EROFS,
+)  # fmt: skip
+"""What the system says of a file that was named, and can be none."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

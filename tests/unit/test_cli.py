@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import logging
 import os
@@ -152,6 +153,17 @@ def test_slips_are_one_line_with_a_hint(
     [
         (InputError("a box\nof no area"), 2, "error: a box of no area"),
         (SourceError("gone"), 1, "error: gone"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "m" * 300),
+            2,
+            f"error: {'m' * 197}... cannot be used: File name too long; check the path",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            2,
+            "error: /x cannot be used: P",
+        ),
+        (OSError(errno.EIO, "broken"), 1, "error: unexpected OSError"),
         (KeyboardInterrupt(), 130, "error: stopped"),
         (RuntimeError("boom"), 1, "error: unexpected RuntimeError: boom (add -v"),
     ],

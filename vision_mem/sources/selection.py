@@ -118,8 +118,13 @@ def check_exists(text: str) -> None:
         NotThere: in one line.
         NotUsable: for what is neither file, folder nor camera.
     """
-    path = Path(text).expanduser()
-    if text and path.exists():
+    try:
+        path = Path(text).expanduser()
+        there = bool(text) and path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long for a name, no such user
+        said = getattr(error, "strerror", None) or str(error)
+        raise NotThere(f"{shown(text)} cannot be a file: {said}") from None
+    if there:
         if path.is_fifo() or path.is_socket() or path.is_block_device():
             kind = "pipe" if path.is_fifo() else "socket" if path.is_socket() else "disk"
             raise NotUsable(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vision_mem.errors import InputError, NotUsable, SourceError, VisionMemError
+from vision_mem.errors import InputError, NotThere, NotUsable, SourceError, VisionMemError
 from vision_mem.runs.folder import RunFolder
 from vision_mem.sources.open import open_source
 from vision_mem.sources.rgbd import open_rgbd
@@ -41,7 +41,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "says"),
     [
         ("empty.mp4", "is empty (0 bytes)"),
-        ("empty.png", "none of the wanted images can be read"),
+        ("empty.png", "cannot be read as an image"),
         ("note.txt", "is not a video that can be read"),
         ("text.mp4", "is not a video that can be read"),
         ("noise.mkv", "is not a video that can be read"),
@@ -122,6 +122,14 @@ def test_options_of_a_wrong_kind_are_told_in_plain_words(
     with pytest.raises(InputError) as told:
         open_source([picture], **options)
     assert str(told.value) == says
+
+
+@pytest.mark.parametrize("name", ["n" * 300 + ".mp4", "\u540d" * 100 + ".mp4"])
+def test_names_that_no_file_can_have(name: str) -> None:
+    with pytest.raises(NotThere) as told:
+        open_source(name)
+    assert told.value.exit_code == 2
+    assert "cannot be a file" in str(told.value) and len(str(told.value)) < 200
 
 
 def test_what_a_program_gives_is_no_wrong_use() -> None:
