@@ -278,7 +278,7 @@ class GroupedCommand(TyperCommand):
             name for param in self.params if not getattr(param, "is_flag", True)
             for name in param.opts
         }  # fmt: skip
-        for word, after in zip(words, [*words[1:], "-"], strict=True):
+        for word, after in zip(words, [*words[1:], "-"], strict=False):
             name, equals, value = word.partition("=")
             if name in valued and not (value if equals else after).strip():
                 raise InputError(f"{name} is an empty text; give a value, or leave it out")
