@@ -7,7 +7,7 @@ import queue
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -217,9 +217,7 @@ def main(
         known = _known(place, stack)
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
         session = _remembered(known, brain, model.preset, changes)
-        idle = not ask.interactive and options.memory is None  # it is here to answer, and no more
-        if idle and (unknown := _all_unknown(session.model, asked)):
-            return _say_unknown(unknown, output.as_json)
+        _end_if_unknown(session.model, asked, ask, options, output.as_json)
         about = {"model_id": brain.traits.model_id, "config": asdict(session.config),
                  "source": names[0]}  # fmt: skip
         if known is None and place is not None:
@@ -245,25 +243,33 @@ def main(
     return code if code or ask.interactive else desk.exit_code
 
 
-def _all_unknown(brain: Any, asked: Sequence[tuple[float | None, str]]) -> dict[str, str]:
-    """Questions and why they cannot be answered, where that is so of all: known before watching."""
+def _end_if_unknown(
+    brain: Any,
+    asked: Sequence[tuple[float | None, str]],
+    ask: AskedOptions,
+    options: AskOptions,
+    as_json: bool,
+) -> None:
+    """Say why, where no question can be answered: nothing is looked at then, nothing written.
+
+    Raises:
+        Exit: with the code of nothing found.
+    """
     from vision_mem.models.vlm.protocol import MomentModel, Question
 
-    if not asked or not isinstance(brain, MomentModel):
-        return {}
+    watches = ask.interactive or options.memory is not None  # it is here for more than answers
+    if watches or not asked or not isinstance(brain, MomentModel):
+        return
     reasons = {question: brain.search(Question(question)).unknown for _, question in asked}
-    return reasons if all(reasons.values()) else {}
-
-
-def _say_unknown(reasons: Mapping[str, str], as_json: bool) -> int:
-    """Answers without a run: nothing is looked at and nothing written."""
+    if not all(reasons.values()):
+        return
     for question, reason in reasons.items():
         if as_json:
             entry = {"question": question, "answer": None, "found": False, "unknown": reason}
             print(json.dumps(entry, ensure_ascii=False))
         else:
             print(f"{one_line(question)}\n  not known: {one_line(reason)}")
-    return NotFoundError.exit_code
+    raise typer.Exit(NotFoundError.exit_code)
 
 
 def _forms(text: str | None) -> list[str]:
