@@ -85,6 +85,7 @@ def sink_error(path: str | Path, error: BaseException) -> SinkError:
         errno.EFBIG: "the file reached the largest size allowed; results so far are kept",
         errno.EACCES: "no permission; choose another output folder",
         errno.EPERM: "no permission; choose another output folder",
+        errno.ENOENT: "its folder is not there, or is gone; choose another output folder",
         errno.EROFS: "the file system is read-only; choose another output folder",
         errno.ENOTDIR: "a file is in the way of a folder; choose another output folder",
         errno.EEXIST: "a file is in the way of a folder; choose another output folder",

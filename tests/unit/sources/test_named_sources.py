@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import zipfile
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from vision_mem.errors import InputError, NotThere, NotUsable, SourceError, VisionMemError
+from vision_mem.formats.text import sink_error
 from vision_mem.runs.folder import RunFolder
 from vision_mem.sources.open import open_source
 from vision_mem.sources.rgbd import open_rgbd
@@ -100,6 +102,19 @@ def test_places_where_nothing_can_be_written_are_wrong_use(tmp_path: Path) -> No
     for place in places:
         with pytest.raises(NotUsable, match=r"cannot be written to .*; give another --out"):
             RunFolder(place).begin()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOENT, 2), (errno.EACCES, 2), (errno.ENOTDIR, 2), (errno.EISDIR, 2),
+        (errno.EROFS, 2), (errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EIO, 1),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_no_wrong_use_and_a_wrong_place_is(number: int, code: int) -> None:
+    told = sink_error("out/x.png", OSError(number, os.strerror(number)))
+    assert told.exit_code == code
+    assert str(told).startswith("out/x.png cannot be written: ")
 
 
 @pytest.mark.parametrize(
