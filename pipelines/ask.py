@@ -217,6 +217,7 @@ def main(
         known = _known(place, stack)
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
         session = _remembered(known, brain, model.preset, changes)
+        _end_if_unknown(session.model, asked, ask, options, output.as_json)
         about = {"model_id": brain.traits.model_id, "config": asdict(session.config),
                  "source": names[0]}  # fmt: skip
         if known is None and place is not None:
@@ -240,6 +241,35 @@ def main(
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
     return code if code or ask.interactive else desk.exit_code
+
+
+def _end_if_unknown(
+    brain: Any,
+    asked: Sequence[tuple[float | None, str]],
+    ask: AskedOptions,
+    options: AskOptions,
+    as_json: bool,
+) -> None:
+    """Say why, where no question can be answered: nothing is looked at then, nothing written.
+
+    Raises:
+        Exit: with the code of nothing found.
+    """
+    from vision_mem.models.vlm.protocol import MomentModel, Question
+
+    watches = ask.interactive or options.memory is not None  # it is here for more than answers
+    if watches or not asked or not isinstance(brain, MomentModel):
+        return
+    reasons = {question: brain.search(Question(question)).unknown for _, question in asked}
+    if not all(reasons.values()):
+        return
+    for question, reason in reasons.items():
+        if as_json:
+            entry = {"question": question, "answer": None, "found": False, "unknown": reason}
+            print(json.dumps(entry, ensure_ascii=False))
+        else:
+            print(f"{one_line(question)}\n  not known: {one_line(reason)}")
+    raise typer.Exit(NotFoundError.exit_code)
 
 
 def _forms(text: str | None) -> list[str]:
@@ -303,6 +333,8 @@ def _opener(
 
 def _told_apart(source: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Sources and questions: what is there is a source, and what is named like one has to be."""
+    if not all(word.strip() for word in words):
+        raise InputError('a question is an empty text; ask, as in "when is there a dog?"')
     more = [word for word in words if _is_source(word)]
     return [source, *more], [word for word in words if word not in more]
 
@@ -507,6 +539,8 @@ class _Desk:
         if answer.unknown:
             print(f"  not known: {one_line(answer.unknown)}")
             return
+        if remark := answer.notes.get("remark"):
+            print(f"  note: {one_line(str(remark))}")
         if answer.found:
             times = "once" if len(spans) == 1 else f"{len(spans)} times"
             total = sum(span.end_s - span.start_s for span in spans)

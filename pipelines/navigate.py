@@ -317,10 +317,12 @@ def _build_streets(source: str, map_: Path, remember: RememberOptions, output: M
 def _take_in(job: MapBuild | StreetBuild, map_: Path, output: MapOptions, what: str) -> int:
     """Run a build to its end or to a signal, with progress; then say what came of it."""
     from vision_mem.navigation.export import write_picture
+    from vision_mem.runs.folder import tell_notes
     from vision_mem.runs.progress import MapProgress
     from vision_mem.runs.signals import StopSignals
 
     show = not output.quiet and not output.as_json
+    tell_notes()
     bar = MapProgress(job.session, job.left, show=show, done=job.before)
 
     def tell(number: int, result: Any) -> None:

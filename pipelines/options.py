@@ -271,6 +271,19 @@ NO_ZONES = ZoneOptions()
 class GroupedCommand(TyperCommand):
     """Help with a heading for each group, in plain text: rich would take half a second to load."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an option with an empty text: a variable of a script that was never set."""
+        words = args[: args.index("--")] if "--" in args else args
+        valued = {
+            name for param in self.params if not getattr(param, "is_flag", True)
+            for name in param.opts
+        }  # fmt: skip
+        for word, after in zip(words, [*words[1:], "-"], strict=False):
+            name, equals, value = word.partition("=")
+            if name in valued and not (value if equals else after).strip():
+                raise InputError(f"{name} is an empty text; give a value, or leave it out")
+        return super().parse_args(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What stands behind the command: the words it takes, then its options."""
         pieces = [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
@@ -299,7 +312,7 @@ def help_record(param: Any, ctx: Any) -> tuple[str, str] | None:
     name, said = record
     if param.param_type_name == "argument":
         name = f"{param.metavar}{'' if param.nargs == 1 else '...'}"
-        said = said.removesuffix("  [required]")
+        said = re.sub(r"\s*\\?\[required\]$", "", said)
     for symbols, words in _RANGES.items():
         said = re.sub(symbols, words, said)
     return name, said

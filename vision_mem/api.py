@@ -34,6 +34,7 @@ from vision_mem.mots.config import MotsConfig, usual_preset
 from vision_mem.results import Shown, as_table
 from vision_mem.runs.folder import RunFolder, choose_folder, without_secret
 from vision_mem.runs.loop import run
+from vision_mem.runs.tally import count
 from vision_mem.session import FrameSource, Sink, Steps
 from vision_mem.sinks.annotations import AnnotationChoice, check_pictures, row_entries
 from vision_mem.sinks.registry import MOTS_SINKS, SINKS, SinkKind, check_names, make_sinks
@@ -127,7 +128,15 @@ class ResultList(Sequence[Found]):
     def __getitem__(self, which: int | slice) -> Found | list[Found]:
         if isinstance(which, slice):
             return [self._unpack(each) for each in self._packed[which]]
-        return self._unpack(self._packed[which])
+        try:
+            return self._unpack(self._packed[which])
+        except TypeError:
+            raise InputError(
+                f"results are numbered; expected [0] or [5:10], not [{which!r}]"
+            ) from None
+        except IndexError:  # what a loop over numbers waits for
+            there = count(len(self._packed), "frame")
+            raise IndexError(f"there is no result {which}: this run has {there}") from None
 
     def __iter__(self) -> Iterator[Found]:
         return map(self._unpack, self._packed)

@@ -20,8 +20,8 @@ from typing import Any
 import typer
 
 from vision_mem._version import __version__
-from vision_mem.errors import VisionMemError
-from vision_mem.text import PrintableStream, one_line, trimmed
+from vision_mem.errors import InputError, VisionMemError
+from vision_mem.text import PrintableStream, one_line, short, trimmed
 
 log = logging.getLogger("vision_mem")
 
@@ -92,10 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], verbose: int) -> int:
-    _set_up_logging(verbose)
+    _set_up_logging(verbose, runs=words[:1] != [] and words[0] in _RUNS)
     try:
         code = _dispatch(words)
         sys.stdout.flush()  # a full disk behind it shows itself here, not after the last line
+        _tell_held(code)
         return code
     except KeyboardInterrupt:
         return _report("stopped", 130, verbose)
@@ -110,6 +111,9 @@ def _run(words: list[str], verbose: int) -> int:
             _silence_output()
             text = "standard output cannot be written (no space left); results so far are kept"
             return _report(text, 1, verbose)
+        if isinstance(error, OSError) and error.errno in _NO_PLACE and error.filename is not None:
+            said = f"{short(str(error.filename), 200)} cannot be used: {error.strerror}"
+            return _report(f"{said}; check the path", InputError.exit_code, verbose)
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # Typer's own
             return _report(_typing_slip(error), int(error.exit_code), verbose)
         text = f"{type(error).__name__}: {error}"[:500]
@@ -120,6 +124,11 @@ def _run(words: list[str], verbose: int) -> int:
         return _report(f"{text} (add -v for where it happened)", 1, verbose)
 
 
+_NO_PLACE = (
+    errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ENXIO,
+    errno.EPERM, errno.EROFS,
+)  # fmt: skip
+"""What the system says of a file that was named, and can be none."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -212,20 +221,55 @@ def _front_page(real: str = "") -> typer.Typer:
     return app
 
 
+_RUNS = frozenset({"track", "mots", "ask", "reconstruct", "navigate"})
+"""Commands whose remarks on what goes in and out matter only to a run that begins."""
+
+
 class _StandardError(logging.Handler):
-    """Writes to whatever standard error is now: progress bars put themselves in its place."""
+    """Writes to whatever standard error is now: progress bars put themselves in its place.
+
+    Attributes:
+        held: remarks, until ``flush`` says that the run has begun: what was wrong in the
+            command line comes first, and alone. None: nothing is held back.
+    """
+
+    held: list[logging.LogRecord] | None = None
+
+    def flush(self) -> None:
+        """Write what was held back; from now on all is written at once."""
+        records, self.held = self.held or (), None
+        for record in records:
+            self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self.held is not None and not getattr(record, "at_once", False):
+            self.held.append(record)
+            return
         text = self.format(record)
         print(text if record.exc_info else trimmed(one_line(text)), file=sys.stderr, flush=True)
 
 
-def _set_up_logging(verbose: int) -> None:
+def _handler() -> _StandardError | None:
+    there = logging.getLogger().handlers
+    return next((each for each in there if isinstance(each, _StandardError)), None)
+
+
+def _tell_held(code: int) -> None:
+    """Write the remarks that were held back, unless the command line was wrong."""
+    if (handler := _handler()) is not None:
+        if code == InputError.exit_code:
+            handler.held = None
+        handler.flush()
+
+
+def _set_up_logging(verbose: int, *, runs: bool) -> None:
     root = logging.getLogger()
-    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
+    handler = _handler()
+    if handler is None:
         handler = _StandardError()
         handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
         root.addHandler(handler)
+    handler.held = None if verbose or not runs else []
     # Other packages' remarks are for those who look for a fault.
     root.setLevel([logging.ERROR, logging.WARNING, logging.INFO][min(verbose, 2)])
     log.setLevel([logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
@@ -249,11 +293,24 @@ _NO_SUCH_VALUE = re.compile(r": (Input should be |Unable to parse |.* is not (a 
 
 def _typing_slip(error: Any) -> str:
     said, param = str(error.format_message()), getattr(error, "param", None)
+    if near := _near_option(error):
+        return f"no such option: {error.option_name}{near}"
     for words, ours in _SLIPS.items():
         said = re.sub(words, ours, said)
     if param is not None and (expected := _expected(param)):
         said = _NO_SUCH_VALUE.sub(f": expected {expected}", said)
     return said[:1].lower() + said[1:].rstrip(".")
+
+
+def _near_option(error: Any) -> str:
+    """Which option a misspelt one is nearest to; Typer names several, by the alphabet."""
+    typed, known = getattr(error, "option_name", ""), getattr(error, "possibilities", None)
+    settings = sys.modules.get("vision_mem.config")
+    if not typed or not known or settings is None:
+        return ""
+    plain = {name.lstrip("-"): name for name in known}
+    found = str(settings.nearest(typed.lstrip("-"), list(plain)))
+    return found.replace("mean '", "mean '--")
 
 
 def _expected(param: Any) -> str:
@@ -269,5 +326,6 @@ def _expected(param: Any) -> str:
 def _report(message: str, code: int, verbose: int) -> int:
     if verbose:
         log.info("traceback", exc_info=True)
+    _tell_held(code)
     print("error: " + trimmed(" ".join(message.split())), file=sys.stderr)
     return code

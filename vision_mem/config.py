@@ -164,7 +164,7 @@ def near_file(path: str | Path, suffixes: Collection[str] = (), cutoff: float = 
         known = {  # all videos end alike, which says nothing
             (each.stem if typed.suffix else each.name).lower(): each.name
             for each in sorted(there, key=lambda each: each.suffix == typed.suffix)
-            if not suffixes or each.suffix.lower() in suffixes
+            if each.name != typed.name and (not suffixes or each.suffix.lower() in suffixes)
         }
         word = (typed.stem if typed.suffix else typed.name).lower()
         if close := difflib.get_close_matches(word, known, n=1, cutoff=cutoff):

@@ -39,8 +39,14 @@ class NotThere(SourceError, ModelError):
     exit_code = 2
 
 
+class NotUsable(SourceError, SinkError):
+    """What was named as a source, or as a place for results, is there but is none (exit code 2)."""
+
+    exit_code = 2
+
+
 class DamagedFileError(ModelError):
-    """A map or memory file that is damaged, hostile or of another program (exit code 2)."""
+    """A map, memory file or checkpoint that is damaged, or something else (exit code 2)."""
 
     exit_code = 2
 

@@ -124,9 +124,14 @@ class Prompt:
         if self.box is not None:
             object.__setattr__(self, "box", _as_array(self.box, (4,), "box", "x1, y1, x2, y2"))
         if self.points is not None:
-            points = np.asarray(self.points, dtype=np.float32)
+            points = _numbers(self.points)
+            if points is None:
+                raise InputError(f"points are {self.points!r}; expected rows of two numbers: x, y")
             if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
-                raise InputError(f"points have shape {points.shape}; expected (N, 2) with N >= 1")
+                raise InputError(
+                    f"points have shape {points.shape}; expected rows of two numbers, x and y: "
+                    "(N, 2) with N >= 1"
+                )
             if not np.isfinite(points).all():
                 raise InputError("points hold values that are not finite numbers")
             labels = np.ones(len(points)) if self.labels is None else np.asarray(self.labels)
@@ -161,10 +166,18 @@ class Prompt:
 
 
 def _as_array(value: Any, shape: tuple[int, ...], what: str, fields: str) -> NDArray[np.float32]:
-    array = np.asarray(value, dtype=np.float32)
-    if array.shape != shape or not np.isfinite(array).all():
+    array = _numbers(value)
+    if array is None or array.shape != shape or not np.isfinite(array).all():
         raise InputError(f"{what} is {value!r}; expected {shape[0]} finite numbers: {fields}")
     return array
+
+
+def _numbers(value: Any) -> NDArray[np.float32] | None:
+    """Numbers in rows and columns; None for anything else."""
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):  # texts, dicts, rows of several lengths
+        return None
 
 
 _LEFT_OUT: NDArray[Any] = np.empty(0)

@@ -550,6 +550,24 @@ def test_words_are_seen_not_seen_or_not_known(
     assert "seen once" in capsys.readouterr().out
 
 
+def test_what_cannot_be_known_is_said_before_anything_is_looked_at(
+    photographs: Path, one_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["ask", str(photographs), "wo war der Hund?", "--out", str(out)]) == 3
+    said = capsys.readouterr().out
+    assert said == (
+        "wo war der Hund?\n  not known: this looks like German, and this model knows English words "
+        "alone\n"
+    )
+    assert not out.exists()
+    words = ["wo war der Hund?", "a cat to the left of a dog", "--out", str(out), "--quiet"]
+    assert main(["ask", str(photographs), *words]) == 0
+    said = capsys.readouterr().out
+    assert "not known" in said and "note: where or when things are beside each other" in said
+    assert "seen once" in said
+
+
 def test_memories_of_before_still_answer(
     photographs: Path, one_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

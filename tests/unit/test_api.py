@@ -59,6 +59,26 @@ def test_a_run_is_a_list_whose_masks_come_back() -> None:
     assert [each.frame_index for each in run[1:3]] == [1, 2]
     assert np.array_equal(run[3].image, picture(3)), "read again when it is asked for"
     assert repr(run).startswith("6 frames of array; red: seen on ")
+    with pytest.raises(IndexError, match=r"^there is no result 50: this run has 6 frames$"):
+        run[50]
+    with pytest.raises(InputError, match=r"^results are numbered; expected \[0\] or \[5:10\]"):
+        run["red"]  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"points": "10,20"}, "points are '10,20'; expected rows of two numbers: x, y"),
+        ({"points": [(1, 2), (3,)]}, "expected rows of two numbers: x, y"),
+        ({"points": (1, 2)}, "points have shape (2,); expected rows of two numbers, x and y"),
+        ({"box": "10,20,30,40"}, "box is '10,20,30,40'; expected 4 finite numbers"),
+        ({"box": {"x": 1}}, "expected 4 finite numbers"),
+    ],
+)
+def test_prompts_of_a_wrong_kind_are_told_in_plain_words(given, says) -> None:
+    with pytest.raises(InputError) as told:
+        Prompt(**given)
+    assert says in str(told.value)
 
 
 def test_a_stream_is_lazy_and_its_mistakes_are_not() -> None:
@@ -112,6 +132,8 @@ def test_what_can_be_pointed_at(given, objects) -> None:
         ({"box": None, "mask": np.zeros((120, 160), bool)}, "marks no pixel"),
         ({"prompts": {99: Prompt(box=RED)}}, "last frame is 5"),
         ({"prompts": ["dog"]}, "expected Prompts"),
+        ({"max_frames": "x"}, "max_frames is 'x'; expected a whole number"),
+        ({"fps": "x"}, "fps is 'x'; expected a number above 0"),
         ({"save": "vidoe"}, "did you mean"),
         ({"save": [3]}, "or a sink"),
         ({"preset": "samura"}, "samurai"),

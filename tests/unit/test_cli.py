@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 from vision_mem import __version__, cli
 from vision_mem.errors import InputError, SourceError
+from vision_mem.runs.folder import tell_notes
 
 HEAVY = ("torch", "cv2", "av", "numpy", "sam2")
 
@@ -112,6 +115,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["trak"], "'track'"),
         (["--vershun"], "--version"),
         (["track", "x.mp4", "--boks", "1,2,3,4"], "--box"),
+        (["track", "x.mp4", "--pont", "1,2"], "no such option: --pont; did you mean '--point'?\n"),
+        (
+            ["track", "x.mp4", "--out", ""],
+            "--out is an empty text; give a value, or leave it out\n",
+        ),
+        (["mots", "x.mp4", "--only="], "--only is an empty text"),
+        (["track", "", "--box", "1,2,3,4"], "the source is an empty text"),
+        (["ask", "x.vmem", ""], "a question is an empty text"),
         (["track"], "SOURCE"),
         (["track", "x.mp4", "--stride", "two"], "--stride"),
         (["doctor", "--jsn"], "--json"),
@@ -142,6 +153,17 @@ def test_slips_are_one_line_with_a_hint(
     [
         (InputError("a box\nof no area"), 2, "error: a box of no area"),
         (SourceError("gone"), 1, "error: gone"),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "m" * 300),
+            2,
+            f"error: {'m' * 197}... cannot be used: File name too long; check the path",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/x"),
+            2,
+            "error: /x cannot be used: P",
+        ),
+        (OSError(errno.EIO, "broken"), 1, "error: unexpected OSError"),
         (KeyboardInterrupt(), 130, "error: stopped"),
         (RuntimeError("boom"), 1, "error: unexpected RuntimeError: boom (add -v"),
     ],
@@ -277,6 +299,40 @@ def test_completion_is_shown_and_installed(shell: str, tmp_path: Path) -> None:
             assert "_VISION_MEM_COMPLETE" in said
     assert "completion installed in" in said
     assert [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("ending", ["slip", "begins", "fails", "ends"])
+def test_remarks_wait_for_a_run_that_begins(
+    ending: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def run(words: list[str]) -> int:
+        logging.getLogger("vision_mem.sources.open").warning("the clip is odd")
+        said.append(capsys.readouterr().err)
+        if ending == "slip":
+            raise InputError("no such box")
+        if ending == "fails":
+            raise SourceError("gone")
+        if ending == "begins":
+            tell_notes()
+            said.append(capsys.readouterr().err)
+            logging.getLogger("vision_mem.sinks.video").warning("and so on")
+        return 0
+
+    monkeypatch.setattr(cli, "_dispatch", run)
+    code = cli.main(["track"])
+    rest = capsys.readouterr().err
+    assert said[0] == ""
+    expected = {
+        "slip": (2, [""], "error: no such box\n"),
+        "fails": (1, [""], "WARNING: the clip is odd\nerror: gone\n"),
+        "begins": (0, ["", "WARNING: the clip is odd\n"], "WARNING: and so on\n"),
+        "ends": (0, [""], "WARNING: the clip is odd\n"),
+    }
+    assert (code, said, rest) == expected[ending]
+    assert cli.main(["studio"]) == code  # it runs for hours: nothing is held back
+    assert (said[-1] if ending != "begins" else said[-2]) == "WARNING: the clip is odd\n"
 
 
 SLIPS = [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vision_mem.errors import SinkError
+from vision_mem.errors import NotUsable, SinkError
 from vision_mem.text import parse_json, read_text
 
 
@@ -67,6 +67,10 @@ def _csv_cell(text: str) -> str:
     return f"'{record_text(text)}" if formula and not number else record_text(text)
 
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says where there is no more room: no slip in what was typed."""
+
+
 def sink_error(path: str | Path, error: BaseException) -> SinkError:
     """One line for a failed write: what, why, what to do.
 
@@ -74,20 +78,22 @@ def sink_error(path: str | Path, error: BaseException) -> SinkError:
         path: the file or folder.
         error: what the system said.
     """
-    code = getattr(error, "errno", None)
+    code = getattr(error, "errno", None) or 0
     remedies = {
         errno.ENOSPC: "no space left; free some, results so far are kept",
         errno.EDQUOT: "disk quota used up; free some space, results so far are kept",
         errno.EFBIG: "the file reached the largest size allowed; results so far are kept",
         errno.EACCES: "no permission; choose another output folder",
         errno.EPERM: "no permission; choose another output folder",
+        errno.ENOENT: "its folder is not there, or is gone; choose another output folder",
         errno.EROFS: "the file system is read-only; choose another output folder",
         errno.ENOTDIR: "a file is in the way of a folder; choose another output folder",
         errno.EEXIST: "a file is in the way of a folder; choose another output folder",
         errno.EISDIR: "a folder is in the way of a file; choose another output folder",
     }
-    reason = remedies.get(code or 0) or " ".join(str(error).split()) or type(error).__name__
-    return SinkError(f"{path} cannot be written: {reason}")
+    reason = remedies.get(code) or " ".join(str(error).split()) or type(error).__name__
+    kind = NotUsable if code in remedies and code not in FULL else SinkError
+    return kind(f"{path} cannot be written: {reason}")
 
 
 def make_folder(path: Path) -> None:

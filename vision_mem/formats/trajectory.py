@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, SourceError
+from vision_mem.errors import InputError, NotUsable
 from vision_mem.formats.text import LineFile
 from vision_mem.geometry.poses import (
     is_rigid,
@@ -130,7 +130,7 @@ def read_numbers(path: str | Path, columns: int) -> list[tuple[int, list[float]]
         columns: numbers that a row must have.
 
     Raises:
-        SourceError: for a file that is not there, is no text, or has another row.
+        NotUsable: for a file that is not there, is no text, or has another row.
     """
     rows = []
     for number, line in _lines(Path(path)):
@@ -148,7 +148,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         text = read_text(path, most=_LARGEST)
     except InputError as error:
-        raise SourceError(str(error)) from None
+        raise NotUsable(str(error)) from None
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip(" \t,;"):
             yield number, line.strip()
@@ -165,8 +165,8 @@ def _words(line: str) -> list[str]:
     return _SEPARATOR.split(line.strip(" \t,;"))
 
 
-def _odd_row(path: Path, number: int, line: str, expected: str) -> SourceError:
-    return SourceError(f"{path} line {number} is {line[:60]!r}; expected {expected}")
+def _odd_row(path: Path, number: int, line: str, expected: str) -> NotUsable:
+    return NotUsable(f"{path} line {number} is {line[:60]!r}; expected {expected}")
 
 
 def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
@@ -183,14 +183,14 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
         The poses, sorted by time.
 
     Raises:
-        SourceError: one line for a file that cannot be used.
+        NotUsable: one line for a file that cannot be used.
     """
     path = Path(path)
     if form not in (None, *FORMATS):
         raise InputError(f"trajectory format is {form!r}; expected one of {', '.join(FORMATS)}")
     columns, rows, header = _rows(path, form)
     if not rows:
-        raise SourceError(f"{path} holds no poses; expected one a line (TUM, KITTI or EuRoC)")
+        raise NotUsable(f"{path} holds no poses; expected one a line (TUM, KITTI or EuRoC)")
     clock = -1 if columns is None else columns[0]
     stamps = [abs(values[clock]) for _, values in rows] if clock >= 0 else []
     unit = _unit(max(filter(np.isfinite, stamps), default=0.0), header)
@@ -207,7 +207,7 @@ def read_trajectory(path: str | Path, form: str | None = None) -> Trajectory:
             first_odd = first_odd or f"line {number}"
     if not poses:
         why = "zeros, not finite, or no rotation"
-        raise SourceError(f"{path}: none of its rows is a pose ({first_odd}: {why})")
+        raise NotUsable(f"{path}: none of its rows is a pose ({first_odd}: {why})")
     if first_odd:
         log.warning(
             "%s: %d of %d rows are no rigid motion (%s is the first); those frames have no pose",
@@ -273,7 +273,7 @@ def _named(path: Path, line: str, remark: bool) -> tuple[int, ...] | None:
                    for kind, axes in (("place", "xyz"), ("turn", "wxyz")))  # fmt: skip
     if min(place) < 0 or min(turn) < 0:
         if min(place) >= 0 and not remark and len(words) not in (12, 16):
-            raise SourceError(
+            raise NotUsable(
                 f"{path} has the columns {line[:60]!r}; expected a quaternion among them, as qx, "
                 "qy, qz, qw"
             )

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vision_mem.errors import ModelError
+from vision_mem.errors import DamagedFileError, ModelError
+from vision_mem.text import shown
 
 RANDOM_SEED = 20241118
 
@@ -78,23 +79,26 @@ def check_file(path: Path) -> None:
     """Refuse what is no checkpoint by its first and last bytes.
 
     Raises:
-        ModelError: one line for a file that is missing, empty, cut off or of another kind.
+        DamagedFileError: one line for a file that is missing, empty, cut off or of another kind.
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "missing"
-        raise ModelError(f"checkpoint {path} is {what}; expected a .pt, .pth or .safetensors file")
+        raise DamagedFileError(
+            f"checkpoint {path} is {what}; expected a .pt, .pth or .safetensors file"
+        )
     if path.stat().st_size == 0:
-        raise ModelError(f"checkpoint {path} is empty; download it again")
+        raise DamagedFileError(f"checkpoint {path} is empty; download it again")
     if path.suffix == ".safetensors":
         return
     try:
         with path.open("rb") as stream:
             start = stream.read(4)
     except OSError as error:
-        raise ModelError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+        raise DamagedFileError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     if start[:2] != b"PK" and start[:1] != b"\x80":
-        raise ModelError(
-            f"checkpoint {path} is not a torch file (it begins with {start!r}); expected what "
+        begin = shown(start.decode("latin-1"))
+        raise DamagedFileError(
+            f"checkpoint {path} is not a torch file (it begins with {begin}); expected what "
             "torch.save writes. A web page saved by mistake looks like this"
         )
     try:
@@ -102,7 +106,7 @@ def check_file(path: Path) -> None:
     except zipfile.BadZipFile:  # it raises that itself on some damaged files
         cut = True
     if cut:
-        raise ModelError(f"checkpoint {path} is cut off; download it again")
+        raise DamagedFileError(f"checkpoint {path} is cut off; download it again")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vision_mem.errors import DamagedFileError, InputError, SinkError, VisionMemError
+from vision_mem.errors import DamagedFileError, InputError, NotUsable, SinkError, VisionMemError
 from vision_mem.formats.sqlite import distrust, limit_steps
 from vision_mem.runs.lock import FileLock
 from vision_mem.text import short
@@ -332,7 +332,8 @@ def _ours(path: Path, error: sqlite3.Error) -> VisionMemError:
     said = " ".join(str(error).split())
     for words, remedy in _REMEDIES.items():
         if isinstance(error, sqlite3.OperationalError) and words in said:
-            return SinkError(f"map {path} {remedy}")
+            wrong_place = words in ("readonly", "read-only", "unable to open")
+            return (NotUsable if wrong_place else SinkError)(f"map {path} {remedy}")
     if said == "interrupted":
         return DamagedFileError(f"map {path} is damaged: it takes more steps than its size can")
     if isinstance(error, sqlite3.ProgrammingError):

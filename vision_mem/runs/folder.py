@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vision_mem.errors import InputError, SinkError
-from vision_mem.formats.text import write_file
+from vision_mem.errors import InputError, NotUsable, SinkError
+from vision_mem.formats.text import FULL, write_file
 from vision_mem.sources.selection import file_name, is_url, without_password
 from vision_mem.text import read_json
 
@@ -147,6 +148,15 @@ def _remove_empty(places: Iterable[Path]) -> None:
             place.rmdir()
 
 
+def tell_notes() -> None:
+    """A run begins: what the command line held back until then, so that slips come first, is said.
+
+    Programs that keep log lines of their own in buffers get them written out.
+    """
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
 class RunFolder:
     """Looks at the folder of a run; ``begin`` makes it.
 
@@ -266,7 +276,8 @@ class RunFolder:
         """Make the folder, and clear away what is to be replaced: only now, when all else is well.
 
         Raises:
-            SinkError: when it cannot be written to, or another run writes to it.
+                NotUsable: when it cannot be written to.
+            SinkError: when another run writes to it, or nothing is free there.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -284,7 +295,7 @@ class RunFolder:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise SinkError(
+            raise (SinkError if error.errno in FULL else NotUsable)(
                 f"{self.path} cannot be written to ({error.strerror}); give another --out"
             ) from error
         if not taken:
@@ -294,6 +305,7 @@ class RunFolder:
         if self.remark is not None:
             print(self.remark, file=sys.stderr)
             self.remark = None
+        tell_notes()
 
     def _take(self) -> bool:
         """Keep other runs out until this object or its process is gone; False when one is there."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from vision_mem.errors import SinkError
+from vision_mem.errors import NotUsable, SinkError
 
 
 class FileLock:
@@ -19,7 +19,8 @@ class FileLock:
         instead: what else can be done, as ``or choose another --out``.
 
     Raises:
-        SinkError: when another process holds it, or the lock file cannot be written.
+        SinkError: when another process holds it.
+        NotUsable: when the lock file cannot be written.
     """
 
     def __init__(self, path: Path, what: str, instead: str) -> None:
@@ -28,7 +29,7 @@ class FileLock:
             try:
                 self._stream: IO[str] = self._place.open("a+", encoding="utf-8")
             except OSError as error:
-                raise SinkError(
+                raise NotUsable(
                     f"{what} cannot be written: {error.strerror}; check folder and permissions"
                 ) from error
             try:

@@ -327,4 +327,6 @@ def _say(tally: RunTally, session: Any, folder: RunFolder, stopped: bool) -> Non
     print(f"memory held: {megabytes(session.usage().bytes)}")
     print(f"{'stopped; results so far' if stopped else 'results'} in {one_line(str(folder.path))}:")
     for name in folder.files():
+        if name.startswith("."):  # journals, which --resume goes on from
+            continue
         print(one_line(f"  {folder.path / name}"))

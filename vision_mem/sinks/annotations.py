@@ -9,6 +9,7 @@ brought to its end with ``--resume``; the file is then the same as that of a str
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,6 +32,8 @@ from vision_mem.geometry.boxes import clip_box
 from vision_mem.results import Shown
 from vision_mem.sinks.masks import JsonLines, MaskPng, NumberedFiles
 from vision_mem.types import Frame, SourceInfo
+
+log = logging.getLogger(__name__)
 
 _QUALITY = 95
 """Of pictures, as JPEG: they are to be learned from."""
@@ -330,8 +333,10 @@ class YoloLabels(NumberedFiles):
         assert self._classes is not None
         names = [str(each["name"]) for each in self._classes.entries]
         listed = "".join(f"  {n}: {json.dumps(name)}\n" for n, name in enumerate(names))
+        missing = "# It has no pictures: put them into images/, or run again with --frames.\n"
         text = (
-            "# The pictures of one run: choose others to validate with.\n"
+            f"# The pictures of one run: choose others to validate with.\n"
+            f"{'' if self._pictures is not None else missing}"
             f"train: images\nval: images\nnames:{'' if names else ' {}'}\n{listed}"
         )
         write_file(self._root / "data.yaml", text.encode(), durable=False)
@@ -398,7 +403,7 @@ class DavisMasks(MaskPng):
 
 
 def check_pictures(choice: AnnotationChoice, names: list[str]) -> None:
-    """Refuse choices that nothing of what is written heeds.
+    """Refuse choices that nothing of what is written heeds, and say what is no use by itself.
 
     Raises:
         InputError: for pictures without a format that has them.
@@ -407,3 +412,5 @@ def check_pictures(choice: AnnotationChoice, names: list[str]) -> None:
         raise InputError(
             f"--frames writes pictures beside {', '.join(WITH_PICTURES)}; add one of them to --save"
         )
+    if not choice.pictures and (labels := [name for name in names if name.startswith("yolo")]):
+        log.warning("%s has labels and no pictures to train with; --frames adds them", labels[0])

@@ -33,6 +33,7 @@ _STREAM_FORMATS = frozenset({"hls", "dash", "rtsp", "sdp", "rtp", "mpjpeg", "flv
 """FFmpeg's names of formats whose length or size, if they state one, is not that of the video."""
 _FILE_FORMATS = frozenset({"matroska", "webm", "mov", "mp4", "avi", "ogg", "asf"})
 """Formats of files: when one ends without an error, it has come to its end."""
+_PIECE = 1 << 20
 _LARGEST_COPY = 4 << 30
 """Bytes of a file that is fetched as a whole."""
 
@@ -354,18 +355,27 @@ def fetch_file(url: str, timeout_s: float) -> Path | None:
 
     if not url.lower().startswith(("http://", "https://")):
         return None
+    size = 0
     folder = Path(tempfile.mkdtemp(prefix=scratch_prefix()))
     path = folder / (Path(urlsplit(without_password(url)).path).name or "video")
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             length = int(answer.headers.get("Content-Length") or 0)
             kind = str(answer.headers.get_content_maintype())
-            if 0 < length <= _LARGEST_COPY and kind in ("video", "application"):
+            start = answer.read(12)
+            # Servers that name no kind, or no length, send MP4 too; that is known by its begin.
+            known = kind in ("video", "application") and length > 0
+            if (known or start[4:8] == b"ftyp") and length <= _LARGEST_COPY:
                 with path.open("wb") as file:
-                    shutil.copyfileobj(answer, file)
+                    file.write(start)
+                    while piece := answer.read(_PIECE):
+                        file.write(piece)
+                        if (size := file.tell()) > _LARGEST_COPY:
+                            raise ValueError("it does not end")
                 log.warning(
                     "%s: its server sends whole files only; %.1f MB were fetched first",
-                    *(without_password(url), length / 1e6),
+                    *(without_password(url), size / 1e6),
+                    extra={"at_once": True},  # it took its time
                 )
                 return path
     except (OSError, ValueError):

@@ -8,6 +8,7 @@ import math
 import os
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
+from numbers import Real
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,10 +29,12 @@ from vision_mem.sources.selection import (
     check_address,
     check_exists,
     is_url,
+    named_by_user,
     with_plain_scheme,
     without_password,
 )
 from vision_mem.sources.video import DEFAULT_FPS, VideoFile, parse_resize
+from vision_mem.text import shown
 from vision_mem.types import Frame, SourceInfo
 
 log = logging.getLogger(__name__)
@@ -253,12 +256,12 @@ def open_source(
         raise InputError(f"drop is {drop!r}; expected one of {', '.join(DROP_RULES)}")
     if decoder not in DECODERS:
         raise InputError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}")
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise InputError(f"fps is {fps}; expected a number above 0")
-    if prefetch < 1:
-        raise InputError(f"prefetch is {prefetch}; expected 1 or more frames")
-    if not (math.isfinite(timeout_s) and timeout_s > 0):
-        raise InputError(f"timeout_s is {timeout_s}; expected seconds above 0")
+    if fps is not None and not _above_zero(fps):
+        raise InputError(f"fps is {shown(fps)}; expected a number above 0")
+    if not _above_zero(prefetch) or prefetch < 1:
+        raise InputError(f"prefetch is {shown(prefetch)}; expected 1 or more frames")
+    if not _above_zero(timeout_s):
+        raise InputError(f"timeout_s is {shown(timeout_s)}; expected seconds above 0")
     rate = DEFAULT_FPS if fps is None else fps
     retry = reconnect or Reconnect()
     reader = _open_reader(
@@ -266,6 +269,10 @@ def open_source(
     )
     latest = drop == "latest" and reader.info.live
     return StreamSource(reader, prefetch=prefetch, latest=latest, max_frames=max_frames)
+
+
+def _above_zero(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value) and value > 0
 
 
 def _open_reader(
@@ -301,19 +308,24 @@ def _open_reader(
         check_exists(text)
         if path.is_char_device():  # /dev/video0
             return _open_camera(str(path), selection, drop, reconnect)
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and picture_count(path) > 1:
-            return ImageStack(path, selection, fps=fps, strict=strict)
-        if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-            return ImageFolder(path, selection, fps=fps, strict=strict)
-        return open_video(
-            str(path), selection, decoder=decoder, strict=strict, model_size=model_size
-        )
+        with named_by_user():
+            return _open_path(path, selection, model_size, strict, fps, decoder)
     if isinstance(spec, Iterable):
         return ArrayReader(spec, selection, fps=fps)
     raise InputError(
         f"a source is of type {type(spec).__name__}; expected a path, camera number, address or "
         "an iterable of arrays"
     )
+
+
+def _open_path(
+    path: Path, selection: Selection, model_size: int | None, strict: bool, fps: float, decoder: str
+) -> Reader:
+    if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and picture_count(path) > 1:
+        return ImageStack(path, selection, fps=fps, strict=strict)
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFolder(path, selection, fps=fps, strict=strict)
+    return open_video(str(path), selection, decoder=decoder, strict=strict, model_size=model_size)
 
 
 def _made_by(name: str) -> Iterable[Any]:

@@ -27,7 +27,7 @@ from vision_mem.sources.rgbd_layouts import (
     read_pose,
     with_poses,
 )
-from vision_mem.sources.selection import Selection, sequence_name
+from vision_mem.sources.selection import Selection, named_by_user, sequence_name
 from vision_mem.types import SourceInfo
 
 __all__ = ["LAYOUTS", "RgbdFrame", "RgbdSource", "open_rgbd"]
@@ -426,16 +426,16 @@ def open_rgbd(
         raise InputError(f"intrinsics are {list(intrinsics)}; expected fx, fy, cx, cy")
     if depth_scale is not None and not (np.isfinite(depth_scale) and depth_scale > 0):
         raise InputError(f"depth_scale is {depth_scale}; expected metres above 0")
-    folder = Path(path).expanduser()
-    found = find_layout(folder, layout)
     if not (np.isfinite(pose_offset) and pose_tolerance >= 0):
         raise InputError(
             f"pose_tolerance is {pose_tolerance} and pose_offset {pose_offset}; expected seconds, "
             "the tolerance 0 or more"
         )
+    folder = Path(path).expanduser()
     given = None if poses is None else Path(poses)
-    found = with_poses(found, folder, given, pose_tolerance, pose_offset)
-    return RgbdSource(
-        folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
-        tell_unposed=tell_unposed, tell=tell,
-    )  # fmt: skip
+    with named_by_user():
+        found = with_poses(find_layout(folder, layout), folder, given, pose_tolerance, pose_offset)
+        return RgbdSource(
+            folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
+            tell_unposed=tell_unposed, tell=tell,
+        )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_mem.config import near_file
-from vision_mem.errors import InputError, NotThere, SourceError
+from vision_mem.errors import InputError, NotThere, NotUsable, SourceError
 from vision_mem.formats.depth import DEPTH_SUFFIXES
 from vision_mem.formats.rgbd_folders import (
     StoredCamera,
@@ -85,10 +85,12 @@ def check_layout(path: Path, name: str | None = None) -> None:
     if path.is_dir():
         return
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-        raise SourceError(
+        raise NotUsable(
             f"{path} is a video without depth; expected a folder with it beside depth/ (a map for "
             "each frame), or reconstruct --model, which makes depth of pictures alone"
         )
+    if path.exists():
+        raise NotUsable(f"{path} is no folder; expected one with colour and depth frames")
     near = near_file(path)
     meant = f"did you mean {near!r}?" if near else "expected one with colour and depth frames"
     raise NotThere(f"{path} is no folder; {meant}")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from vision_mem.config import near_file
-from vision_mem.errors import InputError, NotThere
+from vision_mem.errors import InputError, NotThere, NotUsable, SourceError
+from vision_mem.text import shown
 
 if TYPE_CHECKING:
     from vision_mem.types import Frame, SourceInfo
@@ -48,6 +51,10 @@ class Selection:
     max_frames: int | None = None
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if not whole and (value is not None or name in ("start", "stride")):
+                raise InputError(f"{name} is {shown(value)}; expected a whole number of frames")
         if self.start < 0:
             raise InputError(f"start is {self.start}; expected a frame number from 0")
         if self.stride < 1:
@@ -55,7 +62,7 @@ class Selection:
         if self.end is not None and self.end <= self.start:
             raise InputError(f"end is {self.end}; expected a frame number above start {self.start}")
         if self.max_frames is not None and self.max_frames < 1:
-            raise InputError(f"max_frames is {self.max_frames}; expected 1 or more, or None")
+            raise InputError(f"max_frames is {self.max_frames}; expected 1 or more frames")
 
     def wants(self, index: int) -> bool:
         """Whether frame ``index`` is to be handed out."""
@@ -87,15 +94,49 @@ class Selection:
             )
 
 
+@contextmanager
+def named_by_user() -> Iterator[None]:
+    """What cannot be read at once of a file or folder that was named is wrong use.
+
+    A camera that is in use, a server that is away or a file that breaks later are failed runs.
+
+    Raises:
+        NotUsable: in place of ``SourceError``, with its text, where that is not wrong use already.
+    """
+    try:
+        yield
+    except SourceError as error:
+        if error.exit_code == NotUsable.exit_code:
+            raise
+        raise NotUsable(str(error)) from error
+
+
 def check_exists(text: str) -> None:
     """Refuse a path to nothing, and say what to give in place of what looks like something else.
 
     Raises:
         NotThere: in one line.
+        NotUsable: for what is neither file, folder nor camera.
     """
-    path = Path(text).expanduser()
-    if text and path.exists():
+    try:
+        path = Path(text).expanduser()
+        there = bool(text) and path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long for a name, no such user
+        said = getattr(error, "strerror", None) or str(error)
+        raise NotThere(f"{shown(text)} cannot be a file: {said}") from None
+    if there:
+        if path.is_fifo() or path.is_socket() or path.is_block_device():
+            kind = "pipe" if path.is_fifo() else "socket" if path.is_socket() else "disk"
+            raise NotUsable(
+                f"{text} is a {kind}, and videos are opened more than once; give a file, or send "
+                "it to an address such as udp://127.0.0.1:5000"
+            )
         return
+    if not text.strip():
+        raise NotThere(
+            "the source is an empty text; expected a video, a folder of images, a camera number or "
+            "an address such as rtsp://host/stream"
+        )
     if text == "-":
         raise NotThere("- is no video source; give a file, or an address to read from")
     host = re.match(r"[a-z\d-]+(\.[a-z\d-]+)+(?=(:\d+)?/)", text, re.IGNORECASE)

@@ -506,6 +506,7 @@ class VideoMemorySession:
             Moment(e.index, e.frames, e.start_s, e.end_s, score, e.tier, len(e), box)
             for e, score, box in zip(entries, looks.scores, looks.boxes, strict=True)
         ]
+        remark = str(getattr(query, "remark", ""))
         period_s = 1.0 / self.config.fps if self.config.fps else 0.0
         end_s = max(now if at is None else min(at, now), entries[-1].end_s)
         found: tuple[Interval, ...] = ()
@@ -524,7 +525,7 @@ class VideoMemorySession:
             threshold=round(looks.threshold, 4),
             intervals=found,
             unknown=query.unknown,
-            notes={"scored": len(moments)},
+            notes={"scored": len(moments)} | ({"remark": remark} if remark else {}),
         )
 
     def _evidence(self, found: Retrieved) -> tuple[Moment, ...]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from vision_mem.errors import InputError, ModelError, SinkError
+from vision_mem.errors import InputError, ModelError, NotUsable, SinkError
 from vision_mem.formats.snapshot import pack_state, unpack_state
 from vision_mem.formats.sqlite import distrust, limit_steps
 from vision_mem.formats.text import make_folder
@@ -284,7 +284,9 @@ class MemoryFile:
                 ) from error
             else:
                 reason = text
-            raise SinkError(f"memory file {self.path}: {reason}") from error
+            wrong_place = "readonly" in text or "unable to open" in text
+            kind = NotUsable if wrong_place else SinkError
+            raise kind(f"memory file {self.path}: {reason}") from error
         except _DAMAGE as error:
             said = str(error) if isinstance(error, sqlite3.Error) else "its record cannot be read"
             raise ModelError(

@@ -299,6 +299,10 @@ def _paint_zone(canvas: NDArray[np.uint8], zone: ZoneCounts) -> None:
             cv2.arrowedLine(canvas, begin, end, colour, thick, cv2.LINE_AA, tipLength=0.4)
 
 
+_SMALLEST = 0.3
+"""Scale of OpenCV's letters, about 7 pixels high, below which they cannot be read."""
+
+
 def _label(
     canvas: NDArray[np.uint8],
     text: str,
@@ -317,9 +321,19 @@ def _label(
     text = one_line(text)  # OpenCV crashes at letters that are half of a pair
     if not hasattr(cv2, "FontFace"):  # before OpenCV 5 its font knew ASCII only
         text = text.encode("ascii", "replace").decode()
-    (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-    pad = max(3, round(h * 0.4))
-    tag_w, tag_h = int(w + 2 * pad + (h if dot else 0)), int(h + below + pad)
+
+    def tag_size() -> tuple[int, int, int, int]:
+        (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+        pad = max(3, round(h * 0.4))
+        return int(w + 2 * pad + (h if dot else 0)), int(h + below + pad), h, pad
+
+    tag_w, tag_h, h, pad = tag_size()
+    if tag_w > width:  # smaller letters first, then fewer
+        scale, thick = max(_SMALLEST, scale * width / tag_w), 1
+        tag_w, tag_h, h, pad = tag_size()
+    while tag_w > width and len(text) > 3:
+        text = f"{text.removesuffix('..')[:-1]}.."
+        tag_w, tag_h, h, pad = tag_size()
     x = int(np.clip(corner[0], 0, max(width - tag_w, 0)))
     y = corner[1] - tag_h if above else corner[1]
     y = int(np.clip(y, 0, max(height - tag_h, 0)))

@@ -139,6 +139,7 @@ def test_yolo_labels(tmp_path: Path) -> None:
         .read_text()
         .endswith('train: images\nval: images\nnames:\n  0: "dog"\n  1: "cat & <mouse>"\n')
     )
+    assert "--frames" not in (tmp_path / "yolo" / "data.yaml").read_text()
     with Image.open(tmp_path / "yolo" / "images" / "clip_000007.jpg") as picture:
         assert picture.size == (W, H)
     found = detected(tmp_path / "yolo" / "labels")

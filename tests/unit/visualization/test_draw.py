@@ -6,7 +6,7 @@ from media_samples import absent, picture, result, seen
 
 from vision_mem.sinks.video import AnnotatedVideo, WriteBehind
 from vision_mem.types import ObjectResult
-from vision_mem.visualization.draw import Painter, colour_of, davis_palette
+from vision_mem.visualization.draw import Painter, colour_of, davis_palette, draw_tag
 
 SIZE = (96, 128)
 PLAIN = {"labels": False, "counter": False}
@@ -40,6 +40,21 @@ def test_holes_of_a_mask_stay_clear():
     found.mask[40:60, 40:60] = False
     drawn = Painter(boxes=False, **PLAIN).draw(picture(1), result(1, found))
     assert np.array_equal(drawn[44:56, 44:56], picture(1)[44:56, 44:56])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["door: 12 entered, 3 left", "gate: 120 in, 119 out", "a zone of a very long name: 1 in" * 3],
+)
+def test_a_tag_wider_than_the_picture_is_made_to_fit(text: str) -> None:
+    canvas = np.full((*SIZE, 3), 255, np.uint8)
+    draw_tag(canvas, text, (100, 40), above=False)
+    rows, columns = np.nonzero((canvas != 255).any(axis=2))
+    assert columns.max() < SIZE[1] and np.ptp(rows) < 40
+    letters = (canvas > 200).all(axis=2)[rows.min() : rows.max() + 1]
+    assert letters.any(axis=0)[: SIZE[1] // 2].any()
+    # The tag ends in its own colour: no letter is cut in two by the picture's edge.
+    assert not letters[:, columns.max() - 1 : columns.max() + 1].any()
 
 
 def test_a_doubtful_object_has_a_dashed_outline():

@@ -201,6 +201,12 @@ class Chosen(Around):
         text = (
             f"detector {self.name} has no class {', '.join(unknown)}{so_far}; it has {some}{near}"
         )
+        if self.name.startswith("motion ") and [*names.values()] == ["moving"]:
+            text = (
+                f"--detect motion finds what moves and cannot tell what it is, so no "
+                f"{', '.join(unknown)}; leave that out, or give a detector that knows classes, as "
+                "--detect dfine"
+            )
         if at_once and len(unknown) == len(self._classes):
             raise InputError(text)
         log.warning("%s", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
 from vision_mem.text import short, shown
+
+log = logging.getLogger(__name__)
 
 _PATIENCE = 30
 """Frames on all of which a detector may fail before the run ends."""
@@ -141,6 +144,11 @@ def make_detector(
             raise InputError(
                 f"--region {shown(region)} lies outside the frame, {size[1]}x{size[0]} pixels"
             )
+        if size and ((corners < 0) | (corners > size[::-1])).any():
+            log.warning(
+                "--region %s reaches beyond the frame, %dx%d pixels; only what is inside counts",
+                *(short(region), size[1], size[0]),
+            )
         detector = Within(detector, parse_region(region))
     if every != 1:
         detector = EveryNth(detector, every, last=looked)
@@ -203,6 +211,11 @@ def _from_word(
 
         return TransformersDetector(spec, **options)
     _check_typing(spec)
+    if re.fullmatch(r"\w+", spec):
+        log.warning(
+            "%s is the name of no detector, so it is taken for a word: looking for it with %s",
+            *(short(spec), _WORD_NETWORKS[0]),
+        )
     return _words(spec, options)
 
 

