@@ -53,7 +53,7 @@ class PlanningConfig:
     radius: float = 0.2
     snap: float = 1.5
     optimistic: bool = False
-    below: float = 0.4
+    below: float = 0.15
     gap: float = 0.35
 
     @property
