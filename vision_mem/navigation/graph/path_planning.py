@@ -129,11 +129,17 @@ def floor_plan(
     axis, sign = config.upward
     axes = (0, 1) if axis == 2 else (0, 2) if axis == 1 else (1, 2)
     size = octree.config.leaf
-    parts = [(each.centres, each.occupied) for each in octree.leaves()]
+    # What was hit twice and is not carved to the end stands in the way: rays pass by thin things.
+    least = octree.config.lowest + 0.05
+    parts = [
+        (each.centres, each.occupied, (each.hits > 1) & (each.log_odds > least))
+        for each in octree.leaves()
+    ]
     if not parts:
         return None
     centres = np.concatenate([part[0] for part in parts])
     occupied = np.concatenate([part[1] for part in parts])
+    doubtful = np.concatenate([part[2] for part in parts])
     height = centres[:, axis] * sign
     flat = centres[:, axes]
     low = flat.min(axis=0) - size / 2
@@ -155,7 +161,7 @@ def floor_plan(
     floor = lowest if chosen is None else chosen.height
     band = (height > floor + config.lowest) & (height < floor + config.highest)
     obstacle, free = np.zeros(shape, bool), np.zeros(shape, bool)
-    obstacle[tuple(cells[band & occupied].T)] = True
+    obstacle[tuple(cells[band & (occupied | doubtful)].T)] = True
     free[tuple(cells[band & ~occupied].T)] = True
     carries = _carrying(cells, height, occupied, floor, size, shape)
     here = observers[(eyes > floor + config.lowest) & (eyes < floor + _STOREY)]
