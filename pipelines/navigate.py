@@ -642,7 +642,8 @@ def show(
         }  # fmt: skip
         if as_json:
             value["levels"] = [
-                {k: None if v != v else v for k, v in asdict(each).items()} for each in levels.all
+                {k: None if v != v else v for k, v in asdict(each).items()}
+                for each in levels.surfaces
             ]
         if check:
             value["checked"] = session.check()

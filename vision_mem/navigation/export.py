@@ -107,10 +107,10 @@ def view_from_above(
         "goal": None if goal is None else above.spot(goal),
     }  # fmt: skip
     if plan is not None:
-        low, layers = plan.low, (plan.obstacle, plan.seen, plan.carries & ~plan.obstacle)
+        low, layers = plan.low, [plan.obstacle, plan.seen, plan.carries & ~plan.obstacle]
         if above.flip < 0:
             low = np.array([low[0], -(low[1] + plan.obstacle.shape[1] * plan.size)])
-            layers = tuple(each[:, ::-1] for each in layers)
+            layers = [each[:, ::-1] for each in layers]
         known = bool(plan.levels.floors)
         scene |= {
             "low": (float(low[0]), float(low[1])), "size": plan.size,

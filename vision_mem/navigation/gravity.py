@@ -59,21 +59,21 @@ class Levels:
     """Level surfaces of a map, from the lowest up.
 
     Attributes:
-        all: of them.
+        surfaces: all of them.
         given: the height of the floor, where somebody said it.
     """
 
-    all: tuple[Level, ...] = ()
+    surfaces: tuple[Level, ...] = ()
     given: float | None = None
 
     @property
     def floors(self) -> tuple[Level, ...]:
         """Those that somebody stands on: one a storey."""
         if self.given is not None:
-            same = [each for each in self.all if abs(each.height - self.given) < 0.15]
+            same = [each for each in self.surfaces if abs(each.height - self.given) < 0.15]
             area = max((each.area for each in same), default=0.0)
             return (Level(self.given, area, is_floor=True),)
-        return tuple(each for each in self.all if each.is_floor)
+        return tuple(each for each in self.surfaces if each.is_floor)
 
     def under(self, height: float, slack: float = 0.3) -> Level | None:
         """The floor of the storey that a height is on; None where no floor is known."""
@@ -86,7 +86,7 @@ class Levels:
         """Why no floor is known, in words; empty when one is."""
         if self.floors:
             return ""
-        asked = [each for each in self.all if each.doubt]
+        asked = [each for each in self.surfaces if each.doubt]
         return asked[0].doubt if asked else "no large level surface lies below the camera"
 
     def words(self) -> list[str]:
@@ -102,7 +102,7 @@ class Levels:
         known = [each.height for each in self.floors]
         others = [
             f"{each.height:.2f} m ({each.area:.1f} m2)"
-            for each in self.all
+            for each in self.surfaces
             if all(abs(each.height - height) >= 0.15 for height in known)
         ]
         if others:

@@ -222,8 +222,9 @@ class KeyFrames:
         suspected = empty >= rules.votes
         asked = np.flatnonzero((empty >= rules.sure_votes) & surface) if fits else np.empty(0, int)
         if len(asked):
-            times, _ = np.zeros(len(asked), np.int16), np.zeros(len(asked), np.int8)
-            self.kernels.votes(points.reshape(-1, 3)[asked], around, depth, pose, *limits, times, _)
+            times, there = np.zeros(len(asked), np.int16), np.zeros(len(asked), np.int8)
+            some = points.reshape(-1, 3)[asked]
+            self.kernels.votes(some, around, depth, pose, *limits, times, there)
             sure.ravel()[asked] = times >= rules.sure_votes
         return Emptiness(suspected, sure, agreed)
 

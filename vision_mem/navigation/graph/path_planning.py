@@ -157,7 +157,7 @@ def floor_plan(
     levels = replace(levels, given=config.floor)
     asked = float(at[axis] * sign) if at is not None else float(eyes[-1]) if len(eyes) else math.inf
     chosen = levels.under(asked)
-    lowest = levels.all[0].height if levels.all else bottom
+    lowest = levels.surfaces[0].height if levels.surfaces else bottom
     floor = lowest if chosen is None else chosen.height
     band = (height > floor + config.lowest) & (height < floor + config.highest)
     obstacle, free = np.zeros(shape, bool), np.zeros(shape, bool)
