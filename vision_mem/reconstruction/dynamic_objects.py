@@ -80,6 +80,7 @@ class Component:
         still: share of its points that are where the scene was before, of those that say
             anything; 0 when none does.
         sure: share of them that surely move.
+        told: whether somebody says that it moves, who is believed.
     """
 
     pixels: NDArray[np.int64]
@@ -87,6 +88,7 @@ class Component:
     extent: NDArray[np.float64]
     still: float
     sure: float = 0.0
+    told: bool = False
 
     @property
     def bounds(self) -> NDArray[np.float64]:
@@ -362,10 +364,9 @@ def _updated(
     surely = surely_moves(found, config)
     sure_hits = track.sure_hits + surely
     start = track.start if track.sure_hits else found.bounds
-    sure = track.sure or (
-        confirmed and sure_hits >= config.sure_frames
-        and travelled(start, found.bounds) >= config.travel
-    )  # fmt: skip
+    travels = sure_hits >= config.sure_frames
+    travels = travels and travelled(start, found.bounds) >= config.travel
+    sure = track.sure or (confirmed and (found.told or travels))
     word = ""
     if sure and not track.sure:
         word = "appeared"

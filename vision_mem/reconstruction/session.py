@@ -7,7 +7,7 @@ part into its memory. Nothing is written on a frame whose pose is not believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -307,8 +307,11 @@ class ReconstructionSession:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[Event]]:
         """Labels and track ids of all pixels, and what happened to the tracks."""
         config = self.config.dynamics
-        sure = seen.sure if told is None else seen.sure | told
-        components = find_components(moving, world, small.depth, seen.agreed, sure, config)
+        components = find_components(moving, world, small.depth, seen.agreed, seen.sure, config)
+        if told is not None:
+            components = [
+                replace(c, told=bool(told.ravel()[c.pixels].mean() > 0.5)) for c in components
+            ]
         self._dynamics, ids, happened = dynamic_objects.follow(
             self._dynamics, components, frame.index, seconds, config
         )
