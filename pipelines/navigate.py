@@ -626,9 +626,9 @@ def show(
     as_json: AsJson = False,
 ) -> int:
     """Say what a map holds; draw it, or look through it for damage."""
-    from vision_mem.navigation.export import levels_of
-
     with _open_to_read(map_) as session:
+        from vision_mem.navigation.export import levels_of
+
         usage, state = session.usage(), session.state
         levels = levels_of(session)
         value: dict[str, Any] = {
