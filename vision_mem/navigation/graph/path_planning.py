@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 _GREATEST = 16_000_000
 _STOREY = 2.3
 """Metres above a floor up to which who looks from there stands on it."""
+_STEPS = 2.0
+"""Metres between two places that were walked in one go."""
 _STRAIGHT = 20.0
 """Degrees; who turns less goes straight on."""
 
@@ -54,7 +57,7 @@ class PlanningConfig:
     snap: float = 1.5
     optimistic: bool = False
     below: float = 0.15
-    gap: float = 0.35
+    gap: float = 0.5
 
     @property
     def upward(self) -> tuple[int, int]:
@@ -165,13 +168,14 @@ def floor_plan(
     free[tuple(cells[band & ~occupied].T)] = True
     carries = _carrying(cells, height, occupied, floor, size, shape)
     here = observers[(eyes > floor + config.lowest) & (eyes < floor + _STOREY)]
-    walked = np.floor((here[:, axes] - low) / size).astype(np.int64)
+    walked = np.floor((_walked(here[:, axes], size) - low) / size).astype(np.int64)
     walked = walked[((walked >= 0) & (walked < shape)).all(axis=1)]
     carries[tuple(walked.T)] = True
     passable = ~obstacle & (free | config.optimistic)
     if chosen is None:
         passable[:] = False
-    elif not config.optimistic:
+    elif not config.optimistic and config.lowest >= 0 and (config.floor is None or chosen.area):
+        # Who flies, or gives a height at which nothing was seen, asks for free space only.
         # A step down, or nothing that was ever seen to carry: no floor.
         near = distance_transform_edt(~carries) * size if carries.any() else np.full(shape, np.inf)
         passable &= near <= config.gap
@@ -186,6 +190,17 @@ def floor_plan(
         passable, obstacle, obstacle | free | carries, low, size, axes, (axis, sign), float(floor),
         carries, levels,
     )  # fmt: skip
+
+
+def _walked(spots: NDArray[np.float64], size: float) -> NDArray[np.float64]:
+    """Spots ``(n, 2)`` that one looked from, and what lies between those a few steps apart."""
+    found = [spots]
+    for start, end in pairwise(spots):
+        away = float(np.linalg.norm(end - start))
+        if size < away <= _STEPS:
+            share = np.linspace(0.0, 1.0, math.ceil(2 * away / size))[:, None]
+            found.append(start + share * (end - start))
+    return np.concatenate(found)
 
 
 def _carrying(
