@@ -65,6 +65,10 @@ PictureOption = Annotated[
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="key=value: change a setting, planning.radius=0.3")
 ]
+FloorOption = Annotated[
+    float | None,
+    typer.Option(help="Metres along up at which the floor lies, where it is not found [found]."),
+]
 OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
@@ -183,15 +187,18 @@ class MapSettings:
         str,
         typer.Option(help="The map's axis that is up: +z, -y, ...; auto: found, and made exact."),
     ] = "auto"
+    floor_height: FloorOption = None
 
     @property
     def changes(self) -> list[str]:
         """All that is said of settings, as ``key=value``."""
-        return [*(self.set_ or []), *([] if self.ram is None else [f"store.ram={self.ram}"])]
+        ram = [] if self.ram is None else [f"store.ram={self.ram}"]
+        return [*(self.set_ or []), *ram, *_floor_change(self.floor_height)]
 
 
 _OF_ROOMS = (
-    "landmark", "landmarks", "detect", "embed", "preset", "set_", "ram", "poses", "track_poses",
+    "landmark", "landmarks", "detect", "embed", "preset", "set_", "ram", "floor_height", "poses",
+    "track_poses",
     "pose_tolerance", "pose_offset",
     "intrinsics", "depth_scale", "layout", "end", "max_frames", "start",
 )  # fmt: skip
@@ -527,12 +534,14 @@ def route(
     optimistic: Annotated[
         bool, typer.Option("--optimistic", help="Also over floor that was never seen.")
     ] = False,
+    floor_height: FloorOption = None,
     set_: SetOption = None,
     picture: PictureOption = None,
     as_json: AsJson = False,
 ) -> int:
     """Say how to get somewhere: over the open floor, else along places that were walked."""
     changes = [*(set_ or []), *(["planning.optimistic=true"] if optimistic else [])]
+    changes += _floor_change(floor_height)
     with _open_to_read(map_, changes) as session:
         way = session.plan(to, from_) if places else session.route(to, from_)
         if picture is not None:
@@ -620,7 +629,10 @@ def show(
 ) -> int:
     """Say what a map holds; draw it, or look through it for damage."""
     with _open_to_read(map_) as session:
+        from vision_mem.navigation.export import levels_of
+
         usage, state = session.usage(), session.state
+        levels = levels_of(session)
         value: dict[str, Any] = {
             "frames": state.frame, "places": len(state.topology.places),
             "landmarks": len(state.landmarks), "memories": usage.memories,
@@ -628,7 +640,13 @@ def show(
             "file_bytes": usage.file_bytes, "memory_bytes": usage.bytes,
             "dropped": state.dropped + state.octree.stats.dropped, "now_s": state.now_s,
             "up": session.config.planning.up, "leaf_m": session.config.octree.leaf,
+            "floors_m": [round(each.height, 3) for each in levels.floors],
         }  # fmt: skip
+        if as_json:
+            value["levels"] = [
+                {k: None if v != v else v for k, v in asdict(each).items()}
+                for each in levels.surfaces
+            ]
         if check:
             value["checked"] = session.check()
         if picture is not None:
@@ -640,6 +658,7 @@ def show(
         else:
             for name, one in value.items():
                 print(f"{name.replace('_', ' ')}: {one}")
+            print("\n".join(levels.words() if value["occupied_leaves"] else []))
             _say_picture(picture)
     return 0
 
@@ -688,6 +707,10 @@ def export(
 
 
 # -- what the commands share -----------------------------------------------------------------------
+
+
+def _floor_change(height: float | None) -> list[str]:
+    return [] if height is None else [f"planning.floor={height}"]
 
 
 def _must_exist(map_: Path) -> None:

@@ -396,6 +396,8 @@ def _make_sinks(
     if "tracks" in names:
         table = folder.path / f"{info.name}.tracks.csv"
         done.table = moving_table(table, append=append, after=done.last_index)
+        table = folder.path / f"{info.name}.maybe.csv"
+        done.maybe = moving_table(table, append=append, after=done.last_index)
         stack.callback(done.finish)
     if "report" in names:
         sinks.append(SceneSamples(folder.path / "report", _samples(folder, whole, options)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vision_mem.config import load_config, read_preset
 from vision_mem.errors import InputError, SourceError
 from vision_mem.navigation.config import NavigationConfig, changed
-from vision_mem.navigation.export import last_taken
+from vision_mem.navigation.export import last_taken, levels_of
 from vision_mem.navigation.observer import (
     NamedThing,
     Observer,
@@ -254,6 +254,8 @@ class MapBuild:
                 f"turned by {degrees:.1f} degrees, so that {session.config.planning.up} is up; "
                 "positions are those of the turned map"
             )
+        if any(len(each) for each in state.octree.leaves()):
+            said += levels_of(session).words()
         if self.dropped:
             said.append(f"{count(len(self.dropped), 'landmark')} left out: {self.dropped[0]}")
         if self.left_out:

@@ -16,6 +16,7 @@ from vision_mem.errors import InputError
 from vision_mem.formats.graphs import Origin, Shape, Value, write_geojson, write_graphml
 from vision_mem.formats.ply import write_ply
 from vision_mem.navigation.graph.path_planning import PlanningConfig, floor_plan
+from vision_mem.navigation.gravity import Levels
 from vision_mem.navigation.journal import Key
 from vision_mem.navigation.records import Route
 from vision_mem.navigation.retrieval import Hit, sigma_of
@@ -83,6 +84,8 @@ def view_from_above(
     ids, observers = state.topology.positions()
     try:
         plan = floor_plan(state.octree, planning, observers)
+        if plan is not None and start is not None and len(plan.levels.floors) > 1:
+            plan = floor_plan(state.octree, planning, observers, np.asarray(start, np.float64))
     except InputError:
         plan = None  # too wide for cells; places and names remain
     spot = dict(zip(ids.tolist(), above.flat(observers), strict=True))
@@ -104,13 +107,27 @@ def view_from_above(
         "goal": None if goal is None else above.spot(goal),
     }  # fmt: skip
     if plan is not None:
-        low, obstacle, seen = plan.low, plan.obstacle, plan.seen
+        low, layers = plan.low, [plan.obstacle, plan.seen, plan.carries & ~plan.obstacle]
         if above.flip < 0:
-            low = np.array([low[0], -(low[1] + obstacle.shape[1] * plan.size)])
-            obstacle, seen = obstacle[:, ::-1], seen[:, ::-1]
-        scene |= {"low": (float(low[0]), float(low[1])), "size": plan.size,
-                  "obstacle": obstacle, "seen": seen}  # fmt: skip
+            low = np.array([low[0], -(low[1] + plan.obstacle.shape[1] * plan.size)])
+            layers = [each[:, ::-1] for each in layers]
+        known = bool(plan.levels.floors)
+        scene |= {
+            "low": (float(low[0]), float(low[1])), "size": plan.size,
+            "obstacle": layers[0], "seen": layers[1], "floor": layers[2] & known,
+            "note": f"floor at height {plan.floor:.2f} m" if known else "floor unknown",
+        }  # fmt: skip
     return TopDown(**scene)
+
+
+def levels_of(session: NavigationSession) -> Levels:
+    """Floors and other level surfaces of a map; none where it holds no space, or too much."""
+    observers = session.state.topology.positions()[1]
+    with contextlib.suppress(InputError):
+        plan = floor_plan(session.state.octree, session.config.planning, observers)
+        if plan is not None:
+            return plan.levels
+    return Levels()
 
 
 def write_picture(session: NavigationSession, path: str | Path, **shown: Any) -> None:

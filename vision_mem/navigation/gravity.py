@@ -1,15 +1,19 @@
-"""Which way is up in a recording: floors, tables and shelves tell.
+"""Which way is up in a recording, and which level surface is its floor.
 
 Many recordings count from their first camera, which looked somewhat down, so that no axis of theirs
-is up. Routes over a floor need one that is.
+is up: floors, tables and shelves tell. Routes need one that is, and need to know the floor from a
+table: it is the lowest large level surface, the camera is a body's height above it, and nothing was
+seen below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 from scipy.spatial.transform import Rotation
 
 from vision_mem.geometry.camera import Pinhole
@@ -21,6 +25,183 @@ _CONE, _NEAR = 45.0, 6.0
 _SHARE = 0.08
 """Of all pieces of surface, those that must lie level."""
 _LEAST = 60
+_SMALL, _CORE, _OF_LARGEST = 0.3, 0.06, 0.08
+"""Square metres of a large level surface, and of its inside; its share of the largest."""
+_BODY, _REACH = 0.9, 2.3
+"""Metres from a floor up to a camera that somebody carries, least and most."""
+_WIDE = 4.0
+"""Square metres that no table has."""
+_DEPTH, _BELOW = 0.3, 0.05
+"""So far below a floor nothing is known, but for a share of its area."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A large level surface with free space above it.
+
+    Attributes:
+        height: metres along up, of its upper edge.
+        area: square metres of it that were seen.
+        below: metres from the observers that it carries, or might, down to it; NaN for none.
+        is_floor: whether somebody can be said to stand on it.
+        doubt: why it may be no floor, in words; empty when it is one, or stands on one.
+    """
+
+    height: float
+    area: float
+    below: float = float("nan")
+    is_floor: bool = False
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Level surfaces of a map, from the lowest up.
+
+    Attributes:
+        surfaces: all of them.
+        given: the height of the floor, where somebody said it.
+    """
+
+    surfaces: tuple[Level, ...] = ()
+    given: float | None = None
+
+    @property
+    def floors(self) -> tuple[Level, ...]:
+        """Those that somebody stands on: one a storey."""
+        if self.given is not None:
+            same = [each for each in self.surfaces if abs(each.height - self.given) < 0.15]
+            area = max((each.area for each in same), default=0.0)
+            return (Level(self.given, area, is_floor=True),)
+        return tuple(each for each in self.surfaces if each.is_floor)
+
+    def under(self, height: float, slack: float = 0.3) -> Level | None:
+        """The floor of the storey that a height is on; None where no floor is known."""
+        floors = self.floors
+        lower = [each for each in floors if each.height <= height + slack]
+        return lower[-1] if lower else floors[0] if floors else None
+
+    @property
+    def doubt(self) -> str:
+        """Why no floor is known, in words; empty when one is."""
+        if self.floors:
+            return ""
+        asked = [each for each in self.surfaces if each.doubt]
+        return asked[0].doubt if asked else "no large level surface lies below the camera"
+
+    def words(self) -> list[str]:
+        """What is floor and what is not, a line each."""
+        said = []
+        for each in self.floors:
+            told = "as given" if self.given is not None else f"{each.area:.1f} m2 of it seen"
+            if np.isfinite(each.below):
+                told += f", {each.below:.1f} m below the camera"
+            said.append(f"floor at height {each.height:.2f} m ({told})")
+        if not said:
+            said.append(f"floor unknown: {self.doubt}; --floor-height says it")
+        known = [each.height for each in self.floors]
+        others = [
+            f"{each.height:.2f} m ({each.area:.1f} m2)"
+            for each in self.surfaces
+            if all(abs(each.height - height) >= 0.15 for height in known)
+        ]
+        if others:
+            said.append(f"other level surfaces, no floor: {', '.join(others[:6])}")
+        return said
+
+
+def find_levels(
+    cells: NDArray[np.int64],
+    occupied: NDArray[np.bool_],
+    observers: NDArray[np.float64],
+    size: float,
+    low: float,
+    below: float,
+) -> Levels:
+    """Tell floors and platforms apart.
+
+    Args:
+        cells: ``(n, 3)`` of all that is known: two along the plan, and the layer, from 0 up.
+        occupied: ``(n,)`` which are not free.
+        observers: ``(k,)`` heights along up that one looked from.
+        size: edge of a cell, metres.
+        low: height of the lower edge of layer 0.
+        below: metres that a floor lies below the observers at least.
+    """
+    if not len(cells) or not occupied.any():
+        return Levels()
+    shape = cells.max(axis=0) + 2
+    key = (cells[:, 0] * shape[1] + cells[:, 1]) * shape[2] + cells[:, 2]
+    top = occupied & np.isin(key + 1, key[~occupied])
+    tops = cells[top]
+    counts = np.bincount(tops[:, 2], minlength=shape[2] + 1)
+    areas = (counts[:-1] + counts[1:]) * size**2
+    peaks = np.maximum(counts[:-1], counts[1:])
+    least = max(_SMALL, _OF_LARGEST * float(areas.max()))
+    found: list[Level] = []
+    last = -np.inf
+    for layer in np.flatnonzero(areas >= least).tolist():
+        # Of layers that share a surface, the pair that holds most of it.
+        if areas[layer] < areas[max(layer - 1, 0) : layer + 2].max() or layer - last < 2:
+            continue
+        pair = tops[(tops[:, 2] == layer) | (tops[:, 2] == layer + 1)]
+        if _inside(pair[:, :2]) * size**2 < _CORE:
+            continue  # the upper edges of walls, and noise
+        last = layer
+        # The upper one where it holds a good part: floors lie between two layers as well.
+        upper = layer + 1 if counts[layer + 1] >= 0.4 * peaks[layer] else layer
+        found.append(Level(low + (upper + 1) * size, float(areas[layer])))
+    return Levels(tuple(_judged(found, cells, low, size, observers, below)))
+
+
+def _inside(cells: NDArray[np.int64]) -> int:
+    """How many cells ``(n, 2)`` of a surface have nearly all their neighbours in it."""
+    if not len(cells):
+        return 0
+    corner = cells.min(axis=0)
+    mask = np.zeros(cells.max(axis=0) - corner + 3, np.float32)
+    mask[tuple((cells - corner + 1).T)] = 1
+    return int((uniform_filter(mask, 3, mode="constant") * 9 > 6.5).sum())
+
+
+def _judged(
+    found: list[Level],
+    cells: NDArray[np.int64],
+    low: float,
+    size: float,
+    observers: NDArray[np.float64],
+    below: float,
+) -> list[Level]:
+    """Levels with what is known of each: whom it carries, and what speaks against it."""
+    heights = np.array([each.height for each in found])
+    middle = low + (cells[:, 2] + 0.5) * size
+    carried: dict[int, list[float]] = {}
+    for camera in observers.tolist():
+        down = camera - heights
+        reached = np.flatnonzero((down >= below) & (down <= _REACH))
+        if not len(reached):
+            reached = np.flatnonzero(down >= below)
+        if len(reached):
+            carried.setdefault(int(reached[0]), []).append(camera)
+    judged = list(found)
+    for number, cameras in carried.items():
+        level = found[number]
+        down = float(np.median(cameras)) - level.height
+        lower = int((middle < level.height - _DEPTH).sum()) * size**2
+        clear, wide = lower <= _BELOW * level.area, level.area >= _WIDE
+        doubt = ""
+        if down < _BODY and not (clear and wide):
+            doubt = (
+                f"the lowest large level surface is only {down:.1f} m below the camera and may be "
+                "a table"
+            )
+        elif not (clear or wide):
+            doubt = (
+                f"something was seen below the lowest large level surface, which is {down:.1f} m "
+                "below the camera and may be a platform"
+            )
+        judged[number] = replace(level, below=down, is_floor=not doubt, doubt=doubt)
+    return judged
 
 
 def find_up(

@@ -138,7 +138,7 @@ class Observer:
         result = self.tracker.step(
             RgbdFrame(row.index, row.time_s, row.image, row.depth, row.camera, row.pose)
         )
-        self._moving = None if result.lost else result.dynamic
+        self._moving = None if result.lost else result.dynamic | result.maybe
         return None if result.lost else result.pose
 
     def observe(self, row: PosedRow, shift_s: float) -> Observation:

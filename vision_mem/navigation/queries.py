@@ -259,6 +259,7 @@ def route(state: SpatialState, goal: Any, start: Any) -> Route:
     if drawn is None:
         return plan(state, goal, start)
     first, last = resolve(state, start, "start"), resolve(state, goal, "goal")
+    drawn = _storey(state, drawn, first, last)
     points = shortest_walk(drawn, first.position, last.position, config.snap)
     if points is None:
         raise NotFoundError(
@@ -267,6 +268,34 @@ def route(state: SpatialState, goal: Any, start: Any) -> Route:
         )
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
     return Route(points, length, (), *directions(points, drawn.up), "floor")
+
+
+def _storey(state: SpatialState, drawn: FloorPlan, first: Target, last: Target) -> FloorPlan:
+    """The plan of the storey that both ends are on.
+
+    Raises:
+        NotFoundError: when no floor is known, or they are on two.
+    """
+    levels, (axis, sign) = drawn.levels, drawn.up
+    heights = [float(end.position[axis]) * sign for end in (first, last)]
+    below, above = (levels.under(height) for height in heights)
+    if below is None or above is None:
+        raise NotFoundError(
+            f"the floor of this map is not known: {levels.doubt}; give its height "
+            "(--floor-height), or go along ways that were walked (--places)"
+        )
+    if below.height != above.height:
+        raise NotFoundError(
+            f"{last.name} is on another floor (height {above.height:.1f} m) than the start (height "
+            f"{below.height:.1f} m); no way over one floor leads there: go along ways that were "
+            "walked (--places)"
+        )
+    if below.height == drawn.floor:
+        return drawn
+    observers = state.topology.positions()[1]
+    other = floor_plan(state.octree, state.config.planning, observers, first.position)
+    assert other is not None
+    return other
 
 
 def _remedy(
@@ -291,7 +320,9 @@ def _remedy(
     ends = (first.position, last.position)
     for changes, advice in tried:
         other = replace(config, **changes)
-        drawn_so = None if other == config else floor_plan(state.octree, other, observers)
+        drawn_so = (
+            None if other == config else floor_plan(state.octree, other, observers, first.position)
+        )
         if drawn_so is not None and shortest_walk(drawn_so, *ends, other.snap) is not None:
             return advice
     with contextlib.suppress(InputError):

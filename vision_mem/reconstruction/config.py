@@ -23,7 +23,12 @@ class EvidenceConfig:
         every_frames: see ``every_s``.
         base, slope: a point must be nearer than what a key frame saw there by
             ``base + slope * depth`` metres; also what carving goes by.
-        votes: key frames that must have seen the place empty.
+        votes: key frames that must have seen the place empty for a pixel to be suspected.
+        margin: standard deviations of the depth, as the stream itself shows them, that the limit
+            of ``base`` and ``slope`` is at least.
+        beside: degrees around the place that a key frame must have seen empty, without a hole,
+            for it to count as sure: edges, poses and registration are off by less.
+        sure_votes: such key frames that make a pixel's motion sure.
         close: metres, times 1 + depth, within which a surface counts as being where it was.
         jump: share of the depth by which neighbours on one surface may differ.
         whole_share: share of a surface that must move for all of it to move.
@@ -39,6 +44,9 @@ class EvidenceConfig:
     base: float = 0.06
     slope: float = 0.03
     votes: int = 1
+    margin: float = 5.0
+    beside: float = 1.5
+    sure_votes: int = 2
     close: float = 0.012
     jump: float = 0.05
     whole_share: float = 0.05
@@ -47,11 +55,13 @@ class EvidenceConfig:
     grow: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("key_frames", "every_frames", "votes"):
+        for name in ("key_frames", "every_frames", "votes", "sure_votes"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more")
         if not (self.every_s >= 0 and self.base > 0 and self.slope >= 0):
             raise InputError("every_s, base and slope must be 0 or more, base above 0")
+        if not (self.margin >= 0 and self.beside >= 0):
+            raise InputError("margin and beside must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class ReconstructionConfig:
             InputError: when it has none.
         """
         other = (
-            self.evidence.key_frames * (pixels * 8 + 104)
+            self.evidence.key_frames * (pixels * 12 + 104)
             + self.dynamics.frames * min(self.dynamics.most_points, pixels) * 19
             + self.dynamics.most_tracks * 8 * 51
             + pixels * 5

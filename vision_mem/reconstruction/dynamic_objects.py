@@ -1,5 +1,8 @@
 """Transient dynamics: what moves, as components with identities, for the last few frames.
 
+A track is sure when it has been where space was surely empty, on several frames, and has travelled
+as a whole: both ends of it, the same way. Until then it may move, and is kept apart.
+
 Source: specs/mem4d.md section 4.4.
 """
 
@@ -29,6 +32,9 @@ class DynamicsConfig:
         gap: metres, and share of the depth, by which neighbouring pixels of one component may
             differ.
         confirm: frames that make a component a track.
+        sure_share: share of a component that must surely be where space was empty.
+        sure_frames: frames with such a component that make a track sure, if it travelled.
+        travel: metres that both ends of a track must have moved the same way.
         patience: frames that a track is remembered unseen.
         reach: metres that a component may be from where its track is expected, besides its size.
         frames: frames whose moving points are kept.
@@ -43,6 +49,9 @@ class DynamicsConfig:
     least_pixels: float = 0.001
     gap: float = 0.03
     confirm: int = 3
+    sure_share: float = 0.3
+    sure_frames: int = 3
+    travel: float = 0.12
     patience: int = 10
     reach: float = 0.35
     frames: int = 5
@@ -53,7 +62,9 @@ class DynamicsConfig:
     settle_s: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("confirm", "patience", "frames", "most_points", "most_tracks"):
+        for name in (
+            "confirm", "patience", "frames", "most_points", "most_tracks", "sure_frames"
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 1 or more")
 
@@ -68,12 +79,21 @@ class Component:
         extent: ``(3,)`` metres, its bounds.
         still: share of its points that are where the scene was before, of those that say
             anything; 0 when none does.
+        sure: share of them that surely move.
+        told: whether somebody says that it moves, who is believed.
     """
 
     pixels: NDArray[np.int64]
     centre: NDArray[np.float64]
     extent: NDArray[np.float64]
     still: float
+    sure: float = 0.0
+    told: bool = False
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """``(2, 3)`` metres in the world."""
+        return np.stack([self.centre - self.extent / 2, self.centre + self.extent / 2])
 
 
 @dataclass(frozen=True)
@@ -91,6 +111,9 @@ class MovingTrack:
         still_s: seconds that it has stood still.
         first_frame: it was born on.
         covariance: ``(6, 6)`` of centre and velocity.
+        sure: whether it surely moves, or did.
+        sure_hits, unsure: frames with sure evidence in all; frames since.
+        start: ``(2, 3)`` metres, its bounds when it first had sure evidence.
     """
 
     track_id: int
@@ -105,6 +128,24 @@ class MovingTrack:
     still_s: float
     first_frame: int
     covariance: NDArray[np.float64]
+    sure: bool = False
+    sure_hits: int = 0
+    unsure: int = 0
+    start: NDArray[np.float64] = field(default_factory=lambda: np.zeros((2, 3)))
+
+    @property
+    def speed(self) -> float:
+        """Metres a second."""
+        return float(np.linalg.norm(self.velocity))
+
+    @property
+    def speed_error(self) -> float:
+        """Standard deviation of the speed along its direction, metres a second."""
+        spread = self.covariance[3:, 3:]
+        if self.speed < 1e-9:
+            return float(np.sqrt(np.trace(spread) / 3))
+        along = self.velocity / self.speed
+        return float(np.sqrt(max(along @ spread @ along, 0.0)))
 
 
 @dataclass(frozen=True)
@@ -123,6 +164,15 @@ class MovingPoints:
     points: NDArray[np.float32]
     colours: NDArray[np.uint8]
     track_ids: NDArray[np.int32]
+
+    def where(self, kept: NDArray[np.bool_]) -> MovingPoints:
+        """Some of them, by ``(n,)`` bool."""
+        if kept.all():
+            return self
+        return replace(
+            self, points=self.points[kept], colours=self.colours[kept],
+            track_ids=self.track_ids[kept],
+        )  # fmt: skip
 
     @property
     def nbytes(self) -> int:
@@ -160,7 +210,12 @@ class DynamicsState:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> DynamicsState:
         """What ``state_dict`` gave."""
-        tracks = tuple(MovingTrack(**_arrays(t)) for t in state["tracks"])
+        # Tracks of before there was a difference were all spoken of.
+        old = {"sure": True}
+        tracks = tuple(
+            MovingTrack(**_arrays((old if "sure" not in t else {}) | dict(t)))
+            for t in state["tracks"]
+        )
         recent = tuple(MovingPoints(**_arrays(r)) for r in state["recent"])
         return cls(tracks, int(state["next_id"]), recent)
 
@@ -182,6 +237,7 @@ def find_components(
     points: NDArray[np.float32],
     depth: NDArray[np.float32],
     agreed: NDArray[np.int8],
+    sure: NDArray[np.bool_],
     config: DynamicsConfig,
 ) -> list[Component]:
     """Split moving pixels into things.
@@ -191,6 +247,7 @@ def find_components(
         points: ``(H, W, 3)`` in the world.
         depth: ``(H, W)`` metres.
         agreed: ``(H, W)`` 1 where the scene was there before, -1 where it was not, else 0.
+        sure: ``(H, W)`` pixels that surely move.
         config: settings.
 
     Returns:
@@ -225,7 +282,8 @@ def find_components(
         says = agreed.ravel()[pixels]
         same, other_place = int((says > 0).sum()), int((says < 0).sum())
         still = same / (same + other_place) if same + other_place else 0.0
-        found.append(Component(pixels, (low + high) / 2, high - low, still))
+        surely = float(sure.ravel()[pixels].mean())
+        found.append(Component(pixels, (low + high) / 2, high - low, still, surely))
     return found
 
 
@@ -246,8 +304,8 @@ def follow(
         config: settings.
 
     Returns:
-        The state, each component's track id, and what happened: ``appeared``, ``parked``,
-        ``moved again``, ``left``, with the track.
+        The state, each component's track id, and what happened to sure tracks: ``appeared``,
+        ``parked``, ``moved again``, ``left``, with the track.
     """
     expected = [_predicted(t, seconds) for t in state.tracks]
     cost = np.full((len(expected), len(components)), np.inf)
@@ -272,7 +330,7 @@ def follow(
         )
         if missed.missing <= (config.patience if track.confirmed else 1):
             tracks.append(missed)
-        elif track.confirmed:
+        elif track.sure:
             happened.append(("left", missed))
     next_id = state.next_id
     for j, component in enumerate(components):
@@ -303,17 +361,39 @@ def _updated(
     parked = still_s >= config.park_s or (still_s > 0 and track.state == PARKED)
     hits = track.hits + 1
     confirmed = track.confirmed or hits >= config.confirm
+    surely = surely_moves(found, config)
+    sure_hits = track.sure_hits + surely
+    start = track.start if track.sure_hits else found.bounds
+    travels = sure_hits >= config.sure_frames
+    travels = travels and travelled(start, found.bounds) >= config.travel
+    sure = track.sure or (confirmed and (found.told or travels))
     word = ""
-    if confirmed and not track.confirmed:
+    if sure and not track.sure:
         word = "appeared"
-    elif confirmed and parked != (track.state == PARKED):
+    elif sure and parked != (track.state == PARKED):
         word = "parked" if parked else "moved again"
     after = replace(
         track, state=PARKED if parked else MOVING, confirmed=confirmed, seen=True,
         centre=state[:3], velocity=state[3:] * (not parked), extent=found.extent, hits=hits,
-        missing=0, still_s=still_s, covariance=(covariance + covariance.T) / 2,
+        missing=0, still_s=still_s, covariance=(covariance + covariance.T) / 2, sure=sure,
+        sure_hits=sure_hits, unsure=0 if surely else track.unsure + 1, start=start,
     )  # fmt: skip
     return after, word
+
+
+def surely_moves(found: Component, config: DynamicsConfig) -> bool:
+    """Whether a component moves on this frame by itself, whatever was there before."""
+    return found.sure >= config.sure_share and found.still < config.still_share
+
+
+def travelled(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Metres that bounds ``(2, 3)`` moved as a whole.
+
+    Where one end stays, or both go apart, more or less of the same thing is seen, that is all.
+    """
+    low, high = after - before
+    shift = np.where(low * high > 0, np.minimum(np.abs(low), np.abs(high)), 0.0)
+    return float(np.linalg.norm(shift))
 
 
 def _born(track_id: int, found: Component, frame_index: int, config: DynamicsConfig) -> MovingTrack:
@@ -323,6 +403,7 @@ def _born(track_id: int, found: Component, frame_index: int, config: DynamicsCon
         track_id, state, confirmed=False, seen=True, centre=found.centre, velocity=np.zeros(3),
         extent=found.extent, hits=1, missing=0, still_s=0.0, first_frame=frame_index,
         covariance=np.diag([0.05**2] * 3 + [1.0] * 3),
+        sure_hits=int(surely_moves(found, config)), start=found.bounds,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from vision_mem.reconstruction.session import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
 from vision_mem.sinks.scene import SceneFrame
-from vision_mem.sinks.scene_table import COLUMNS, SceneTally
+from vision_mem.sinks.scene_table import COLUMNS, MovingSums, SceneTally
 from vision_mem.sinks.table import FOLLOWED
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
@@ -191,6 +191,7 @@ class SceneProducts:
             ("camera path", f"{tally.path_m:.2f} m"),
             ("points that stay", str(points)),
             ("objects that moved", str(tally.objects)),
+            ("objects that may have moved, which is not sure", str(tally.doubtful)),
             ("memory held", megabytes(usage.bytes)),
             *((f"of it {name}", megabytes(size)) for name, size in usage.detail.items()),
             ("speed, files included", f"{rate:.1f} frames/s"),
@@ -212,8 +213,12 @@ class SceneProducts:
             [
                 ("The run", (), numbers),
                 ("What happened", (), events),
-                ("What moved", COLUMNS, self._moved()),
+                ("What moved", COLUMNS, self._moved("tracks", tally.tracks)),
                 ("Time a frame, in the session", (), stages),
+                (
+                    "What may have moved, or is an error of depth or pose",
+                    COLUMNS, self._moved("maybe", tally.uncertain),
+                ),
             ],
             [
                 ("The map", {"topdown.png": "from above, with the camera's path", **views}),
@@ -221,14 +226,14 @@ class SceneProducts:
             ],
         )  # fmt: skip
 
-    def _moved(self) -> list[list[Any]]:
-        """Rows of the table of tracks: those that left, then those still followed."""
+    def _moved(self, table: str, followed: Mapping[int, MovingSums]) -> list[list[Any]]:
+        """Rows of a table of tracks: those that left, then those still followed."""
         rows: list[list[Any]] = []
-        path = self.out / f"{self.stem}.tracks.csv"
+        path = self.out / f"{self.stem}.{table}.csv"
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.reader(file) if row and row[0] != COLUMNS[0]]
-        rows += [sums.row(key, FOLLOWED) for key, sums in self.tally.tracks.items()]
+        rows += [sums.row(key, FOLLOWED) for key, sums in followed.items()]
         return rows[:_MOST_ROWS]
 
 

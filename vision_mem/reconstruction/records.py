@@ -14,8 +14,9 @@ from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.reconstruction.dynamic_objects import MovingPoints, MovingTrack
 from vision_mem.types import Event, Frame
 
-UNKNOWN, STATIC, MOVING, PARKED = 0, 1, 2, 3
-"""Values of ``labels``: no reading or no pose; stays; moves now; moved lately and stands still."""
+UNKNOWN, STATIC, MOVING, PARKED, MAYBE = 0, 1, 2, 3, 4
+"""Values of ``labels``: no reading or no pose; stays; moves now; moved lately and stands still; may
+move, which is not sure, and is kept out of the map."""
 
 GIVEN, FIRST, ICP, LOST = "given", "first", "icp", "lost"
 
@@ -30,14 +31,17 @@ class ReconstructionResult:
         pose: ``(4, 4)`` float64 camera-to-world; on a lost frame the last one that was believed.
         pose_source: ``given``, ``first`` (it defines the world), ``icp`` or ``lost``.
         inliers: share of the visible structure that fits the pose, [0, 1]; 1 for given poses.
-        labels: ``(H, W)`` uint8 of ``UNKNOWN``, ``STATIC``, ``MOVING``, ``PARKED``.
-        track_ids: ``(H, W)`` int32 of the track of each moving or parked pixel, else 0.
-        tracks: confirmed tracks, seen on this frame or lately.
-        moving_points: those of this frame, in the world, with colours and tracks; parked ones too.
+        labels: ``(H, W)`` uint8 of ``UNKNOWN``, ``STATIC``, ``MOVING``, ``PARKED``, ``MAYBE``.
+        track_ids: ``(H, W)`` int32 of the track of each pixel that moves, is parked or may move,
+            else 0.
+        tracks: those that surely moved, seen on this frame or lately.
+        moving_points: those of this frame, in the world, with colours and tracks; parked ones
+            too, those that may move not.
         events: ``lost`` and ``found`` for the camera (object 0), ``demoted`` for structure that
             left (object 0, with the number of voxels), and for tracks ``appeared``, ``parked``,
             ``moved again``, ``left``.
         reason: why the frame is lost; empty when it is not.
+        uncertain: tracks of what may move, and may as well be an error of depth or pose.
         stage_ms: milliseconds by stage; not part of the answer.
     """
 
@@ -54,6 +58,7 @@ class ReconstructionResult:
     events: tuple[Event, ...] = ()
     reason: str = ""
     stage_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+    uncertain: tuple[MovingTrack, ...] = ()
 
     @property
     def lost(self) -> bool:
@@ -67,8 +72,13 @@ class ReconstructionResult:
 
     @property
     def dynamic(self) -> NDArray[np.bool_]:
-        """``(H, W)`` where a surface moves now."""
+        """``(H, W)`` where a surface surely moves now."""
         return np.asarray(self.labels == MOVING)
+
+    @property
+    def maybe(self) -> NDArray[np.bool_]:
+        """``(H, W)`` where a surface may move or have moved."""
+        return np.asarray(self.labels == MAYBE)
 
 
 def check_order(frame: Frame | RgbdFrame, index: int, time_s: float) -> None:

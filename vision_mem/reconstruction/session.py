@@ -7,7 +7,7 @@ part into its memory. Nothing is written on a frame whose pose is not believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,18 @@ from vision_mem.geometry.poses import inverse
 from vision_mem.reconstruction import dynamic_objects
 from vision_mem.reconstruction.camera_tracking import Location, Locator
 from vision_mem.reconstruction.config import ReconstructionConfig
-from vision_mem.reconstruction.dynamic_objects import DynamicsState, MovingPoints, find_components
+from vision_mem.reconstruction.dynamic_objects import (
+    Component,
+    DynamicsConfig,
+    DynamicsState,
+    MovingPoints,
+    MovingTrack,
+    find_components,
+)
 from vision_mem.reconstruction.kernels.dispatch import choose
 from vision_mem.reconstruction.meshing import Mesh, mesh_of, smoothed_map
 from vision_mem.reconstruction.motion_segmentation import (
+    Emptiness,
     KeyFrames,
     grown,
     nearest_depth,
@@ -34,6 +42,7 @@ from vision_mem.reconstruction.motion_segmentation import (
 )
 from vision_mem.reconstruction.records import (
     LOST,
+    MAYBE,
     MOVING,
     PARKED,
     STATIC,
@@ -116,19 +125,18 @@ class ReconstructionSession:
         world = _moved(points, at.pose)
         world[small.depth <= 0] = np.nan
         nearest = nearest_depth(small.depth)
-        empty, agreed = keys.judge(world)
-        moving = cv2.medianBlur(empty.astype(np.uint8), 3).astype(bool) & (small.depth > 0)
+        surface = np.asarray(normals.any(axis=-1))
+        seen = keys.judge(world, surface)
+        moving = cv2.medianBlur(seen.empty.astype(np.uint8), 3).astype(bool) & (small.depth > 0)
         if told is not None:
             moving |= told & (small.depth > 0)
         seconds = min(frame.time_s - self._time_s, 1.0) if self._steps else 0.0
         awaited = dynamic_objects.expected_points(self._dynamics, seconds, self.config.dynamics)
         expected = where_seen(awaited, small, view, self.config.evidence)
-        moving = grown(
-            moving, expected, np.asarray(normals.any(axis=-1)), small.depth, self.config.evidence
-        )
+        moving = grown(moving, expected, surface, small.depth, self.config.evidence)
         clock.lap("evidence")
-        labels, ids, events = self._take_apart(frame, seconds, small, moving, world, agreed, told)
-        which = labels >= MOVING
+        labels, ids, events = self._take_apart(frame, seconds, small, moving, world, seen, told)
+        which = labels >= MOVING  # also what may move
         moving_points = MovingPoints(
             frame.index, frame.time_s, world[which], small.image[which], ids[which]
         )
@@ -154,7 +162,8 @@ class ReconstructionSession:
             events.insert(0, Event("found", 0, frame.index, frame.time_s, "camera"))
         known = frame.depth > 0
         maps = small.enlarged(labels) * known, small.enlarged(ids) * known
-        return self._result(frame, at, maps, moving_points, events, clock)
+        return self._result(frame, at, maps, moving_points.where(labels[which] != MAYBE), events,
+                            clock)  # fmt: skip
 
     def static_map(self, *, smooth: bool = True) -> StaticMap:
         """Trusted structure as points with normals and colours; empty before the first frame.
@@ -293,12 +302,16 @@ class ReconstructionSession:
         small: WorkingFrame,
         moving: NDArray[np.bool_],
         world: NDArray[np.float32],
-        agreed: NDArray[np.int8],
+        seen: Emptiness,
         told: NDArray[np.bool_] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], list[Event]]:
         """Labels and track ids of all pixels, and what happened to the tracks."""
         config = self.config.dynamics
-        components = find_components(moving, world, small.depth, agreed, config)
+        components = find_components(moving, world, small.depth, seen.agreed, seen.sure, config)
+        if told is not None:
+            components = [
+                replace(c, told=bool(told.ravel()[c.pixels].mean() > 0.5)) for c in components
+            ]
         self._dynamics, ids, happened = dynamic_objects.follow(
             self._dynamics, components, frame.index, seconds, config
         )
@@ -306,8 +319,7 @@ class ReconstructionSession:
         numbers = np.zeros(labels.shape, np.int32)
         tracks = {t.track_id: t for t in self._dynamics.tracks}
         for component, track_id in zip(components, ids, strict=True):
-            still = track_id in tracks and tracks[track_id].state == dynamic_objects.PARKED
-            labels.ravel()[component.pixels] = PARKED if still else MOVING
+            labels.ravel()[component.pixels] = _label(component, tracks.get(track_id), config)
             numbers.ravel()[component.pixels] = max(track_id, 0)
         if told is not None:
             labels[told & (small.depth > 0)] = MOVING
@@ -352,14 +364,25 @@ class ReconstructionSession:
         """An answer from labels and track ids of all pixels."""
         return ReconstructionResult(
             frame.index, frame.time_s, frame.size, at.pose, at.source, at.inliers, *maps,
-            tuple(t for t in self._dynamics.tracks if t.confirmed), moving_points, tuple(events),
+            tuple(t for t in self._dynamics.tracks if t.sure), moving_points, tuple(events),
             at.reason, clock.laps,
+            tuple(t for t in self._dynamics.tracks if t.confirmed and not t.sure),
         )  # fmt: skip
 
     def _commit(self, frame: RgbdFrame, structure: StructureMemory, keys: KeyFrames) -> None:
         self._structure, self._keys = structure, keys
         self._steps += 1
         self._index, self._time_s = frame.index, frame.time_s
+
+
+def _label(found: Component, track: MovingTrack | None, config: DynamicsConfig) -> int:
+    """What is said of a component's pixels."""
+    sure = track is not None and track.sure
+    if track is not None and track.state == dynamic_objects.PARKED:
+        return PARKED if sure else MAYBE
+    if sure and track is not None and track.unsure <= config.patience:
+        return MOVING
+    return MOVING if dynamic_objects.surely_moves(found, config) else MAYBE
 
 
 def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float32]:

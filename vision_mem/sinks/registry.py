@@ -343,7 +343,9 @@ SCENE_SINKS: Mapping[str, SinkKind] = {
         _scene("events"),
     ),
     "tracks": SinkKind(
-        "<name>.tracks.csv: one line a moving object: when, where, how far, how fast", None
+        "<name>.tracks.csv: one line a moving object: when, where, how far, how fast; "
+        "<name>.maybe.csv: what may have moved",
+        None,
     ),
     "map": SinkKind("<name>.map.ply: what stays, as points with normals and colours", None),
     "mesh": SinkKind("<name>.mesh.ply: what stays, as triangles", None),

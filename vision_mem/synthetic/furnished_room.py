@@ -52,18 +52,25 @@ FURNITURE = (
 )
 
 
+_SLAB, _STAIRS, _PLASTER = 0.2, (4.9, 1.6, 5.9, 3.4), (205, 200, 190)
+"""Metres between storeys; where the stairs are, x, y, x, y; the colour of walls and floors."""
+
+
 @dataclass(frozen=True)
 class Room:
     """The room and how it is filmed.
 
     Attributes:
-        size: ``(3,)`` metres: length, width, height; a corner of the floor is at 0, 0, 0.
+        size: ``(3,)`` metres: length, width, height of a storey; a corner of the floor is at 0, 0,
+            0.
         furniture: what stands in it.
         frames: of one round.
         width, height: pixels.
         noise_m: standard deviation of a reading one metre away; it grows with the distance.
         missed: chance that a thing in view is not detected.
         seed: of the noise.
+        storeys: one above the other, with a hole for stairs between them; the camera goes around
+            on the lowest, then on the next.
     """
 
     size: tuple[float, float, float] = (6.0, 5.0, 2.6)
@@ -74,16 +81,34 @@ class Room:
     noise_m: float = 0.004
     missed: float = 0.3
     seed: int = 0
+    storeys: int = 1
     camera: Pinhole = field(init=False)
 
     def __post_init__(self) -> None:
         camera = Pinhole.from_field_of_view(75.0, self.width, self.height)
         object.__setattr__(self, "camera", camera)
 
+    def floor(self, storey: int) -> float:
+        """Height of a storey's floor, metres."""
+        return storey * (self.size[2] + _SLAB)
+
+    @property
+    def slabs(self) -> tuple[Furniture, ...]:
+        """What lies between storeys, around the stairs."""
+        (length, width, _), (left, near, right, far) = self.size, _STAIRS
+        sides = ((0, 0, left, width), (right, 0, length, width), (left, 0, right, near),
+                 (left, far, right, width))  # fmt: skip
+        return tuple(
+            Furniture("", (x, y, self.floor(k) - _SLAB), (to_x, to_y, self.floor(k)), _PLASTER)
+            for k in range(1, self.storeys)
+            for x, y, to_x, to_y in sides
+        )
+
     def pose(self, number: int) -> NDArray[np.float64]:
         """``(4, 4)`` camera-to-world of a frame: around the table, looking to both sides."""
         angle = 2 * np.pi * number / self.frames
-        at = np.array([3.2 + 1.6 * np.cos(angle), 2.5 + 1.35 * np.sin(angle), 1.4])
+        height = self.floor(number // self.frames % self.storeys) + 1.4
+        at = np.array([3.2 + 1.6 * np.cos(angle), 2.5 + 1.35 * np.sin(angle), height])
         # Along the way, now to the table, now to the walls, and a little down.
         heading = angle + np.pi / 2 + 1.1 * np.sin(3 * angle) - 0.5
         ahead = np.array([np.cos(heading), np.sin(heading), -0.25])
@@ -117,10 +142,11 @@ class Room:
     ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
         """Range along each ray, what it ends at (-1 for the room), and on which axis' side."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            walls = np.where(ways > 0, (np.array(self.size) - start) / ways, -start / ways)
+            whole = np.array([*self.size[:2], self.floor(self.storeys) - _SLAB])
+            walls = np.where(ways > 0, (whole - start) / ways, -start / ways)
         reach, side = walls.min(axis=-1), walls.argmin(axis=-1)
         which = np.full(reach.shape, -1)
-        for number, box in enumerate(self.furniture):
+        for number, box in enumerate((*self.furniture, *self.slabs)):
             with np.errstate(divide="ignore", invalid="ignore"):
                 a, b = (np.array(box.low) - start) / ways, (np.array(box.high) - start) / ways
             near, far = np.minimum(a, b), np.maximum(a, b)
@@ -133,7 +159,8 @@ class Room:
     def _paint(
         self, which: NDArray[np.int64], side: NDArray[np.int64], rng: np.random.Generator
     ) -> NDArray[np.uint8]:
-        colours = np.array([box.colour for box in self.furniture] + [(205, 200, 190)], np.float64)
+        solid = (*self.furniture, *self.slabs)
+        colours = np.array([box.colour for box in solid] + [_PLASTER], np.float64)
         shade = np.array([0.85, 0.95, 1.0])[side]
         picture = colours[which] * shade[..., None] + rng.normal(0.0, 4.0, (*which.shape, 1))
         return np.asarray(np.clip(picture, 0, 255), np.uint8)

@@ -15,6 +15,7 @@ from vision_mem.errors import InputError
 from vision_mem.visualization.html_report import write_png
 
 UNSEEN, SEEN, OBSTACLE = (232, 232, 236), (255, 255, 255), (70, 74, 84)
+FLOOR = (247, 239, 218)
 PLACE, WAY, PATH = (120, 170, 220), (190, 212, 235), (230, 60, 60)
 THING, GONE = (20, 130, 60), (170, 170, 170)
 START, GOAL = (60, 90, 220), (200, 30, 120)
@@ -48,6 +49,8 @@ class TopDown:
         size: edge of a cell, metres.
         obstacle: bool ``(n, m)``, first axis to the right: where something stands.
         seen: bool ``(n, m)``: where anything is known.
+        floor: bool ``(n, m)``: where floor was seen; left out: nowhere.
+        note: of the floor, beside the scale.
         things: with names.
         places: ``(p, 2)``.
         ways: ``(w, 2, 2)``: from where to where.
@@ -67,6 +70,8 @@ class TopDown:
     start: tuple[float, float] | None = None
     goal: tuple[float, float] | None = None
     title: str = ""
+    floor: NDArray[np.bool_] | None = None
+    note: str = ""
 
 
 class Sheet:
@@ -136,7 +141,7 @@ def draw_topdown(scene: TopDown, longest: int = 800) -> NDArray[np.uint8]:
         things.sort(key=lambda thing: float(np.linalg.norm(goal - thing.position)))
     for thing in things:
         _draw_name(picture, sheet, thing, taken)
-    _draw_scale(picture, sheet)
+    _draw_scale(picture, sheet, scene.note)
     if scene.title:
         _write(picture, scene.title, (_MARGIN, 18), (30, 30, 34), 0.5)
     return picture
@@ -186,6 +191,8 @@ def _paint_cells(picture: NDArray[np.uint8], sheet: Sheet, scene: TopDown) -> No
     across = np.clip(columns, 0, scene.seen.shape[0] - 1)
     up = np.clip(rows, 0, scene.seen.shape[1] - 1)
     picture[inside & scene.seen[across[None, :], up[:, None]]] = SEEN
+    if scene.floor is not None:
+        picture[inside & scene.floor[across[None, :], up[:, None]]] = FLOOR
     picture[inside & scene.obstacle[across[None, :], up[:, None]]] = OBSTACLE
 
 
@@ -228,14 +235,14 @@ def _draw_name(
             return
 
 
-def _draw_scale(picture: NDArray[np.uint8], sheet: Sheet) -> None:
-    """A bar of a round number of metres, at most a quarter of the picture wide."""
+def _draw_scale(picture: NDArray[np.uint8], sheet: Sheet, note: str) -> None:
+    """A bar of a round number of metres, at most a quarter of the picture wide, and a note."""
     widest = (sheet.width - 2 * _MARGIN) / 4 / sheet.scale
     power = 10.0 ** np.floor(np.log10(widest))
     metres = float(max(m * power for m in (1, 2, 5) if m * power <= widest * 1.0001))
     y, left = sheet.height - 8, _MARGIN
     cv2.line(picture, (left, y), (left + round(metres * sheet.scale), y), (30, 30, 34), 2)
-    text = f"{metres:g} m"
+    text = f"{metres:g} m" + (f"   {note}" if note else "")
     _write(picture, text, (left + round(metres * sheet.scale) + 6, y + 4), (30, 30, 34), 0.4)
 
 

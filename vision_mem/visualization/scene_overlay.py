@@ -13,7 +13,7 @@ from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.results import Seen
 from vision_mem.visualization.draw import colour_of, draw_tag
 
-_MOVING, _PARKED = 2, 3  # values of labels, as in reconstruction.records
+_MOVING, _PARKED, _MAYBE = 2, 3, 4  # values of labels, as in reconstruction.records
 _NEAR, _FAR = 0.3, 8.0
 """Metres of the two ends of the colours of depth; the same on every frame."""
 _ALPHA, _SMALLEST = 0.5, 360
@@ -37,7 +37,7 @@ class FoundScene(Seen, Protocol):
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """``(H, W)``: unknown, static, moving, parked."""
+        """``(H, W)``: unknown, static, moving, parked, perhaps moving."""
 
     @property
     def track_ids(self) -> NDArray[np.int32]:
@@ -45,7 +45,11 @@ class FoundScene(Seen, Protocol):
 
     @property
     def tracks(self) -> Sequence[Any]:
-        """Confirmed tracks: ``track_id, state, seen, centre, velocity, extent, hits``."""
+        """Sure tracks: ``track_id, state, seen, centre, velocity, extent, hits``."""
+
+    @property
+    def uncertain(self) -> Sequence[Any]:
+        """Tracks of what may move, likewise."""
 
     @property
     def moving_points(self) -> Any:
@@ -94,11 +98,14 @@ class ScenePainter:
         if not moving.any():
             return image
         canvas = image.copy()
-        for track_id in np.unique(found.track_ids[moving]).tolist():
-            own = moving & (found.track_ids == track_id)
+        # What may move is grey, and no object.
+        shown = np.where(found.labels == _MAYBE, 0, found.track_ids)
+        for track_id in np.unique(shown[moving]).tolist():
+            own = moving & (shown == track_id)
             hue = np.array(colour_of(track_id) if track_id > 0 else _NO_TRACK, np.float32)
             # What stands still is paler than what moves.
-            share = np.where(found.labels[own] == _PARKED, _ALPHA / 2, _ALPHA)[:, None]
+            pale = np.isin(found.labels[own], (_PARKED, _MAYBE))
+            share = np.where(pale, _ALPHA / 2, _ALPHA)[:, None]
             canvas[own] = (canvas[own] * (1 - share) + hue * share).astype(np.uint8)
         return canvas
 

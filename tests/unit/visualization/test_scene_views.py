@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from vision_mem.errors import InputError
 from vision_mem.geometry.camera import Pinhole
-from vision_mem.sinks.scene_table import SceneTally
+from vision_mem.sinks.scene_table import SceneTally, moving_table
 from vision_mem.visualization.scene_overlay import coloured_depth
 from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above, upright
 from vision_mem.visualization.splatting import BACKGROUND, look_at, splat
@@ -118,12 +119,12 @@ def test_colours_of_depth():
     assert np.array_equal(far, farther)
 
 
-def result(index, *, place=(0.0, 0.0, 0.0), tracks=(), lost=False, events=()):
+def result(index, *, place=(0.0, 0.0, 0.0), tracks=(), uncertain=(), lost=False, events=()):
     pose = np.eye(4)
     pose[:3, 3] = place
     found = SimpleNamespace(
         frame_index=index, time_s=index / 10, pose=pose, lost=lost, tracks=tracks,
-        events=events, stage_ms={"pose": 2.0},
+        uncertain=uncertain, events=events, stage_ms={"pose": 2.0},
     )  # fmt: skip
     return SimpleNamespace(found=found)
 
@@ -132,6 +133,7 @@ def track(number, x, state="moving", seen=True):
     return SimpleNamespace(
         track_id=number, state=state, seen=seen, centre=np.array([x, 0.0, 0.0]),
         velocity=np.array([0.0, 3.0, 4.0]), extent=np.array([1.0, 2.0, x]),
+        speed_error=0.25,
     )  # fmt: skip
 
 
@@ -151,6 +153,24 @@ def test_sums_of_a_run():
         each.add(result(4, place=(3, 4, 2), tracks=(track(2, 1.0),)))
     assert again.as_dict() == tally.as_dict()
     assert list(again.tracks) == [2]
+
+
+def test_what_may_have_moved_has_a_table_of_its_own(tmp_path):
+    tally = SceneTally()
+    tally.table = moving_table(tmp_path / "a.tracks.csv")
+    tally.maybe = moving_table(tmp_path / "a.maybe.csv")
+    tally.add(result(0, uncertain=(track(1, 1.0), track(2, 1.0), track(3, 2.0))))
+    tally.add(result(1, tracks=(track(1, 2.0),), uncertain=(track(3, 2.0),)))
+    assert (tally.objects, tally.doubtful) == (1, 2)
+    assert tally.lines()[-1] == "1 moving object, 2 more may have moved, which is not sure"
+    again = SceneTally.resumed(tally.as_dict())
+    assert again.as_dict() == tally.as_dict() and again.uncertain.keys() == {3}
+    tally.finish()
+    for name, ids in (("tracks", ["1"]), ("maybe", ["2", "3"])):
+        with (tmp_path / f"a.{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["id"] for row in rows] == ids
+        assert rows[0]["speed_error_m_s"] == "0.25" and rows[0]["fastest_m_s"] == "5.0"
 
 
 def test_places_stay_few_however_long_the_run():

@@ -1,13 +1,15 @@
 """Ways through remembered space: a floor plan from the octree, and the shortest path on it.
 
-A floor cell is open when free space was seen above it and nothing stands there at the height of
-the traveller; what was never looked at is closed, unless one is optimistic (specification 5.3).
+A floor cell is open when floor was seen there or close by, free space above it, and nothing stands
+there at the height of the traveller; what was never looked at is closed, unless one is optimistic
+(specification 5.3). Where no surface can be told to be the floor, nothing is open.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,15 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from vision_mem.errors import InputError
+from vision_mem.navigation.gravity import Levels, find_levels
 from vision_mem.navigation.space.octree import Octree
 
 AXES = ("+x", "-x", "+y", "-y", "+z", "-z")
 _GREATEST = 16_000_000
+_STOREY = 2.3
+"""Metres above a floor up to which who looks from there stands on it."""
+_STEPS = 2.0
+"""Metres between two places that were walked in one go."""
 _STRAIGHT = 20.0
 """Degrees; who turns less goes straight on."""
 
@@ -31,14 +38,15 @@ class PlanningConfig:
     Attributes:
         up: which way is up in the map's frame; ``-y`` where the first camera's axes are the
             map's, ``+z`` for most surveyed maps.
-        floor: height of the floor along ``up``, metres; None to find it: the height at which most
-            things lie that are below the observer.
+        floor: height of the floor along ``up``, metres; None to find it, see ``find_levels``.
         lowest, highest: metres above the floor between which something is an obstacle.
         radius: metres kept clear around the traveller.
         snap: metres from a start or goal within which an open cell is taken instead: goals are
             things, and nobody stands in them.
         optimistic: whether what was never looked at is open.
         below: metres that the floor lies below the observers at least, when it has to be found.
+        gap: metres of floor not seen that may lie between what was; also around where somebody
+            walked.
     """
 
     up: str = "-y"
@@ -48,7 +56,8 @@ class PlanningConfig:
     radius: float = 0.2
     snap: float = 1.5
     optimistic: bool = False
-    below: float = 0.4
+    below: float = 0.15
+    gap: float = 0.5
 
     @property
     def upward(self) -> tuple[int, int]:
@@ -60,6 +69,8 @@ class PlanningConfig:
             raise InputError(f"up is {self.up!r}; expected one of {', '.join(AXES)}")
         if not (self.lowest < self.highest and self.radius >= 0 and self.snap >= 0):
             raise InputError("planning: lowest < highest, and radius and snap of 0 or more")
+        if not self.gap >= 0 or (self.floor is not None and not math.isfinite(self.floor)):
+            raise InputError("planning: gap of 0 or more, floor a number of metres")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +85,10 @@ class FloorPlan:
         size: edge of a cell, metres.
         axes: the two axes of the map's frame that lie in the plan.
         up: the axis that is up, and 1 or -1 for its direction.
-        floor: height along ``up``, metres.
+        floor: height along ``up``, metres; where none is known, that of the lowest level surface,
+            for a picture.
+        carries: bool ``(n, m)``: where floor was seen, or somebody walked.
+        levels: floors and other level surfaces.
     """
 
     open: NDArray[np.bool_]
@@ -85,6 +99,8 @@ class FloorPlan:
     axes: tuple[int, int]
     up: tuple[int, int]
     floor: float
+    carries: NDArray[np.bool_]
+    levels: Levels
 
     def cell(self, position: NDArray[np.float64]) -> NDArray[np.int64]:
         """``(2,)`` cell of a position; it may lie outside the plan."""
@@ -100,11 +116,15 @@ class FloorPlan:
 
 
 def floor_plan(
-    octree: Octree, config: PlanningConfig, observers: NDArray[np.float64]
+    octree: Octree,
+    config: PlanningConfig,
+    observers: NDArray[np.float64],
+    at: NDArray[np.float64] | None = None,
 ) -> FloorPlan | None:
-    """Draw the plan of a whole map; None when nothing is known.
+    """Draw the plan of a storey of a map; None when nothing is known.
 
-    Where one looked from, ``observers`` ``(n, 3)`` metres, tells where the floor cannot be.
+    Where one looked from, ``observers`` ``(n, 3)`` metres, tells where the floor cannot be. The
+    storey is that of the position ``at`` ``(3,)``, or of the latest observer.
 
     Raises:
         InputError: for a map too wide for one plan.
@@ -112,15 +132,18 @@ def floor_plan(
     axis, sign = config.upward
     axes = (0, 1) if axis == 2 else (0, 2) if axis == 1 else (1, 2)
     size = octree.config.leaf
-    parts = [(each.centres, each.occupied) for each in octree.leaves()]
+    # What was hit twice and is not carved to the end stands in the way: rays pass by thin things.
+    least = octree.config.lowest + 0.05
+    parts = [
+        (each.centres, each.occupied, (each.hits > 1) & (each.log_odds > least))
+        for each in octree.leaves()
+    ]
     if not parts:
         return None
     centres = np.concatenate([part[0] for part in parts])
     occupied = np.concatenate([part[1] for part in parts])
+    doubtful = np.concatenate([part[2] for part in parts])
     height = centres[:, axis] * sign
-    floor = config.floor
-    if floor is None:
-        floor = _find_floor(height[occupied], observers[:, axis] * sign, size, config.below)
     flat = centres[:, axes]
     low = flat.min(axis=0) - size / 2
     cells = np.rint((flat - low) / size - 0.5).astype(np.int64)
@@ -129,31 +152,70 @@ def floor_plan(
         raise InputError(
             f"the map's plan would have {shape[0]} x {shape[1]} cells; plan on places instead"
         )
+    bottom = float(height.min()) - size / 2
+    layers = np.rint((height - bottom) / size - 0.5).astype(np.int64)
+    solid = np.column_stack([cells, layers])
+    eyes = observers[:, axis] * sign
+    levels = find_levels(solid, occupied, eyes, size, bottom, config.below)
+    levels = replace(levels, given=config.floor)
+    asked = float(at[axis] * sign) if at is not None else float(eyes[-1]) if len(eyes) else math.inf
+    chosen = levels.under(asked)
+    lowest = levels.surfaces[0].height if levels.surfaces else bottom
+    floor = lowest if chosen is None else chosen.height
     band = (height > floor + config.lowest) & (height < floor + config.highest)
     obstacle, free = np.zeros(shape, bool), np.zeros(shape, bool)
-    obstacle[tuple(cells[band & occupied].T)] = True
+    obstacle[tuple(cells[band & (occupied | doubtful)].T)] = True
     free[tuple(cells[band & ~occupied].T)] = True
+    carries = _carrying(cells, height, occupied, floor, size, shape)
+    here = observers[(eyes > floor + config.lowest) & (eyes < floor + _STOREY)]
+    walked = np.floor((_walked(here[:, axes], size) - low) / size).astype(np.int64)
+    walked = walked[((walked >= 0) & (walked < shape)).all(axis=1)]
+    carries[tuple(walked.T)] = True
     passable = ~obstacle & (free | config.optimistic)
+    if chosen is None:
+        passable[:] = False
+    elif not config.optimistic and config.lowest >= 0 and (config.floor is None or chosen.area):
+        # Who flies, or gives a height at which nothing was seen, asks for free space only.
+        # A step down, or nothing that was ever seen to carry: no floor.
+        near = distance_transform_edt(~carries) * size if carries.any() else np.full(shape, np.inf)
+        passable &= near <= config.gap
+    hole = np.zeros(shape, bool)
+    hole[tuple(cells[~occupied & (height < floor - 2 * size)].T)] = True
+    passable &= ~hole | carries
     if config.radius:
         # A cell's middle keeps the radius from every obstacle's edge.
         away = distance_transform_edt(~obstacle) if obstacle.any() else np.full(shape, np.inf)
         passable &= (away - 0.5) * size >= config.radius
     return FloorPlan(
-        passable, obstacle, obstacle | free, low, size, axes, (axis, sign), float(floor)
-    )
+        passable, obstacle, obstacle | free | carries, low, size, axes, (axis, sign), float(floor),
+        carries, levels,
+    )  # fmt: skip
 
 
-def _find_floor(
-    heights: NDArray[np.float64], observers: NDArray[np.float64], size: float, below: float
-) -> float:
-    """Upper edge of the layer that holds most occupied leaves below the observers."""
-    if not len(heights):
-        return float(observers.min()) - 1.0 if len(observers) else 0.0
-    if len(observers):
-        under = heights[heights < np.median(observers) - below]
-        heights = under if len(under) else heights
-    layers, counts = np.unique(np.floor(heights / size).astype(np.int64), return_counts=True)
-    return float((layers[counts.argmax()] + 1) * size)
+def _walked(spots: NDArray[np.float64], size: float) -> NDArray[np.float64]:
+    """Spots ``(n, 2)`` that one looked from, and what lies between those a few steps apart."""
+    found = [spots]
+    for start, end in pairwise(spots):
+        away = float(np.linalg.norm(end - start))
+        if size < away <= _STEPS:
+            share = np.linspace(0.0, 1.0, math.ceil(2 * away / size))[:, None]
+            found.append(start + share * (end - start))
+    return np.concatenate(found)
+
+
+def _carrying(
+    cells: NDArray[np.int64],
+    height: NDArray[np.float64],
+    occupied: NDArray[np.bool_],
+    floor: float,
+    size: float,
+    shape: tuple[int, ...],
+) -> NDArray[np.bool_]:
+    """``(n, m)`` where something was seen at the height of the floor, and no body inside it."""
+    carries = np.zeros(shape, bool)
+    level = occupied & (height < floor + size) & (height > floor - 2.5 * size)
+    carries[tuple(cells[level].T)] = True
+    return carries
 
 
 def shortest_walk(
