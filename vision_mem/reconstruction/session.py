@@ -353,7 +353,7 @@ class ReconstructionSession:
         return ReconstructionResult(
             frame.index, frame.time_s, frame.size, at.pose, at.source, at.inliers, *maps,
             tuple(t for t in self._dynamics.tracks if t.confirmed), moving_points, tuple(events),
-            at.reason, clock.laps,
+            at.reason, clock.laps, at.open, at.deviation,
         )  # fmt: skip
 
     def _commit(self, frame: RgbdFrame, structure: StructureMemory, keys: KeyFrames) -> None:
