@@ -20,7 +20,7 @@ from vision_mem.reconstruction.kernels.dispatch import VoxelKernels
 
 Matrix = NDArray[np.float64]
 
-_MOTIONS = ("nodding", "turning", "rolling", "sideways", "up and down", "to and fro")
+_MOTIONS = ("nodding", "turning", "rolling", "sideways", "up and down", "forwards and back")
 """Turns about and shifts along the axes of a camera."""
 
 _GATE_LINEAR = 12
