@@ -96,8 +96,8 @@ class Alignment:
         open: words for the directions of motion, of 6, that the structure leaves open.
         reason: why it is lost; empty when it is not.
         deviation: ``(6,)`` radians and metres, about and along the axes of the camera, to which the
-            structure holds it; infinite in directions that are open. How far off the structure
-            itself is is not in it.
+            structure holds it; infinite in directions that are open. Errors of the structure itself
+            are not in it.
     """
 
     pose: Matrix
