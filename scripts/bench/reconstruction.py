@@ -4,6 +4,7 @@
     python scripts/bench/reconstruction.py speed               # two sizes, time by stage
     python scripts/bench/reconstruction.py stream --frames 5000
     python scripts/bench/reconstruction.py recording FOLDER    # map and path against given poses
+    python scripts/bench/reconstruction.py drift FOLDER        # the path, whole and in stretches
     python scripts/bench/reconstruction.py lost [FOLDER]       # does a lost camera come back?
 
 Each part prints a table; ``--json FILE`` keeps the numbers with the machine they are from.
@@ -26,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
+import psutil
 import torch
 
 from vision_mem.config import load_config
@@ -224,6 +226,74 @@ def recording(args):
     return rows
 
 
+def drift(args):
+    """Our path of a recording with poses beside Open3D's odometry, whole and in stretches."""
+    frames = list(open_rgbd(args.folder, stride=args.stride, max_frames=args.frames))
+    frames = [frame for frame in frames if frame.pose is not None]
+    truth = np.stack([frame.pose for frame in frames])
+    session, clock = ReconstructionSession(settings()), time.process_time()
+    results = [session.step(frame.without_pose()) for frame in frames]
+    took = time.process_time() - clock
+    held, resident = session.usage().bytes / 1e6, psutil.Process().memory_info().rss / 1e6
+    paths = {"ours": (np.stack([r.pose for r in results]), np.array([r.lost for r in results]))}
+    times = {"ours": took}
+    clock = time.process_time()
+    other = open3d_path(frames)
+    if other is None:
+        print("Open3D is not installed: its odometry is left out")
+    else:
+        paths["Open3D"] = other, np.zeros(len(frames), bool)
+        times["Open3D"] = time.process_time() - clock
+    cuts = range(0, max(len(frames) - args.stretch // 2, 1), args.stretch)
+    stretches = [(0, len(frames))]
+    if len(cuts) > 1:
+        ends = [*list(cuts)[1:], len(frames)]
+        stretches += zip(cuts, ends, strict=True)
+    print("| frames | metres | path | ATE cm | farthest cm | drift, cm a metre | lost |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for first, stop in stretches:
+        part = slice(first, stop)
+        long = float(np.linalg.norm(np.diff(truth[part, :3, 3], axis=0), axis=1).sum())
+        for name, (path, gone) in paths.items():
+            row = {
+                "frames": f"{frames[first].index}-{frames[stop - 1].index}",
+                "metres": round(long, 2),
+                "path": name,
+                "ate_cm": round(100 * path_error(path[part], truth[part]), 2),
+                "farthest_cm": round(100 * farthest(path[part], truth[part]), 1),
+                "drift_cm_m": round(100 * drift_a_metre(path[part], truth[part]), 2),
+                "lost": int(gone[part].sum()),
+            }
+            rows.append(row)
+            print("|", " | ".join(map(str, row.values())), "|", flush=True)
+    each = {name: 1e3 * value / len(frames) for name, value in times.items()}
+    for name, value in each.items():
+        print(f"{name}: {value:.0f} ms a frame (processor)")
+    print(f"held {held:.1f} MB, resident {resident:.0f} MB")
+    return {"rows": rows, "ms": each, "held_mb": held, "resident_mb": resident}
+
+
+def farthest(path, truth):
+    _, motion = aligned(path[:, :3, 3], truth[:, :3, 3])
+    return float(np.linalg.norm(transform(motion, path[:, :3, 3]) - truth[:, :3, 3], axis=1).max())
+
+
+def drift_a_metre(path, truth, metres=1.0):
+    """How far off a motion is after ``metres`` of path (all of it where it is shorter)."""
+    away = np.concatenate(
+        [[0], np.cumsum(np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1))]
+    )
+    metres = min(metres, away[-1])
+    off = []
+    for i, start in enumerate(away):
+        j = int(np.searchsorted(away, start + metres - 1e-9))
+        if i < j < len(away):
+            true, ours = (inverse(one[i]) @ one[j] for one in (truth, path))
+            off.append(np.linalg.norm((inverse(true) @ ours)[:3, 3]) / (away[j] - start))
+    return float(np.mean(off)) if off else 0.0
+
+
 def lost(args):
     """Frames lost, without and with places, when the camera jumps back or sees nothing."""
     recordings = {}
@@ -331,6 +401,7 @@ def main():
         ("speed", speed, 40),
         ("stream", stream, 5000),
         ("recording", recording, None),
+        ("drift", drift, None),
         ("lost", lost, 60),
     ):
         own = parts.add_parser(name, help=task.__doc__)
@@ -344,7 +415,9 @@ def main():
             own.add_argument("folder", nargs="?")
         if name == "stream":
             own.add_argument("--budget", type=float, default=1.5, help="MiB")
-        if name == "recording":
+        if name == "drift":
+            own.add_argument("--stretch", type=int, default=40, help="frames")
+        if name in ("recording", "drift"):
             own.add_argument("folder")
             own.add_argument("--stride", type=int, default=1)
     args = parser.parse_args()

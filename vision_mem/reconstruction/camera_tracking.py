@@ -67,6 +67,7 @@ class Location:
         inliers: share of the visible structure that fits, [0, 1].
         reason: why it is lost.
         just_lost, found_again: whether this is the first lost frame, or the first after some.
+        open, deviation: see ``icp.Alignment``; of poses that are found.
     """
 
     pose: Matrix
@@ -75,6 +76,8 @@ class Location:
     reason: str = ""
     just_lost: bool = False
     found_again: bool = False
+    open: tuple[str, ...] = ()
+    deviation: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -185,12 +188,15 @@ class Locator:
                 self.guess = self.guess @ seen.motion
             self._keep(frame, small)
             just = self.lost_frames == 1
-            return Location(self.pose, LOST, found.inliers, found.reason, just_lost=just)
+            return Location(
+                self.pose, LOST, found.inliers, found.reason, just_lost=just, open=found.open
+            )
         if frame.pose is not None:
             # The first given pose after missing ones says how its world lies in this one.
             self.anchor = found.pose @ inverse(frame.pose)
             return self._accept(frame, small, found.pose, GIVEN, found.inliers, jumped)
-        return self._accept(frame, small, found.pose, ICP, found.inliers, jumped)
+        at = self._accept(frame, small, found.pose, ICP, found.inliers, jumped)
+        return replace(at, open=found.open, deviation=found.deviation)
 
     def _accept(
         self,

@@ -43,6 +43,11 @@ class ReconstructionResult:
         reason: why the frame is lost; empty when it is not.
         uncertain: tracks of what may move, and may as well be an error of depth or pose.
         stage_ms: milliseconds by stage; not part of the answer.
+        open_directions: motions of the camera that the structure in view does not hold, in words
+            (``sideways``, ``rolling`` ...); a pose that is found has them from the images.
+        pose_deviation: ``(6,)`` radians and metres, about and along the camera's x, y and z, to
+            which the structure holds a pose that was found; infinite where it is open, None for
+            poses that were not. Drift of the map itself is not in it.
     """
 
     frame_index: int
@@ -59,6 +64,8 @@ class ReconstructionResult:
     reason: str = ""
     stage_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
     uncertain: tuple[MovingTrack, ...] = ()
+    open_directions: tuple[str, ...] = ()
+    pose_deviation: NDArray[np.float64] | None = None
 
     @property
     def lost(self) -> bool:

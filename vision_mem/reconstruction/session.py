@@ -367,6 +367,7 @@ class ReconstructionSession:
             tuple(t for t in self._dynamics.tracks if t.sure), moving_points, tuple(events),
             at.reason, clock.laps,
             tuple(t for t in self._dynamics.tracks if t.confirmed and not t.sure),
+            at.open, at.deviation,
         )  # fmt: skip
 
     def _commit(self, frame: RgbdFrame, structure: StructureMemory, keys: KeyFrames) -> None:

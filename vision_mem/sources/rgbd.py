@@ -43,6 +43,10 @@ _NEAR_TUM, _MIDDLE_TUM = 0.3, 0.6
 _OFF, _ON = 0.12, 0.06
 """Share of an image by which its principal point is far from the middle, and near it."""
 
+_SPARSE, _BETWEEN = 0.7, 0.4
+"""Share of a depth map with readings below which it may be sparse, and the share of the rest that
+then lies between readings: holes of glass and shadows do not."""
+
 _STRETCH = 1.03
 """Ratio of proportions from which on two images do not show the same."""
 
@@ -344,9 +348,23 @@ class RgbdSource:
                 f"and the median {middle:.2f} m; are they millimetres? Then set depth_scale to "
                 "0.001", "scale",
             )  # fmt: skip
+        self._check_holes(path, depth > 0)
         if not len(known) and "holes" not in self._told:
             self._told.add("holes")
             log.warning("%s has no reading at all; such frames tell nothing", path)
+
+    def _check_holes(self, path: Path, known: NDArray[np.bool_]) -> None:
+        share = float(known.mean())
+        if "sparse" in self._told or not 0 < share < _SPARSE:
+            return
+        closed = cv2.morphologyEx(
+            known.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)
+        )
+        if closed.mean() - share >= _BETWEEN * (1 - share):
+            self._doubt(
+                f"{path}: depth is sparse, {share:.0%} of it measured; holes between readings are "
+                "filled where that is needed", "sparse",
+            )  # fmt: skip
 
     def _frame(self, index: int, moment: FrameFiles, image: NDArray[np.uint8]) -> RgbdFrame:
         depth = self._depth(moment)

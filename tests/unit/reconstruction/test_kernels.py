@@ -8,7 +8,7 @@ import pytest
 from vision_mem.errors import InputError, MissingExtra
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import exponential, inverse
-from vision_mem.reconstruction.icp import solve
+from vision_mem.reconstruction.icp import deviation, open_directions, solve
 from vision_mem.reconstruction.kernels import dispatch
 from vision_mem.reconstruction.surfel_map import StructureMemory
 from vision_mem.reconstruction.voxel_grid import StructureConfig
@@ -122,7 +122,7 @@ def test_normal_equations_agree_and_lead_home(sets, clip):
             clip[-1].camera.numbers,
             0.2,
             0.8,
-            0.03,
+            np.array([0.01, 0.03, 1.0]),
             system,
             cross,
         )
@@ -130,9 +130,34 @@ def test_normal_equations_agree_and_lead_home(sets, clip):
     assert systems[0][0] == systems[1][0]
     assert np.allclose(systems[0][1], systems[1][1], rtol=1e-4, atol=1e-4)
     assert np.allclose(systems[0][2], systems[1][2], rtol=1e-4, atol=1e-4)
-    step, free = solve(systems[0][1], systems[0][2], start, middle, 0.01)
-    assert free <= 1
+    step, held = solve(systems[0][1], systems[0][2], start, middle, 0.01)
+    assert held.shape[1] >= 5
     assert np.linalg.norm(step) > 0.005
+
+
+@pytest.mark.parametrize(
+    ("normals", "named"),
+    [
+        ([(0, 0, -1.0)], {"rolling", "sideways", "up and down"}),
+        ([(0, 0, -1.0), (0, -1.0, 0)], {"sideways"}),
+        ([(0, 0, -1.0), (0, -1.0, 0), (1.0, 0, 0)], set()),
+    ],
+    ids=["wall", "corridor", "corner"],
+)
+def test_what_structure_leaves_open_is_named(normals, named):
+    rng = np.random.default_rng(0)
+    middle, pose = np.array([0.3, 0.1, 2.0]), np.eye(4)
+    rows = []
+    for n in np.array(normals):
+        points = middle + rng.uniform(-1, 1, (300, 3)) * (n == 0)
+        residual = rng.normal(0, 0.005, (300, 1))
+        rows.append(np.column_stack([np.cross(points - middle, n), np.tile(n, (300, 1)), residual]))
+    system = np.concatenate(rows).T @ np.concatenate(rows)
+    _, held = solve(system, system[:6, :6], pose, middle, 0.01)
+    assert set(open_directions(held, pose)) == named
+    known = deviation(system, held, pose, middle, 300 * len(normals))
+    assert np.isinf(known).sum() == len(named)
+    assert (known[np.isfinite(known)] < 0.05).all()
 
 
 def box_memory(kernel, capacity=5_000):

@@ -15,6 +15,7 @@ from vision_mem.errors import InputError, ModelError
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.records import PARKED, STATIC, UNKNOWN
+from vision_mem.reconstruction.working_size import thin
 from vision_mem.synthetic.rgbd_bodies import SceneryConfig
 from vision_mem.synthetic.rgbd_scene import SyntheticStream
 
@@ -134,6 +135,43 @@ def test_missing_poses_are_found(kernels, colour):
         assert not result.lost, result.reason
         assert np.linalg.norm(result.pose[:3, 3] - moving_camera(t)[:3, 3]) < 0.03
     assert result.pose_source == "icp"
+
+
+def grid(depth):
+    kept = np.zeros_like(depth)
+    kept[::2, ::2] = depth[::2, ::2]
+    return kept
+
+
+def at_random(depth):
+    return depth * (np.random.default_rng(0).random(depth.shape) < 0.3)
+
+
+@pytest.mark.parametrize("holes", [grid, at_random])
+def test_sparse_depth_is_tracked_and_no_answer_is_given_in_its_holes(holes):
+    session = ReconstructionSession(config())
+    boxes = [(-0.4, 0.3, 0.25, 1.8), (0.5, -0.1, 0.2, 2.2)]
+    for t in range(8):
+        frame, _ = room(t, boxes, pose=moving_camera(t), noise=0.002)
+        sparse = dataclasses.replace(frame, depth=holes(frame.depth).astype(np.float32))
+        result = session.step(sparse.without_pose())
+        assert not result.lost, result.reason
+        assert np.linalg.norm(result.pose[:3, 3] - moving_camera(t)[:3, 3]) < 0.03
+        assert not result.labels[sparse.depth <= 0].any()
+
+
+def test_large_holes_stay_and_small_ones_are_filled():
+    frame, _ = room(0, [(0.0, 0.2, 0.3, 2.0)])
+    depth = frame.depth.copy()
+    half, fourth = depth.shape[1] // 2, depth.shape[1] // 4
+    depth[:, :half] = 0
+    assert np.array_equal(thin(dataclasses.replace(frame, depth=depth), config()).depth, depth)
+    sparse = grid(frame.depth)
+    sparse[:, :fourth] = 0
+    filled = thin(dataclasses.replace(frame, depth=sparse), config()).depth
+    assert not filled[:, :fourth].any()
+    right = slice(2, -2), slice(fourth + 2, -2)
+    assert np.mean(np.abs(filled[right] - frame.depth[right]) < 0.02) > 0.9
 
 
 def test_given_poses_after_missing_ones_are_carried_over():

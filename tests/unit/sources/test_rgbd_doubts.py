@@ -124,6 +124,13 @@ def millimetres(copy):
         cv2.imwrite(str(path), (read_depth(path) / 5).astype(np.uint16))
 
 
+def a_grid(copy):
+    for path in stored(copy):
+        depth = read_depth(path).astype(np.uint16)
+        depth[1::2], depth[:, 1::2] = 0, 0
+        cv2.imwrite(str(path), depth)
+
+
 def colour(width, height, intrinsics=None):
     def change(copy):
         for path in (copy / "rgb").glob("*.png"):
@@ -162,9 +169,10 @@ SCALED = [131.25, 131.25, 80, 60]
         (colour(320, 180), "colour of 320 x 180 is stretched to the depth's 160 x 120", 1, None),
         (eight_bits, "has 8 bits", 1, None),
         (millimetres, "are they millimetres? Then set depth_scale to 0.001", 1, None),
+        (a_grid, "depth is sparse, 2", 1, None),
     ],
     ids=["json", "open3d", "other proportions", "text", "json without size", "of the colour",
-         "built-in", "colour", "8 bits", "millimetres"],
+         "built-in", "colour", "8 bits", "millimetres", "sparse"],
 )  # fmt: skip
 def test_sizes_and_units_are_told(copy, caplog, change, says, doubted, camera):
     change(copy)

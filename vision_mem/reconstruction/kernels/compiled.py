@@ -244,14 +244,16 @@ def visible(pose, camera, size, start, step, count, least, position, hits, out):
 
 
 def normal_equations(
-    model, model_normals, points, normals, pose, middle, camera, gate, cosine, huber, system, cross
+    model, model_normals, points, normals, pose, middle, camera, gate, cosine, robust, system, cross
 ):
     """One Gauss-Newton step of point-to-plane ICP with projective association.
 
     ``system`` ``(7, 7)`` gets J^T J, J^T r and r^T r of the rows (turn, shift, residual);
     ``cross`` ``(6, 6)`` the same J^T J with the model's normals on one side and the frame's on
     the other, whose noises do not know of each other. Returns how many model points fall on a
-    reading, how many pair up, and how many of these fit to within ``huber``.
+    reading, how many pair up, and how many of these fit. ``robust`` ``(3,)``: metres from which on
+    a residual counts linearly at two metres, metres within which a pair fits, and how noise grows
+    with the square of the distance: as ``1 + robust[2] * z * z``.
     """
     fx, fy, cx, cy = camera[0], camera[1], camera[2], camera[3]
     height, width = points.shape[:2]
@@ -300,10 +302,11 @@ def normal_equations(
         residual = mx * ex + my * ey + mz * ez
         size = abs(residual)
         # Depth cameras err with the square of the distance.
-        weight = 1.0 / (1.0 + 0.25 * sz * sz) ** 2
-        if size > huber:
-            weight *= huber / size
-        else:
+        noise = (1.0 + robust[2] * sz * sz) / (1.0 + 4.0 * robust[2])
+        weight = 1.0 / (noise * noise)
+        if size > robust[0] * noise:
+            weight *= robust[0] * noise / size
+        if size <= robust[1]:
             fitting += 1
         x -= middle[0]
         y -= middle[1]

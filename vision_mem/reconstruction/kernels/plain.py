@@ -163,7 +163,7 @@ def visible(pose, camera, size, start, step, count, least, position, hits, out):
 
 
 def normal_equations(
-    model, model_normals, points, normals, pose, middle, camera, gate, cosine, huber, system, cross
+    model, model_normals, points, normals, pose, middle, camera, gate, cosine, robust, system, cross
 ):
     """See ``compiled.normal_equations``."""
     turn, shift = pose[:3, :3], pose[:3, 3]
@@ -185,11 +185,12 @@ def normal_equations(
     facing = facing[good]
     residual = (n * apart).sum(axis=1)
     size = np.abs(residual)
-    weight = 1.0 / (1.0 + 0.25 * z * z) ** 2
-    loose = size > huber
-    weight[loose] *= huber / size[loose]
+    noise = (1.0 + robust[2] * z * z) / (1.0 + 4.0 * robust[2])
+    weight = 1.0 / noise**2
+    loose = size > robust[0] * noise
+    weight[loose] *= robust[0] * noise[loose] / size[loose]
     rows = np.concatenate([np.cross(world - middle, n), n, residual[:, None]], axis=1)
     twins = np.concatenate([np.cross(world - middle, facing), facing], axis=1)
     system[:] = rows.T @ (weight[:, None] * rows)
     cross[:] = rows[:, :6].T @ (weight[:, None] * twins)
-    return seen, len(n), int((~loose).sum())
+    return seen, len(n), int((size <= robust[1]).sum())
