@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
     "studio": "Open a page on live streams and files: click on things, correct, ask, take home.",
     "mcp": "Serve memories, maps and streams to agents, by the Model Context Protocol.",
+    "export": "Write a model as graphs that run without its framework, with its memory as inputs.",
     "demo": "Generate a clip, follow an object through it, and say how well that went.",
     "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",
     "score": "Score result files of any tracker on a benchmark, several trackers side by side.",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
 from vision_mem.models.hub import PUBLISHED
+from vision_mem.models.segmenters.onnx.graphs import is_exported, read_manifest
+from vision_mem.text import shown
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -31,7 +33,8 @@ def load_segmenter(
             ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
             SAM 2's shape, where its weights are installed; the path of a checkpoint of either
             (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
-            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
+            weights with an image side of 128, for tests and benchmarks; a folder that ``vision-mem
+            export`` wrote, which runs in ONNX Runtime; ``module:Class`` for a
             segmenter of one's own (``config.load_object``), made with those of ``device`` and
             ``precision`` that it takes.
         config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
@@ -54,6 +57,13 @@ def load_segmenter(
     check_model(model)
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
+    if is_exported(model):
+        half = precision not in ("auto", "fp32")
+        if half or compile or attention != "exact":
+            wrong = f"--precision {precision}" if half else "--compile"
+            wrong = wrong if half or compile else f"--attention {attention}"
+            raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
+        return _exported(Path(model).expanduser(), device, resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -83,6 +93,8 @@ def check_model(model: str) -> None:
     if model.partition("@")[0].removeprefix("facebook/") in known or model.startswith("random:"):
         return
     path = Path(model).expanduser()
+    if is_exported(model):
+        read_manifest(path)
     if is_object_name(model) or path.exists():
         return
     named = model.startswith("facebook/") and path.suffix != ".pt"
@@ -96,6 +108,23 @@ def check_model(model: str) -> None:
     )
     near = nearest(model.partition("@")[0].removeprefix("facebook/"), known)
     raise InputError(f"no model {model!r}{near or there}")
+
+
+def _exported(folder: Path, device: str, resize: str) -> Segmenter:
+    """The segmenter of an exported folder."""
+    manifest = read_manifest(folder)
+    if manifest.kind == "embedded":
+        from vision_mem.models.segmenters.onnx.embedded import open_embedded
+
+        return open_embedded(folder, manifest, device)
+    if manifest.kind == "sam2":
+        from vision_mem.models.segmenters.onnx.sam2 import open_sam2
+
+        return open_sam2(folder, manifest, device, resize)
+    raise InputError(
+        f"{folder} holds a model of the kind {shown(manifest.kind)}, which this version of "
+        "vision-mem does not know; expected embedded or sam2"
+    )
 
 
 def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:
