@@ -53,7 +53,19 @@ def export_onnx(model: str, out: Path, *, config: str | None = None) -> ExportMa
         raise InputError(
             f"--format onnx needs {' and '.join(missing)}; run: pip install 'vision-mem[onnx]'"
         )
-    segmenter: Any = load_segmenter(model, config=config, device="cpu", precision="fp32")
+    return write_graphs(
+        load_segmenter(model, config=config, device="cpu", precision="fp32"), model, out
+    )
+
+
+def write_graphs(segmenter: Any, model: str, out: Path) -> ExportManifest:
+    """Write a segmenter that runs in torch, on the CPU and in fp32; otherwise as ``export_onnx``.
+
+    Args:
+        segmenter: the embedded one, or SAM 2.
+        model: what it is called in messages and the manifest.
+        out: folder.
+    """
     kind, constants, seams = _cut(segmenter, model)
     try:
         out.mkdir(parents=True, exist_ok=True)
