@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
 from vision_mem.models.hub import PUBLISHED
-from vision_mem.models.segmenters.onnx.graphs import is_exported, read_manifest
-from vision_mem.text import shown
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -33,8 +31,7 @@ def load_segmenter(
             ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
             SAM 2's shape, where its weights are installed; the path of a checkpoint of either
             (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
-            weights with an image side of 128, for tests and benchmarks; a folder that ``vision-mem
-            export`` wrote, which runs in ONNX Runtime; ``module:Class`` for a
+            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
             segmenter of one's own (``config.load_object``), made with those of ``device`` and
             ``precision`` that it takes.
         config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
@@ -47,7 +44,8 @@ def load_segmenter(
             ``folded``, faster on a CPU and equal within rounding.
 
     Returns:
-        The segmenter. It holds weights only and serves any number of sessions.
+        The segmenter. It holds weights only and serves any number of sessions. Of a folder that
+        ``vision-mem export`` wrote, it runs in ONNX Runtime.
 
     Raises:
         ModelError: for weights or configurations that are missing, damaged, hostile or of
@@ -57,6 +55,8 @@ def load_segmenter(
     check_model(model)
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
+    from vision_mem.models.segmenters.onnx.graphs import is_exported
+
     if is_exported(model):
         half = precision not in ("auto", "fp32")
         if half or compile or attention != "exact":
@@ -93,6 +93,8 @@ def check_model(model: str) -> None:
     if model.partition("@")[0].removeprefix("facebook/") in known or model.startswith("random:"):
         return
     path = Path(model).expanduser()
+    from vision_mem.models.segmenters.onnx.graphs import is_exported, read_manifest
+
     if is_exported(model):
         read_manifest(path)
     if is_object_name(model) or path.exists():
@@ -112,6 +114,8 @@ def check_model(model: str) -> None:
 
 def _exported(folder: Path, device: str, resize: str) -> Segmenter:
     """The segmenter of an exported folder."""
+    from vision_mem.models.segmenters.onnx.graphs import read_manifest
+
     manifest = read_manifest(folder)
     if manifest.kind == "embedded":
         from vision_mem.models.segmenters.onnx.embedded import open_embedded
@@ -120,9 +124,9 @@ def _exported(folder: Path, device: str, resize: str) -> Segmenter:
     if manifest.kind == "sam2":
         from vision_mem.models.segmenters.onnx.sam2 import open_sam2
 
-        return open_sam2(folder, manifest, device, resize)
+        return open_sam2(folder, manifest, device, "pil_bicubic" if resize == "auto" else resize)
     raise InputError(
-        f"{folder} holds a model of the kind {shown(manifest.kind)}, which this version of "
+        f"{folder} holds a model of the kind {manifest.kind[:40]!r}, which this version of "
         "vision-mem does not know; expected embedded or sam2"
     )
 
