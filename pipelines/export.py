@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +22,13 @@ def main(
         str, typer.Argument(help="embedded, facebook/sam2.1-hiera-tiny, ..., or a checkpoint.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for the graphs [MODEL-onnx].")] = None,
-    format: Annotated[
+    kind: Annotated[
         str,
         typer.Option(
-            help="onnx (default).", show_default=False, autocompletion=lambda: list(FORMATS)
+            "--format",
+            help="onnx (default).",
+            show_default=False,
+            autocompletion=lambda: list(FORMATS),
         ),
     ] = "onnx",
     model_config: ModelConfig = None,
@@ -38,12 +42,13 @@ def main(
     What the model remembers is an input of the graphs, of any number of memories and objects.
     Give the folder to track, mots or studio as --model: the same policies run on it.
     """
-    if format not in FORMATS:
-        raise InputError(f"no format {format!r}; expected {', '.join(FORMATS)}")
+    if kind not in FORMATS:
+        raise InputError(f"no format {kind!r}; expected {', '.join(FORMATS)}")
     check_model(model)
     if is_exported(model):
         raise InputError(f"{model} is exported already; expected a model to export")
-    place = out or Path(f"{Path(model).stem.replace(':', '-')}-{format}")
+    stem = re.sub(r"\.(pt|pth|safetensors)$", "", Path(model).name)
+    place = out or Path(f"{stem.replace(':', '-').replace('@', '-')}-{kind}")
     if place.exists() and not place.is_dir():
         raise InputError(f"--out {place} is a file; expected a folder")
     if place.is_dir() and any(place.iterdir()):

@@ -57,7 +57,7 @@ def load_segmenter(
         return _own_segmenter(model, {"device": device, "precision": precision})
     from vision_mem.models.segmenters.onnx.graphs import is_exported
 
-    if is_exported(model):
+    if not _is_name(model) and is_exported(model):
         half = precision not in ("auto", "fp32")
         if half or compile or attention != "exact":
             wrong = f"--precision {precision}" if half else "--compile"
@@ -90,7 +90,7 @@ def check_model(model: str) -> None:
         NotThere: for a checkpoint that is not there.
     """
     known = ["embedded", "nano", *PUBLISHED]
-    if model.partition("@")[0].removeprefix("facebook/") in known or model.startswith("random:"):
+    if _is_name(model):
         return
     path = Path(model).expanduser()
     from vision_mem.models.segmenters.onnx.graphs import is_exported, read_manifest
@@ -110,6 +110,12 @@ def check_model(model: str) -> None:
     )
     near = nearest(model.partition("@")[0].removeprefix("facebook/"), known)
     raise InputError(f"no model {model!r}{near or there}")
+
+
+def _is_name(model: str) -> bool:
+    """Whether this stands for weights by itself, whatever files and folders there are."""
+    short = model.partition("@")[0].removeprefix("facebook/")
+    return short in ("embedded", "nano", *PUBLISHED) or model.startswith("random:")
 
 
 def _exported(folder: Path, device: str, resize: str) -> Segmenter:

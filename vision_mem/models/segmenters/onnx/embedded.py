@@ -59,6 +59,11 @@ class _Look(nn.Module):
 class _Vote(nn.Module):
     """``label_propagation.vote`` for several objects, a constant number of rows at a time."""
 
+    recent_asked: Tensor
+    recent_known: Tensor
+    prompt_asked: Tensor
+    prompt_known: Tensor
+
     def __init__(self, config: EmbeddedConfig) -> None:
         super().__init__()
         self.config = config

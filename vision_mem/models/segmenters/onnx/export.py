@@ -120,12 +120,12 @@ def _write(seam: Seam, out: Path) -> SeamRecord:
     place.write_bytes(content)
     log.info("wrote %s, %d bytes", place, len(content))
     outputs = dict(zip(seam.outputs, wanted, strict=True))
-    return SeamRecord(
-        place.name, hashlib.sha256(content).hexdigest(), len(content), seam.about,
-        *({name: _described(value, seam.axes.get(name, {})) for name, value in some.items()}
-          for some in (seam.inputs, outputs)),
-        difference,
-    )  # fmt: skip
+    inputs, made = (
+        {name: _described(value, seam.axes.get(name, {})) for name, value in some.items()}
+        for some in (seam.inputs, outputs)
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    return SeamRecord(place.name, digest, len(content), seam.about, inputs, made, difference)
 
 
 def _described(value: Tensor, axes: Mapping[int, str]) -> dict[str, Any]:

@@ -204,9 +204,12 @@ class SeamGraphs:
         Raises:
             ModelError: for shapes that it does not take.
         """
+        import numpy as np
         import torch
 
-        given = {key: value.detach().cpu().numpy() for key, value in inputs.items()}
+        given = {
+            key: np.ascontiguousarray(value.detach().cpu().numpy()) for key, value in inputs.items()
+        }
         try:
             made = self._sessions[name].run(None, given)
         except Exception as error:  # the runtime has a kind of its own for each

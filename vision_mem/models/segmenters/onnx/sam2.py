@@ -37,6 +37,11 @@ _SETTINGS = (
 class _Part(nn.Module):
     """A part of a segmenter; its network is registered, so that weights get their names."""
 
+    network: Any
+    codes: Tensor
+    position: Tensor
+    places: Tensor
+
     def __init__(self, segmenter: Sam2Segmenter) -> None:
         super().__init__()
         self.network, self.whole = segmenter.network, segmenter
@@ -276,8 +281,8 @@ class _GraphImages:
         top, *read = made[count:]
         shared = dict(zip(("values", "queries", "memory", "first"), read, strict=True))
         flat = top.flatten(2).permute(2, 0, 1)
-        size = tuple(self._network.context_size)
-        return EncodedImage([flat], flat, [size], made[:count], shared)
+        height, width = self._network.context_size
+        return EncodedImage([flat], flat, [(height, width)], made[:count], shared)
 
 
 class _GraphMemories:

@@ -91,6 +91,13 @@ def test_a_folder_without_manifest_is_told_before_torch(tmp_path):
     check_model(str(tmp_path))  # of another program, which others may know
 
 
+def test_a_folder_does_not_hide_a_name(tmp_path, monkeypatch):
+    (tmp_path / "embedded").mkdir()
+    monkeypatch.chdir(tmp_path)
+    check_model("embedded")
+    assert load_segmenter("embedded", device="cpu").traits.model_id.startswith("embedded#")
+
+
 def test_without_the_runtime(tmp_path, monkeypatch):
     (tmp_path / "image_encoder.onnx").write_bytes(b"graph")
     (tmp_path / MANIFEST).write_text(json.dumps(_manifest()))
