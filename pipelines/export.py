@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from vision_mem.errors import InputError
-from vision_mem.models.segmenters.load import check_model
-from vision_mem.models.segmenters.onnx.graphs import MANIFEST, is_exported
+from vision_mem.models.segmenters.load import check_model, exported_folder
+from vision_mem.models.segmenters.onnx.graphs import MANIFEST
 
 from .options import ModelConfig, Quiet
 
@@ -45,7 +45,7 @@ def main(
     if kind not in FORMATS:
         raise InputError(f"no format {kind!r}; expected {', '.join(FORMATS)}")
     check_model(model)
-    if is_exported(model):
+    if exported_folder(model) is not None:
         raise InputError(f"{model} is exported already; expected a model to export")
     stem = re.sub(r"\.(pt|pth|safetensors)$", "", Path(model).name)
     place = out or Path(f"{stem.replace(':', '-').replace('@', '-')}-{kind}")

@@ -55,15 +55,14 @@ def load_segmenter(
     check_model(model)
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
-    from vision_mem.models.segmenters.onnx.graphs import is_exported
-
-    if not _is_name(model) and is_exported(model):
+    folder = exported_folder(model)
+    if folder is not None:
         half = precision not in ("auto", "fp32")
         if half or compile or attention != "exact":
             wrong = f"--precision {precision}" if half else "--compile"
             wrong = wrong if half or compile else f"--attention {attention}"
             raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
-        return _exported(Path(model).expanduser(), device, resize)
+        return _exported(folder, device, resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -93,9 +92,9 @@ def check_model(model: str) -> None:
     if _is_name(model):
         return
     path = Path(model).expanduser()
-    from vision_mem.models.segmenters.onnx.graphs import is_exported, read_manifest
+    from vision_mem.models.segmenters.onnx.graphs import read_manifest
 
-    if is_exported(model):
+    if exported_folder(model) is not None:
         read_manifest(path)
     if is_object_name(model) or path.exists():
         return
@@ -116,6 +115,17 @@ def _is_name(model: str) -> bool:
     """Whether this stands for weights by itself, whatever files and folders there are."""
     short = model.partition("@")[0].removeprefix("facebook/")
     return short in ("embedded", "nano", *PUBLISHED) or model.startswith("random:")
+
+
+def exported_folder(model: str) -> Path | None:
+    """The folder that a model's name means, where only ``vision-mem export`` writes such."""
+    from vision_mem.models.segmenters.onnx.graphs import MANIFEST
+
+    folder = Path(model).expanduser()
+    if _is_name(model) or not folder.is_dir():
+        return None
+    others = (folder / "config.json").exists()  # of a network of transformers
+    return None if others and not (folder / MANIFEST).exists() else folder
 
 
 def _exported(folder: Path, device: str, resize: str) -> Segmenter:

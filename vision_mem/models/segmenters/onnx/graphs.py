@@ -94,16 +94,6 @@ class ExportManifest:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
 
-def is_exported(model: str) -> bool:
-    """Whether a model's name is a folder that is to be read here: one of no other program's."""
-    folder = Path(model).expanduser()
-    return folder.is_dir() and ((folder / MANIFEST).exists() or not _of_others(folder))
-
-
-def _of_others(folder: Path) -> bool:
-    return (folder / "config.json").exists()
-
-
 def read_manifest(folder: Path) -> ExportManifest:
     """Read what a folder holds; graphs are not opened.
 
