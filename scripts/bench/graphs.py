@@ -5,7 +5,7 @@
 
 Both sides take turns frame by frame in one process, on the clip of the demo, forth and back; the
 first object is prompted by its box, the second by a click. Processor time of one thread does not
-count other programs. The model is exported anew, in fp32.
+count other programs. Everything is in fp32.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from vision_mem.config import load_config
 from vision_mem.models import load_segmenter
 from vision_mem.models.segmenters.onnx.export import export_onnx
+from vision_mem.models.segmenters.onnx.graphs import read_manifest
 from vision_mem.synthetic.clips import demo_clip
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -87,11 +88,13 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--preset", default="samurai")
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--graphs", type=Path, help="folder of this model's export, if there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        manifest = export_onnx(args.model, Path(folder))
-        found = compare(args.model, Path(folder), args.preset, args.frames)
+        graphs = args.graphs or Path(folder)
+        manifest = read_manifest(graphs) if args.graphs else export_onnx(args.model, graphs)
+        found = compare(args.model, graphs, args.preset, args.frames)
     found["graph_bytes"] = {name: seam.bytes for name, seam in manifest.seams.items()}
     print(json.dumps(found, indent=2))
 

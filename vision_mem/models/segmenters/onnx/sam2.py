@@ -207,7 +207,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
                 "points": torch.rand(objects, 3, 2, generator=random) * side,
                 "labels": torch.tensor([[2, 3, 1], [1, 0, -1]], dtype=torch.int32),
                 "mask": drawn(objects, 1, *low), "mask_given": torch.tensor([True, False]),
-                "appear_threshold": torch.zeros(1), **{name: seen[name] for name in fine},
+                "appear_threshold": torch.full((1,), -100.0), **{name: seen[name] for name in fine},
             },
             ("mask_single", "iou_single", "masks", "iou", "object_logit", "pointers"),
             {
