@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -74,6 +75,9 @@ def compare(model: str, graphs: Path, preset: str, frames: int) -> dict[str, Any
             worst["logit"] = max(worst["logit"], float((a - b).abs().max()))
         for some in seen:
             some.clear()
+        if t % 50 == 49:
+            times = [round(1e3 * each / t, 1) for each in spent]
+            print(f"{t + 1} frames: {worst}, {flipped} pixels, {times} ms", file=sys.stderr)
     held = [session.usage().bytes for session in sessions]
     times = [1e3 * each / (frames - 1) for each in spent]
     return {
