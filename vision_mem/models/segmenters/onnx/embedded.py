@@ -39,7 +39,7 @@ _ROWS = 128
 """Tokens of a window that ask at a time: their answers stay in a core's cache."""
 
 
-class _Look(nn.Module):
+class _WindowTokens(nn.Module):
     """Pictures to tokens, and to what the decoder looks at."""
 
     def __init__(self, trunk: EfficientNetLite0, decoder: MaskDecoder) -> None:
@@ -56,7 +56,7 @@ class _Look(nn.Module):
         return tokens, plain, maps[4], F.avg_pool2d(pixels, 2)
 
 
-class _Vote(nn.Module):
+class _Votes(nn.Module):
     """``label_propagation.vote`` for several objects, a constant number of rows at a time."""
 
     recent_asked: Tensor
@@ -103,7 +103,7 @@ class _Vote(nn.Module):
         return maps.reshape(-1, VOTES, config.tokens, config.tokens)
 
 
-class _Decode(nn.Module):
+class _Outlines(nn.Module):
     """Votes to an outline, [0, 1]."""
 
     def __init__(self, decoder: MaskDecoder) -> None:
@@ -114,7 +114,7 @@ class _Decode(nn.Module):
         return torch.sigmoid(self.decoder(plain, fine, picture, votes))
 
 
-class _Search(nn.Module):
+class _SceneSearch(nn.Module):
     """``label_propagation.find_again``."""
 
     def __init__(self, temperature: float) -> None:
@@ -139,7 +139,7 @@ def embedded_seams(segmenter: EmbeddedSegmenter) -> tuple[dict[str, Any], list[S
     random = torch.Generator().manual_seed(0)
     size, side, count = config.tokens**2, config.window, 3
     pictures = torch.randint(0, 255, (1, side, side, 3), generator=random, dtype=torch.uint8)
-    look = _Look(networks.trunk, networks.decoder)
+    look = _WindowTokens(networks.trunk, networks.decoder)
     with torch.no_grad():
         tokens, plain, fine, small = look(pictures)
     mask = torch.rand(1, count, size, generator=random)
@@ -164,7 +164,7 @@ def embedded_seams(segmenter: EmbeddedSegmenter) -> tuple[dict[str, Any], list[S
         Seam(
             _VOTE, "a window's tokens ask the memories of their objects; each memory is the "
             "tokens of a window, the object's share of each, and its weight",
-            _Vote(config),
+            _Votes(config),
             {
                 "query": tokens, "tokens": memory, "mask": mask,
                 "share": torch.tensor([[0.4, 0.2, 0.4]]), "prompted": prompted,
@@ -178,13 +178,13 @@ def embedded_seams(segmenter: EmbeddedSegmenter) -> tuple[dict[str, Any], list[S
         ),
         Seam(
             _DECODE, "votes and a window's maps to the object's outline, [0, 1]",
-            _Decode(networks.decoder),
+            _Outlines(networks.decoder),
             {"plain": plain, "fine": fine, "small": small, "votes": votes}, ("outline",),
             {name: several for name in ("plain", "fine", "small", "votes", "outline")},
         ),
         Seam(
             _SEARCH, "tokens of a whole picture ask prompted memories, wherever they lie",
-            _Search(config.temperature),
+            _SceneSearch(config.temperature),
             {"scene": tokens[0], "tokens": memory[0], "mask": mask[0]}, ("found",),
             {
                 "scene": {0: "places"}, "found": {0: "places"},

@@ -34,7 +34,7 @@ _SETTINGS = (
 """Attributes of a ``SAM2Base`` that code between the graphs reads."""
 
 
-class _Part(nn.Module):
+class _Sam2Part(nn.Module):
     """A part of a segmenter; its network is registered, so that weights get their names."""
 
     network: Any
@@ -47,7 +47,7 @@ class _Part(nn.Module):
         self.network, self.whole = segmenter.network, segmenter
 
 
-class _Look(_Part):
+class _FrameEncoder(_Sam2Part):
     """An image to all that objects read of it."""
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -58,7 +58,7 @@ class _Look(_Part):
         return (*encoded.fine, top, *memories.begin(encoded), seen, memories.first_prompt(encoded))
 
 
-class _Recall(_Part):
+class _MemoryReader(_Sam2Part):
     """The frame as objects see it that look into their memories."""
 
     def __init__(self, segmenter: Sam2Segmenter, encoded: EncodedImage) -> None:
@@ -93,7 +93,7 @@ class _Recall(_Part):
         )  # fmt: skip
 
 
-class _Decode(_Part):
+class _MaskHeads(_Sam2Part):
     """Prompts and masks; both what one token says and what three say."""
 
     def __init__(self, segmenter: Sam2Segmenter) -> None:
@@ -131,14 +131,14 @@ class _Decode(_Part):
         return one, one_iou, several, iou[:, 1:], appearing[:, 0], torch.stack(pointers, dim=1)
 
 
-class _Write(_Part):
+class _MemoryWriter(_Sam2Part):
     """Memory maps of masks."""
 
     def forward(self, seen: Tensor, masks: Tensor, object_logit: Tensor) -> Tensor:
         return self.whole.memories.written(seen, masks, object_logit)
 
 
-class _Shown(_Part):
+class _MaskPrompt(_Sam2Part):
     """A mask that a person gave, as the prompt of its own pointer."""
 
     def forward(self, mask: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
 
     side, parts = int(net.image_size), ("attention_values", "attention_queries")
     image = drawn(1, 3, side, side)
-    look = _Look(segmenter).eval()
+    look = _FrameEncoder(segmenter).eval()
     with torch.no_grad():
         encoded = segmenter.images(image)
         made = look(image)
@@ -186,7 +186,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
         Seam(
             _RECALL, "objects look into their memories: maps with the number of their temporal "
             "code (the last one for none), pointers with their age as a share of the reach",
-            _Recall(segmenter, encoded),
+            _MemoryReader(segmenter, encoded),
             {
                 **{name: seen[name] for name in parts},
                 "maps": drawn(objects, frames, net.mem_dim, height, width),
@@ -201,7 +201,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
         Seam(
             _DECODE, "points (label -1: none), masks where mask_given, and what memory says, to "
             "one mask and to several",
-            _Decode(segmenter),
+            _MaskHeads(segmenter),
             {
                 "context": drawn(objects, *seen["first_context"].shape[1:]),
                 "points": torch.rand(objects, 3, 2, generator=random) * side,
@@ -218,7 +218,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
         ),
         Seam(
             _WRITE, "masks on the grid, in the range the network wants, to maps to remember",
-            _Write(segmenter),
+            _MemoryWriter(segmenter),
             {
                 "memory_features": seen["memory_features"],
                 "masks": mask_to_remember(net, logits, from_prompt=False),
@@ -230,7 +230,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
     if net.use_mask_input_as_output_without_sam:
         seams.append(
             Seam(
-                _SHOWN, "a mask that was given to the decoder's mask prompt", _Shown(segmenter),
+                _SHOWN, "a mask that was given to the decoder's mask prompt", _MaskPrompt(segmenter),
                 {"mask": (logits[:1] > 0).float()}, ("prompt",), {},
             )
         )  # fmt: skip
