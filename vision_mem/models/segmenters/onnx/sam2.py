@@ -230,7 +230,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
     if net.use_mask_input_as_output_without_sam:
         seams.append(
             Seam(
-                _SHOWN, "a mask that was given to the decoder's mask prompt", _MaskPrompt(segmenter),
+                _SHOWN, "a given mask to the prompt of the decoder", _MaskPrompt(segmenter),
                 {"mask": (logits[:1] > 0).float()}, ("prompt",), {},
             )
         )  # fmt: skip
