@@ -74,7 +74,8 @@ Source = Annotated[
 SegmenterName = Annotated[
     str | None,
     typer.Option(
-        help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint, module:Class."
+        help="embedded (default), facebook/sam2.1-hiera-tiny, ..., a checkpoint, a folder of "
+        "export, module:Class."
     ),
 ]
 ModelConfig = Annotated[

@@ -20,7 +20,7 @@ def test_image_features_are_those_of_the_package():
     with torch.inference_mode():
         image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
         for _ in range(2):  # the second time constants come from the first
-            made = own._images(image)
+            made = own.images(image)
             _, maps, positions, sizes = own.network._prepare_backbone_features(
                 own.network.forward_image(image)
             )
@@ -39,11 +39,11 @@ def test_memory_attention_is_that_of_the_package():
     reads = [outcome.after.memory.read(9) for outcome in session._outcomes.values()]
     with torch.inference_mode():
         for read in reads:
-            tokens, codes, pointers = own._memories._tokens(read)
-            theirs = own._memories._package_attention(
+            tokens, codes, pointers = own.memories._tokens(read)
+            theirs = own.memories._package_attention(
                 encoded, tokens, codes, pointer_tokens=pointers
             )
-            assert torch.equal(own._memories.recall(encoded, [read]), theirs)
+            assert torch.equal(own.memories.recall(encoded, [read]), theirs)
 
 
 def test_memory_maps_are_those_of_the_package():

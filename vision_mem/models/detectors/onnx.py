@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import json
 import logging
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
+from vision_mem.errors import InputError, ModelError, NotThere
 from vision_mem.formats.text import text_lines
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
 from vision_mem.models.detectors.filters import non_maximum
@@ -25,7 +24,7 @@ from vision_mem.models.detectors.onnx_outputs import (
     find_layout,
     read_outputs,
 )
-from vision_mem.models.device import choose_device
+from vision_mem.models.onnx_runtime import open_graph, reason_of
 from vision_mem.text import short
 from vision_mem.types import Detections, Frame
 
@@ -150,7 +149,7 @@ class OnnxDetector:
             raise ModelError(f"{place} {error}") from None
         except Exception as error:  # the runtime has a kind of its own for each
             raise ModelError(
-                f"{place} cannot look at a picture of {width}x{height}: {_reason(error)}"
+                f"{place} cannot look at a picture of {width}x{height}: {reason_of(error)}"
             ) from error
 
     def _wants_imagenet(self) -> bool:
@@ -244,38 +243,7 @@ def _opened(place: Path, device: str) -> Any:
         raise InputError(f"{place} is not a file; expected a detector as an ONNX file")
     if place.suffix.lower() in (".pt", ".pth", ".safetensors", ".engine", ".tflite"):
         raise InputError(f"{place} is not an ONNX file; expected one that was exported to ONNX")
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ImportError:
-        raise MissingExtra(
-            "detectors in ONNX files need ONNX Runtime; run: pip install 'vision-mem[onnx]'"
-        ) from None
-    providers = ["CPUExecutionProvider"]
-    if choose_device(device).type == "cuda":
-        if "CUDAExecutionProvider" in runtime.get_available_providers():
-            providers.insert(0, "CUDAExecutionProvider")
-        elif device != "auto":
-            raise ModelError(
-                f"this ONNX Runtime has no CUDA, which --device {device} asks for; install "
-                "onnxruntime-gpu, or leave --device out"
-            )
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is said in our line
-    try:
-        return runtime.InferenceSession(str(place), options, providers=providers)
-    except Exception as error:  # the runtime has a kind of its own for each
-        log.debug("loading failed", exc_info=True)
-        if "protobuf" in str(error).lower():
-            raise ModelError(
-                f"{place} is damaged or no ONNX file; export it anew, or copy it again"
-            ) from error
-        raise ModelError(f"{place} cannot be opened by ONNX Runtime: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """What the runtime says, without its codes."""
-    said = " ".join(str(error).split())
-    return short(said.rpartition("] : ")[2].partition(" : ")[2] or said, 200)
+    return open_graph(place, device, "detectors in ONNX files")
 
 
 def _inputs(session: Any, place: Path) -> tuple[_PictureInput, tuple[str, type[np.generic]] | None]:

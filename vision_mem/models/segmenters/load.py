@@ -44,7 +44,8 @@ def load_segmenter(
             ``folded``, faster on a CPU and equal within rounding.
 
     Returns:
-        The segmenter. It holds weights only and serves any number of sessions.
+        The segmenter. It holds weights only and serves any number of sessions. Of a folder that
+        ``vision-mem export`` wrote, it runs in ONNX Runtime.
 
     Raises:
         ModelError: for weights or configurations that are missing, damaged, hostile or of
@@ -54,6 +55,14 @@ def load_segmenter(
     check_model(model)
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
+    folder = exported_folder(model)
+    if folder is not None:
+        half = precision not in ("auto", "fp32")
+        if half or compile or attention != "exact":
+            wrong = f"--precision {precision}" if half else "--compile"
+            wrong = wrong if half or compile else f"--attention {attention}"
+            raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
+        return _exported(folder, device, resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -80,9 +89,13 @@ def check_model(model: str) -> None:
         NotThere: for a checkpoint that is not there.
     """
     known = ["embedded", "nano", *PUBLISHED]
-    if model.partition("@")[0].removeprefix("facebook/") in known or model.startswith("random:"):
+    if _is_name(model):
         return
     path = Path(model).expanduser()
+    from vision_mem.models.segmenters.onnx.graphs import read_manifest
+
+    if exported_folder(model) is not None:
+        read_manifest(path)
     if is_object_name(model) or path.exists():
         return
     named = model.startswith("facebook/") and path.suffix != ".pt"
@@ -96,6 +109,42 @@ def check_model(model: str) -> None:
     )
     near = nearest(model.partition("@")[0].removeprefix("facebook/"), known)
     raise InputError(f"no model {model!r}{near or there}")
+
+
+def _is_name(model: str) -> bool:
+    """Whether this stands for weights by itself, whatever files and folders there are."""
+    short = model.partition("@")[0].removeprefix("facebook/")
+    return short in ("embedded", "nano", *PUBLISHED) or model.startswith("random:")
+
+
+def exported_folder(model: str) -> Path | None:
+    """The folder that a model's name means, where only ``vision-mem export`` writes such."""
+    from vision_mem.models.segmenters.onnx.graphs import MANIFEST
+
+    folder = Path(model).expanduser()
+    if _is_name(model) or not folder.is_dir():
+        return None
+    others = (folder / "config.json").exists()  # of a network of transformers
+    return None if others and not (folder / MANIFEST).exists() else folder
+
+
+def _exported(folder: Path, device: str, resize: str) -> Segmenter:
+    """The segmenter of an exported folder."""
+    from vision_mem.models.segmenters.onnx.graphs import read_manifest
+
+    manifest = read_manifest(folder)
+    if manifest.kind == "embedded":
+        from vision_mem.models.segmenters.onnx.embedded import open_embedded
+
+        return open_embedded(folder, manifest, device)
+    if manifest.kind == "sam2":
+        from vision_mem.models.segmenters.onnx.sam2 import open_sam2
+
+        return open_sam2(folder, manifest, device, "pil_bicubic" if resize == "auto" else resize)
+    raise InputError(
+        f"{folder} holds a model of the kind {manifest.kind[:40]!r}, which this version of "
+        "vision-mem does not know; expected embedded or sam2"
+    )
 
 
 def _own_segmenter(name: str, options: dict[str, Any]) -> Segmenter:

@@ -15,7 +15,12 @@ from torch import Tensor
 from vision_mem.models.efficientnet import EfficientNetLite0
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.frame import PreparedFrame, SeenWindow
-from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, unit_tokens, vote
+from vision_mem.models.segmenters.embedded.label_propagation import (
+    VotingMemory,
+    find_again,
+    unit_tokens,
+    vote,
+)
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.object_state import ObjectState
 from vision_mem.models.segmenters.embedded.windows import Window, to_logit
@@ -96,8 +101,12 @@ class EmbeddedNetworks:
         config: constants.
 
     Attributes:
+        device, dtype: as given.
         at_once: windows in one pass of the trunk.
         fingerprint: of all weights that tokens and outlines depend on.
+        trunk: the frozen network.
+        decoder: what was learned, or None.
+        learned: whether it has a say.
     """
 
     def __init__(
@@ -108,16 +117,17 @@ class EmbeddedNetworks:
         dtype: torch.dtype,
         config: EmbeddedConfig,
     ) -> None:
-        self._device, self._dtype, self._config = device, dtype, config
+        self.device, self.dtype, self._config = device, dtype, config
         self.at_once = _AT_ONCE.get(device.type, 1)
         if device.type == "cpu" and dtype == torch.float32:
             self.at_once = 1
         self.fingerprint = trunk.fingerprint
-        self._trunk = trunk.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._decoder = decoder if config.decoder_share > 0 else None
-        if self._decoder is not None:
-            self.fingerprint += f"-{self._decoder.fingerprint}"
-            self._decoder = self._decoder.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.trunk = trunk.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.decoder = decoder if config.decoder_share > 0 else None
+        self.learned = self.decoder is not None
+        if self.decoder is not None:
+            self.fingerprint += f"-{self.decoder.fingerprint}"
+            self.decoder = self.decoder.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def tokens(self, payload: PreparedFrame, window: Window) -> Tensor:
         """``(N, C)`` unit tokens of a window."""
@@ -136,21 +146,31 @@ class EmbeddedNetworks:
     @torch.inference_mode()
     def look_at(self, pictures: Sequence[NDArray[Any]]) -> list[SeenWindow]:
         """Run the trunk on ``(h, w, 3)`` uint8 RGB pictures of equal size."""
-        pixels = torch.from_numpy(np.stack(pictures)).to(self._device).permute(0, 3, 1, 2)
-        pixels = pixels.to(self._dtype if self._dtype == torch.float32 else torch.float32)
-        pixels = ((pixels - 127) / 128).to(self._dtype, memory_format=torch.channels_last)
-        maps = self._trunk(pixels)
+        pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2)
+        pixels = pixels.to(self.dtype if self.dtype == torch.float32 else torch.float32)
+        pixels = ((pixels - 127) / 128).to(self.dtype, memory_format=torch.channels_last)
+        maps = self.trunk(pixels)
         made = []
         for n, picture in enumerate(pictures):
             tokens = unit_tokens({stride: part[n : n + 1] for stride, part in maps.items()})
-            if self._decoder is None:
+            if self.decoder is None:
                 made.append(SeenWindow(picture, tokens))
                 continue
             plain = tokens.T.unflatten(1, maps[8].shape[-2:])[None]
             small = F.avg_pool2d(pixels[n : n + 1], 2)
-            tokens = self._decoder.comparable(tokens)
+            tokens = self.decoder.comparable(tokens)
             made.append(SeenWindow(picture, tokens, (plain, maps[4][n : n + 1], small)))
         return made
+
+    def vote(self, query: Tensor, memory: Sequence[VotingMemory]) -> NDArray[np.float32]:
+        """What memory says of a window, see ``label_propagation.vote``."""
+        return vote(query, memory, self._config)
+
+    def find_again(
+        self, scene: Tensor, shape: tuple[int, int], memory: Sequence[VotingMemory]
+    ) -> NDArray[np.float32]:
+        """Where in a whole picture an object might be, see ``label_propagation.find_again``."""
+        return find_again(scene, shape, memory, self._config.temperature)
 
     def mended(
         self, payload: PreparedFrame, mask: NDArray[np.bool_], box: NDArray[np.float32]
@@ -162,14 +182,14 @@ class EmbeddedNetworks:
             mask: ``(H, W)`` at the video's size.
             box: ``(4,)`` x1, y1, x2, y2 pixels; nothing outside it belongs to the object.
         """
-        if self._decoder is None or not mask.any():
+        if not self.learned or not mask.any():
             return mask
         window = ObjectState.of_mask(mask, self._config.reach, payload.scale).window
         tokens = self.tokens(payload, window)
         part = window.from_grid(mask.astype(np.float32), self._config.tokens, 1.0).reshape(-1)
-        shown = torch.from_numpy(part).to(self._device)
+        shown = torch.from_numpy(part).to(self.device)
         memory = [VotingMemory(tokens, shown, 1.0, prompted=True, exact=False)]
-        logits = self.outline(payload, window, vote(tokens, memory, self._config))
+        logits = self.outline(payload, window, self.vote(tokens, memory))
         whole = window.onto_grid(logits, np.empty(mask.shape, np.float32), 1.0, outside=-1.0)
         found = np.zeros_like(mask)
         x1, y1, x2, y2 = (max(0, round(float(value))) for value in box)
@@ -196,12 +216,18 @@ class EmbeddedNetworks:
         how = config.outline_radius, config.outline_smoothness
         edges = follow_edges(said[0], seen.picture, *how)
         mixed = config.outline_share * edges + (1 - config.outline_share) * plain
-        if self._decoder is not None and seen.maps is not None:
-            votes = torch.from_numpy(said)[None].to(self._device, self._dtype)
-            logits = self._decoder(*seen.maps, votes)
-            learned = torch.sigmoid(logits[0]).cpu().numpy()
+        if seen.maps is not None:
+            learned = self.decoded(seen.maps, said)
             mixed += config.decoder_share * (_enlarged(learned, config.window) - mixed)
         return to_logit(mixed)
+
+    def decoded(
+        self, maps: tuple[Tensor, Tensor, Tensor], said: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """What the decoder makes of votes ``(4, t, t)``: ``(4t, 4t)`` in [0, 1]."""
+        assert self.decoder is not None  # else there are no maps
+        votes = torch.from_numpy(said)[None].to(self.device, self.dtype)
+        return np.asarray(torch.sigmoid(self.decoder(*maps, votes)[0]).cpu().numpy())
 
 
 def _enlarged(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ from vision_mem.models.segmenters.embedded.candidates import (
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.first_masks import FirstMasks
 from vision_mem.models.segmenters.embedded.frame import PreparedFrame
-from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory, find_again, vote
+from vision_mem.models.segmenters.embedded.label_propagation import VotingMemory
 from vision_mem.models.segmenters.embedded.mask_decoder import MaskDecoder
 from vision_mem.models.segmenters.embedded.networks import EmbeddedNetworks
 from vision_mem.models.segmenters.embedded.object_state import ObjectState, remembered
@@ -70,35 +70,24 @@ class EmbeddedSegmenter:
     """Video segmenter over EfficientNet-Lite0 features.
 
     Args:
-        trunk: the frozen network.
-        device: where the networks and the votes run; flow and components always run on the CPU.
-        dtype: of networks and tokens; half precision where the processor is built for it.
-        config: constants.
-        decoder: what makes outlines of votes; None leaves that to the picture's edges.
+        networks: what looks, votes and decodes. Flow and components always run on the CPU.
+        config: constants; those that the networks were made with.
     """
 
-    def __init__(
-        self,
-        trunk: EfficientNetLite0,
-        device: torch.device,
-        dtype: torch.dtype,
-        config: EmbeddedConfig | None = None,
-        decoder: MaskDecoder | None = None,
-    ) -> None:
+    def __init__(self, networks: EmbeddedNetworks, config: EmbeddedConfig | None = None) -> None:
         self.config = config or EmbeddedConfig()
-        self.device = device
-        self.dtype = dtype
-        self._networks = EmbeddedNetworks(trunk, decoder, device, dtype, self.config)
-        self._first = FirstMasks(self._networks, self.config)
-        kind = str(dtype).removeprefix("torch.")
+        self.networks = networks
+        self.device, self.dtype = networks.device, networks.dtype
+        self._first = FirstMasks(networks, self.config)
+        kind = str(self.dtype).removeprefix("torch.")
         self.traits = SegmenterTraits(
             # Tokens of another precision or another window cannot be compared.
-            model_id=f"embedded#{self._networks.fingerprint}-{self.config.fingerprint}-{kind}",
+            model_id=f"embedded#{self.networks.fingerprint}-{self.config.fingerprint}-{kind}",
             image_size=None,
             num_maskmem=self.config.memories + 1,
             fill_hole_area=16,
             parallel=True,
-            decodes_at_once=self._networks.at_once,
+            decodes_at_once=self.networks.at_once,
         )
 
     @classmethod
@@ -130,7 +119,8 @@ class EmbeddedSegmenter:
             )
         config = config or EmbeddedConfig()
         decoder = MaskDecoder.load_packaged() if config.decoder_share > 0 else None
-        return cls(EfficientNetLite0.load_packaged(), place, kinds[precision], config, decoder)
+        trunk = EfficientNetLite0.load_packaged()
+        return cls(EmbeddedNetworks(trunk, decoder, place, kinds[precision], config), config)
 
     def encode_image(self, frame: Frame) -> ImageFeatures:
         """Prepare a frame; trunk passes follow where objects are looked for."""
@@ -176,7 +166,7 @@ class EmbeddedSegmenter:
         what a search of the whole picture found, or all parts when there was no search.
         """
         places = [self._place(features.payload, read) for read in reads]
-        self._networks.prepare(features.payload, [place.window for place in places])
+        self.networks.prepare(features.payload, [place.window for place in places])
         made = [self._decode_one(features.payload, place) for place in places]
         rows = np.empty((len(made), 3, *features.grid_size), np.float32)
         pointers, scores, present, trusted = [], [], [], []
@@ -235,13 +225,13 @@ class EmbeddedSegmenter:
     ) -> tuple[Candidate, Candidate, Candidate]:
         """Read one window: the object's parts, the best part alone, all parts."""
         config, state = self.config, place.state
-        said = vote(self._networks.tokens(payload, window), place.memory, config)
+        said = self.networks.vote(self.networks.tokens(payload, window), place.memory)
         expected = None
         if prior is not None:
             scale = prior.shape[1] / payload.image.shape[1]
             expected = window.from_grid(prior, config.window, scale)
         extent = float(max(state.size))
-        outline = self._networks.outline(payload, window, said)
+        outline = self.networks.outline(payload, window, said)
         made = read_window(
             config, said[:2], outline, window, expected, extent, state.area,
             place.missing, place.meant,
@@ -257,11 +247,11 @@ class EmbeddedSegmenter:
             scale = min(1.0, self.config.scene_side / max(height, width))
             shape = [max(32, round(v * scale / 32) * 32) for v in (height, width)]
             picture = cv2.resize(payload.image, shape[::-1], interpolation=cv2.INTER_AREA)
-            tokens = self._networks.look_at([picture])[0].tokens
+            tokens = self.networks.look_at([picture])[0].tokens
             payload.scene = tokens, (shape[0] // TOKEN_STRIDE, shape[1] // TOKEN_STRIDE)
         tokens, shape_tokens = payload.scene
         prompted = [entry for entry in place.memory if entry.prompted]
-        found = find_again(tokens, shape_tokens, prompted, self.config.temperature)
+        found = self.networks.find_again(tokens, shape_tokens, prompted)
         size = place.state.size
         spread = self.config.search_spread * float(np.sqrt(size[0] * size[1]))
         spread += self.config.search_growth * place.missing * float(np.hypot(height, width))
@@ -307,7 +297,7 @@ class EmbeddedSegmenter:
             mask = state.window.from_grid(soft, self.config.tokens, payload.scale)
             entries.append(
                 {
-                    "tokens": self._networks.tokens(payload, state.window),
+                    "tokens": self.networks.tokens(payload, state.window),
                     "mask": torch.from_numpy(mask.reshape(-1)).to(self.device),
                     "prior": payload.shrink(soft * np.float32(present)),
                     "grey": payload.grey,

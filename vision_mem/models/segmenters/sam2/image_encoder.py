@@ -125,7 +125,7 @@ class ImageSide:
         return levels[: -encoder.scalp] if encoder.scalp > 0 else levels
 
     def _position(self, level: torch.Tensor) -> torch.Tensor:
-        key = (*level.shape[-2:], level.dtype, level.device)
+        key = (*map(int, level.shape[-2:]), level.dtype, level.device)
         if key not in self._sine:
             made = self._network.image_encoder.neck.position_encoding(level).to(level.dtype)
             self._sine[key] = made.flatten(2).permute(2, 0, 1)

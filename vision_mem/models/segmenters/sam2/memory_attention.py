@@ -77,6 +77,27 @@ def _mean(queries: torch.Tensor, keys: torch.Tensor, tokens: torch.Tensor) -> to
     return total / weight
 
 
+def mask_to_remember(network: Any, grid_logits: torch.Tensor, from_prompt: bool) -> torch.Tensor:
+    """Masks as SAM 2's memory encoder takes them; ``network`` is read for its settings only."""
+    if network.binarize_mask_from_pts_for_mem_enc and from_prompt:
+        masks = (grid_logits > 0).float()
+    else:
+        masks = torch.sigmoid(grid_logits)
+    if network.sigmoid_scale_for_mem_enc != 1.0:
+        masks = masks * network.sigmoid_scale_for_mem_enc
+    if network.sigmoid_bias_for_mem_enc != 0.0:
+        masks = masks + network.sigmoid_bias_for_mem_enc
+    return masks
+
+
+def pointer_steps(network: Any, positions: Sequence[int], num_frames: int | None) -> torch.Tensor:
+    """How far pointers lie back, as a share of the reach: ``(n,)`` float32."""
+    reach = network.max_obj_ptrs_in_encoder
+    reach = reach if num_frames is None else min(num_frames, reach)
+    # float32 from the start: not every device can make float64 or int64 quotients.
+    return torch.tensor(positions, dtype=torch.float32) / max(reach - 1, 1)
+
+
 class MemorySide:
     """Reads memories.
 
@@ -100,9 +121,9 @@ class MemorySide:
         both = [part for layer in layers for part in (layer.self_attn, layer.cross_attn_image)]
         kinds = {type(attention).__name__ for attention in both}
         # Anything else than the published layout goes through the package's own forward.
-        self._known = kinds == {"RoPEAttention"} and network.memory_attention.batch_first
+        self.known = kinds == {"RoPEAttention"} and network.memory_attention.batch_first
         self._folded: list[Folded | None] = [None] * len(layers)
-        if folded and self._known and all(o.cross_attn_image.num_heads == 1 for o in layers):
+        if folded and self.known and all(o.cross_attn_image.num_heads == 1 for o in layers):
             with torch.no_grad():
                 self._folded = [Folded(layer.cross_attn_image) for layer in layers]
 
@@ -138,8 +159,8 @@ class MemorySide:
             tokens = torch.cat([part[0] for part in parts], dim=1)
             codes = torch.cat([part[1] for part in parts], dim=1)
         places = encoded.maps[-1].shape[0]
-        if self._known and (len(tokens) - pointer_tokens) % places == 0:
-            return self._attend(encoded, tokens, codes, pointer_tokens)
+        if self.known and (len(tokens) - pointer_tokens) % places == 0:
+            return self.attend(encoded, tokens, codes, pointer_tokens)
         return self._package_attention(encoded, tokens, codes, pointer_tokens=pointer_tokens)
 
     def write(
@@ -163,18 +184,17 @@ class MemorySide:
             constraint that objects of one batch push each other away is left out: objects are
             independent here.
         """
-        net = self._network
-        encoder = net.memory_encoder
-        if net.binarize_mask_from_pts_for_mem_enc and from_prompt:
-            masks = (grid_logits > 0).float()
-        else:
-            masks = torch.sigmoid(grid_logits)
-        if net.sigmoid_scale_for_mem_enc != 1.0:
-            masks = masks * net.sigmoid_scale_for_mem_enc
-        if net.sigmoid_bias_for_mem_enc != 0.0:
-            masks = masks + net.sigmoid_bias_for_mem_enc
+        encoder = self._network.memory_encoder
+        masks = mask_to_remember(self._network, grid_logits, from_prompt)
         top = to_image(encoded.maps[-1], encoded.sizes[-1])
         seen = encoded.once("memory", lambda: encoder.pix_feat_proj(top))
+        return self.written(seen, masks, object_logit)
+
+    def written(
+        self, seen: torch.Tensor, masks: torch.Tensor, object_logit: torch.Tensor
+    ) -> torch.Tensor:
+        """Memory maps of B objects from the frame as its encoder has it, and prepared masks."""
+        net, encoder = self._network, self._network.memory_encoder
         maps: torch.Tensor = encoder.out_proj(encoder.fuser(seen + encoder.mask_downsampler(masks)))
         if net.no_obj_embed_spatial is not None:
             absent = 1 - (object_logit > 0).float()
@@ -199,7 +219,7 @@ class MemorySide:
         )
         return to_image(attended, encoded.sizes[-1])
 
-    def _attend(
+    def attend(
         self, encoded: EncodedImage, memory: torch.Tensor, codes: torch.Tensor, pointer_tokens: int
     ) -> torch.Tensor:
         """Memory attention, its object-free beginning shared between objects.
@@ -211,7 +231,7 @@ class MemorySide:
         position = encoded.position.transpose(0, 1)
         values = memory.transpose(0, 1)
         coded = values + codes.transpose(0, 1)
-        x, queries = encoded.once("attention", lambda: self._begin(encoded))
+        x, queries = encoded.once("attention", lambda: self.begin(encoded))
         for number, layer in enumerate(attention.layers):
             if number > 0:
                 x = _look_around(layer, x, position)
@@ -229,7 +249,7 @@ class MemorySide:
             x = x + layer.linear2(hidden)
         return to_image(attention.norm(x).transpose(0, 1), encoded.sizes[-1])
 
-    def _begin(self, encoded: EncodedImage) -> tuple[torch.Tensor, torch.Tensor]:
+    def begin(self, encoded: EncodedImage) -> tuple[torch.Tensor, torch.Tensor]:
         """The part of the first layer that no memory has touched, and its queries."""
         attention = self._network.memory_attention
         x, position = encoded.maps[-1], encoded.position
@@ -251,7 +271,7 @@ class MemorySide:
         for number, (memory, t_pos) in enumerate(maps):
             memory = memory.to(self._device)
             tokens.append(memory.flatten(2).permute(2, 0, 1))
-            spatial = self._spatial_codes(memory.shape[-2:])
+            spatial = self.spatial_codes(memory.shape[-2:])
             untimed = number < prompts and not read.timed_prompts
             codes.append(spatial[-1] if untimed else spatial[net.num_maskmem - t_pos - 1])
         if not (net.use_obj_ptrs_in_encoder and read.pointers):
@@ -269,7 +289,7 @@ class MemorySide:
             latest = self._latest_pointer_codes = (asked, made)
         return torch.cat([*tokens, vectors]), torch.cat([*codes, latest[1]]), len(vectors)
 
-    def _spatial_codes(self, size: torch.Size) -> list[torch.Tensor]:
+    def spatial_codes(self, size: torch.Size) -> list[torch.Tensor]:
         """Codes of a memory map, one for each temporal place, and one without: ``(hw, 1, Cm)``."""
         height, width = int(size[0]), int(size[1])
         if (height, width) not in self._spatial:
@@ -286,17 +306,19 @@ class MemorySide:
         net = self._network
         if not net.add_tpos_enc_to_obj_ptrs:
             return torch.zeros(len(positions), 1, net.mem_dim, device=self._device)
-        reach = net.max_obj_ptrs_in_encoder
-        reach = reach if num_frames is None else min(num_frames, reach)
+        steps = pointer_steps(net, positions, num_frames).to(self._device)
+        return self.step_codes(steps).unsqueeze(1).expand(-1, 1, net.mem_dim)
+
+    def step_codes(self, steps: torch.Tensor) -> torch.Tensor:
+        """Temporal codes of pointers that lie ``(..., n)`` shares of the reach back."""
+        net = self._network
         width = net.hidden_dim if net.proj_tpos_enc_in_obj_ptrs else net.mem_dim
-        # float32 from the start: not every device can make float64 or int64 quotients.
-        steps = torch.tensor(positions, dtype=torch.float32, device=self._device)
-        steps = steps / max(reach - 1, 1)
         half = width // 2
         place = torch.arange(half, dtype=torch.float32, device=self._device)
         angles = steps.unsqueeze(-1) / 10000 ** (2 * (place // 2) / half)
         code = torch.cat([angles.sin(), angles.cos()], dim=-1)
-        return net.obj_ptr_tpos_proj(code).unsqueeze(1).expand(-1, 1, net.mem_dim)
+        made: torch.Tensor = net.obj_ptr_tpos_proj(code)
+        return made
 
 
 def _look_around(layer: Any, x: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
@@ -325,8 +347,10 @@ def _placed_keys(
     """Keys of a memory, rotated by their places; pointers have none and stay as they are."""
     made = _heads_of(attention, attention.k_proj(keys))
     placed = made.shape[-2] - pointer_tokens
-    frames = made[:, :, :placed].unflatten(2, (placed // places, places))
+    frames = made[:, :, :placed].unflatten(2, (-1, places))
     turned = _rotate(frames, attention)
+    if torch.jit.is_tracing():  # graphs know no writing in place
+        return torch.cat([turned.flatten(2, 3), made[:, :, placed:]], dim=2)
     if turned.data_ptr() != frames.data_ptr():
         made[:, :, :placed] = turned.flatten(2, 3)
     return made
@@ -337,7 +361,7 @@ def _look_back(
 ) -> torch.Tensor:
     """Cross-attention of one layer to the memory: ``(B, HW, C)``."""
     seen = _heads_of(attention, attention.v_proj(values))
-    return _mix(attention, queries.expand(len(keys), -1, -1, -1), keys, seen)
+    return _mix(attention, queries.expand(keys.shape[0], -1, -1, -1), keys, seen)
 
 
 def _mix(
@@ -364,6 +388,12 @@ def _rotate(x: torch.Tensor, attention: Any) -> torch.Tensor:
         attention.freqs_cis = attention.compute_cis(end_x=side, end_y=side)
     if attention.freqs_cis.device != x.device:
         attention.freqs_cis = attention.freqs_cis.to(x.device)
+    if torch.jit.is_tracing():  # graphs know no complex numbers
+        real, imaginary = x.unflatten(-1, (-1, 2)).unbind(dim=-1)
+        turn = attention.freqs_cis.numpy()
+        cos, sin = torch.from_numpy(turn.real.copy()), torch.from_numpy(turn.imag.copy())
+        turned = [real * cos - imaginary * sin, real * sin + imaginary * cos]
+        return torch.stack(turned, dim=-1).flatten(-2)
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     if x.dtype == torch.float32:
         pairs.mul_(attention.freqs_cis)

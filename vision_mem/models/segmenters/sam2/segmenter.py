@@ -61,7 +61,7 @@ def square_mask(mask: NDArray[np.bool_], side: int) -> torch.Tensor:
     given = torch.from_numpy(mask.astype(np.float32))[None, None]
     if mask.shape == (side, side):
         return given
-    return (_shrunk(given, (side, side)) >= 0.5).float()
+    return (shrunk(given, (side, side)) >= 0.5).float()
 
 
 def points_of(
@@ -151,6 +151,8 @@ class Sam2Segmenter:
         attention: ``exact`` looks into memories by the reference's own sums; ``folded`` gets by
             with fewer (``sam2_folded``): faster on a CPU, equal within rounding. It needs
             ``fp32``.
+        images, memories: what encodes images, and reads and writes memories, in place of the
+            network's layers (``ImageSide``, ``MemorySide``).
 
     Raises:
         InputError: for an unknown ``resize``, ``precision`` or ``attention``.
@@ -167,6 +169,8 @@ class Sam2Segmenter:
         compile_encoder: bool = False,
         fill_hole_area: int = 8,
         attention: str = "exact",
+        images: Any = None,
+        memories: Any = None,
     ) -> None:
         kinds = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
         given = {"resize": resize, "precision": precision, "attention": attention}
@@ -193,9 +197,11 @@ class Sam2Segmenter:
             fill_hole_area=fill_hole_area,
             extra=given,
         )
-        self._images = ImageSide(network, compiled=compile_encoder)
+        self.images = images or ImageSide(network, compiled=compile_encoder)
         code_type = self._autocast_type or torch.float32
-        self._memories = MemorySide(network, device, code_type, folded=attention == "folded")
+        self.memories = memories or MemorySide(
+            network, device, code_type, folded=attention == "folded"
+        )
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
             for values in (_MEAN, _STD)
@@ -210,7 +216,7 @@ class Sam2Segmenter:
             # Same order of roundings as the reference: to [0, 1], minus mean, over deviation.
             image = pixels.permute(2, 0, 1).to(torch.float32) / 255.0
             image = (image - self._mean) / self._std
-            encoded = self._images(image.unsqueeze(0))
+            encoded = self.images(image.unsqueeze(0))
         side = self.network.image_size
         return ImageFeatures(frame.size, (side, side), encoded)
 
@@ -228,7 +234,7 @@ class Sam2Segmenter:
         with self._running():
             if prompt.mask is not None and net.use_mask_input_as_output_without_sam:
                 return self._mask_as_output(encoded, prompt.mask, appear_threshold)
-            memories = self._memories
+            memories = self.memories
             context = memories.recall(encoded, [read]) if read else memories.first_prompt(encoded)
             points = points_of(prompt, features.video_size, net.image_size)
             if points is not None:
@@ -312,7 +318,7 @@ class Sam2Segmenter:
         # The network compares with 0; shifting the logit compares with the threshold.
         logit = (object_logit - no_object_threshold).view(-1, 1)
         with self._running():
-            maps = self._memories.write(encoded, grid_logits, logit, from_prompt=from_prompt)
+            maps = self.memories.write(encoded, grid_logits, logit, from_prompt=from_prompt)
             # Clones, so that one object's memory does not keep the whole batch alive.
             return [{"map": m.clone()} for m in maps.to(torch.bfloat16).split(1)]
 
@@ -341,9 +347,9 @@ class Sam2Segmenter:
         with self._running():
             for some in equal_shapes(reads, count):
                 if reads is None:
-                    context = self._memories.first_prompt(encoded).expand(len(some), -1, -1, -1)
+                    context = self.memories.first_prompt(encoded).expand(len(some), -1, -1, -1)
                 else:
-                    context = self._memories.recall(encoded, [reads[n] for n in some])
+                    context = self.memories.recall(encoded, [reads[n] for n in some])
                 own = None if points is None else (points[0][some], points[1][some])
                 before = None if dense is None else dense[some]
                 made = self._heads(encoded, context, own, before, multiple, appear_threshold)
@@ -382,7 +388,7 @@ class Sam2Segmenter:
             masks = torch.where(appears[:, None, None], masks, ABSENT_LOGIT)
         shown = appearing.sigmoid() if net.soft_no_obj_ptr else appears.float()
         vectors = [net.obj_ptr_proj(tokens[:, m]) for m in range(tokens.shape[1])]
-        pointers = torch.stack([self._pointer(vector, shown) for vector in vectors], dim=1)
+        pointers = torch.stack([self.pointer(vector, shown) for vector in vectors], dim=1)
         return Candidates(
             logits=masks.float(),
             iou=iou.float(),
@@ -403,7 +409,7 @@ class Sam2Segmenter:
             sparse, everywhere = self._no_prompt
             return sparse.expand(objects, -1, -1), everywhere.expand(objects, -1, -1, -1)
         if dense is not None and dense.shape[-2:] != encoder.mask_input_size:
-            dense = _shrunk(dense.float(), encoder.mask_input_size)
+            dense = shrunk(dense.float(), encoder.mask_input_size)
         points = self._no_points(objects) if points is None else points
         sparse, everywhere = encoder(points=points, boxes=None, masks=dense)
         return sparse, everywhere
@@ -413,7 +419,7 @@ class Sam2Segmenter:
         places = torch.zeros(objects, 1, 2, device=self.device)
         return places, -torch.ones(objects, 1, dtype=torch.int32, device=self.device)
 
-    def _pointer(self, vector: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    def pointer(self, vector: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """``(B, C)`` pointers, as far as their objects are present, ``(B, 1)`` in [0, 1]."""
         net = self.network
         if not net.pred_obj_scores or not net.use_obj_ptrs_in_encoder:
@@ -433,19 +439,20 @@ class Sam2Segmenter:
         net = self.network
         square = square_mask(mask, net.image_size).to(self.device)
         logits = square * 20.0 - 10.0
-        low = _shrunk(logits, (logits.shape[-2] // 4, logits.shape[-1] // 4))
+        low = shrunk(logits, (logits.shape[-2] // 4, logits.shape[-1] // 4))
         appears = (square.flatten(1) > 0).any(dim=1, keepdim=True)
         pointer = torch.zeros(1, net.hidden_dim, device=self.device)
         if net.use_obj_ptrs_in_encoder:
-            top, shrunk = to_image(encoded.maps[-1], encoded.sizes[-1]), net.mask_downsample(square)
-            made = self._heads(encoded, top, None, shrunk, False, appear_threshold)
+            top, shown = to_image(encoded.maps[-1], encoded.sizes[-1]), net.mask_downsample(square)
+            made = self._heads(encoded, top, None, shown, False, appear_threshold)
             pointer = made.pointers[:, 0]
-        pointer = self._pointer(pointer, appears.float()).unsqueeze(1)
+        pointer = self.pointer(pointer, appears.float()).unsqueeze(1)
         object_logit = (appears.float() * 20.0 - 10.0)[:, 0]
         return Candidates(low, torch.ones(1, 1, device=self.device), object_logit, pointer)
 
 
-def _shrunk(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def shrunk(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """``(B, C, h, w)`` brought to a smaller ``size``, averaged."""
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 

@@ -1,0 +1,1 @@
+"""Segmenters as graphs: written to a folder by ``vision-mem export``, run in ONNX Runtime."""
