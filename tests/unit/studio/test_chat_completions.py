@@ -22,7 +22,6 @@ from vision_mem.studio.registry import Studio
 from vision_mem.videoqa.evidence import ThumbnailSession, open_session
 
 pytest.importorskip("fastapi", reason="extra [studio] is not installed")
-chat = pytest.importorskip("vision_mem.studio.chat_completions")
 
 Server = tuple[str, Studio]
 ASKED = [{"role": "system", "content": "be short"}, {"role": "user", "content": "is red there?"}]
