@@ -229,7 +229,9 @@ def main(
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
         typed, code = _typed() if ask.interactive else None, 0
         if first is not None:
-            frames = FileSequence(names, first, opened, watching.files, session.seen)
+            frames = FileSequence(
+                names, first, opened, watching.files, session.seen, session.config
+            )
             code = _watch(frames, desk, asked, typed, input.realtime)
             run["status"] = "stopped" if code else "finished"
         else:

@@ -530,11 +530,12 @@ def ask(  # noqa: D417 -- several in a line
         if known is not None:
             stack.callback(known.close)
         watching = ThumbnailSession(session, known)
-        if frames is not None and (frames.info.live or _lasts(source)):
+        chosen = session.config.frames != "raster"
+        if frames is not None and (frames.info.live or _lasts(source) or chosen):
             # A memory that was shown this file goes on where it ended, another begins after it.
             frames = FileSequence(
                 [_shown_source(source)], frames, partial(_again, source, wanted), watching.files,
-                session.seen,
+                session.seen, session.config,
             )  # fmt: skip
         folder = _folder("ask", source, out) if save or out is not None else None
         info = frames.info if frames is not None else SourceInfo(file.stem if file else "", 1, 1, 1)
