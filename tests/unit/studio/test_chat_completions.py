@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -286,6 +287,17 @@ def test_the_official_client_is_told_what_is_wrong(official: Any, server: Server
         list(create(model="cup-mp4", messages=[{"role": "user", "content": "break"}], stream=True))
     with pytest.raises(openai.AuthenticationError, match="printed at the start"):
         official.with_options(api_key="wrong").models.list()
+
+
+def test_the_example_of_the_documentation(
+    official: Any, server: Server, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (root / "docs" / "interop.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(from openai.*?)```", page, re.DOTALL)
+    code = code.replace("http://localhost:8765", server[0]).replace("TOKEN", TOKEN)
+    exec(compile(code, "docs/interop.md", "exec"), names := {})
+    names["client"].close()
+    assert "['cup-mp4', 'late-mp4', 'vision-mem']" in capsys.readouterr().out
 
 
 def test_the_official_client_that_leaves(official: Any) -> None:
