@@ -116,7 +116,8 @@ class FileSequence:
         self._names, self._open, self.files, self.seen = names, open_file, files, seen
         self._source = first
         self.info = first.info if len(names) == 1 else replace(first.info, frame_count=None)
-        self._chosen(first.info)
+        if (chosen := self._chosen(first.info)) is not None and len(names) == 1:
+            self.info = replace(self.info, frame_count=len(chosen))
         self.origin: ShownFile | None = None
         """The first of the sources, as the memory has it; None before its first frame came."""
 
