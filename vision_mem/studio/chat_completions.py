@@ -31,7 +31,7 @@ from vision_mem.videoqa.evidence import clock
 ANY = "vision-mem"
 """The model that is whichever watched stream was opened last."""
 _PREFIX = "/v1/"
-_LARGEST = 1 << 20
+_LARGEST, _READ = 1 << 20, 32 << 20
 _LOOK_S = 0.1  # how often it is looked whether the client is still there
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -239,14 +239,18 @@ def add_chat_completions(
 
 
 async def _body(request: Request) -> Any:
-    content = bytearray()
+    content, size = bytearray(), 0
     async for chunk in request.stream():
-        content += chunk
-        if len(content) > _LARGEST:
-            raise ChatError(
-                f"the request is larger than {_LARGEST >> 20} MB; send the question alone",
-                status=413,
-            )
+        size += len(chunk)
+        if size <= _LARGEST:
+            content += chunk
+        elif size > _READ:
+            break
+    # The rest was read first: who is still sending does not see an answer.
+    if size > _LARGEST:
+        raise ChatError(
+            f"the request is larger than {_LARGEST >> 20} MB; send the question alone", status=413
+        )
     try:
         return parse_json(bytes(content), "the body")
     except InputError as error:

@@ -99,8 +99,8 @@ class QwenVideoModel(NetworkVideoModel):
         super().__init__(network, tokenizer, **words)
         vision = network.config.vision_config
         self._merge = int(vision.spatial_merge_size)
-        side = int(vision.patch_size) * self._merge
-        area = side**2
+        self._side = int(vision.patch_size) * self._merge
+        area = self._side**2
         mean, spread = normal or self._normal
         ensure_torchvision()
         from transformers import Qwen2VLVideoProcessor
@@ -118,7 +118,7 @@ class QwenVideoModel(NetworkVideoModel):
         if find_spec("qwen_vl_utils") is not None:  # else by the processor's own rule, the same
             least, most = min_tokens * area, max_tokens * area
             rule = _recipe().smart_resize
-            self._size = partial(rule, factor=side, min_pixels=least, max_pixels=most)
+            self._size = partial(rule, factor=self._side, min_pixels=least, max_pixels=most)
         self._opening = (self._chat.marker("<|vision_start|>"),)
         self._closing = (self._chat.marker("<|vision_end|>"),)
 
@@ -157,7 +157,8 @@ class QwenVideoModel(NetworkVideoModel):
         from torchvision.transforms import InterpolationMode
         from torchvision.transforms.functional import resize
 
-        size = list(self._size(*pixels.shape[-2:]))
+        # A narrow strip would be left without a row of its own.
+        size = [max(self._side, side) for side in self._size(*pixels.shape[-2:])]
         return resize(pixels, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
 
     def _extras(self, seen: Any) -> dict[str, torch.Tensor]:
