@@ -214,6 +214,16 @@ class AnswerList(ResultList[Answer]):
         return self._only.evidence
 
     @property
+    def found(self) -> bool | None:
+        """Whether the only answer has seen it; None from models that do not judge that."""
+        return self._only.found
+
+    @property
+    def intervals(self) -> tuple[Any, ...]:
+        """When the only answer has seen it, in time order."""
+        return self._only.intervals
+
+    @property
     def _only(self) -> Answer:
         if len(self) != 1:
             raise InputError(f"there are {len(self)} answers; take one of them, as answers[0]")
