@@ -160,6 +160,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]
             "huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{made.server_port}"
         )
         yield answers
+        huggingface_hub.close_session()  # else its connection is left to the collector
         made.shutdown()
 
 
