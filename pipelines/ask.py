@@ -230,7 +230,8 @@ def main(
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
         typed, code = _typed() if ask.interactive else None, 0
         if first is not None:
-            frames = FileSequence(names, first, opened, watching.files, session.seen)
+            seen, config = session.seen, session.config
+            frames = FileSequence(names, first, opened, watching.files, seen, config)
             code = _watch(frames, desk, asked, typed, input.realtime)
             run["status"] = "stopped" if code else "finished"
         else:

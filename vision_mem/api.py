@@ -223,6 +223,16 @@ class AnswerList(ResultList[Answer]):
         return self._only.evidence
 
     @property
+    def found(self) -> bool | None:
+        """Whether the only answer has seen it; None from models that do not judge that."""
+        return self._only.found
+
+    @property
+    def intervals(self) -> tuple[Any, ...]:
+        """When the only answer has seen it, in time order."""
+        return self._only.intervals
+
+    @property
     def _only(self) -> Answer:
         if len(self) != 1:
             raise InputError(f"there are {len(self)} answers; take one of them, as answers[0]")
@@ -539,11 +549,12 @@ def ask(  # noqa: D417 -- several in a line
         if known is not None:
             stack.callback(known.close)
         watching = ThumbnailSession(session, known)
-        if frames is not None and (frames.info.live or _lasts(source)):
+        chosen = session.config.frames != "raster"
+        if frames is not None and (frames.info.live or _lasts(source) or chosen):
             # A memory that was shown this file goes on where it ended, another begins after it.
             frames = FileSequence(
                 [_shown_source(source)], frames, partial(_again, source, wanted), watching.files,
-                session.seen,
+                session.seen, session.config,
             )  # fmt: skip
         folder = _folder("ask", source, out) if save or out is not None else None
         info = frames.info if frames is not None else SourceInfo(file.stem if file else "", 1, 1, 1)

@@ -205,6 +205,8 @@ def test_ask_answers_with_the_moments() -> None:
     from vision_mem.models.vlm.fake import FakeVideoModel
 
     answers = vision_mem.ask(film(), "red", model=FakeVideoModel())
+    assert repr(answers[0]).startswith("at ") and "; best match 0.0 to " in repr(answers[0])
+    assert len(repr(answers[0])) < 300 and answers.found is None and answers.intervals == ()
     assert len(answers) == 1 and answers.evidence == answers[0].evidence != ()
     assert "s" in repr(answers)
     two = vision_mem.ask(film(), ["red", "blue"], model=FakeVideoModel(), stream=True)

@@ -5,12 +5,20 @@ Weights are read from safetensors files only, and code that comes with weights i
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from vision_mem.errors import MissingExtra, ModelError
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -20,8 +28,11 @@ log = logging.getLogger(__name__)
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """For ``from_pretrained``: nothing is fetched by the way, nothing that came along is run."""
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
-_REACH_S = 5.0
-
+_REACH_S = 0.9
+"""How long Hugging Face may take to be reached; another number is taken from ``_SLOWER``."""
+_ANSWER_S = 5.0
+_SLOWER = "HF_HUB_ETAG_TIMEOUT"
+_ID = re.compile(r"(?!.*(--|\.\.))\w[\w.-]{0,95}(/\w[\w.-]{0,95})?(?<![.-])(@[\w./-]+)?")
 
 _PINNED = {
     "IDEA-Research/grounding-dino-tiny": "a2bb814dd30d776dcf7e30523b00659f4f141c71",
@@ -42,6 +53,16 @@ of several independent users agree. Of all others it is the newest one."""
 _NEWEST = "main"
 
 
+DETECTORS = {
+    "dfine": "ustc-community/dfine-small-coco",
+    "rtdetr": "PekingU/rtdetr_r18vd",
+    "rtdetrv2": "PekingU/rtdetr_v2_r18vd",
+    "grounding-dino": "IDEA-Research/grounding-dino-tiny",
+    "owlv2": "google/owlv2-base-patch16-ensemble",
+}
+"""Short names of detectors for their repositories; their weights are Apache-2.0."""
+
+
 class Published(NamedTuple):
     """A checkpoint published by SAM 2's authors: its configuration and its web address."""
 
@@ -52,6 +73,11 @@ class Published(NamedTuple):
     def file(self) -> str:
         """Its name."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def instead(self) -> str:
+        """How a copied one is named."""
+        return f": --model /path/to/{self.file}"
 
 
 _PLACE = "https://dl.fbaipublicfiles.com/segment_anything_2"
@@ -86,18 +112,53 @@ def transformers_library(who: str, extra: str) -> Any:
         ) from error
 
 
-def fetched(name: str, instead: str) -> Path:
+def has_transformers() -> bool:
+    """Whether the library is installed; it is not loaded."""
+    return find_spec("transformers") is not None
+
+
+def check_fetchable(
+    name: str, instead: str = "", known: Iterable[str] = (), url: str | None = None
+) -> None:
+    """Refuse a repository that is not on this machine where none can be fetched.
+
+    It takes a second at most, and loads nothing: for the moment after typing.
+
+    Args:
+        name: as ``revisions_of``.
+        instead: what to do with a copied folder, for the message.
+        known: names of repositories, one of which may have been meant.
+        url: of the one file that is wanted; None for a whole repository.
+
+    Raises:
+        ModelError: naming those that are spelled much like it.
+    """
+    repository = name.partition("@")[0]
+    if _ID.fullmatch(name) is None:
+        raise ModelError(
+            f"{name!r} is no id of a repository on Hugging Face; expected owner/name, of letters, "
+            f"digits, - _ and .{_meant(repository, known)}"
+        )
+    if repository in _on_this_machine() or (why := unreachable()) is None:
+        return
+    raise ModelError(no_network(name, why, instead, known, url))
+
+
+def fetched(name: str, instead: str, known: Iterable[str] = ()) -> Path:
     """The folder of a repository on Hugging Face, from this machine if it is there already.
 
     Args:
         name: as ``revisions_of``.
         instead: what to do with a copied folder, for the message.
+        known: names of repositories, one of which may have been meant.
 
     Raises:
         ModelError: when it is not here and cannot be fetched.
     """
+    check_fetchable(name, instead, known)
     from huggingface_hub import HfApi, snapshot_download
 
+    whole = name
     name, *revisions = revisions_of(name)
     for revision in revisions:
         try:
@@ -110,19 +171,113 @@ def fetched(name: str, instead: str) -> Path:
                 return place
         except Exception:  # not here, or an id that cannot be
             log.debug("%s@%s is not on this machine", name, revision, exc_info=True)
+    if (why := unreachable()) is not None:  # a part of it is here
+        raise ModelError(no_network(whole, why, instead, known))
     revision = revisions[0]
     try:
         # One quick question first: a download without network tries again for half a minute.
-        HfApi().model_info(name, revision=revision, timeout=_REACH_S)
+        HfApi().model_info(name, revision=revision, timeout=_ANSWER_S)
         return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
-        raise ModelError(
-            f"{name} is not on this machine and could not be fetched from Hugging Face "
-            f"({type(error).__name__}); where there is network, download the .json, .txt and "
-            f".safetensors files of https://huggingface.co/{name} into a folder, copy it here and "
-            f"give its path{instead}"
-        ) from error
+        if (said := _refused(whole, error)) is not None:
+            raise ModelError(f"{said}{_meant(name, known)}") from error
+        raise ModelError(no_network(whole, type(error).__name__, instead, known)) from error
+
+
+def _refused(name: str, error: Exception) -> str | None:
+    """What Hugging Face says of a repository; None for other errors."""
+    repository, _, revision = name.partition("@")
+    page = f"https://huggingface.co/{repository}"
+    kinds = {each.__name__ for each in type(error).__mro__}
+    if "GatedRepoError" in kinds:
+        return f"{repository} asks for consent: agree on {page}, then run hf auth login"
+    if "RevisionNotFoundError" in kinds:
+        return f"{repository} has no revision {revision or _NEWEST}; expected one of {page}"
+    if "RepositoryNotFoundError" in kinds:
+        return f"there is no {repository} on Hugging Face, or it is private (then: hf auth login)"
+    return None
+
+
+def no_network(
+    name: str, why: str, instead: str, known: Iterable[str] = (), url: str | None = None
+) -> str:
+    """The line that says what to do without; arguments as ``check_fetchable``."""
+    repository = name.partition("@")[0]
+    files = url or (
+        f"the .json, .txt and .safetensors files of https://huggingface.co/{repository} into a "
+        "folder"
+    )
+    return (
+        f"{name} is not on this machine and could not be fetched from Hugging Face ({why})"
+        f"{_meant(repository, known)}; where there is network, download {files}, copy it here and "
+        f"give its path{instead}"
+    )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """``; did you mean A, or B (on this machine)?``, of ids that are spelled much like it."""
+    here = _on_this_machine()
+    every = list(dict.fromkeys([*here, *known, *_PINNED]))
+    if name in every:
+        return ""
+    spelled = {each.lower(): each for each in reversed(every)}
+    ends = {each.lower().rpartition("/")[2]: each for each in reversed(every)}
+    word = name.lower()
+    close = [spelled[k] for k in difflib.get_close_matches(word, spelled, 3, 0.75)]
+    close += [ends[k] for k in difflib.get_close_matches(word.rpartition("/")[2], ends, 2, 0.75)]
+    if not close:
+        return ""
+    said = [f"{each} (on this machine)" if each in here else each for each in dict.fromkeys(close)]
+    return f"; did you mean {', or '.join(said[:3])}?"
+
+
+def _on_this_machine() -> list[str]:
+    """Repositories of which something is in the cache of Hugging Face's library."""
+    from huggingface_hub import constants  # all of it takes seconds, this does not
+
+    try:
+        found = sorted(each.name for each in Path(constants.HF_HUB_CACHE).glob("models--*--*"))
+    except OSError:
+        return []
+    return [each.removeprefix("models--").replace("--", "/") for each in found]
+
+
+def unreachable() -> str | None:
+    """Why nothing can be fetched now; None where Hugging Face, or the proxy, can be reached.
+
+    A download without network tries again for half a minute; this takes a second at most.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    address = urlsplit(constants.ENDPOINT)
+    proxies = getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if proxy and not proxy_bypass(address.hostname or ""):
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        limit = float(os.environ[_SLOWER])
+    except (KeyError, ValueError):
+        limit = _REACH_S
+    port = address.port or {"http": 80, "https": 443}.get(address.scheme, 1080)
+    reached: list[bool] = []
+
+    def reach() -> None:
+        try:
+            socket.create_connection((address.hostname or "", port), limit).close()
+            reached.append(True)
+        except OSError:
+            reached.append(False)
+
+    # A thread, for looking up a name cannot be cut off.
+    looking = threading.Thread(target=reach, daemon=True)
+    looking.start()
+    looking.join(limit)
+    if not reached:
+        return f"no answer within {limit:g} s; where the network is slow, set {_SLOWER}=10"
+    return None if reached[0] else f"{address.hostname} cannot be reached"
 
 
 def revisions_of(name: str) -> tuple[str, ...]:

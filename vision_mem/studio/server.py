@@ -32,6 +32,8 @@ try:
     from starlette.background import BackgroundTask
     from starlette.exceptions import HTTPException as StarletteHTTPException
     from starlette.websockets import WebSocketDisconnect
+
+    from vision_mem.studio.chat_completions import ChatErrors, Told, add_chat_completions
 except ImportError as error:
     raise MissingExtra(
         "the studio needs FastAPI and uvicorn; run: pip install 'vision-mem[studio]'"
@@ -85,8 +87,10 @@ def make_app(studio: Studio, token: str, host: str = "127.0.0.1", secure: bool =
     _add_streams(app, studio)
     _add_results(app, studio)
     _add_sockets(app, studio)
+    asked = Allowance(_COMMANDS_A_SECOND, _COMMANDS_AT_ONCE)
+    add_chat_completions(app, studio, _answer, partial(_check_rate, asked))
     _add_pages(app, studio)
-    return Gate(app, token, host, secure)
+    return ChatErrors(Gate(app, token, host, secure))
 
 
 def _problem(status: int, detail: str) -> Response:
@@ -210,10 +214,10 @@ def _check_rate(allowance: Allowance) -> None:
         raise HTTPException(429, "too many commands at a time; wait a moment", {"Retry-After": "1"})
 
 
-async def _answer(stream: Stream, question: str) -> dict[str, Any]:
+async def _answer(stream: Stream, question: str, told: Told | None = None) -> dict[str, Any]:
     if stream.memory is None:
         raise InputError("nothing watches this stream; start with --ask words, or another model")
-    answer = await asyncio.to_thread(stream.memory.ask, question)
+    answer = await asyncio.to_thread(stream.memory.ask, question, told)
     for moment in answer["evidence"]:
         if moment["picture"] is not None:
             content = base64.b64encode(moment["picture"]).decode()

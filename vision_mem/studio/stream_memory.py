@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from vision_mem.errors import InputError, VisionMemError
+from vision_mem.models.vlm.protocol import AnswerPiece
 from vision_mem.studio.frames import encode_jpeg
 from vision_mem.types import Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, spans_of
@@ -68,8 +69,14 @@ class StreamMemory:
                 with self._asking, suppress(InputError):
                     session.step(frame)
 
-    def ask(self, question: str) -> dict[str, Any]:
+    def ask(
+        self, question: str, told: Callable[[AnswerPiece], bool] | None = None
+    ) -> dict[str, Any]:
         """Answer a question from what was seen so far.
+
+        Args:
+            question: in words.
+            told: is given each piece of the answer as it is made; with False the answer ends there.
 
         Returns:
             ``text`` where the model talks, else None; ``seen``; ``guess``, what a ``seen`` that
@@ -90,7 +97,11 @@ class StreamMemory:
             session = self._session.session
             if session.seen is None:
                 raise InputError("nothing was seen yet; let the stream run first")
-            answer = session.ask(question)
+            pieces = session.ask_stream(question)
+            for piece in pieces:
+                if told is not None and not told(piece):
+                    break
+            answer = pieces.answer
             speaks = session.model.traits.speaks
             spans = spans_of(answer.evidence, 1.5 / (session.config.fps or 1e9))
             evidence = []

@@ -17,6 +17,7 @@ QUERIES = ("question", "prompt")
 MATCHES = ("video", "words")
 POSITIONS = ("absolute", "rebase", "compact")
 CLOCKS = ("time", "index")
+LOOKS = ("raster", "spread")
 SCOPES = ("auto", "recent", "all")
 """What of a memory an answer may read."""
 FORMS = ("json", "csv", "edl", "chapters")
@@ -244,6 +245,9 @@ class VideoQaConfig:
 
     Attributes:
         fps: frames a second that are looked at, by their times; None looks at every frame.
+        frames: which they are: ``raster``, as their times come; ``spread``, of a file that says
+            its length, as the Qwen family's model cards do: an even number of them, 4 to 768,
+            spread evenly from the first to the last.
         memory, salience, retrieval, positions, seen: see there.
         max_answer_tokens: of one answer.
         evidence: moments named with an answer, at most.
@@ -254,6 +258,7 @@ class VideoQaConfig:
     """
 
     fps: float | None = 1.0
+    frames: str = "raster"
     memory: MemoryConfig = MemoryConfig()
     salience: SalienceConfig = SalienceConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
@@ -268,5 +273,8 @@ class VideoQaConfig:
             raise InputError(
                 f"fps is {self.fps}; expected a number above 0, or none for all frames"
             )
+        _one_of("", self, frames=LOOKS)
+        if self.frames == "spread" and self.fps is None:
+            raise InputError("frames is spread and fps none; expected fps, as 2")
         _at_least("", self, 1, "max_answer_tokens", "evidence")
         _at_least("", self, 0, "history_turns")

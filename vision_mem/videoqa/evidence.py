@@ -19,7 +19,7 @@ from vision_mem.models.vlm.protocol import model_of
 from vision_mem.session import FrameSource
 from vision_mem.sinks.masks import strict_json
 from vision_mem.text import short
-from vision_mem.types import Frame
+from vision_mem.types import Frame, SourceInfo
 from vision_mem.videoqa.config import VideoQaConfig
 from vision_mem.videoqa.records import real, whole
 from vision_mem.videoqa.session import VideoMemorySession
@@ -97,6 +97,10 @@ class FileSequence:
         open_file: opens the source of a number; with True, just to look at its first frame.
         files: what the memory was shown before; grows.
         seen: number and time of the last frame of the memory; None for a new one.
+        config: of the session: which frames are looked at.
+
+    Raises:
+        InputError: for a source whose frames cannot be spread, for it does not say its length.
     """
 
     def __init__(
@@ -106,10 +110,14 @@ class FileSequence:
         open_file: Callable[[int, bool], FrameSource],
         files: list[ShownFile],
         seen: tuple[int, float] | None,
+        config: VideoQaConfig | None = None,
     ) -> None:
+        self._spread = config.fps if config is not None and config.frames == "spread" else None
         self._names, self._open, self.files, self.seen = names, open_file, files, seen
         self._source = first
         self.info = first.info if len(names) == 1 else replace(first.info, frame_count=None)
+        if (chosen := self._chosen(first.info)) is not None and len(names) == 1:
+            self.info = replace(self.info, frame_count=len(chosen))
         self.origin: ShownFile | None = None
         """The first of the sources, as the memory has it; None before its first frame came."""
 
@@ -121,8 +129,10 @@ class FileSequence:
             self._source.close()
 
     def _rest(self, number: int) -> Iterator[Frame]:
-        shift = None
-        for frame in self._source:
+        shift, chosen = None, self._chosen(self._source.info)
+        for count, frame in enumerate(self._source):
+            if chosen is not None and count not in chosen:
+                continue
             if shift is None:
                 file, shift = self._begun(number, frame)
                 self.origin = self.origin or file
@@ -131,6 +141,19 @@ class FileSequence:
             if self.seen is None or frame.index > self.seen[0]:
                 self.seen = frame.index, frame.time_s
                 yield frame
+
+    def _chosen(self, info: SourceInfo) -> set[int] | None:
+        """Which frames of a source are looked at, counted as they come; None for all."""
+        if self._spread is None:
+            return None
+        if info.live or info.frame_count is None:
+            raise InputError(
+                f"frames of {info.name} cannot be spread, for it does not say how long it is; give "
+                "--set frames=raster"
+            )
+        from vision_mem.models.vlm.qwen import card_frames  # with torch
+
+        return set(card_frames(info.frame_count, info.fps, self._spread))
 
     def _begun(self, number: int, frame: Frame) -> tuple[ShownFile, float]:
         """The file that begins with a frame, or goes on, and what its times are shifted by."""

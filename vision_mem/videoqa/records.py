@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from vision_mem.models.vlm.protocol import EncodedGrid
+from vision_mem.text import one_line, short
 from vision_mem.types import MemoryUsage
 from vision_mem.videoqa.compression import unit
 
@@ -265,6 +266,18 @@ class Answer:
     intervals: tuple[Interval, ...] = ()
     unknown: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        said = [short(one_line(self.text), 200)] if self.text else []
+        said += [f"not known: {self.unknown}"] if self.unknown else []
+        seen = {True: "seen", False: "not seen; likeliest", None: "best match"}[self.found]
+        spans = self.intervals or self.evidence[:1]
+        times = ", ".join(f"{each.start_s:.1f} to {each.end_s:.1f} s" for each in spans[:5])
+        if times:
+            best = max(moment.score for moment in self.evidence) if self.evidence else 0.0
+            more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""
+            said.append(f"{seen} {times}{more}, score {best:.2f}")
+        return f"at {self.at_s:.1f} s: {'; '.join(said) or 'nothing to say'}"
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,9 @@ class VideoMemorySession:
             self._state = state
             return self._result(frame, False, old.watched.grids)
         origin = time_s if old.origin_s is None else old.origin_s
-        state = replace(state, origin_s=origin, due_s=next_due(time_s, origin, self.config.fps))
+        # Frames that were chosen beforehand are looked at as they come.
+        fps = self.config.fps if self.config.frames == "raster" else None
+        state = replace(state, origin_s=origin, due_s=next_due(time_s, origin, fps))
         if old.size not in (None, frame.size):
             state = replace(self._flush(state), segment=state.segment + 1)
         pending = (*state.pending, replace(frame, time_s=time_s, model_image=None))

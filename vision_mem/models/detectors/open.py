@@ -19,6 +19,7 @@ from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
 from vision_mem.models.detectors.filters import Chosen, EveryNth, Guarded, Within
 from vision_mem.models.detectors.protocol import Detector
+from vision_mem.models.hub import DETECTORS, check_fetchable, has_transformers
 from vision_mem.text import short, shown
 
 log = logging.getLogger(__name__)
@@ -207,6 +208,7 @@ def _from_word(
         found = load_object(spec, "detector")
         return as_detector(found() if isinstance(found, type) else found)
     if spec in _NETWORKS or _is_network(spec):
+        _check_repository(spec, "/path/to/folder")
         from vision_mem.models.detectors.transformers import TransformersDetector
 
         return TransformersDetector(spec, **options)
@@ -263,6 +265,15 @@ def _is_network(spec: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", spec) is not None
 
 
+def _check_repository(network: str, example: str) -> None:
+    """Tell at once, before torch is imported, where there is no network to fetch it over."""
+    name = DETECTORS.get(network, network)
+    folder = Path(name).expanduser()
+    elsewhere = folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1
+    if has_transformers() and not elsewhere:
+        check_fetchable(name, f": --detect {example}", DETECTORS.values())
+
+
 def _motion(method: str) -> Detector:
     from vision_mem.models.detectors.motion import MotionConfig, MotionDetector
 
@@ -305,6 +316,7 @@ def _words(spec: str, options: Mapping[str, Any]) -> Detector:
             f"no network {network!r} that finds words; expected one of {', '.join(_WORD_NETWORKS)}"
             f", a folder or an id on Hugging Face{nearest(network, _WORD_NETWORKS)}"
         )
+    _check_repository(network or _WORD_NETWORKS[0], '"red car@/path/to/folder"')
     from vision_mem.models.detectors.transformers import WordsDetector
 
     return WordsDetector(_listed(spec), network or _WORD_NETWORKS[0], **options)

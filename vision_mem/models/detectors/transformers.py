@@ -15,19 +15,17 @@ import torch
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models.detectors.coercion import LeftOut, Vocabulary, coerce
 from vision_mem.models.device import choose_device, choose_precision
-from vision_mem.models.hub import LOCAL, check_complete, fetched, quiet, transformers_library
+from vision_mem.models.hub import (
+    DETECTORS,
+    LOCAL,
+    check_complete,
+    fetched,
+    quiet,
+    transformers_library,
+)
 from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
-
-KNOWN = {
-    "dfine": "ustc-community/dfine-small-coco",
-    "rtdetr": "PekingU/rtdetr_r18vd",
-    "rtdetrv2": "PekingU/rtdetr_v2_r18vd",
-    "grounding-dino": "IDEA-Research/grounding-dino-tiny",
-    "owlv2": "google/owlv2-base-patch16-ensemble",
-}
-"""Short names for repositories on Hugging Face; their weights are Apache-2.0."""
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GIVEN = {"return_tensors": "pt", "input_data_format": "channels_last"}
@@ -39,7 +37,7 @@ class TransformersDetector:
     D-FINE, RT-DETR, RT-DETRv2 and whatever else the library loads for object detection.
 
     Args:
-        model: a short name in ``KNOWN``, an id on Hugging Face, or a folder made by
+        model: a short name in ``hub.DETECTORS``, an id on Hugging Face, or a folder made by
             ``save_pretrained``, with its image processor.
         device: ``auto``, or a torch device.
         precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
@@ -205,7 +203,7 @@ class WordsDetector(TransformersDetector):
 
 
 def _load(model: str, auto_class: str, processor_class: str) -> tuple[Any, Any]:
-    name = KNOWN.get(model, model)
+    name = DETECTORS.get(model, model)
     folder = Path(name).expanduser()
     if folder.is_dir():
         library = transformers_library("neural detectors", "mots")
@@ -217,7 +215,7 @@ def _load(model: str, auto_class: str, processor_class: str) -> tuple[Any, Any]:
         )
     library = transformers_library("neural detectors", "mots")  # before a download for it
     example = '"red car@/path/to/folder"' if "ZeroShot" in auto_class else "/path/to/folder"
-    place = fetched(name, f": --detect {example}")
+    place = fetched(name, f": --detect {example}", DETECTORS.values())
     return _open(library, str(place), name, auto_class, processor_class)
 
 

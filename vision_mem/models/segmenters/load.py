@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
-from vision_mem.models.hub import PUBLISHED
+from vision_mem.models.hub import PUBLISHED, check_fetchable
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -87,8 +87,14 @@ def check_model(model: str) -> None:
     Raises:
         InputError: for a name that nothing has.
         NotThere: for a checkpoint that is not there.
+        ModelError: for a published one that is not on this machine, where there is no network.
     """
     known = ["embedded", "nano", *PUBLISHED]
+    short = model.partition("@")[0].removeprefix("facebook/")
+    if short in PUBLISHED:
+        wanted, name = PUBLISHED[short], f"facebook/{model.removeprefix('facebook/')}"
+        check_fetchable(name, wanted.instead, url=wanted.url)
+        return
     if _is_name(model):
         return
     path = Path(model).expanduser()
@@ -107,7 +113,7 @@ def check_model(model: str) -> None:
         f"; expected one of {', '.join(known)}, the path of a SAM 2 checkpoint, "
         "random:sam2.1_hiera_t@128, or module:Class"
     )
-    near = nearest(model.partition("@")[0].removeprefix("facebook/"), known)
+    near = nearest(short, known)
     raise InputError(f"no model {model!r}{near or there}")
 
 

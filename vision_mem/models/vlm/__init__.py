@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vision_mem.config import nearest
 from vision_mem.errors import InputError
+from vision_mem.models.hub import check_fetchable, has_transformers
 
 KNOWN = {
     "qwen2-vl-2b": "Qwen/Qwen2-VL-2B-Instruct",
@@ -19,6 +20,7 @@ KNOWN = {
     "llava-onevision-7b": "llava-hf/llava-onevision-qwen2-7b-ov-hf",
 }
 """Short names for repositories on Hugging Face."""
+WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
 _OWN = ("words", "fake", "miniature")
 
 
@@ -30,11 +32,13 @@ def check_video_model(model: str) -> None:
 
     Raises:
         InputError: naming the nearest one.
+        ModelError: for one that is not on this machine, where there is no network.
     """
     folder = Path(model).expanduser()
-    if model in KNOWN or model in _OWN or model.startswith("random:") or folder.is_dir():
+    if model in _OWN or model.startswith("random:") or folder.is_dir():
         return
-    if folder.exists() or model.startswith(("/", ".", "~")) or model.count("/") != 1:
+    path = folder.exists() or model.startswith(("/", ".", "~")) or model.count("/") != 1
+    if path and model not in KNOWN:
         near = nearest(model, [*_OWN, *KNOWN])
         if not near and nearest(model, ["embedded"]):  # as the one of ``track`` is called
             near = "; did you mean 'words'?"
@@ -44,3 +48,5 @@ def check_video_model(model: str) -> None:
             "random:qwen2.5-vl-tiny"
         )
         raise InputError(f"no video model {model!r}{near or there}")
+    if has_transformers():  # else that is told first, by the one who needs it
+        check_fetchable(KNOWN.get(model, model), WITHOUT_FILES, KNOWN.values())

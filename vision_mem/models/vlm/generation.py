@@ -108,7 +108,7 @@ def next_logits(
         **inputs: for the network: tokens or embeddings ``(rows, L, ...)``, ``logits_to_keep``.
 
     Raises:
-        ModelError: when the device has not enough memory.
+        ModelError: when the device has not enough memory, or the precision not enough range.
     """
     # Without a mask, the library takes a gap between position ids for the start of another text.
     mask = torch.ones((positions.shape[-2], seen), dtype=torch.long, device=network.device)
@@ -120,7 +120,22 @@ def next_logits(
             f"there is not enough memory on {network.device} for a prompt of {seen} tokens; lower "
             "the memory's budget, or use a smaller model or precision"
         ) from error
+    check_numbers(logits)
     return logits.float()
+
+
+def check_numbers(made: torch.Tensor) -> None:
+    """Refuse what a network made without numbers in it: an answer would be made of it all the same.
+
+    Raises:
+        ModelError: naming the precision that has too little range.
+    """
+    if bool(made.isnan().any()):
+        kind = {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(made.dtype, "fp32")
+        wider = "its weights are damaged; download it again"
+        if kind == "fp16":
+            wider = "numbers of this model leave the range of fp16; give --precision bf16 or fp32"
+        raise ModelError(f"the model computes no numbers in {kind}: {wider}")
 
 
 def _chosen(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:

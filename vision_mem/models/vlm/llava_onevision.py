@@ -11,7 +11,7 @@ import torch
 
 from vision_mem.errors import InputError
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.vlm.generation import Start
+from vision_mem.models.vlm.generation import Start, check_numbers
 from vision_mem.models.vlm.network import ChatPrompt, NetworkVideoModel
 from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
 from vision_mem.types import Frame
@@ -79,6 +79,7 @@ class LlavaVideoModel(NetworkVideoModel):
             given["pixel_values_videos"].to(self.device, self._network.dtype)
         )
         tokens = seen.pooler_output[0, :-1]  # each call ends with the row that ends a video
+        check_numbers(tokens)
         return EncodedGrid.full(tokens, self._side, self._side)
 
     def _start(self, context: VisualContext, prompt: ChatPrompt) -> Start:

@@ -21,7 +21,7 @@ from vision_mem.models.hub import (
     transformers_library,
     weight_files,
 )
-from vision_mem.models.vlm import KNOWN, check_video_model
+from vision_mem.models.vlm import KNOWN, WITHOUT_FILES, check_video_model
 from vision_mem.models.vlm.network import NetworkVideoModel
 from vision_mem.models.vlm.option_scores import ByLikelihood
 from vision_mem.models.vlm.random import RANDOM, byte_tokenizer, random_network
@@ -42,7 +42,6 @@ _FAMILIES = {
     "llava_onevision": ("LlavaOnevisionForConditionalGeneration", _LLAVA, "LlavaVideoModel"),
 }
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_WITHOUT_FILES = " instead; --model fake and --model random:qwen2.5-vl-tiny need no files"
 _WANTED_BY = ("video models", "vlm")
 _BLOCK, _BLOCKS = 4096, 256
 
@@ -103,7 +102,7 @@ def load_video_model(
     elif folder.is_dir():
         name, label = str(folder), folder.resolve().name
     library = transformers_library(*_WANTED_BY)  # before anything is downloaded for it
-    place_of = folder if folder.is_dir() else fetched(name, _WITHOUT_FILES)
+    place_of = folder if folder.is_dir() else fetched(name, WITHOUT_FILES, KNOWN.values())
     return _open(library, place_of, name, label, place, dtype, settings)
 
 

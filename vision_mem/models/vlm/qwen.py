@@ -1,21 +1,64 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: grids of two frames, and ids for time, row and column."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: grids of two frames, and ids for time, row and column.
+
+Sizes of pictures and the choice of frames are those of the model cards, by qwen-vl-utils.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, MissingExtra
 from vision_mem.models.torchvision_shim import ensure_torchvision
-from vision_mem.models.vlm.generation import Start
+from vision_mem.models.vlm.generation import Start, check_numbers
 from vision_mem.models.vlm.network import ChatPrompt, NetworkVideoModel
 from vision_mem.models.vlm.protocol import EncodedGrid, VideoModelTraits, VisualContext
 from vision_mem.types import Frame
 
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
+
+def card_frames(total: int, rate: float, fps: float) -> list[int]:
+    """Frames of a clip that the model cards' recipe looks at, in order.
+
+    Args:
+        total: frames of the clip, 1 or more.
+        rate: of the clip, frames a second.
+        fps: frames a second that are wanted.
+
+    Returns:
+        An even number of them, 4 to 768 where there are so many, from the first to the last; the
+        only one of a clip of one.
+
+    Raises:
+        MissingExtra: without qwen-vl-utils.
+    """
+    if total == 1:
+        return [0]
+    wanted = {"fps": min(fps, rate)}  # more than there are would be taken down, with a warning
+    number = _recipe().smart_nframes(wanted, total_frames=total, video_fps=rate)
+    return [int(n) for n in torch.linspace(0, total - 1, number).round().long()]
+
+
+def _recipe() -> Any:
+    """The model cards' own code.
+
+    Raises:
+        MissingExtra: when it is not installed.
+    """
+    ensure_torchvision()  # else it finds half a torchvision
+    try:
+        from qwen_vl_utils import vision_process
+    except ImportError as error:
+        raise MissingExtra(
+            "frames=spread needs qwen-vl-utils; run: pip install 'vision-mem[vlm]'"
+        ) from error
+    return vision_process
 
 
 class QwenVideoModel(NetworkVideoModel):
@@ -56,7 +99,8 @@ class QwenVideoModel(NetworkVideoModel):
         super().__init__(network, tokenizer, **words)
         vision = network.config.vision_config
         self._merge = int(vision.spatial_merge_size)
-        area = (int(vision.patch_size) * self._merge) ** 2
+        self._side = int(vision.patch_size) * self._merge
+        area = self._side**2
         mean, spread = normal or self._normal
         ensure_torchvision()
         from transformers import Qwen2VLVideoProcessor
@@ -70,6 +114,11 @@ class QwenVideoModel(NetworkVideoModel):
             image_std=list(spread),
             cap_pixels_per_frame=False,  # with it a frame's size would depend on how many come
         )
+        self._size: Callable[[int, int], tuple[int, int]] | None = None
+        if find_spec("qwen_vl_utils") is not None:  # else by the processor's own rule, the same
+            least, most = min_tokens * area, max_tokens * area
+            rule = _recipe().smart_resize
+            self._size = partial(rule, factor=self._side, min_pixels=least, max_pixels=most)
         self._opening = (self._chat.marker("<|vision_start|>"),)
         self._closing = (self._chat.marker("<|vision_end|>"),)
 
@@ -77,7 +126,10 @@ class QwenVideoModel(NetworkVideoModel):
     def encode_grid(self, frames: Sequence[Frame]) -> EncodedGrid:
         pixels = self._pixels(frames)
         try:
-            given = self._processor(videos=[pixels], do_sample_frames=False, return_tensors="pt")
+            given = self._processor(
+                videos=[self.fitted(pixels)], do_sample_frames=False, return_tensors="pt",
+                do_resize=self._size is None,
+            )  # fmt: skip
         except ValueError as error:
             raise InputError(
                 f"a frame of {frames[0].size[1]} x {frames[0].size[0]} pixels cannot be used; "
@@ -89,9 +141,25 @@ class QwenVideoModel(NetworkVideoModel):
             grid.to(self.device),
         )
         (tokens,) = seen.pooler_output
+        check_numbers(tokens)
         _, height, width = grid[0].tolist()
         extras = self._extras(seen)
         return EncodedGrid.full(tokens, height // self._merge, width // self._merge, extras)
+
+    def fitted(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Frames ``(T, 3, H, W)`` uint8 at the size that the network is shown.
+
+        Raises:
+            ValueError: for sides that differ too much.
+        """
+        if self._size is None:
+            return pixels
+        from torchvision.transforms import InterpolationMode
+        from torchvision.transforms.functional import resize
+
+        # A narrow strip would be left without a row of its own.
+        size = [max(self._side, side) for side in self._size(*pixels.shape[-2:])]
+        return resize(pixels, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
 
     def _extras(self, seen: Any) -> dict[str, torch.Tensor]:
         return {}

@@ -26,7 +26,7 @@ from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError, NotThere
 from vision_mem.models.checkpoint import fill_random, fingerprint, fit_weights, read_checkpoint
 from vision_mem.models.device import choose_device, choose_precision
-from vision_mem.models.hub import PUBLISHED, Published, revisions_of
+from vision_mem.models.hub import PUBLISHED, Published, no_network, revisions_of, unreachable
 from vision_mem.models.segmenters.sam2.nano_trunk import NanoTrunk
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -126,14 +126,12 @@ def _fetch(name: str, published: Published) -> Path:
             here = try_to_load_from_cache(repository, published.file, revision=revision)
             if isinstance(here, str):
                 return Path(here)
-        return Path(hf_hub_download(repository, published.file, revision=revisions[0]))
+        if (why := unreachable()) is None:
+            return Path(hf_hub_download(repository, published.file, revision=revisions[0]))
     except Exception as error:  # the hub raises dozens of unrelated kinds
         log.debug("download failed", exc_info=True)
-        raise ModelError(
-            f"{published.file} is not on this machine and could not be fetched from Hugging Face "
-            f"({repository}; {type(error).__name__}); download {published.url} where there is "
-            f"network, copy it here and give its path: --model /path/to/{published.file}"
-        ) from error
+        why = type(error).__name__
+    raise ModelError(no_network(name, why, published.instead, url=published.url))
 
 
 def guess_config(state: Mapping[str, torch.Tensor], path: Path) -> str:
