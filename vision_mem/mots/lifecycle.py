@@ -174,6 +174,7 @@ class TrackEvidence:
         covered: largest share of its mask inside an older track's mask.
         apart: whether it and that older track are matched by different detections.
         visible: share of its bounds that no other mask covers.
+        sure: whether that detection is sure: what it shows is there, though hidden by others.
     """
 
     time_s: float
@@ -188,6 +189,7 @@ class TrackEvidence:
     covered: float = 0.0
     apart: bool = False
     visible: float = 1.0
+    sure: bool = False
 
 
 def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: TrackEvidence) -> Life:
@@ -278,7 +280,7 @@ def _in_view(
     gone |= 0 < config.doubt_frames <= life.doubtful
     gone |= 0 < config.max_misses <= life.misses
     gone |= config.validation == "existence" and life.existence < existence.delete
-    if gone:
+    if gone and not seen.sure:
         return LOST if config.lose else WEAK
     if seen.score >= config.good_score:
         return CONFIRMED if life.state == CONFIRMED or life.good >= config.good_frames else WEAK
