@@ -79,6 +79,7 @@ def published(name: str, sure: bool) -> Step:
     import trackers
 
     tracker = getattr(trackers, f"{name}Tracker")(frame_rate=RATE)
+    looks = name == "BoTSORT"  # the others do without pictures
 
     def step(frame: Frame, found: Detections | None) -> Shown:
         found = Detections() if found is None else found
@@ -86,7 +87,8 @@ def published(name: str, sure: bool) -> Step:
         given = supervision.Detections(
             xyxy=found.boxes, confidence=scores, class_id=np.zeros(len(found), int)
         )
-        made = tracker.update(given, frame=np.ascontiguousarray(frame.image[..., ::-1]))
+        seen = {"frame": np.ascontiguousarray(frame.image[..., ::-1])} if looks else {}
+        made = tracker.update(given, **seen)
         ids = np.zeros(0, int) if made.tracker_id is None else made.tracker_id
         return [(int(i) + 1, box) for i, box in zip(ids, made.xyxy, strict=True) if i >= 0]
 

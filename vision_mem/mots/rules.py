@@ -37,10 +37,12 @@ from vision_mem.mots.lifecycle import (
     REMOVED,
     SHOWN,
     TENTATIVE,
+    WEAK,
     TrackEvidence,
     advance,
     event_kind,
     is_due,
+    is_hidden,
     should_reprompt,
 )
 from vision_mem.mots.records import MotsState, Track, TrackResult
@@ -70,6 +72,7 @@ _LOOK_EVERY = 5  # frames between two updates of a track's looks
 _ALONE = 0.1  # share of a mask that others may cover when its looks are taken
 _STEADY = 0.7  # box IoU of a detection and where motion led to
 _STEADY_MASK = 0.5  # box IoU of a detection and the mask that goes along with it
+_BEHIND = 0.3  # share of a box inside that of another from which on it may hide it
 _COASTED = 10  # frames for which a box goes on by motion alone
 
 
@@ -98,10 +101,11 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
         mask = own.get(object_id, empty)
         box = mask_to_box(mask)
         score = making.score(object_id) if box.any() else 0.0
-        if object_id in own:
-            instead = _box_instead(config, track, each, hidden=not box.any())
+        hidden = not box.any()
+        if object_id in own or (hidden and _goes_on_hidden(config, making, track, matched)):
+            instead = _box_instead(config, track, each, hidden=hidden)
             if instead is not None:
-                score = score if box.any() or each is None else each.score
+                score = each.score if hidden and each is not None else score
                 box = instead
         present = bool(box.any())
         results.append(
@@ -113,6 +117,19 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
             )
         )  # fmt: skip
     return results
+
+
+def _goes_on_hidden(
+    config: MotsConfig, making: Making, track: Track, matched: Mapping[int, FoundObject]
+) -> bool:
+    """Whether a track is shown where its motion leads, behind others, though nothing is seen."""
+    if not track.boxed or track.path is None or track.life.state not in (CONFIRMED, WEAK):
+        return False
+    others = [region_of_box(each.box, making.frame.size) for each in matched.values()]
+    if not others or not is_hidden(config.lifecycle, track.life):
+        return False
+    here = region_of_box(np.asarray(track.path.box, np.float32), making.frame.size)
+    return bool(here.area) and float(share_inside([here], others).max()) >= _BEHIND
 
 
 def _box_instead(
@@ -130,7 +147,7 @@ def _box_instead(
         return None
     if each is not None:
         return each.box.copy() if track.boxed or config.box == "detection" else None
-    if hidden or not track.boxed or track.path is None or track.blind > _COASTED:
+    if not track.boxed or track.path is None or track.blind > _COASTED:
         return None
     return np.asarray(track.path.box, np.float32)
 
@@ -220,7 +237,7 @@ def _with_cutout(config: MotsConfig, making: Making, track: Track) -> Track:
     """The track with what its mask needs to go along with boxes on the next frame."""
     if config.mask_every == 1:
         return track
-    if track.object_id in making.carried:
+    if track.object_id in making.carried and track.object_id not in making.drafts:
         return replace(track, carried=track.carried + 1)
     region = making.regions.get(track.object_id)
     cutout = None
@@ -481,6 +498,7 @@ class OwnRules:
                 visible=self._visible(making, object_id),
                 sure=n is not None
                 and config.birth.sure(answers.found[n].score, answers.absence_counts),
+                boxed=track.boxed,
             )  # fmt: skip
             life = advance(config.lifecycle, config.existence, track.life, seen)
             making.tracks[object_id] = track.living(life)
