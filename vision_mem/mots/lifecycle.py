@@ -84,8 +84,9 @@ class LifecycleConfig:
         lose: whether tracks may be lost at all; off, they stay weak.
         max_misses: answers of the detector in a row without the track after which it is lost;
             0 for never. Not counted when the detector does not report absence.
-        hidden_frames: answers of the detector in a row without a track it has shown by boxes, for
-            which the track counts as hidden, not lost, whatever its mask says; 0 for none.
+        hidden_frames: answers of the detector in a row for which a track that was detected by
+            boxes, and whose motion leads behind others, counts as hidden, not lost, whatever its
+            mask says; 0 for none.
         max_lost_s: seconds after which a lost track is removed; 0 for never.
         lost_every: a lost track is looked for on every ``lost_every``-th frame.
         duplicate_share: share of a track's mask inside an older one's from which on it is the
@@ -178,7 +179,7 @@ class TrackEvidence:
         apart: whether it and that older track are matched by different detections.
         visible: share of its bounds that no other mask covers.
         sure: whether that detection is sure: what it shows is there, though hidden by others.
-        boxed: whether its latest detection was a box alone, of a detector that reports absence.
+        behind: whether it was detected by boxes and its motion leads behind others that are.
     """
 
     time_s: float
@@ -194,7 +195,7 @@ class TrackEvidence:
     apart: bool = False
     visible: float = 1.0
     sure: bool = False
-    boxed: bool = False
+    behind: bool = False
 
 
 def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: TrackEvidence) -> Life:
@@ -285,7 +286,7 @@ def _in_view(
     gone |= 0 < config.doubt_frames <= life.doubtful
     gone |= 0 < config.max_misses <= life.misses
     gone |= config.validation == "existence" and life.existence < existence.delete
-    if gone and not seen.sure and not (seen.boxed and is_hidden(config, life)):
+    if gone and not seen.sure and not (seen.behind and is_hidden(config, life)):
         return LOST if config.lose else WEAK
     if seen.score >= config.good_score:
         return CONFIRMED if life.state == CONFIRMED or life.good >= config.good_frames else WEAK

@@ -102,7 +102,7 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
         box = mask_to_box(mask)
         score = making.score(object_id) if box.any() else 0.0
         hidden = not box.any()
-        if object_id in own or (hidden and _goes_on_hidden(config, making, track, matched)):
+        if object_id in own or (hidden and _goes_on_hidden(config, making, track, answers)):
             instead = _box_instead(config, track, each, hidden=hidden)
             if instead is not None:
                 score = each.score if hidden and each is not None else score
@@ -119,17 +119,25 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
     return results
 
 
-def _goes_on_hidden(
-    config: MotsConfig, making: Making, track: Track, matched: Mapping[int, FoundObject]
-) -> bool:
+def _behind(making: Making, track: Track, answers: Answers) -> bool:
+    """Whether a track's motion leads behind others that are detected."""
+    if not track.boxed or track.path is None or not answers.pairs:
+        return False
+    size = making.frame.size
+    here = region_of_box(np.asarray(track.path.box, np.float32), size)
+    others = [
+        region_of_box(answers.found[n].box, size)
+        for n, object_id in answers.pairs.items()
+        if object_id != track.object_id
+    ]
+    return bool(here.area) and float(share_inside([here], others).max(initial=0.0)) >= _BEHIND
+
+
+def _goes_on_hidden(config: MotsConfig, making: Making, track: Track, answers: Answers) -> bool:
     """Whether a track is shown where its motion leads, behind others, though nothing is seen."""
-    if not track.boxed or track.path is None or track.life.state not in (CONFIRMED, WEAK):
+    if track.life.state not in (CONFIRMED, WEAK) or not is_hidden(config.lifecycle, track.life):
         return False
-    others = [region_of_box(each.box, making.frame.size) for each in matched.values()]
-    if not others or not is_hidden(config.lifecycle, track.life):
-        return False
-    here = region_of_box(np.asarray(track.path.box, np.float32), making.frame.size)
-    return bool(here.area) and float(share_inside([here], others).max()) >= _BEHIND
+    return _behind(making, track, answers)
 
 
 def _box_instead(
@@ -498,7 +506,7 @@ class OwnRules:
                 visible=self._visible(making, object_id),
                 sure=n is not None
                 and config.birth.sure(answers.found[n].score, answers.absence_counts),
-                boxed=track.boxed,
+                behind=n is None and _behind(making, track, answers),
             )  # fmt: skip
             life = advance(config.lifecycle, config.existence, track.life, seen)
             making.tracks[object_id] = track.living(life)
