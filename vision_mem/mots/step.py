@@ -282,8 +282,10 @@ class Making:
         }
         if len(inside) < len(prompts) or not can_go_together(self.engine, list(inside.values())):
             return {}
-        given = {key: prompts[key].box for key in inside}
-        self.count("cut", sum(not np.array_equal(given[k], p.box) for k, p in inside.items()))
+        for key, prompt in inside.items():
+            self.count(
+                "cut", not np.array_equal(np.asarray(prompt.box), np.asarray(prompts[key].box))
+            )
         return apply_boxes(self.engine, self.features, inside, known)
 
     def take(self, object_id: int, draft: Draft, name: str) -> None:
