@@ -238,7 +238,8 @@ def share_borders(
     """Give neighbours that were detected apart a border where one has swallowed the other.
 
     Who is left less than ``_LEFT`` of its mask gets the contested pixels whose distance to the
-    middle of its box, in sizes of that box, is smaller than to that of its rival's.
+    middle of its box, in sizes of that box, is smaller than to that of its rival's. Not of who
+    stands in front of it, or behind: then there is no border, and most of one is hidden.
 
     Args:
         owner: as from ``owners``; not changed.
@@ -258,10 +259,17 @@ def share_borders(
         own = _from_middle(box, rows, columns)
         for rival in rivals:
             other = boxes[rival]
-            if other is not None:
+            if other is not None and _beside(box, other):
                 nearer = own < _from_middle(other, rows, columns)
                 here[mask & (here == rival + 1) & nearer] = n + 1
     return owner
+
+
+def _beside(first: Box, second: Box) -> bool:
+    """Whether most of the smaller of two boxes lies outside the other."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    smaller = min(np.prod(first[2:] - first[:2]), np.prod(second[2:] - second[:2]))
+    return bool(np.prod(np.maximum(sides, 0)) < 0.5 * smaller)
 
 
 def _from_middle(

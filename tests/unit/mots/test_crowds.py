@@ -128,6 +128,8 @@ def test_who_is_swallowed_shares_a_border():
     assert left[50, 25] and right[50, 55] and not (left & right).any()
     alone = share_borders(owner, regions, [boxes[0], None])
     np.testing.assert_array_equal(alone, owner)
+    behind = share_borders(owner, regions, [box(20, 20, 60, 80), box(30, 20, 65, 80)])
+    np.testing.assert_array_equal(behind, owner)
 
 
 def test_margins_carry_a_detectors_box():
