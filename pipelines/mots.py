@@ -54,6 +54,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from vision_mem.models.detectors import Detector
+    from vision_mem.mots.session import MotsSession
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def main(
             frames, counted(DetectorSession(session, detector), counter, folder, resume), sinks,
             folder, done, advanced.snapshot_every, quiet=output.quiet,
         )  # fmt: skip
-        _remark(done, detector, options, output.quiet)
+        _remark(done, detector, session, options, output.quiet)
     return code
 
 
@@ -261,7 +262,9 @@ def _excerpt(source: str, options: MotsOptions, begin: int, end: int) -> Iterabl
         yield from frames
 
 
-def _remark(done: MotsTally, detector: Detector, options: MotsOptions, quiet: bool) -> None:
+def _remark(
+    done: MotsTally, detector: Detector, session: MotsSession, options: MotsOptions, quiet: bool
+) -> None:
     from vision_mem.models.detectors.asynchronous import skipped_frames
     from vision_mem.models.detectors.motion import coarse_frames
 
@@ -270,6 +273,8 @@ def _remark(done: MotsTally, detector: Detector, options: MotsOptions, quiet: bo
     skipped = skipped_frames(detector)
     if coarse := coarse_frames(detector):
         print(f"unsure: on {count(coarse, 'frame')} the camera moved, and what moves was a guess")
+    for line in session.remarks:
+        print(line)
     if skipped:
         print(f"the detector was too slow for {count(skipped, 'frame')}, which it left out")
     if not done.objects:

@@ -11,16 +11,17 @@ import cv2
 import numpy as np
 
 from vision_mem.evaluation.mots.records import RULES
-from vision_mem.formats.mot import MOT15, read_mot_text
+from vision_mem.formats.mot import MOT15, MOT17, read_mot_text
 from vision_mem.formats.rle import runs_of_masks
 from vision_mem.formats.track_rows import TrackRecord, TrackRows, track_rows
 from vision_mem.geometry.boxes import box_iou
-from vision_mem.models.detectors import MotionConfig, MotionDetector
+from vision_mem.models.detectors import MotionConfig, MotionDetector, make_detector
 from vision_mem.synthetic.crowds import CROWD_CLASSES, CrowdClip, CrowdSettings
 from vision_mem.types import Detections, Frame
 
-DETECTORS = ("truth", "faulty", "motion", "people")
-"""True boxes; the same with a real detector's faults; background subtraction; the same, upright."""
+DETECTORS = ("truth", "faulty", "motion", "people", "given")
+"""True boxes; the same with a real detector's faults; background subtraction; the same, upright;
+the detections that came with the clip."""
 
 Seen = list[tuple[Frame, Detections]]
 
@@ -37,21 +38,27 @@ def rows_of(records: list[tuple[int, TrackRecord]], masks: bool) -> TrackRows:
 
 
 class Folder:
-    """Frames and truth of a MOTChallenge folder (img1, gt/gt.txt); boxes of one class."""
+    """Frames and truth of a MOTChallenge folder (img1, gt/gt.txt); boxes of one class.
+
+    MOT16 and MOT17 are told by their names, and scored by their own rules.
+    """
 
     def __init__(self, root: Path, limit: int = 10**9) -> None:
         self.name = root.name
         paths = sorted((root / "img1").glob("*.jpg"))[:limit]
         text = (root / "gt" / "gt.txt").read_text()
-        truth = read_mot_text(text, root, MOT15, truth=True)
-        self.truth = truth
-        self.rules, self.masks = RULES["mot15"], False
+        classes = root.name.startswith(("MOT16", "MOT17"))
+        truth = read_mot_text(text, root, MOT17 if classes else MOT15, truth=True)
+        self.truth, self.root = truth, root
+        self.rules, self.masks = RULES["mot17" if classes else "mot15"], False
+        counted = truth.scores.astype(np.int64) != 0
+        counted &= (truth.classes == 1) | (not classes)
         self.seen: Seen = []
         self.hidden: list[list[float]] = []
         places = truth.by_frame(len(paths))
         for t, path in enumerate(paths):
             image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-            boxes = truth.boxes[places[t]].astype(np.float32)
+            boxes = truth.boxes[[n for n in places[t] if counted[n]]].astype(np.float32)
             self.seen.append((Frame(t, t / 10.0, image), Detections(boxes)))
             self.hidden.append([0.0] * len(boxes))
 
@@ -162,6 +169,9 @@ def detections_of(clip: Any, detector: str, seed: int = 0) -> list[Detections | 
         return [truth for _, truth in clip]
     if detector == "faulty":
         return list(with_faults(clip, seed))
+    if detector == "given":
+        given = make_detector([f"file:{clip.root / 'det' / 'det.txt'}:mot"])
+        return [given.detect(frame) for frame, _ in clip]
     motion = MotionDetector(MotionConfig.upright() if detector == "people" else None)
     motion.learn(frame for frame, _ in clip)
     return [motion.detect(frame) for frame, _ in clip]

@@ -1,13 +1,15 @@
 """Our session beside other trackers fed the same detections, in one run.
 
-    python scripts/bench/mots_compare.py FOLDER                     # MOTChallenge: img1, gt/gt.txt
-    python scripts/bench/mots_compare.py FOLDER --detector truth
+    python scripts/bench/mots_compare.py FOLDER ...                 # MOTChallenge: img1, gt/gt.txt
+    python scripts/bench/mots_compare.py FOLDER ... --detector truth   # or given: det/det.txt
     python scripts/bench/mots_compare.py crowd --seeds 100 101 102  # still camera, motion detector
 
 ``plain IoU`` is what many start with: a box goes on where it overlaps the latest one by 0.3, for
-five frames. SORT, ByteTrack, OC-SORT are those of the package ``trackers`` (roboflow, Apache-2.0;
-``pip install trackers``) as they come, told the frame rate and, with motion detectors, that every
-detection is sure (their scores are no confidence); left out where it is not installed.
+five frames. SORT, ByteTrack, OC-SORT, BoT-SORT (which sees the pictures too) and C-BIoU are those
+of the package ``trackers`` (roboflow, Apache-2.0; ``pip install trackers``) as they come, told the
+frame rate and, with motion detectors, that every detection is sure (their scores are no
+confidence); norfair is told its distance (IoU) and to show a box at once. Left out where they are
+not installed.
 Boxes are scored, without classes. Times are processor time of the trackers alone, one thread.
 """
 
@@ -17,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,7 @@ def published(name: str, sure: bool) -> Step:
     import trackers
 
     tracker = getattr(trackers, f"{name}Tracker")(frame_rate=RATE)
+    looks = name == "BoTSORT"  # the others do without pictures
 
     def step(frame: Frame, found: Detections | None) -> Shown:
         found = Detections() if found is None else found
@@ -83,9 +87,26 @@ def published(name: str, sure: bool) -> Step:
         given = supervision.Detections(
             xyxy=found.boxes, confidence=scores, class_id=np.zeros(len(found), int)
         )
-        made = tracker.update(given)
+        seen = {"frame": np.ascontiguousarray(frame.image[..., ::-1])} if looks else {}
+        made = tracker.update(given, **seen)
         ids = np.zeros(0, int) if made.tracker_id is None else made.tracker_id
         return [(int(i) + 1, box) for i, box in zip(ids, made.xyxy, strict=True) if i >= 0]
+
+    return step
+
+
+def norfair_step(least: float = 0.3) -> Step:
+    """norfair's tracker on corners of boxes; what it sees on a frame is shown at once."""
+    import norfair
+
+    tracker = norfair.Tracker("iou", distance_threshold=1 - least, initialization_delay=0)
+
+    def step(frame: Frame, found: Detections | None) -> Shown:
+        boxes = np.zeros((0, 4)) if found is None else found.boxes
+        given = [norfair.Detection(box.reshape(2, 2).astype(float)) for box in boxes]
+        made = tracker.update(given)
+        seen = [one for one in made if one.last_detection in given]
+        return [(int(one.id), one.last_detection.points.reshape(4)) for one in seen]
 
     return step
 
@@ -123,7 +144,7 @@ def measured(clips: list[Any], detections: list[Any], make: Callable[[], Step]) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("clip", help="a MOTChallenge folder, or crowd")
+    parser.add_argument("clips", nargs="+", help="MOTChallenge folders, or crowd")
     parser.add_argument("--detector", default="people", choices=DETECTORS)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--preset", help="motion or upright with a motion detector, else default")
@@ -133,31 +154,32 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--objects", type=int, default=4)
     parser.add_argument("--ours", action="store_true", help="leave the others out")
+    parser.add_argument("--theirs", action="store_true", help="leave ours out")
     args = parser.parse_args()
     use_threads(1)
     motion = args.detector in ("motion", "people")
     preset = args.preset or {"motion": "motion", "people": "upright"}.get(args.detector, "default")
-    if args.clip == "crowd":
+    if args.clips == ["crowd"]:
         clips: list[Any] = [
             Crowd(seed, args.frames, boxes=True, objects=args.objects) for seed in args.seeds
         ]
     else:
-        clips = [Folder(Path(args.clip))]
+        clips = [Folder(Path(clip)) for clip in args.clips]
     found = [
-        detections_of(clip, args.detector, seed)
-        for clip, seed in zip(clips, args.seeds, strict=False)
+        detections_of(clip, args.detector, seed) for clip, seed in zip(clips, cycle(args.seeds))
     ]
-    segmenter = load_segmenter(args.model)
     rows: dict[str, Callable[[], Step]] = {}
-    for change in ["", *args.tries]:
+    segmenter = None if args.theirs else load_segmenter(args.model)
+    for change in [] if args.theirs else ["", *args.tries]:
         changes = [*args.set, *(c for c in change.split(",") if c)]
         config = load_config(MotsConfig, preset, changes, folder="mots")
         title = f"ours, {preset} {change}".strip()
         rows[title] = lambda config=config: ours(segmenter, config, not motion)  # type: ignore[misc]
     if not args.ours:
         rows["plain IoU"] = plain_iou
-        for name in ("SORT", "ByteTrack", "OCSORT"):
+        for name in ("SORT", "ByteTrack", "OCSORT", "BoTSORT", "CBIoU"):
             rows[f"trackers: {name}"] = lambda name=name: published(name, motion)  # type: ignore[misc]
+        rows["norfair"] = norfair_step
     print("| | " + " | ".join((*SHOWN, "ms")) + " |\n" + "|---" * (len(SHOWN) + 2) + "|")
     for title, make in rows.items():
         try:

@@ -3,6 +3,7 @@
     python scripts/bench/mots_cost.py                                  # embedded
     python scripts/bench/mots_cost.py --model random --image-size 256  # SAM 2 tiny, random weights
     python scripts/bench/mots_cost.py --objects 16 --profile           # where the time goes
+    python scripts/bench/mots_cost.py --scale 3 --objects 1 8 25       # 1920 x 1080
 
 Objects drift about in cells of a generated picture; the detector says where each is on every
 frame, so association, states, overlaps and memories have their full work. Times are processor
@@ -53,9 +54,13 @@ MIB = 2**20
 
 
 class Cells:
-    """A picture of up to 32 textured objects, each drifting about in a cell of its own."""
+    """A picture of up to 32 textured objects, each drifting about in a cell of its own.
 
-    def __init__(self, objects: int) -> None:
+    Pictures are ``scale`` times 640 x 360, objects too.
+    """
+
+    def __init__(self, objects: int, scale: int = 1) -> None:
+        self.scale = scale
         random = np.random.default_rng(5)
         fine = random.integers(60, 190, (HEIGHT // 4, WIDTH // 4, 3)).astype(np.uint8)
         self.ground = cv2.GaussianBlur(
@@ -82,7 +87,10 @@ class Cells:
             y = row * HEIGHT // ROWS + 17 + round(12 * np.cos(0.09 * t + 2 * number))
             image[y : y + 56, x : x + 42] = patch
             boxes.append((x, y, x + 42, y + 56))
-        return Frame(t, t / 25.0, image), Detections(np.array(boxes, np.float32))
+        if self.scale > 1:
+            image = np.repeat(np.repeat(image, self.scale, axis=0), self.scale, axis=1)
+        found = Detections(self.scale * np.array(boxes, np.float32))
+        return Frame(t, t / 25.0, image), found
 
 
 class Timed:
@@ -114,6 +122,7 @@ def row(runs: dict[int, list[Any]], objects: int, skip: int) -> dict[str, Any]:
     return {
         "objects": objects,
         "ms": round(1e3 * whole(objects), 1),
+        "mean ms": round(1e3 * float(np.mean([each[0] for each in runs[objects][skip:]])), 1),
         "E ms": round(1e3 * shared, 1),
         "ms an object": round(1e3 * rest(objects) / objects, 1),
         "x one frame": round(whole(objects) / whole(one), 2),
@@ -151,6 +160,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256, help="of the random one")
     parser.add_argument("--objects", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--frames", type=int, default=28)
+    parser.add_argument("--scale", type=int, default=1, help="times 640 x 360")
     parser.add_argument("--skip", type=int, default=20, help="frames until memories are full")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -171,7 +181,7 @@ def main() -> None:
     config = load_config(MotsConfig, args.preset, changes, folder="mots")
     segmenter = Timed(load_segmenter(name, device=args.device), clock)
     sessions = {count: MotsSession(segmenter, config, args.threads) for count in args.objects}
-    clips = {count: Cells(count) for count in args.objects}
+    clips = {count: Cells(count, args.scale) for count in args.objects}
     runs: dict[int, list[Any]] = {count: [] for count in args.objects}
     profiler = cProfile.Profile()
     for t in range(args.frames):

@@ -23,6 +23,8 @@ class AssociationConfig:
         cost: ``overlap`` (the better of mask and box IoU) or ``modulated`` (mask IoU mixed with
             the distance of the middles, dearer where detector or track are not sure).
         min_iou: overlap that a pair needs; a mean of two when motion has a say.
+        low_iou: overlap that detections too weak for a birth need; they choose after all others,
+            among tracks in view (ByteTrack, arXiv 2110.06864); 0: all choose at once.
         lost_iou: overlap that a lost track needs, when no track in view has ``min_iou`` with the
             detection.
         same_class: whether both must be of one class.
@@ -47,6 +49,7 @@ class AssociationConfig:
 
     cost: str = "overlap"
     min_iou: float = 0.2
+    low_iou: float = 0.4
     lost_iou: float = 0.1
     same_class: bool = True
     motion_weight: float = 0.5
@@ -60,7 +63,7 @@ class AssociationConfig:
 
     def __post_init__(self) -> None:
         check_choice(self, "cost", COSTS)
-        shares = ("min_iou", "lost_iou", "motion_weight", "part_share")
+        shares = ("min_iou", "low_iou", "lost_iou", "motion_weight", "part_share")
         check_range(self, (*shares, "middle_weight", "doubt_weight"), 0, 1)
         if not self.middle_spread > 0:
             raise InputError(f"middle_spread is {self.middle_spread}; expected more than 0")

@@ -15,7 +15,7 @@ from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.policies.scored import ScoredFrames
 
 RULES = ("own", "official")
-BOXES = ("mask", "detection")
+BOXES = ("auto", "mask", "detection")
 CAMERAS = ("auto", "still")
 
 
@@ -34,8 +34,9 @@ class EvictionConfig:
         gate_area_change: factor between its area and the usual one that is not exceeded.
         gate_covered: share of it that other tracks' masks may cover.
         budget_mb: MiB that all tracks and the gallery may hold together; 0 for no limit.
-        max_tracks: tracks at a time, lost ones among them. The one lost longest makes room for a
-            new one; without any, the new one is refused.
+        max_tracks: tracks at a time, lost ones among them. For a new one room is made by the one
+            lost longest, then by the weakest tentative one that is weaker than it; without any,
+            the new one is refused. How many were is counted.
     """
 
     gate: bool = True
@@ -43,7 +44,7 @@ class EvictionConfig:
     gate_area_change: float = 4.0
     gate_covered: float = 0.5
     budget_mb: float = 0.0
-    max_tracks: int = 64
+    max_tracks: int = 128
 
     def __post_init__(self) -> None:
         check_range(self, ("max_tracks", "gate_area_change"), 1)
@@ -95,11 +96,18 @@ class MotsConfig:
             matter.
         association, birth, lifecycle, reprompt, existence, gallery, memory: see there.
         official: constants of the ``official`` rules.
-        overlap: who wins contested pixels: ``score``, ``area``, ``creation`` or ``none``.
+        overlap: who wins contested pixels: ``shared`` (the surest mask, but who is nearly
+            swallowed by a neighbour and was detected shares a border with it), ``score``,
+            ``area``, ``creation`` or ``none``.
         emit_tentative: whether tracks are shown before they are confirmed.
         shown_score: score that a track needs to be shown on a frame without a detection of it; a
             mask that is believed to be wrong is not shown.
-        box: whether a detected track's box is that of its ``mask`` or of its ``detection``.
+        box: whether a detected track's box is that of its ``mask`` or of its ``detection``;
+            ``auto``: of its detection where the detector gives boxes alone and reports absence,
+            of its motion on frames between those, and of its mask else.
+        mask_every: a mask is made anew on every so-manyth frame only while the detector's boxes
+            follow a track's motion and nobody is near; between, it goes along with the boxes.
+            1 makes all masks on each frame.
         camera: ``"auto"`` carries what is expected of the tracks along with a camera that moves;
             ``"still"`` looks at none. Only for ``own`` rules.
         tracking: memory policy and engine.
@@ -117,15 +125,17 @@ class MotsConfig:
     gallery: GalleryConfig = GalleryConfig()
     memory: EvictionConfig = EvictionConfig()
     official: OfficialConfig = field(default_factory=OfficialConfig)
-    overlap: str = "score"
+    overlap: str = "shared"
     emit_tentative: bool = True
     shown_score: float = 0.5
-    box: str = "mask"
+    box: str = "auto"
+    mask_every: int = 1
     camera: str = "auto"
     tracking: TrackingConfig = field(default_factory=_tracking)
 
     def __post_init__(self) -> None:
         check_range(self, ("shown_score",), 0, 1)
+        check_range(self, ("mask_every",), 1)
         words = {"rules": RULES, "overlap": OVERLAPS, "box": BOXES, "camera": CAMERAS}
         for name, known in words.items():
             check_choice(self, name, known)

@@ -15,7 +15,7 @@ from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.gallery import Known, looks_of
 from vision_mem.mots.lifecycle import CONFIRMED, SHOWN, Life
 from vision_mem.mots.records import MotsState, Track
-from vision_mem.mots.regions import Region, region_of, window
+from vision_mem.mots.regions import Region, placed, region_of, window
 from vision_mem.tracking.engine import Engine
 from vision_mem.tracking.objects import Outcome
 from vision_mem.tracking.policies.protocol import FrameRecord
@@ -87,7 +87,7 @@ def prompt(
     looks = looks_of(latest.frame.image, region) if region.area else base.looks
     made = replace(
         base, object=after, life=life, proven=True, looks=looks, box=_place(region, base),
-        seen_index=latest.frame.index, seen_s=latest.frame.time_s,
+        seen_index=latest.frame.index, seen_s=latest.frame.time_s, margins=None, cutout=None,
     )  # fmt: skip
     latest.logits[new] = outcome.logits
     kind = "born" if track is None and known is None else "corrected"
@@ -114,6 +114,9 @@ def split(
     whole = np.zeros(latest.frame.size, dtype=bool)
     if track_id in latest.logits:
         whole = next(iter(engine.masks(latest.features, [latest.logits[track_id]])))
+    elif track.cutout is not None and track.carried:
+        carried = placed(track.cutout, np.array(track.box, np.float32), latest.frame.size).mask
+        whole = whole if carried is None else carried
     if part.shape == (4,):
         inside = window(np.asarray(part, np.float32))
         piece = np.zeros_like(whole)

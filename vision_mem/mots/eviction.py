@@ -182,7 +182,11 @@ def within_budget(
         log.info(
             "frame %s: %d tracks removed to stay within memory", state.frame_index, len(events)
         )
-    kept = replace(state, tracks=tracks, gallery=gallery, events=(*state.events, *events))
+    counts = dict(state.counts)
+    if events:
+        counts["evicted"] = counts.get("evicted", 0) + len(events)
+    events = [*state.events, *events]
+    kept = replace(state, tracks=tracks, gallery=gallery, events=tuple(events), counts=counts)
     return kept, masks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from vision_mem.geometry.boxes import box_iou
 from vision_mem.mots.birth import BirthConfig, is_new
 from vision_mem.mots.config import MotsConfig
 from vision_mem.mots.gallery import GalleryConfig, Known, remembered
-from vision_mem.mots.lifecycle import CONFIRMED, LOST, TrackEvidence, newborn
+from vision_mem.mots.lifecycle import CONFIRMED, LOST, TENTATIVE, TrackEvidence, newborn
 from vision_mem.mots.records import Track
 from vision_mem.mots.regions import Region, free_share
 from vision_mem.mots.reid import first_looks, recalled, recognise_later, recognised
@@ -32,25 +33,59 @@ def births(config: MotsConfig, making: Making, answers: Answers) -> None:
     left = answers.left()
     if not left:
         return
-    taken = np.zeros(making.frame.size, dtype=bool)
-    claimed = set(answers.pairs.values())
-    for object_id, region in making.regions.items():
-        if making.tracks[object_id].life.state != LOST or object_id in claimed:
-            _take(taken, region)
-    accepted: list[NDArray[np.float32]] = []
-    drafts = _decoded(config, making, answers, taken)
+    room = _Room.of(making, answers)
+    drafts = _decoded(config, making, answers, room)
     for n in left:
         each = answers.found[n]
-        overlap = float(box_iou(each.box, np.stack(accepted)).max()) if accepted else 0.0
-        free = free_share(taken, each.box)
-        if is_new(config.birth, each.score, each.class_name, free, overlap) is not None:
+        if not room.lets(config, answers, each):
             continue
         new = _bear(config, making, answers, each, drafts.get(n))
         if new is not None:
-            accepted.append(each.box)
+            room.accepted.append(each)
             answers.born.add(new)
             answers.pairs[n] = new
-            _take(taken, making.regions[new])
+            _take(room.taken, making.regions[new])
+
+
+@dataclass
+class _Room:
+    """Where there is room for new tracks on a frame.
+
+    Attributes:
+        taken: ``(H, W)`` bool: what any track covers.
+        idle: the same of tracks in view that have no detection; who has one elsewhere may well
+            hide others.
+        matched: detections of tracks.
+        accepted: detections that became tracks on this frame.
+    """
+
+    taken: NDArray[np.bool_]
+    idle: NDArray[np.bool_]
+    matched: list[FoundObject]
+    accepted: list[FoundObject] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, making: Making, answers: Answers) -> _Room:
+        """What there is before the first birth."""
+        taken = np.zeros(making.frame.size, dtype=bool)
+        idle = np.zeros_like(taken)
+        claimed = set(answers.pairs.values())
+        for object_id, region in making.regions.items():
+            if object_id in claimed:
+                _take(taken, region)
+            elif making.tracks[object_id].life.state != LOST:
+                _take(taken, region)
+                _take(idle, region)
+        return cls(taken, idle, [answers.found[n] for n in answers.pairs])
+
+    def lets(self, config: MotsConfig, answers: Answers, each: FoundObject) -> bool:
+        """Whether a detection without a track may become one."""
+        sure = config.birth.sure(each.score, answers.absence_counts)
+        near = [*self.matched * sure, *self.accepted]
+        boxes = [one.box for one in near if one.label == each.label or not sure]
+        overlap = float(box_iou(each.box, np.stack(boxes)).max()) if boxes else 0.0
+        free = free_share(self.idle if sure else self.taken, each.box)
+        return is_new(config.birth, each.score, each.class_name, free, overlap, sure) is None
 
 
 def detection_prompt(config: BirthConfig, each: FoundObject, name: str | None) -> Prompt:
@@ -81,19 +116,12 @@ def _take(taken: NDArray[np.bool_], region: Region) -> None:
         taken[region.window] |= region.mask[region.window]
 
 
-def _decoded(
-    config: MotsConfig, making: Making, answers: Answers, taken: NDArray[np.bool_]
-) -> dict[int, Draft]:
+def _decoded(config: MotsConfig, making: Making, answers: Answers, room: _Room) -> dict[int, Draft]:
     """All that may be born on this frame, shown to the segmenter at once; by position.
 
     Who is accepted first may leave no room for others: those were shown in vain.
     """
-    likely = []
-    for n in answers.left():
-        each = answers.found[n]
-        free = free_share(taken, each.box)
-        if is_new(config.birth, each.score, each.class_name, free, 0.0) is None:
-            likely.append(n)
+    likely = [n for n in answers.left() if room.lets(config, answers, answers.found[n])]
     prompts = {n: detection_prompt(config.birth, answers.found[n], None) for n in likely}
     return making.decode_together(prompts)
 
@@ -111,7 +139,8 @@ def _bear(
     region = making.regions[object_id] if making.regions[object_id].area else each.region
     looks = first_looks(making, object_id, each)
     who = recognised(config, making, each.label, region, looks, answers.pairs.values())
-    if (who is None or who.object_id not in making.tracks) and not _room(config, making):
+    back = who is not None and who.object_id in making.tracks
+    if not back and not _make_room(config, making, answers, each):
         making.forget(object_id)
         return None
     if who is not None:
@@ -132,7 +161,9 @@ def _bear(
     path = start(each.box)
     looks = looks if who is None else who.looks
     cut = at_edge(each.box, making.frame.size).any()
-    track = Track(draft.after, life, label, word, looks, path=path, cut=bool(cut)).living(life)
+    boxed = answers.boxed(each)
+    track = Track(draft.after, life, label, word, looks, path=path, cut=bool(cut), boxed=boxed)
+    track = track.living(life)
     making.tracks[object_id] = track
     making.report("born" if who is None else "found", object_id, draft.after.name)
     if who is None and life.state == CONFIRMED:
@@ -150,8 +181,8 @@ def _bring_back(config: MotsConfig, making: Making, each: FoundObject, who: Know
     making.gallery = tuple(k for k in making.gallery if k.object_id != who.object_id)
 
 
-def _room(config: MotsConfig, making: Making) -> bool:
-    """Whether one more track may be; the one lost longest makes room."""
+def _make_room(config: MotsConfig, making: Making, answers: Answers, each: FoundObject) -> bool:
+    """Whether one more track may be; see ``EvictionConfig.max_tracks`` for who makes room."""
     most = config.memory.max_tracks
     if len(making.tracks) < most:
         return True
@@ -159,10 +190,22 @@ def _room(config: MotsConfig, making: Making) -> bool:
     if lost:
         retire(config.gallery, making, max(lost, key=lambda track: track.life.lost_frames))
         return True
-    if not making.refusing:
+    claimed = set(answers.pairs.values())
+    weaker = [
+        track
+        for track in making.tracks.values()
+        if track.life.state == TENTATIVE
+        and track.object_id not in claimed
+        and track.life.score < each.score
+    ]
+    if weaker:
+        making.count("replaced")
+        retire(config.gallery, making, min(weaker, key=lambda track: track.life.score))
+        return True
+    making.count("refused")
+    if making.counts["refused"] == 1:  # how often is said when the run ends
         log.warning(
             "frame %d: there are %d tracks, as many as memory.max_tracks allows; new ones are "
-            "refused until one is gone", making.frame.index, most,
+            "refused while none can make room", making.frame.index, most,
         )  # fmt: skip
-    making.refusing = True
     return False

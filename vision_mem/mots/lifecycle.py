@@ -84,6 +84,9 @@ class LifecycleConfig:
         lose: whether tracks may be lost at all; off, they stay weak.
         max_misses: answers of the detector in a row without the track after which it is lost;
             0 for never. Not counted when the detector does not report absence.
+        hidden_frames: answers of the detector in a row for which a track that was detected by
+            boxes, and whose motion leads behind others, counts as hidden, not lost, whatever its
+            mask says; 0 for none.
         max_lost_s: seconds after which a lost track is removed; 0 for never.
         lost_every: a lost track is looked for on every ``lost_every``-th frame.
         duplicate_share: share of a track's mask inside an older one's from which on it is the
@@ -104,6 +107,7 @@ class LifecycleConfig:
     doubt_frames: int = 5
     lose: bool = True
     max_misses: int = 30
+    hidden_frames: int = 3
     max_lost_s: float = 5.0
     lost_every: int = 3
     duplicate_share: float = 0.8
@@ -115,7 +119,7 @@ class LifecycleConfig:
         check_choice(self, "validation", VALIDATIONS)
         counts = ("confirm_hits", "confirm_answers", "good_frames", "lost_every")
         check_range(self, (*counts, "duplicate_frames"), 1)
-        check_range(self, ("max_misses", "free_return"), 0)
+        check_range(self, ("max_misses", "hidden_frames", "free_return"), 0)
         shares = ("good_score", "lost_score", "doubt_score", "duplicate_share")
         check_range(self, shares, 0, 1)
 
@@ -174,6 +178,8 @@ class TrackEvidence:
         covered: largest share of its mask inside an older track's mask.
         apart: whether it and that older track are matched by different detections.
         visible: share of its bounds that no other mask covers.
+        sure: whether that detection is sure: what it shows is there, though hidden by others.
+        behind: whether it was detected by boxes and its motion leads behind others that are.
     """
 
     time_s: float
@@ -188,6 +194,8 @@ class TrackEvidence:
     covered: float = 0.0
     apart: bool = False
     visible: float = 1.0
+    sure: bool = False
+    behind: bool = False
 
 
 def newborn(config: LifecycleConfig, existence: ExistenceConfig, sighting: TrackEvidence) -> Life:
@@ -278,7 +286,7 @@ def _in_view(
     gone |= 0 < config.doubt_frames <= life.doubtful
     gone |= 0 < config.max_misses <= life.misses
     gone |= config.validation == "existence" and life.existence < existence.delete
-    if gone:
+    if gone and not seen.sure and not (seen.behind and is_hidden(config, life)):
         return LOST if config.lose else WEAK
     if seen.score >= config.good_score:
         return CONFIRMED if life.state == CONFIRMED or life.good >= config.good_frames else WEAK
@@ -300,6 +308,11 @@ def _lost(
     if 0 < config.max_lost_s < seen.time_s - life.lost_since_s:
         return REMOVED
     return LOST
+
+
+def is_hidden(config: LifecycleConfig, life: Life) -> bool:
+    """Whether a track without a detection may be believed to be hidden by others."""
+    return 0 < life.misses <= config.hidden_frames and life.hits >= config.confirm_hits
 
 
 def is_due(config: LifecycleConfig, life: Life) -> bool:

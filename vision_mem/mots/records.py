@@ -41,6 +41,11 @@ class Track:
         path: how its box moves, frame pixels; None before it was seen.
         blind: frames since that was corrected by something seen.
         cut: whether its prompts so far show only what the picture's edge left of it.
+        boxed: whether its latest detection was a box that is reported as it is.
+        margins: how far that box reached beyond the bounds of the mask, left, top, right and
+            bottom, in widths and heights of those; None where the two had little in common.
+        cutout: ``(h, w)`` bool, the latest mask within its bounds; None where each frame makes one.
+        carried: frames in a row on which the mask went along with boxes.
     """
 
     object: TrackedObject
@@ -57,6 +62,10 @@ class Track:
     path: BoxMotion | None = None
     blind: int = 0
     cut: bool = False
+    boxed: bool = False
+    margins: Place | None = None
+    cutout: NDArray[np.bool_] | None = None
+    carried: int = 0
 
     @property
     def object_id(self) -> int:
@@ -89,6 +98,8 @@ class Track:
         if self.path is not None:
             yield "paths", torch.from_numpy(self.path.mean)
             yield "paths", torch.from_numpy(self.path.covariance)
+        if self.cutout is not None:
+            yield "masks", torch.from_numpy(self.cutout)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
@@ -109,6 +120,10 @@ class Track:
             **motion_state(self.path),
             "blind": self.blind,
             "cut": self.cut,
+            "boxed": self.boxed,
+            "margins": None if self.margins is None else list(self.margins),
+            "cutout": None if self.cutout is None else torch.from_numpy(self.cutout),
+            "carried": self.carried,
         }
 
     @classmethod
@@ -134,6 +149,10 @@ class Track:
             looks=looks,
             box=(x1, y1, x2, y2),
             path=motion_of(state),
+            boxed=bool(state.get("boxed", False)),
+            margins=_place_or_none(state.get("margins")),
+            cutout=None if state.get("cutout") is None else state["cutout"].cpu().numpy(),
+            carried=int(state.get("carried", 0)),
             **{name: kind(state[name]) for name, kind in kinds.items()},
         )
 
@@ -151,7 +170,7 @@ class MotsState:
         grid_size: of the segmenter on it.
         frame_index, time_s: of the latest frame.
         events: of edits since then.
-        refusing: new tracks are refused, and that was said.
+        counts: of what is worth a remark when the run ends, see ``Making.counts``.
         view: ``(h, w)`` uint8, the latest frame reduced, from which the camera's motion to the
             next one is told; None where nobody asks for it.
     """
@@ -165,13 +184,13 @@ class MotsState:
     frame_index: int | None = None
     time_s: float = 0.0
     events: tuple[Event, ...] = ()
-    refusing: bool = False
     view: NDArray[np.uint8] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors."""
         return {
-            "refusing": self.refusing,
+            "counts": dict(self.counts),
             "view": None if self.view is None else torch.from_numpy(self.view),
             "tracks": [track.state_dict() for track in self.tracks.values()],
             "gallery": [known.state_dict() for known in self.gallery],
@@ -201,9 +220,16 @@ class MotsState:
             frame_index=None if index is None else int(index),
             time_s=float(state["time_s"]),
             events=tuple(Event(**event) for event in state["events"]),
-            refusing=bool(state["refusing"]),
             view=None if state.get("view") is None else state["view"].cpu().numpy(),
+            counts={str(k): int(v) for k, v in state.get("counts", {}).items()},
         )
+
+
+def _place_or_none(value: Any) -> Place | None:
+    if value is None:
+        return None
+    x1, y1, x2, y2 = (float(one) for one in value)
+    return x1, y1, x2, y2
 
 
 def pair_of(value: Any) -> tuple[int, int] | None:
@@ -221,10 +247,12 @@ class TrackResult:
         label: class number of the detection it was born from.
         class_name: the word for the class.
         state: ``tentative``, ``confirmed``, ``weak`` or ``lost``.
-        present: whether it is to be shown: in view, with a mask.
-        mask: ``(H, W)`` bool at the frame's size; masks of a frame do not overlap.
+        present: whether it is to be shown: in view, with a mask or a detection.
+        mask: ``(H, W)`` bool at the frame's size; masks of a frame do not overlap. Empty where a
+            detection is sure and others hide all of it, as far as can be told.
         box: float32 ``(4,)`` pixels, right and bottom exclusive; zeros when absent.
-        score: estimated IoU of the mask with the truth, 0 when absent; [0, 1].
+        score: estimated IoU of the mask with the truth, or the detector's where the mask is empty;
+            0 when absent; [0, 1].
         detection: which detection of this frame it is, as a position in what was given; None.
         diary: why it came out this way. JSON-ready values only.
     """

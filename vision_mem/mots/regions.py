@@ -14,6 +14,9 @@ from vision_mem.types import Detections
 
 Box = NDArray[np.float32]
 
+_COMMON = 0.3  # box IoU from which on a box and a mask speak of one thing
+_LEFT = 0.3  # share of its mask that a neighbour leaves to somebody who is not swallowed
+
 
 @dataclass(frozen=True)
 class Region:
@@ -137,7 +140,61 @@ def free_share(taken: NDArray[np.bool_], box: Box) -> float:
     return 1.0 - float(np.count_nonzero(inside)) / inside.size if inside.size else 0.0
 
 
-RULES = ("score", "area", "creation", "none")
+def margins_of(box: Box, bounds: Box) -> tuple[float, float, float, float] | None:
+    """How far a detector's box reaches beyond the bounds of a mask, in widths and heights of it.
+
+    Args:
+        box: ``(4,)`` pixels, of the detector.
+        bounds: ``(4,)`` pixels, of the mask.
+
+    Returns:
+        Left, top, right, bottom, outwards; None where the two have little in common.
+    """
+    if box_iou(box, bounds) < _COMMON:
+        return None
+    width, height = (float(v) for v in bounds[2:] - bounds[:2])
+    left, top, right, bottom = (float(v) for v in box - bounds)
+    return -left / width, -top / height, right / width, bottom / height
+
+
+def without_margins(box: Box, margins: tuple[float, float, float, float]) -> Box:
+    """The bounds of the mask that go with a detector's box; the other way round."""
+    left, top, right, bottom = margins
+    width = (box[2] - box[0]) / (1 + left + right)
+    height = (box[3] - box[1]) / (1 + top + bottom)
+    x1, y1 = box[0] + left * width, box[1] + top * height
+    return np.array([x1, y1, x1 + width, y1 + height], np.float32)
+
+
+def placed(cutout: NDArray[np.bool_], bounds: Box, size: tuple[int, int]) -> Region:
+    """A mask given within its bounds, brought to other bounds.
+
+    Args:
+        cutout: ``(h, w)`` bool.
+        bounds: ``(4,)`` pixels where it is now; cut at the borders.
+        size: ``(height, width)`` of the frame.
+    """
+    x1, y1, x2, y2 = (round(float(value)) for value in bounds)
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
+    rows = np.arange(max(y1, 0), min(y2, size[0]))
+    columns = np.arange(max(x1, 0), min(x2, size[1]))
+    mask = np.zeros(size, dtype=bool)
+    if len(rows) and len(columns):
+        down = (rows - y1) * cutout.shape[0] // (y2 - y1)
+        across = (columns - x1) * cutout.shape[1] // (x2 - x1)
+        mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = cutout[np.ix_(down, across)]
+    return region_of(mask)
+
+
+def with_margins(bounds: Box, margins: tuple[float, float, float, float] | None) -> Box | None:
+    """The box of a detector that would go with a mask of these bounds; None without margins."""
+    if margins is None:
+        return None
+    sides = np.tile(bounds[2:] - bounds[:2], 2)
+    return np.asarray(bounds + np.array(margins) * (-1, -1, 1, 1) * sides, np.float32)
+
+
+RULES = ("shared", "score", "area", "creation", "none")
 
 
 def front_to_back(
@@ -146,14 +203,14 @@ def front_to_back(
     """Who wins contested pixels, as positions, first the one in front.
 
     Args:
-        rule: ``score`` (the surest mask), ``area`` (the smallest), ``creation`` (the oldest, as
-            Seg2Track-SAM2) or ``none`` (in the order given).
+        rule: ``score`` and ``shared`` (the surest mask), ``area`` (the smallest), ``creation``
+            (the oldest, as Seg2Track-SAM2) or ``none`` (in the order given).
         scores: of the masks, [0, 1].
         areas: pixels.
         ids: of the tracks; an older one has a lower id, and wins where all else is equal.
     """
     order = list(range(len(ids)))
-    if rule == "score":
+    if rule in ("score", "shared"):
         order.sort(key=lambda n: (-scores[n], ids[n]))
     elif rule == "area":
         order.sort(key=lambda n: (areas[n], ids[n]))
@@ -173,6 +230,56 @@ def owners(
         if region.area and mask is not None:
             owner[region.window][mask[region.window]] = n + 1
     return owner
+
+
+def share_borders(
+    owner: NDArray[np.int32], regions: Sequence[Region], boxes: Sequence[Box | None]
+) -> NDArray[np.int32]:
+    """Give neighbours that were detected apart a border where one has swallowed the other.
+
+    Who is left less than ``_LEFT`` of its mask gets the contested pixels whose distance to the
+    middle of its box, in sizes of that box, is smaller than to that of its rival's. Not of who
+    stands in front of it, or behind: then there is no border, and most of one is hidden.
+
+    Args:
+        owner: as from ``owners``; not changed.
+        regions: the masks.
+        boxes: ``(4,)`` of the detections of this frame; None for who has none, and keeps out.
+    """
+    owner = owner.copy()
+    for n, (region, box) in enumerate(zip(regions, boxes, strict=True)):
+        if box is None or region.mask is None or not region.area:
+            continue
+        inside = region.window
+        mask, here = region.mask[inside], owner[inside]
+        if np.count_nonzero(here == n + 1) >= _LEFT * region.area:
+            continue
+        rivals = [int(one) - 1 for one in np.unique(here[mask]) if one not in (0, n + 1)]
+        rows, columns = np.mgrid[inside]
+        own = _from_middle(box, rows, columns)
+        for rival in rivals:
+            other = boxes[rival]
+            if other is not None and _beside(box, other):
+                nearer = own < _from_middle(other, rows, columns)
+                here[mask & (here == rival + 1) & nearer] = n + 1
+    return owner
+
+
+def _beside(first: Box, second: Box) -> bool:
+    """Whether most of the smaller of two boxes lies outside the other."""
+    sides = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
+    smaller = min(np.prod(first[2:] - first[:2]), np.prod(second[2:] - second[:2]))
+    return bool(np.prod(np.maximum(sides, 0)) < 0.5 * smaller)
+
+
+def _from_middle(
+    box: Box, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Squared distance of pixels to the middle of a box, in its half widths and heights."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    across = (2 * columns + 1 - x1 - x2) / max(x2 - x1, 1.0)
+    down = (2 * rows + 1 - y1 - y2) / max(y2 - y1, 1.0)
+    return np.asarray(across**2 + down**2, np.float64)
 
 
 def owned(owner: NDArray[np.int32], regions: Sequence[Region]) -> list[NDArray[np.bool_]]:

@@ -8,6 +8,7 @@ remembered.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -36,10 +37,12 @@ from vision_mem.mots.lifecycle import (
     REMOVED,
     SHOWN,
     TENTATIVE,
+    WEAK,
     TrackEvidence,
     advance,
     event_kind,
     is_due,
+    is_hidden,
     should_reprompt,
 )
 from vision_mem.mots.records import MotsState, Track, TrackResult
@@ -48,10 +51,15 @@ from vision_mem.mots.regions import (
     bounds_ious,
     front_to_back,
     ious,
+    margins_of,
     owned,
     owners,
+    placed,
     region_of_box,
+    share_borders,
     share_inside,
+    with_margins,
+    without_margins,
 )
 from vision_mem.mots.reid import is_itself, slipped, undecided
 from vision_mem.mots.step import Answers, FoundObject, Making, found_in
@@ -62,13 +70,17 @@ from vision_mem.types import Detections, Frame
 
 _LOOK_EVERY = 5  # frames between two updates of a track's looks
 _ALONE = 0.1  # share of a mask that others may cover when its looks are taken
+_STEADY = 0.7  # box IoU of a detection and where motion led to
+_STEADY_MASK = 0.5  # box IoU of a detection and the mask that goes along with it
+_BEHIND = 0.3  # share of a box inside that of another from which on it may hide it
+_COASTED = 10  # frames for which a box goes on by motion alone
 
 
 def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResult]:
     """Give each pixel to one track, write memories, and say what is to be seen, by birth."""
     matched = {object_id: answers.found[n] for n, object_id in answers.pairs.items()}
     parts = {answers.pairs[n] for n in answers.parts}
-    own, covered = _parts(config, making, set(matched))
+    own, covered = _parts(config, making, answers, matched)
     refused = {}
     for object_id, track in making.tracks.items():
         why = _why_not(config, making, track, covered.get(object_id, 0.0))
@@ -79,19 +91,27 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
     results = []
     for object_id, track in list(making.tracks.items()):
         each = matched.get(object_id)
-        if object_id in making.drafts and object_id not in answers.born:
+        if making.in_sight(object_id) and object_id not in answers.born:
             alone = covered.get(object_id, 0.0) < _ALONE
             whole = None if object_id in parts else each
-            making.tracks[object_id] = _described(config, making, track, whole, alone)
+            track = _described(config, making, track, whole, alone)
+        if each is not None:
+            track = replace(track, boxed=answers.boxed(each))
+        making.tracks[object_id] = _with_cutout(config, making, track)
         mask = own.get(object_id, empty)
         box = mask_to_box(mask)
+        score = making.score(object_id) if box.any() else 0.0
+        hidden = not box.any()
+        if object_id in own or (hidden and _goes_on_hidden(config, making, track, answers)):
+            instead = _box_instead(config, track, each, hidden=hidden)
+            if instead is not None:
+                score = each.score if hidden and each is not None else score
+                box = instead
         present = bool(box.any())
-        if present and each is not None and config.box == "detection":
-            box = each.box.copy()
         results.append(
             TrackResult(
                 object_id, track.object.name, track.label, track.class_name, track.life.state,
-                present, mask, box, making.score(object_id) if present else 0.0,
+                present, mask, box, score if present else 0.0,
                 detection=None if each is None else each.number,
                 diary=making.diaries.get(object_id, {}),
             )
@@ -99,20 +119,66 @@ def show(config: MotsConfig, making: Making, answers: Answers) -> list[TrackResu
     return results
 
 
+def _behind(making: Making, track: Track, answers: Answers) -> bool:
+    """Whether a track's motion leads behind others that are detected."""
+    if not track.boxed or track.path is None or not answers.pairs:
+        return False
+    size = making.frame.size
+    here = region_of_box(np.asarray(track.path.box, np.float32), size)
+    others = [
+        region_of_box(answers.found[n].box, size)
+        for n, object_id in answers.pairs.items()
+        if object_id != track.object_id
+    ]
+    return bool(here.area) and float(share_inside([here], others).max(initial=0.0)) >= _BEHIND
+
+
+def _goes_on_hidden(config: MotsConfig, making: Making, track: Track, answers: Answers) -> bool:
+    """Whether a track is shown where its motion leads, behind others, though nothing is seen."""
+    if track.life.state not in (CONFIRMED, WEAK) or not is_hidden(config.lifecycle, track.life):
+        return False
+    return _behind(making, track, answers)
+
+
+def _box_instead(
+    config: MotsConfig, track: Track, each: FoundObject | None, *, hidden: bool
+) -> NDArray[np.float32] | None:
+    """What is reported as a track's box in place of that of its mask; None for that.
+
+    Args:
+        config: settings.
+        track: as it is after the frame.
+        each: its detection.
+        hidden: whether nothing is left of its mask.
+    """
+    if config.box == "mask" or (config.box == "detection" and (hidden or each is None)):
+        return None
+    if each is not None:
+        return each.box.copy() if track.boxed or config.box == "detection" else None
+    if not track.boxed or track.path is None or track.blind > _COASTED:
+        return None
+    return np.asarray(track.path.box, np.float32)
+
+
 def _parts(
-    config: MotsConfig, making: Making, matched: set[int]
+    config: MotsConfig, making: Making, answers: Answers, matched: Mapping[int, FoundObject]
 ) -> tuple[dict[int, NDArray[np.bool_]], dict[int, float]]:
     """The part of its mask that each shown track has, and the share of it that others have."""
     shown = SHOWN if config.emit_tentative else tuple(s for s in SHOWN if s != TENTATIVE)
     in_view = [
         key
         for key, track in making.tracks.items()
-        if key in making.drafts and track.life.state in SHOWN
+        if making.in_sight(key) and track.life.state in SHOWN
     ]
     regions = [making.regions[key] for key in in_view]
     scores = [making.score(key) for key in in_view]
     order = front_to_back(config.overlap, scores, [region.area for region in regions], in_view)
     owner = owners(regions, order, making.frame.size)
+    if config.overlap == "shared":
+        boxes = [
+            matched[k].box if k in matched and answers.absence_counts else None for k in in_view
+        ]
+        owner = share_borders(owner, regions, boxes)
     masks = owned(owner, regions)
     covered = {
         key: 1.0 - int(np.count_nonzero(mask[region.window])) / region.area
@@ -152,8 +218,11 @@ def _described(
     """The track with its looks, path and place brought up to date."""
     region, life, frame = making.regions[track.object_id], track.life, making.frame
     seen = None if each is None else each.box
-    if seen is None and alone and life.state == CONFIRMED and region.area:
-        seen = region.box
+    if each is not None:
+        track = replace(track, margins=margins_of(each.box, region.box))
+    elif alone and life.state == CONFIRMED and region.area:
+        # A mask shows what is to be seen, a detector's box often all of the object.
+        seen = region.box if not track.boxed else with_margins(region.box, track.margins)
     if seen is not None:
         path = start(seen) if track.path is None else update(track.path, seen)
         track = replace(track, path=path, blind=0)
@@ -170,6 +239,53 @@ def _described(
         looks = looks_of(frame.image, region, None if each is None else each.embedding)
         track = replace(track, looks=blended(track.looks, looks))
     return track
+
+
+def _with_cutout(config: MotsConfig, making: Making, track: Track) -> Track:
+    """The track with what its mask needs to go along with boxes on the next frame."""
+    if config.mask_every == 1:
+        return track
+    if track.object_id in making.carried and track.object_id not in making.drafts:
+        return replace(track, carried=track.carried + 1)
+    region = making.regions.get(track.object_id)
+    cutout = None
+    if track.boxed and region is not None and region.mask is not None and region.area:
+        cutout = region.mask[region.window].copy()
+    return replace(track, cutout=cutout, carried=0)
+
+
+def resting(config: MotsConfig, making: Making, answers: Answers) -> dict[int, Region]:
+    """Masks that may go along with the detector's boxes, before anybody looks; by id.
+
+    Of confirmed tracks that were detected on the frame before and whose motion leads to one
+    detection, which no other detection and no other track's way comes near.
+    """
+    paths = {key: track.path for key, track in making.tracks.items() if track.path is not None}
+    if config.mask_every == 1 or not answers.found or not paths:
+        return {}
+    size = making.frame.size
+    boxes = np.stack([each.box for each in answers.found]).astype(np.float64)
+    ways = np.stack([path.box for path in paths.values()])
+    fits = box_iou(boxes[:, None], ways[None])
+    near = (fits > 0).sum(axis=1) == 1
+    near &= (box_iou(boxes[:, None], boxes[None]) > 0).sum(axis=1) == 1
+    near &= ~at_edge(boxes, size).any(axis=1)
+    found = {}
+    for column, object_id in enumerate(paths):
+        track, n = making.tracks[object_id], int(fits[:, column].argmax())
+        each = answers.found[n]
+        if (
+            track.cutout is not None and track.margins is not None and track.boxed
+            and track.life.state == CONFIRMED and track.blind == 1 and not track.cut
+            and track.carried < config.mask_every - 1 and near[n]
+            and fits[n, column] >= _STEADY and answers.boxed(each)
+            and each.label == track.label and each.score >= config.birth.min_score
+        ):  # fmt: skip
+            bounds = without_margins(each.box, track.margins)
+            region = placed(track.cutout, bounds, size)
+            if box_iou(each.box, region.box) >= max(config.reprompt.drift_iou, _STEADY_MASK):
+                found[object_id] = region
+    return found
 
 
 EDGE_FRAMES = 3
@@ -212,13 +328,16 @@ class OwnRules:
         """
         config = self.config
         making = Making.begin(self.engine, state, frame, features, watch=config.camera == "auto")
-        making.look(lambda track: is_due(config.lifecycle, track.life))
         answers = Answers([], detections is not None, absence_counts)
         if detections is not None:
             which = worth_a_look(
-                config.birth, detections.boxes, detections.scores, detections.labels, frame.size
-            )
+                config.birth, detections.boxes, detections.scores, detections.labels, frame.size,
+                absence_counts,
+            )  # fmt: skip
             answers.found = found_in(detections, which, frame.size)
+        still = resting(config, making, answers)
+        making.look(lambda t: t.object_id not in still and is_due(config.lifecycle, t.life))
+        making.carry(still)
         if config.birth.before_association:
             births(config, making, answers)
         self._associate(making, answers, slipped(config, making))
@@ -226,7 +345,6 @@ class OwnRules:
         if not config.birth.before_association:
             births(config, making, answers)
         self._judge(making, answers, prompted)
-        making.refusing &= len(making.tracks) >= config.memory.max_tracks
         return making, show(config, making, answers)
 
     def _associate(self, making: Making, answers: Answers, slips: set[int]) -> None:
@@ -271,12 +389,20 @@ class OwnRules:
                 [region.middle for region in here], [region.area for region in here],
                 [region.middle for region in regions], [region.area for region in regions],
             )  # fmt: skip
-            scores = [making.score(key) if key in making.drafts else 0.0 for key in ids]
+            scores = [making.score(key) if making.in_sight(key) else 0.0 for key in ids]
             cost = modulated_cost(config, iou, distance, [each.score for each in found], scores)
             pairs = match_by_cost(config, cost, allowed)
         else:
             lost = [track.life.state == LOST for track in tracks]
-            pairs = match_by_overlap(config, iou, allowed, lost)
+            low = np.array([each.score < self.config.birth.min_score for each in found])
+            if not config.low_iou:
+                low[:] = False
+            pairs = match_by_overlap(config, iou, allowed & ~low[:, None], lost)
+            free = np.array([m not in pairs.values() for m in range(len(ids))]) & ~np.array(lost)
+            pairs |= match_by_overlap(
+                replace(config, min_iou=config.low_iou or 1.0), iou,
+                allowed & low[:, None] & free[None], lost,
+            )  # fmt: skip
         rows = [n for n in range(len(found)) if n not in pairs]
         columns = [m for m in range(len(ids)) if m not in pairs.values() and moving[m]]
         if rows and columns and config.part_share:
@@ -340,8 +466,10 @@ class OwnRules:
         return bool(at_edge(each.box, making.frame.size).any())
 
     def _weak(self, making: Making, object_id: int) -> bool:
-        looked = object_id in making.drafts
-        return not looked or making.score(object_id) < self.config.lifecycle.good_score
+        return (
+            not making.in_sight(object_id)
+            or making.score(object_id) < self.config.lifecycle.good_score
+        )
 
     def _agreement(self, making: Making, object_id: int, each: FoundObject) -> float:
         """Box IoU of a detection and the bounds of a track's mask."""
@@ -376,6 +504,9 @@ class OwnRules:
                 prompted=object_id in prompted, covered=share,
                 apart=n is not None and elder in matched,
                 visible=self._visible(making, object_id),
+                sure=n is not None
+                and config.birth.sure(answers.found[n].score, answers.absence_counts),
+                behind=n is None and _behind(making, track, answers),
             )  # fmt: skip
             life = advance(config.lifecycle, config.existence, track.life, seen)
             making.tracks[object_id] = track.living(life)

@@ -150,6 +150,7 @@ class OfficialRules:
 
     def _bear(self, making: Making, box: np.ndarray, label: int, class_name: str) -> None:
         if len(making.tracks) >= self.config.memory.max_tracks:
+            making.count("refused")
             return
         spans = making.ids.ranges
         object_id = spans[-1][1] + 1 if spans else self.first_id

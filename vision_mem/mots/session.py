@@ -24,6 +24,7 @@ from vision_mem.mots.eviction import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
 from vision_mem.mots.seg2track import OfficialRules
+from vision_mem.runs.tally import count
 from vision_mem.sources.pixels import as_frame
 from vision_mem.tracking.engine import Engine
 from vision_mem.tracking.memory_bank import MaskMemory
@@ -230,6 +231,23 @@ class MotsSession(SegmenterSession):
             InputError: when there is no such track, or the name is empty.
         """
         self._state = edits.rename(self._state, track_id, name)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What happened often enough to be worth a word when all is done: one line a kind."""
+        counts, limit = self._state.counts, self.config.memory
+        most = f"memory.max_tracks allows {limit.max_tracks} tracks"
+        budget = f"memory.budget_mb {limit.budget_mb:g}"
+        lines = {
+            "cut": lambda n: f"{n} reached over the picture's edge and counted as far as inside",
+            "unusable": lambda n: f"{n} lay outside the picture or had no area",
+            "refused": lambda n: f"{most}: {n} became no track",
+            "replaced": lambda n: f"{most}: {n} took the place of an unconfirmed track",
+        }
+        said = [line(count(counts[k], "detection")) for k, line in lines.items() if k in counts]
+        if "evicted" in counts:
+            said.append(f"{budget}: {count(counts['evicted'], 'track')} had to go")
+        return tuple(said)
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state. Its tensors are never changed, so the state stays as it was taken."""

@@ -25,7 +25,7 @@ from vision_mem.tracking.engine import Draft, Engine, apply_boxes, can_go_togeth
 from vision_mem.tracking.kalman import carried, predict
 from vision_mem.tracking.objects import UsedIds
 from vision_mem.tracking.parallel import mapped
-from vision_mem.tracking.prompts import check_prompt
+from vision_mem.tracking.prompts import fit_prompt
 from vision_mem.types import Detections, Event, Frame, Prompt
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,10 @@ class Answers:
     born: set[int] = field(default_factory=set)
     parts: set[int] = field(default_factory=set)
 
+    def boxed(self, each: FoundObject) -> bool:
+        """Whether a detection is a box alone, of a detector that reports absence."""
+        return self.absence_counts and each.region.mask is None
+
     def left(self) -> list[int]:
         """Positions of detections without a track."""
         return [n for n in range(len(self.found)) if n not in self.pairs]
@@ -110,7 +114,10 @@ class Making:
         gallery, ids, events: as they become.
         logits: low-resolution masks, for corrections of this frame.
         diaries: why each track came out as it did.
-        refusing: whether new tracks are refused, which is said once.
+        carried: tracks whose masks went along with boxes: nobody looked, and their scores are
+            those of before.
+        counts: over the whole run: prompts ``cut`` at the picture's edge, ``unusable`` ones, new
+            tracks ``refused`` and tentative ones ``replaced`` because there were too many.
         view: see ``MotsState``.
     """
 
@@ -126,8 +133,9 @@ class Making:
     events: list[Event] = field(default_factory=list)
     logits: dict[int, torch.Tensor] = field(default_factory=dict)
     diaries: dict[int, dict[str, Any]] = field(default_factory=dict)
-    refusing: bool = False
     view: NDArray[np.uint8] | None = None
+    carried: set[int] = field(default_factory=set)
+    counts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -158,8 +166,13 @@ class Making:
         return cls(
             engine, state, frame, features, tracks,
             gallery=state.gallery, ids=state.ids, events=list(state.events),
-            refusing=state.refusing, view=view,
+            view=view, counts=dict(state.counts),
         )  # fmt: skip
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to what is said when the run ends."""
+        if number:
+            self.counts[what] = self.counts.get(what, 0) + number
 
     def look(self, due: Callable[[Track], bool]) -> None:
         """Look for the tracks that are due; time goes on for the others."""
@@ -179,6 +192,15 @@ class Making:
             self.drafts |= self.engine.track(self.features, [before])
             self.show([object_id])
         return self.drafts[object_id]
+
+    def carry(self, regions: Mapping[int, Region]) -> None:
+        """Take masks of tracks that nobody looked for as they are."""
+        self.regions |= regions
+        self.carried |= regions.keys()
+
+    def in_sight(self, object_id: int) -> bool:
+        """Whether something is known of an object on this frame."""
+        return object_id in self.drafts or object_id in self.carried
 
     def show(self, ids: Sequence[int]) -> None:
         """Bring the masks of some drafts to the frame's size."""
@@ -204,6 +226,8 @@ class Making:
 
     def score(self, object_id: int) -> float:
         """Estimated IoU of a mask; 0 where the object is not to be seen."""
+        if object_id not in self.drafts and object_id in self.carried:
+            return self.tracks[object_id].life.score
         return self.estimate(object_id) if self.appears(object_id) else 0.0
 
     def estimate(self, object_id: int) -> float:
@@ -227,10 +251,12 @@ class Making:
         notes: list[str] = []
         if checked:
             try:
-                prompt, notes = check_prompt(prompt, self.frame)
+                prompt, notes = fit_prompt(prompt, self.frame.size)
             except InputError as error:
                 log.info("frame %d: a detection is not used: %s", self.frame.index, error)
+                self.count("unusable")
                 return False
+            self.count("cut", len(notes))
         self.drafts[object_id] = self.engine.apply_prompt(
             self.features, prompt, notes, object_id, known
         )
@@ -256,6 +282,10 @@ class Making:
         }
         if len(inside) < len(prompts) or not can_go_together(self.engine, list(inside.values())):
             return {}
+        for key, prompt in inside.items():
+            self.count(
+                "cut", not np.array_equal(np.asarray(prompt.box), np.asarray(prompts[key].box))
+            )
         return apply_boxes(self.engine, self.features, inside, known)
 
     def take(self, object_id: int, draft: Draft, name: str) -> None:
@@ -303,8 +333,8 @@ class Making:
         frame = self.frame
         state = MotsState(
             self.tracks, self.gallery, self.ids, self.state.steps + 1, frame.size,
-            self.features.grid_size, frame.index, frame.time_s, refusing=self.refusing,
-            view=self.view if self.tracks or self.gallery else None,
+            self.features.grid_size, frame.index, frame.time_s,
+            view=self.view if self.tracks or self.gallery else None, counts=self.counts,
         )  # fmt: skip
         events = tuple(self.events)
         tracks = tuple(results)

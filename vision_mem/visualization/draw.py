@@ -25,6 +25,8 @@ _ALPHA = 0.42
 _WHITE = (255, 255, 255)
 _LOST = (110, 110, 118)
 _DARK = (24, 24, 28)
+_WIDER = 1.2  # times its object's width that a name in a crowd may have
+_FEW = 4  # objects that have room for their names
 _TREMBLE = 3  # neighbours on either side that a point of a trail is averaged with
 
 
@@ -61,7 +63,8 @@ class Painter:
     Args:
         masks: colour and outline the masks.
         boxes: draw boxes.
-        labels: write names.
+        labels: write names, or numbers where there is no room for those; in a crowd as many as
+            fit, of the largest objects first.
         scores: write the score behind each name.
         lost: list objects out of sight, where there are labels.
         counter: write frame number and time in the corner.
@@ -124,10 +127,10 @@ class Painter:
             if self._boxes:
                 _paint_box(canvas, each)
         if self._labels:
-            for each in shown:
-                x, y = int(each.box[0]), int(each.box[1])
-                text = f"{each.name} {each.score:.2f}" if self._scores else each.name
-                _label(canvas, text, (x, y), colour_of(each.object_id))
+            small = len(shown) > _FEW
+            for text, corner, each in label_places(canvas, shown, scores=self._scores):
+                colour = colour_of(each.object_id)
+                _label(canvas, text, corner, colour, above=False, small=small)
             if self._lost:
                 self._draw_lost(canvas, result)
         for zone in zones:  # counts are read over names
@@ -242,7 +245,10 @@ def _paint_mask(canvas: NDArray[np.uint8], each: ShownObject) -> None:
         for outline in outlines:
             _paint_dashes(canvas, outline[:, 0] + (x1, y1), colour, line)
     else:
-        cv2.drawContours(canvas, outlines, -1, colour, line, cv2.LINE_AA, offset=(x1, y1))
+        # Inside the mask: masks do not overlap, so the outlines of neighbours stay apart.
+        drawn = region.copy()
+        cv2.drawContours(drawn, outlines, -1, colour, 2 * line - 1, cv2.LINE_AA)
+        cv2.copyTo(drawn, mask, region)
 
 
 def _paint_dashes(
@@ -259,6 +265,48 @@ def _paint_dashes(
         some = np.stack([np.interp(at, lengths, closed[:, k]) for k in (0, 1)], axis=1)
         dots = some.round().astype(np.int32).reshape(-1, 1, 2)
         cv2.polylines(canvas, [dots], False, colour, line, cv2.LINE_AA)
+
+
+def label_places(
+    canvas: NDArray[np.uint8], shown: Sequence[ShownObject], *, scores: bool
+) -> list[tuple[str, tuple[int, int], ShownObject]]:
+    """What is written beside which object, so that no two labels lie on each other.
+
+    A name stands over its object's box, else under its upper edge or below it; where it is
+    wider than the box, or there is no room, it does without its score, then the number alone
+    stands there; where that has no room either, nothing is written. Of a few objects each has
+    its name; the letters of a crowd are smaller.
+
+    Args:
+        canvas: ``(H, W, 3)`` of the picture, for its size.
+        shown: the objects to be seen.
+        scores: whether scores follow names.
+
+    Returns:
+        Text, upper left corner ``(x, y)`` in pixels, and object; in the order to draw them.
+    """
+    height, width = canvas.shape[:2]
+    taken = np.zeros((0, 4))
+    found = []
+    for each in sorted(shown, key=lambda one: -float(np.prod(one.box[2:] - one.box[:2]))):
+        x1, y1, x2, y2 = (float(value) for value in each.box)
+        number = str(each.object_id)
+        names = [f"{each.name} {each.score:.2f}"] * scores + [each.name]
+        for text in (*names, number):
+            tag_w, tag_h = _tag_size(canvas, text, small=len(shown) > _FEW)
+            if text != number and len(shown) > _FEW and tag_w > _WIDER * (x2 - x1):
+                continue
+            x = int(np.clip(int(x1), 0, max(width - tag_w, 0)))
+            ys = [int(np.clip(y, 0, max(height - tag_h, 0))) for y in (int(y1) - tag_h, y1, y2)]
+            tags = np.array([(x, y, x + tag_w, y + tag_h) for y in ys])
+            sides = np.minimum(tags[:, None, 2:], taken[:, 2:])
+            sides = sides - np.maximum(tags[:, None, :2], taken[:, :2])
+            free = np.flatnonzero(~(sides > 0).all(axis=-1).any(axis=1))
+            if len(free):
+                taken = np.concatenate([taken, tags[free[:1]]])
+                found.append((text, (x, ys[free[0]]), each))
+                break
+    return found
 
 
 def _paint_box(canvas: NDArray[np.uint8], each: ShownObject) -> None:
@@ -311,16 +359,14 @@ def _label(
     *,
     above: bool = True,
     dot: tuple[int, int, int] | None = None,
+    small: bool = False,
 ) -> int:
     """A filled tag with text, above or below ``corner`` but inside the image; gives its height."""
     import cv2
 
     height, width = canvas.shape[:2]
-    scale = max(0.4, min(height, width) / 900)
-    thick = max(1, round(scale * 1.4))
-    text = one_line(text)  # OpenCV crashes at letters that are half of a pair
-    if not hasattr(cv2, "FontFace"):  # before OpenCV 5 its font knew ASCII only
-        text = text.encode("ascii", "replace").decode()
+    text = _drawable(text)
+    scale, thick = _font(canvas, small=small)
 
     def tag_size() -> tuple[int, int, int, int]:
         (w, h), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
@@ -346,6 +392,32 @@ def _label(
     place = (left, y + pad // 2 + h)
     cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thick, cv2.LINE_AA)
     return tag_h
+
+
+def _font(canvas: NDArray[np.uint8], *, small: bool = False) -> tuple[float, int]:
+    """Scale and line width of letters on a picture."""
+    scale = max(0.4, min(canvas.shape[:2]) / (1500 if small else 900))
+    return scale, max(1, round(scale * 1.4))
+
+
+def _drawable(text: str) -> str:
+    """Text as OpenCV can draw it."""
+    import cv2
+
+    text = one_line(text)  # OpenCV crashes at letters that are half of a pair
+    if not hasattr(cv2, "FontFace"):  # before OpenCV 5 its font knew ASCII only
+        text = text.encode("ascii", "replace").decode()
+    return text
+
+
+def _tag_size(canvas: NDArray[np.uint8], text: str, *, small: bool = False) -> tuple[int, int]:
+    """Width and height of a tag with text, pixels."""
+    import cv2
+
+    scale, thick = _font(canvas, small=small)
+    (w, h), below = cv2.getTextSize(_drawable(text), cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    pad = max(3, round(h * 0.4))
+    return int(w + 2 * pad), int(h + below + pad)
 
 
 def _clock(time_s: float) -> str:
