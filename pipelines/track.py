@@ -68,7 +68,7 @@ class TrackOptions:
     model_config: str | None = None
     precision: str = "auto"
     attention: str = "exact"
-    resize: str = "pil_bicubic"
+    resize: str = "auto"
     decoder: str = "auto"
     save: str = "video,lasot,diary"
     start: int = 0
@@ -160,7 +160,10 @@ class TrackAdvanced(AdvancedOptions):
     """With the way frames are brought to the network's size."""
 
     resize: Annotated[
-        str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
+        str | None,
+        typer.Option(
+            help="Frames to the network's size: auto (default), pil_bicubic, decord, cv2."
+        ),
     ] = None
 
 

@@ -88,7 +88,8 @@ def our_segmenter(kind: str) -> TransformersSegmenter:
 def ours(kind: str, frames: int, prompts: list[Prompt], preset: str = "sam2") -> Any:
     """Logits at the frame's size, by frame and object, and the session."""
     seg = our_segmenter(kind)
-    session = TrackingSession(seg, config(preset, fill_hole_area=None))
+    hint = frames if frames < 16 else None  # theirs knows how long the video is
+    session = TrackingSession(seg, config(preset, fill_hole_area=None, num_frames_hint=hint))
     made = []
     with Script(seg.network.mask_decoder) as script:
         for t in range(frames):

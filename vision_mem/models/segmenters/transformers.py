@@ -7,6 +7,7 @@ decided in ``vision_mem.tracking``, as for the networks of the ``sam2`` package.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError
 from vision_mem.models.checkpoint import fingerprint
 from vision_mem.models.device import choose_device, choose_precision
@@ -57,6 +59,7 @@ _CLASSES = {
     "sam3_video": "Sam3TrackerVideoModel",  # detector and tracker in one: the tracker of it
 }
 """The configuration's model_type to the class of the library."""
+_IDS = ("facebook/sam3", "yonigozlan/EdgeTAM-hf", "facebook/sam2.1-hiera-tiny")
 _SETTINGS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -434,3 +437,135 @@ def _scaled(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def _shrunk(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def load_transformers(
+    model: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    resize: str = "auto",
+) -> TransformersSegmenter:
+    """Load a video network of transformers.
+
+    Args:
+        model: a folder made by ``save_pretrained``, or an id on Hugging Face, ``owner/name`` or
+            ``owner/name@revision``.
+        device: as for ``vision_mem.models.load_segmenter``, as all that follows.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
+        resize: ``auto`` for the library's own way.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        InputError: for option values that are none.
+        MissingExtra: when the library, or one that the network needs, is not installed.
+        ModelError: for weights that are not here and cannot be fetched, damaged, or of another
+            kind of network.
+    """
+    place = choose_device(device)
+    half = choose_precision(precision, place)
+    folder = Path(model).expanduser()
+    here = folder.is_dir()
+    label = folder.resolve().name if here else model.rpartition("/")[2]
+    library = transformers_library(f"weights of the kind of {label}", "hf")
+    if not here:
+        name = model.partition("@")[0]
+        near = "" if name in _IDS else nearest(name, _IDS)
+        folder = fetched(model, f": --model /path/to/folder{near}")
+    network, preparation = _open(library, folder, model)
+    segmenter = TransformersSegmenter(
+        network,
+        model_id=f"{label}#{fingerprint(network)}",
+        device=place,
+        precision=half,
+        resize="processor" if resize == "auto" else resize,
+        preparation=preparation,
+    )
+    log.info("loaded %s on %s in %s", segmenter.traits.model_id, place, half)
+    return segmenter
+
+
+def _open(library: Any, folder: Path, name: str) -> tuple[Any, Preparation]:
+    """The network of a folder, and how pictures are brought to it."""
+    kind = _kind_of(folder, name)
+    if not weight_files(folder):
+        raise ModelError(
+            f"{name} has no .safetensors files; other kinds of weights are not opened. Download "
+            "it again, or ask its author for safetensors"
+        )
+    if kind == "edgetam_video" and importlib.util.find_spec("timm") is None:
+        raise MissingExtra(
+            f"{name} needs the timm library, which has its backbone; run: pip install "
+            '"vision-mem[hf]"'
+        )
+    made = getattr(library, _CLASSES[kind], None)
+    if made is None:
+        raise MissingExtra(
+            f"{name} needs a newer transformers library than {library.__version__}; run: pip "
+            'install -U "vision-mem[hf]"'
+        )
+    try:
+        with quiet(library):
+            network, notes = made.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **LOCAL
+            )
+    except Exception as error:  # a damaged or hostile file can provoke any kind
+        log.debug("loading failed", exc_info=True)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other shapes than its config.json says"
+        raise ModelError(
+            f"{name} cannot be loaded as a segmenter: {reason}; expected config.json and whole "
+            ".safetensors files; download it again"
+        ) from error
+    check_complete(notes, name)
+    return network.requires_grad_(False), _preparation(folder, kind, name)
+
+
+def _kind_of(folder: Path, name: str) -> str:
+    path = folder / "config.json"
+    content = _settings(path, name) if path.is_file() else {}
+    kind = content.get("model_type")
+    if not isinstance(kind, str) or kind not in _CLASSES:
+        found = f"a network of kind {str(kind)[:60]!r}" if kind else "no network of transformers"
+        raise ModelError(
+            f"{name} is {found}; expected a folder or id with config.json of SAM 2 (sam2_video), "
+            "EdgeTAM (edgetam_video) or SAM 3 (sam3_video, sam3_tracker_video)"
+        )
+    return kind
+
+
+def _settings(path: Path, name: str) -> dict[str, Any]:
+    try:
+        content = read_json(path, nan=True, unique=False)
+    except ValueError as error:
+        raise ModelError(f"{name} has a {path.name} that is not JSON; download it again") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _preparation(folder: Path, kind: str, name: str) -> Preparation:
+    """How pictures are prepared: as the folder says, else as published."""
+    usual = preparation_of(kind)
+    for file in _SETTINGS:
+        if not (folder / file).is_file():
+            continue
+        given = _settings(folder / file, name)
+        given = given.get("video_processor") or given.get("image_processor") or given
+        if not isinstance(given, dict) or "image_mean" not in given:
+            continue
+        try:
+            mean, spread = (
+                tuple(float(value) for value in given[key]) for key in ("image_mean", "image_std")
+            )
+        except (KeyError, TypeError, ValueError):
+            mean = spread = ()
+        if not len(mean) == len(spread) == 3 or min(spread) <= 0:
+            raise ModelError(
+                f"{name} has a {file} with image_mean or image_std that are not three numbers; "
+                "download it again"
+            )
+        way = _INTERPOLATIONS.get(given.get("resample", 2), usual.interpolation)
+        return Preparation(mean, spread, way)
+    return usual
