@@ -188,7 +188,7 @@ def test_words_become_objects_once_found(
 
     monkeypatch.setattr("vision_mem.models.detectors.transformers.WordsDetector", Scripted)
     found = track("words", "--text", "cup")
-    assert [number for number, masks in _masks(found).items() if "cup" in masks][0] == 3
+    assert next(number for number, masks in _masks(found).items() if "cup" in masks) == 3
     assert seen == [0, 1, 2, 3]
     # Cut off before it is found, and after: the rest is the same.
     for frames in ("2", "9"):

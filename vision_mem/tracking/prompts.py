@@ -174,8 +174,10 @@ class SoughtObjects:
         made = []
         for row in np.argsort(-found.scores, kind="stable"):
             name = found.names.get(int(found.labels[row]))
-            if name not in self.missing or found.scores[row] < self._min_score:
+            if name is None or name not in self.missing:
                 continue
+            if found.scores[row] < self._min_score:
+                break  # in order of scores: all others are lower
             prompt = _prompt_of(found, int(row), name, frame.size)
             if prompt is not None:
                 made.append(prompt)
