@@ -227,6 +227,7 @@ def main(
             source=source, audio=options.audio, annotations=chosen,
         )  # fmt: skip
         use_threads(model.threads)
+        sought = _sought(options, model.device)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=model.device,
             precision=options.precision, compile=advanced.compile, resize=options.resize,
@@ -235,7 +236,6 @@ def main(
         if options.resize == "decord" and segmenter.traits.image_size is not None:
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
-        sought = _sought(options, model.device)
         session = _session(source, options, config, segmenter, plan, sought, done, folder, resume)
         folder.begin()
         folder.record(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +27,22 @@ needs_library = pytest.mark.slow  # importing the library takes seconds
 TINY = "facebook/sam2.1-hiera-tiny"
 
 
+Folders = Callable[[str], Path]
+
+
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """As users' folders are: networks and processors, saved."""
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """Gives a folder as users have them, network and processor, of a kind of network."""
     torch.set_num_threads(1)
     place = tmp_path_factory.mktemp("networks")
-    made = {}
-    for kind in ("sam2", "sam3"):
-        made[kind] = place / kind
-        hf_segmenters.network(kind).save_pretrained(made[kind])
-        hf_segmenters.processor(kind).save_pretrained(made[kind])
-    return made
+
+    @lru_cache
+    def saved(kind: str) -> Path:
+        hf_segmenters.network(kind).save_pretrained(place / kind)
+        hf_segmenters.processor(kind).save_pretrained(place / kind)
+        return place / kind
+
+    return saved
 
 
 def run(session: TrackingSession, first: int, last: int) -> list[Any]:
@@ -48,25 +55,25 @@ def run(session: TrackingSession, first: int, last: int) -> list[Any]:
 
 
 @needs_library
-@pytest.mark.parametrize("kind", ["sam2", "sam3"])
-@pytest.mark.parametrize("preset", ["samurai", "samurai-official", "dam4sam", "sam2", "none"])
+@pytest.mark.parametrize("kind", hf_segmenters.KINDS)
+@pytest.mark.parametrize("preset", ["samurai", "dam4sam", "none"])
 def test_policies_run_and_snapshots_go_on(
-    kind: str, preset: str, folders: dict[str, Path], tmp_path: Path
+    kind: str, preset: str, folders: Folders, tmp_path: Path
 ) -> None:
-    segmenter = load_segmenter(str(folders[kind]), device="cpu")
+    segmenter = load_segmenter(str(folders(kind)), device="cpu")
     session = TrackingSession(segmenter, settings(preset))
     run(session, 0, 8)
     session.snapshot(tmp_path / "snapshot")
-    again = TrackingSession.resume(tmp_path / "snapshot", load_segmenter(str(folders[kind])))
+    again = TrackingSession.resume(tmp_path / "snapshot", load_segmenter(str(folders(kind))))
     expected, made = run(session, 8, 11), run(again, 8, 11)
     assert all(np.array_equal(a, b) for a, b in zip(expected, made, strict=True))
     assert len(made[-1]) == 2
 
 
 @needs_library
-@pytest.mark.parametrize("kind", ["sam2", "sam3"])
-def test_objects_together_are_as_apart(kind: str, folders: dict[str, Path]) -> None:
-    segmenter = load_segmenter(str(folders[kind]), device="cpu")
+@pytest.mark.parametrize("kind", hf_segmenters.KINDS)
+def test_objects_together_are_as_apart(kind: str, folders: Folders) -> None:
+    segmenter = load_segmenter(str(folders(kind)), device="cpu")
     boxes = [Prompt(box=(14, 26, 46, 56)), Prompt(box=(60, 40, 100, 90))]
     made = {}
     for how in ("on", "off"):
@@ -91,19 +98,19 @@ def test_detector_and_tracker_of_one_checkpoint(tmp_path: Path) -> None:
 
 
 @needs_library
-def test_what_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_what_is_refused(folders: Folders, tmp_path: Path) -> None:
     def copied(name: str, **changes: Any) -> Path:
         place = tmp_path / name
         place.mkdir()
-        for file in folders["sam2"].iterdir():
+        for file in folders("sam2").iterdir():
             (place / file.name).write_bytes(file.read_bytes())
         for file, content in changes.items():
             path = place / {"weights": "model.safetensors", "config": "config.json"}[file]
             path.unlink() if content is None else path.write_bytes(content)
         return place
 
-    config = json.loads((folders["sam2"] / "config.json").read_text())
-    cut = (folders["sam2"] / "model.safetensors").read_bytes()[:5000]
+    config = json.loads((folders("sam2") / "config.json").read_text())
+    cut = (folders("sam2") / "model.safetensors").read_bytes()[:5000]
     cases = {
         copied("bare", weights=None): "has no .safetensors files",
         copied("cut", weights=cut): "cannot be loaded",
@@ -161,9 +168,9 @@ def test_the_format_that_is_here_is_taken(cache: Path) -> None:
 
 
 @needs_library
-def test_ids_are_taken_from_this_machine(cache: Path, folders: dict[str, Path]) -> None:
+def test_ids_are_taken_from_this_machine(cache: Path, folders: Folders) -> None:
     names = ("config.json", "model.safetensors")
-    files = {name: (folders["sam2"] / name).read_bytes() for name in names}
+    files = {name: (folders("sam2") / name).read_bytes() for name in names}
     keep(cache, TINY, files)
     keep(cache, "somebody/sam", files)
     for name in ("sam2.1-hiera-tiny", "somebody/sam", "somebody/sam@main"):
