@@ -128,6 +128,7 @@ def test_what_is_refused(folders: Folders, tmp_path: Path) -> None:
 
 @needs_library
 def test_backbones_of_timm_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hf_segmenters.network("sam2")  # the library itself looks for modules while it is imported
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     (tmp_path / "config.json").write_text('{"model_type": "edgetam_video"}')
     (tmp_path / "model.safetensors").touch()
