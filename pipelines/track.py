@@ -11,12 +11,12 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from vision_mem.config import load_config
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, NotFoundError
 from vision_mem.formats.prompts import HOW, PromptPlan, describe, plan_prompts
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.segmenters.load import check_model
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
-from vision_mem.runs.tally import Tally
+from vision_mem.runs.tally import Tally, count
 from vision_mem.sinks.event_senders import open_senders
 from vision_mem.studio.commands import plan_of, read_log
 from vision_mem.tracking.config import TrackingConfig
@@ -49,6 +49,9 @@ from .options import (
     zone_counter,
 )
 
+_FOUND_AT = 0.3
+"""Score from which on a detector's find of a word is followed."""
+
 
 @dataclass(frozen=True)
 class TrackOptions:
@@ -60,6 +63,7 @@ class TrackOptions:
     part: bool = False
     mask: Sequence[str] = ()
     init: str | None = None
+    text: Sequence[str] = ()
     commands: str | None = None
     direction: str = "forward"
     preset: str = "samurai"
@@ -68,7 +72,7 @@ class TrackOptions:
     model_config: str | None = None
     precision: str = "auto"
     attention: str = "exact"
-    resize: str = "pil_bicubic"
+    resize: str = "auto"
     decoder: str = "auto"
     save: str = "video,lasot,diary"
     start: int = 0
@@ -116,6 +120,13 @@ class TrackPrompts:
             "[x,y,w,h]}], with points, labels or mask."
         ),
     ] = None
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='Words, as "red car, dog": the surest of each, from where a detector finds it; '
+            '"red car@sam3" for another than Grounding DINO.'
+        ),
+    ] = None
     commands: Annotated[
         str | None, typer.Option(help="The studio's commands.jsonl: the same results again.")
     ] = None
@@ -160,7 +171,10 @@ class TrackAdvanced(AdvancedOptions):
     """With the way frames are brought to the network's size."""
 
     resize: Annotated[
-        str | None, typer.Option(help="Frames to SAM 2's size: pil_bicubic (default), decord, cv2.")
+        str | None,
+        typer.Option(
+            help="Frames to the network's size: auto (default), pil_bicubic, decord, cv2."
+        ),
     ] = None
 
 
@@ -176,7 +190,7 @@ def main(
 ) -> int:
     """Follow objects through a video, image folder, camera or network stream.
 
-    Say what to follow with --box, --point, --mask or --init; each may be given several times.
+    Say what to follow with --box, --point, --mask, --init or --text, each also several times.
     Prompts of one name belong to one object. Memory does not grow, however long the stream is.
     """
     folder = open_folder("track", source, output, TrackOptions)
@@ -213,6 +227,7 @@ def main(
             source=source, audio=options.audio, annotations=chosen,
         )  # fmt: skip
         use_threads(model.threads)
+        sought = _sought(options, model.device)
         segmenter = load_segmenter(
             options.model, config=options.model_config, device=model.device,
             precision=options.precision, compile=advanced.compile, resize=options.resize,
@@ -221,7 +236,7 @@ def main(
         if options.resize == "decord" and segmenter.traits.image_size is not None:
             frames.close()
             frames = rest.open(stack, folder, segmenter.traits.image_size) or frames
-        session = _session(source, options, config, segmenter, plan, done, folder, resume)
+        session = _session(source, options, config, segmenter, plan, sought, done, folder, resume)
         folder.begin()
         folder.record(
             command="track", source=without_secret(source), model=segmenter.traits.model_id,
@@ -233,11 +248,37 @@ def main(
             advanced.snapshot_every, remarks={"prompts": _described(plan)}, quiet=output.quiet,
         )  # fmt: skip
     if not done.objects and folder.recorded("status") == "finished":
-        raise InputError(
-            f"nothing was followed: the source ended after frame {done.last_index}, before the "
-            f"first prompt (frame {min(plan.by_frame)})"
-        )
+        raise _nothing(options, plan, done)
     return code
+
+
+def _nothing(options: TrackOptions, plan: PromptPlan, done: Tally) -> InputError:
+    """What to say of a run in which no object was ever followed."""
+    if options.text:
+        return NotFoundError(
+            f"nothing was followed: {', '.join(options.text)} was not found on any of "
+            f"{count(done.frames, 'frame')}; try other words or another network (red car@sam3)"
+        )
+    return InputError(
+        f"nothing was followed: the source ended after frame {done.last_index}, before the "
+        f"first prompt (frame {min(plan.by_frame)})"
+    )
+
+
+def _sought(options: TrackOptions, device: str) -> list[Any]:
+    """What words mean, ``SoughtObjects`` each."""
+    if not options.text:
+        return []
+    from vision_mem.models.detectors import open_detector
+    from vision_mem.tracking.prompts import SoughtObjects
+
+    made = []
+    for text in options.text:
+        detector: Any = open_detector(
+            f"words:{text}", device=device, precision=options.precision, guarded=False
+        )
+        made.append(SoughtObjects(detector, detector.words, _FOUND_AT))
+    return made
 
 
 def _options(
@@ -313,14 +354,20 @@ def _planned(options: TrackOptions) -> PromptPlan:
         if plan or options.direction != "forward":
             raise InputError("--commands says what to follow; leave out boxes, points, --direction")
         plan = read_log(Path(options.commands)).plan.prompts()
-    if not plan:
+    if options.text and (options.commands is not None or options.direction != "forward"):
+        raise InputError(
+            "--text is looked for as the video runs; leave out --commands, --direction"
+        )
+    if any(not text.partition("@")[0].strip(" ,") for text in options.text):
+        raise InputError('--text names nothing; expected words, as --text "red car"')
+    if not plan and not options.text:
         raise InputError(HOW)
     return plan
 
 
 def _session(
     source: str, options: TrackOptions, config: TrackingConfig, segmenter: Any, plan: PromptPlan,
-    done: Tally, folder: RunFolder, resume: bool,
+    sought: list[Any], done: Tally, folder: RunFolder, resume: bool,
 ) -> Any:  # fmt: skip
     """What follows the objects: all together, or as a log of commands or a direction says."""
     # torch takes seconds to import; help and what typing alone shows should not wait for it.
@@ -331,7 +378,7 @@ def _session(
         session = TrackingSession(segmenter, config)
         if place is not None:
             session = TrackingSession.resume(place, segmenter)
-        return PromptedSession(session, plan, done.last_index if done.frames else None)
+        return PromptedSession(session, plan, done.last_index if done.frames else None, sought)
     from vision_mem.studio.frames import frames_backwards
     from vision_mem.studio.object_sessions import ReplaySession
 

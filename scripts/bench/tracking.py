@@ -195,6 +195,15 @@ def held(node: Any) -> int:
     return 0
 
 
+def storages(node: Any) -> dict[int, int]:
+    """Bytes of what lies behind the tensors in nested values, by place: views count once."""
+    if isinstance(node, torch.Tensor):
+        storage = node.untyped_storage()
+        return {storage.data_ptr(): storage.nbytes()}
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return {place: size for part in parts for place, size in storages(part).items()}
+
+
 def clocks() -> np.ndarray:
     """Wall and processor seconds; the latter do not count other programs on the machine."""
     return np.array([time.perf_counter(), time.process_time()])
@@ -293,6 +302,45 @@ def long_run(args: argparse.Namespace) -> None:
     print(f"first {part} frames {first:.2f} ms each, last {part} frames {last:.2f} ms each")
 
 
+def beside_transformers(args: argparse.Namespace) -> None:
+    """Bytes held by our session and by that of transformers, which gets the frames one by one."""
+    import transformers
+
+    segmenter: Any = load_segmenter(args.transformers, device=args.device)
+    network, side = segmenter.network, segmenter.traits.image_size
+    given = {"size": {"height": side, "width": side}}
+    tools = transformers.Sam2VideoProcessor(
+        transformers.Sam2ImageProcessor(**given), transformers.Sam2VideoVideoProcessor(**given)
+    )
+    print(f"{segmenter.traits.model_id}, {type(network).__name__}, bytes held after so many frames")
+    marks = [n for n in (1, 10, 22, 30, 60, 120, args.frames) if n <= args.frames]
+    print("objects  session       " + "".join(f"{n:>12d}" for n in sorted(set(marks))))
+    for objects in args.objects:
+        session = TrackingSession(
+            segmenter, load_config(TrackingConfig, args.preset, folder="tracking")
+        )
+        state = tools.init_video_session(inference_device=args.device)
+        rows: dict[str, list[int]] = {"ours": [], "transformers": []}
+        some = [Prompt(object_id=n + 1, box=box) for n, box in enumerate(boxes(objects))]
+        for t in range(args.frames):
+            image = picture(t)
+            session.step(Frame(t, t / 30.0, image), some if t == 0 else ())
+            made = tools(images=image, device=args.device, return_tensors="pt")
+            if t == 0:
+                size = made.original_sizes[0]
+                corners = [[list(map(float, prompt.box)) for prompt in some]]
+                ids = [prompt.object_id for prompt in some]
+                tools.add_inputs_to_inference_session(
+                    state, 0, ids, input_boxes=corners, original_size=size
+                )
+            network(inference_session=state, frame=made.pixel_values[0])
+            rows["ours"].append(session.usage().bytes)
+            rows["transformers"].append(sum(storages(vars(state)).values()))
+        for name, sizes in rows.items():
+            shown = "".join(f"{sizes[n - 1]:12,d}" for n in sorted(set(marks)))
+            print(f"{objects:7d}  {name:13s} {shown}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="random", help="random, fake, or a segmenter's name")
@@ -307,12 +355,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", help="write the numbers to a JSON file")
     parser.add_argument("--long", action="store_true", help="one long run instead of the table")
+    parser.add_argument("--transformers", help="a folder or id: bytes held, beside its session")
     parser.add_argument("--side", choices=("all", *SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--object-count", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.frames = args.frames or (10_000 if args.long else 32)
     torch.set_num_threads(args.threads)
-    if args.long:
+    if args.transformers:
+        beside_transformers(args)
+    elif args.long:
         long_run(args)
     elif args.side is None:
         table(args)

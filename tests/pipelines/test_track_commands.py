@@ -7,12 +7,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from studio_streams import Filed
 
 from vision_mem.cli import main
 from vision_mem.sinks.window import pick_objects
 from vision_mem.studio.export import export
+from vision_mem.types import Detections, Frame
 
 FAKE = "vision_mem.models.segmenters.fake:FakeSegmenter"
 CUP = "cup=30,28,40,40"
@@ -164,3 +166,40 @@ def test_boxes_and_points_are_picked_in_a_window(monkeypatch: pytest.MonkeyPatch
         pygame.event.post(pygame.event.Event(kind, said))
     boxes, points = pick_objects(np.zeros((96, 160, 3), np.uint8))
     assert boxes == ["object-1=10.0,12.0,40.0,30.0"] and points == ["object-2=91.0,60.0"]
+
+
+def test_words_become_objects_once_found(
+    track: Track, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+
+    class Scripted:
+        name, stateful, reports_absence = "scripted", False, True
+
+        def __init__(self, words: list[str], model: str, **options: object) -> None:
+            self.words = tuple(words)
+            assert model == "grounding-dino"
+
+        def detect(self, frame: Frame) -> Detections:
+            seen.append(frame.index)
+            score = 0.9 if frame.index >= 3 else 0.1
+            box = np.array([[30, 28, 70, 68]], np.float32)
+            return Detections(box, np.array([score]), names=dict(enumerate(self.words)))
+
+    monkeypatch.setattr("vision_mem.models.detectors.transformers.WordsDetector", Scripted)
+    found = track("words", "--text", "cup")
+    assert next(number for number, masks in _masks(found).items() if "cup" in masks) == 3
+    assert seen == [0, 1, 2, 3]
+    # Cut off before it is found, and after: the rest is the same.
+    for frames, code in (("2", 3), ("9", 0)):
+        part = f"part{frames}"
+        track(part, "--text", "cup", "--max-frames", frames, code=code)
+        assert track(part, "--resume")["cup.masks.jsonl"] == found["cup.masks.jsonl"]
+    assert track("both", "--text", "cup", "--box", CUP) and seen[-1] <= 3
+    monkeypatch.setattr(Scripted, "detect", lambda self, frame: Detections())
+    track("none", "--text", "cup", code=3)
+    assert "cup was not found on any of 32 frames" in capsys.readouterr().err
+    for words in (["--text", " ,@sam3"], ["--text", "cup", "--direction", "both"]):
+        track("wrong", *words, code=2)
+    track("unknown", "--text", "cup@sam33", code=2)
+    assert "did you mean 'sam3'" in capsys.readouterr().err

@@ -31,7 +31,7 @@ FIRST = -1  # "the first frame of the stream, whatever its number"
 
 HOW = (
     "say what to follow: --box x,y,w,h (left, top, width, height in pixels), --point x,y, "
-    "--mask FILE.png or --init FILE; for example --box dog=120,80,60,90"
+    "--mask FILE.png, --init FILE or --text WORDS; for example --box dog=120,80,60,90"
 )
 
 _MOST_BYTES = 1 << 24

@@ -59,8 +59,10 @@ DETECTORS = {
     "rtdetrv2": "PekingU/rtdetr_v2_r18vd",
     "grounding-dino": "IDEA-Research/grounding-dino-tiny",
     "owlv2": "google/owlv2-base-patch16-ensemble",
+    "sam3": "facebook/sam3",
 }
-"""Short names of detectors for their repositories; their weights are Apache-2.0."""
+"""Short names of detectors for their repositories; their weights are Apache-2.0, those of SAM 3
+under its own licence, which has to be accepted there."""
 
 
 class Published(NamedTuple):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vision_mem.errors import InputError
 from vision_mem.formats.prompts import PromptPlan
 from vision_mem.geometry.boxes import clip_box, is_empty
-from vision_mem.types import Frame, Prompt, SourceInfo
+from vision_mem.types import Detections, Frame, Prompt, SourceInfo
+
+if TYPE_CHECKING:
+    from vision_mem.models.detectors.protocol import Detector
 
 log = logging.getLogger(__name__)
 
@@ -135,3 +140,57 @@ def _sized(box: np.ndarray) -> str:
 
 def _text(values: np.ndarray) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values.tolist()) + ")"
+
+
+class SoughtObjects:
+    """Words that become objects on the frame on which a detector first finds them.
+
+    Of several finds of a word the surest is meant. A word that was found is not looked for again.
+
+    Args:
+        detector: its classes are the words.
+        words: as the detector names its classes.
+        min_score: finds below are none.
+    """
+
+    def __init__(self, detector: Detector, words: Sequence[str], min_score: float) -> None:
+        self._detector, self._min_score = detector, min_score
+        self.missing = tuple(dict.fromkeys(words))
+
+    def prompts(self, frame: Frame, known: Collection[str]) -> tuple[Prompt, ...]:
+        """Prompts for what is found on a frame.
+
+        Args:
+            frame: the next one.
+            known: names of the objects that are there.
+
+        Returns:
+            A mask a word where the detector gives masks, else a box; named as the word.
+        """
+        self.missing = tuple(word for word in self.missing if word not in known)
+        found = self._detector.detect(frame) if self.missing else None
+        if found is None:
+            return ()
+        made = []
+        for row in np.argsort(-found.scores, kind="stable"):
+            name = found.names.get(int(found.labels[row]))
+            if name is None or name not in self.missing:
+                continue
+            if found.scores[row] < self._min_score:
+                break  # in order of scores: all others are lower
+            prompt = _prompt_of(found, int(row), name, frame.size)
+            if prompt is not None:
+                made.append(prompt)
+                self.missing = tuple(word for word in self.missing if word != name)
+        return tuple(made)
+
+
+def _prompt_of(
+    found: Detections, row: int, name: str, frame_size: tuple[int, int]
+) -> Prompt | None:
+    """One detection as a prompt; None for one outside the frame."""
+    mask = None if found.masks is None else found.masks[row]
+    if mask is not None and mask.any():
+        return Prompt(mask=mask, name=name)
+    box = clip_box(found.boxes[row], *frame_size)
+    return None if is_empty(box) else Prompt(box=box, name=name)

@@ -38,7 +38,7 @@ from vision_mem.tracking.memory_bank import MaskMemory, count_usage
 from vision_mem.tracking.objects import Outcome, UsedIds
 from vision_mem.tracking.policies import check_recorded
 from vision_mem.tracking.policies.protocol import MemoryPolicy
-from vision_mem.tracking.prompts import check_prompt
+from vision_mem.tracking.prompts import SoughtObjects, check_prompt
 from vision_mem.types import Event, Frame, MemoryUsage, Prompt, TrackingResult
 
 if TYPE_CHECKING:
@@ -394,14 +394,27 @@ class PromptedSession:
         session: the session.
         plan: which prompts go with which frame.
         previous: number of the last frame it has seen; None before the first.
+        sought: words whose objects are followed once a detector has found them.
     """
 
-    def __init__(self, session: TrackingSession, plan: PromptPlan, previous: int | None) -> None:
+    def __init__(
+        self,
+        session: TrackingSession,
+        plan: PromptPlan,
+        previous: int | None,
+        sought: Sequence[SoughtObjects] = (),
+    ) -> None:
         self._session, self._plan, self._previous = session, plan, previous
+        self._sought = tuple(sought)
         self.usage, self.snapshot = session.usage, session.snapshot
 
     def step(self, frame: Frame) -> TrackingResult:
         """Look at the next frame, with its prompts."""
-        result = self._session.step(frame, self._plan.at(frame.index, self._previous))
+        prompts = [*self._plan.at(frame.index, self._previous)]
+        known = {outcome.after.name for outcome in self._session._outcomes.values()}
+        known |= {prompt.name for prompt in prompts if prompt.name}
+        for each in self._sought:
+            prompts += each.prompts(frame, known)
+        result = self._session.step(frame, prompts)
         self._previous = frame.index
         return result

@@ -28,7 +28,7 @@ _PATIENCE = 30
 """Frames on all of which a detector may fail before the run ends."""
 _MOTION = ("mog2", "knn", "upright")
 _NETWORKS = ("dfine", "rtdetr", "rtdetrv2")
-_WORD_NETWORKS = ("grounding-dino", "owlv2")
+_WORD_NETWORKS = ("grounding-dino", "owlv2", "sam3")
 _TORCHVISION = ("maskrcnn", "fasterrcnn", "fasterrcnn-320")
 _FILE_OPTIONS = {"box": "box_format", "first": "first_frame", "scores": "scores"}
 
@@ -41,8 +41,9 @@ _CHECKPOINTS = (".pt", ".pth", ".engine", ".tflite", ".torchscript", ".mlpackage
 
 HOW = (
     "motion (a camera that stands still), file:PATH[:FORMAT], onnx:FILE, dfine, rtdetr, rtdetrv2, "
-    '"red car, person" (any words; "red car@owlv2" for another network), maskrcnn, fasterrcnn, a '
-    "network of transformers (its folder or its id on Hugging Face), or module:function of your own"
+    '"red car, person" (any words; "red car@owlv2" or @sam3 for another network), maskrcnn, '
+    "fasterrcnn, a network of transformers (its folder or its id on Hugging Face), or "
+    "module:function of your own"
 )
 
 
@@ -67,8 +68,8 @@ def open_detector(
             * ``dfine``, ``rtdetr``, ``rtdetrv2``: COCO's classes, with weights of Hugging Face; or
               an id there, or a folder;
             * ``red car, person``: whatever words name, with Grounding DINO; with
-              ``red car@owlv2``, or a folder after the ``@``, another network; ``words:motion``
-              where a word is also a name above;
+              ``red car@owlv2`` or ``red car@sam3``, or a folder after the ``@``, another network;
+              ``words:motion`` where a word is also a name above;
             * ``onnx:FILE``: YOLO v5 to v12, RT-DETR, D-FINE, RF-DETR, exported; with
               ``onnx:FILE,names=FILE`` words for its classes, a line each;
             * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with

@@ -27,6 +27,8 @@ from vision_mem.types import Detections, Frame
 
 log = logging.getLogger(__name__)
 
+_CONCEPTS = ("sam3", "sam3_video")  # model_type; the second has a tracker beside the detector
+
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _GIVEN = {"return_tensors": "pt", "input_data_format": "channels_last"}
 
@@ -107,14 +109,15 @@ class TransformersDetector:
 
 
 class WordsDetector(TransformersDetector):
-    """Whatever a few words name, with Grounding DINO or OWLv2.
+    """Whatever a few words name, with Grounding DINO, OWLv2 or SAM 3.
 
-    Class number k is the k-th word. With Grounding DINO the score is that of the token of the
+    Class number k is the k-th word. SAM 3 gives masks too, and looks for one word after the other
+    in a picture that is encoded once. With Grounding DINO the score is that of the token of the
     text which fits best, and the class is the words it belongs to; it is the library's own score.
 
     Args:
         words: such as ``["red car", "person"]``; up to some two hundred tokens in all.
-        model: as for ``TransformersDetector``, of one of these two networks.
+        model: as for ``TransformersDetector``, of one of these networks.
         device: ``auto``, or a torch device.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``.
         min_score: boxes below are left out here.
@@ -146,6 +149,13 @@ class WordsDetector(TransformersDetector):
         self._text: list[Any]
         self._fit: dict[str, Any]
         self._names = dict(enumerate(self.words))
+        self._phrases = (
+            [self._phrase(word) for word in self.words]
+            if self._network.config.model_type in _CONCEPTS
+            else []
+        )
+        if self._phrases:
+            return
         self._grounding = self._network.config.model_type in ("grounding-dino", "mm-grounding-dino")
         if self._grounding:
             text = "".join(f"{word}. " for word in self.words).strip()
@@ -172,7 +182,47 @@ class WordsDetector(TransformersDetector):
         return torch.tensor(word_of)
 
     @torch.inference_mode()
+    def _phrase(self, word: str) -> tuple[Any, torch.Tensor]:
+        """What SAM 3 makes of words: their features, and which of the tokens are padding."""
+        longest = int(self._network.text_encoder.config.max_position_embeddings)
+        coded = self._processor.tokenizer(
+            word, return_tensors="pt", padding="max_length", max_length=longest
+        )
+        tokens = coded["input_ids"].to(self.device)
+        if tokens.shape[1] > longest:
+            raise InputError(
+                f"{word[:40]!r} has {tokens.shape[1]} tokens of text; expected at most {longest}: "
+                "use fewer words"
+            )
+        mask = coded["attention_mask"].to(self.device)
+        said = self._network.get_text_features(
+            input_ids=tokens, attention_mask=mask, return_dict=True
+        )
+        return said, mask
+
+    def _concepts(self, frame: Frame) -> dict[str, Any]:
+        given = self._prepared(self._processor(images=frame.image, **_GIVEN))
+        seen = self._network.get_vision_features(pixel_values=given["pixel_values"])
+        parts: list[dict[str, Any]] = []
+        for number, (said, mask) in enumerate(self._phrases):
+            outputs = self._network(vision_embeds=seen, text_embeds=said, attention_mask=mask)
+            (found,) = self._processor.post_process_instance_segmentation(
+                outputs, threshold=self._min_score, target_sizes=[frame.size]
+            )
+            if not len(found["scores"]):
+                continue
+            found["masks"] = found["masks"].bool()
+            parts.append({**found, "labels": torch.full_like(found["scores"], number).long()})
+        if not parts:
+            return {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0)}
+        names = ("boxes", "scores", "labels", "masks")
+        found = {name: torch.cat([part[name] for part in parts]).cpu() for name in names}
+        return found | {name: found[name].float() for name in ("boxes", "scores")}
+
+    @torch.inference_mode()
     def detect(self, frame: Frame) -> Detections | None:
+        if self._phrases:
+            return self._answer(self._concepts(frame), frame)
         given = self._processor(images=frame.image, text=self._text, **_GIVEN, **self._fit)
         outputs = self._network(**self._prepared(given))
         if self._grounding:
@@ -226,6 +276,8 @@ def _open(
         config = library.AutoConfig.from_pretrained(place, **LOCAL)
         _check_kind(library, config, name, auto_class)
         with quiet(library):
+            if config.model_type in _CONCEPTS:
+                auto_class, processor_class = "Sam3Model", "Sam3Processor"
             network, notes = getattr(library, auto_class).from_pretrained(
                 place, config=config, use_safetensors=True, output_loading_info=True, **LOCAL
             )
@@ -246,6 +298,7 @@ def _open(
 def _check_kind(library: Any, config: Any, name: str, auto_class: str) -> None:
     fixed = type(config) in library.MODEL_FOR_OBJECT_DETECTION_MAPPING
     words = type(config) in library.MODEL_FOR_ZERO_SHOT_OBJECT_DETECTION_MAPPING
+    words = words or config.model_type in _CONCEPTS
     if words if "ZeroShot" in auto_class else fixed:
         return
     if words and not fixed:
@@ -256,5 +309,5 @@ def _check_kind(library: Any, config: Any, name: str, auto_class: str) -> None:
         raise ModelError(f"{name} is a network that has classes of its own")
     raise ModelError(
         f"{name} is a network of kind {config.model_type!r}, not a detector; expected D-FINE, "
-        "RT-DETR, Grounding DINO, OWLv2 or the like"
+        "RT-DETR, Grounding DINO, OWLv2, SAM 3 or the like"
     )

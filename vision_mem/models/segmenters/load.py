@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
-from vision_mem.models.hub import PUBLISHED, check_fetchable
+from vision_mem.models.hub import PUBLISHED, check_fetchable, revisions_of
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -21,7 +23,7 @@ def load_segmenter(
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
-    resize: str = "pil_bicubic",
+    resize: str = "auto",
     attention: str = "exact",
 ) -> Segmenter:
     """Load a promptable video segmenter by name.
@@ -30,16 +32,19 @@ def load_segmenter(
         model: ``embedded`` (comes with the package, no download); a SAM 2 name as
             ``sam2.1-hiera-tiny`` or ``facebook/sam2.1-hiera-tiny``; ``nano``, a small network of
             SAM 2's shape, where its weights are installed; the path of a checkpoint of either
-            (``.pt`` or ``.safetensors``); ``random:sam2.1_hiera_t@128`` for seeded random
-            weights with an image side of 128, for tests and benchmarks; ``module:Class`` for a
-            segmenter of one's own (``config.load_object``), made with those of ``device`` and
-            ``precision`` that it takes.
+            (``.pt`` or ``.safetensors``); a folder made by transformers' ``save_pretrained``, or an
+            id on Hugging Face, with SAM 2, EdgeTAM or SAM 3 in its format
+            (``yonigozlan/EdgeTAM-hf``, ``facebook/sam3``); ``random:sam2.1_hiera_t@128`` for
+            seeded random weights with an image side of 128, for tests and benchmarks;
+            ``module:Class`` for a segmenter of one's own (``config.load_object``), made with
+            those of ``device`` and ``precision`` that it takes.
         config: with a path: configuration name as ``sam2.1_hiera_t`` or ``nano``, or a YAML
             file; guessed when left out.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), or a torch device.
         precision: ``auto`` (half where the device is built for it), ``fp32``, ``bf16``, ``fp16``.
         compile: compile SAM 2's image encoder; the first frame then takes long.
-        resize: how frames are brought to SAM 2's square: ``pil_bicubic``, ``decord``, ``cv2``.
+        resize: how frames are brought to the network's square: ``pil_bicubic``, ``decord``,
+            ``cv2``; ``auto`` is the first of them, and transformers' own way for its networks.
         attention: SAM 2's look into memories: ``exact``, equal to the reference to the bit, or
             ``folded``, faster on a CPU and equal within rounding.
 
@@ -62,12 +67,16 @@ def load_segmenter(
             wrong = f"--precision {precision}" if half else "--compile"
             wrong = wrong if half or compile else f"--attention {attention}"
             raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
-        return _exported(folder, device, resize)
+        return _exported(folder, device, "pil_bicubic" if resize == "auto" else resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
         segmenter: Segmenter = EmbeddedSegmenter.load(device, precision)
         return segmenter
+    if config is None and _is_of_transformers(model):
+        from vision_mem.models.segmenters.transformers import load_transformers
+
+        return load_transformers(model, device=device, precision=precision, resize=resize)
     from vision_mem.models.segmenters.sam2.load import load_sam2
 
     return load_sam2(
@@ -76,9 +85,47 @@ def load_segmenter(
         device=device,
         precision=precision,
         compile_encoder=compile,
-        resize=resize,
+        resize="pil_bicubic" if resize == "auto" else resize,
         attention=attention,
     )
+
+
+_WEIGHTS = (".pt", ".pth", ".safetensors")
+
+
+def _is_of_transformers(model: str) -> bool:
+    """Whether a name that ``check_model`` let pass stands for a network of transformers."""
+    name = model.partition("@")[0]
+    if name.removeprefix("facebook/") in PUBLISHED:
+        return _lies_here_for_transformers(f"facebook/{model.removeprefix('facebook/')}")
+    if name == "nano" or model.startswith("random:"):
+        return False
+    path = Path(model).expanduser()
+    return path.is_dir() or (not path.exists() and _is_id(model))
+
+
+def _is_id(model: str) -> bool:
+    """Whether this may be an id on Hugging Face, and is no path of a file that is missing."""
+    name = model.partition("@")[0]
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is None or name.endswith(_WEIGHTS):
+        return False
+    return not Path(name).parent.is_dir()
+
+
+def _lies_here_for_transformers(name: str) -> bool:
+    """Whether a published SAM 2 is on this machine in transformers' format, and not in its own."""
+    if importlib.util.find_spec("transformers") is None:
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, *revisions = revisions_of(name)
+
+    def here(file: str) -> bool:
+        found = (try_to_load_from_cache(repository, file, revision=one) for one in revisions)
+        return any(isinstance(path, str) for path in found)
+
+    own = PUBLISHED[repository.removeprefix("facebook/")].file
+    return not here(own) and here("config.json") and here("model.safetensors")
 
 
 def check_model(model: str) -> None:
@@ -104,6 +151,9 @@ def check_model(model: str) -> None:
         read_manifest(path)
     if is_object_name(model) or path.exists():
         return
+    if _is_id(model) and not model.startswith("facebook/sam2"):
+        check_fetchable(model, known=[f"facebook/{name}" for name in PUBLISHED])
+        return  # any network may be there; loading tells
     named = model.startswith("facebook/") and path.suffix != ".pt"
     if not named and (path.suffix in (".pt", ".pth", ".safetensors") or "/" in model):
         near = near_file(path, (".pt", ".pth", ".safetensors"))
@@ -111,7 +161,7 @@ def check_model(model: str) -> None:
         raise NotThere(f"checkpoint {path} is missing; {meant}")
     there = (
         f"; expected one of {', '.join(known)}, the path of a SAM 2 checkpoint, "
-        "random:sam2.1_hiera_t@128, or module:Class"
+        "a folder or an id of transformers, random:sam2.1_hiera_t@128, or module:Class"
     )
     near = nearest(short, known)
     raise InputError(f"no model {model!r}{near or there}")

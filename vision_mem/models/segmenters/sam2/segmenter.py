@@ -65,7 +65,7 @@ def square_mask(mask: NDArray[np.bool_], side: int) -> torch.Tensor:
 
 
 def points_of(
-    prompt: Prompt, size: tuple[int, int], side: int
+    prompt: Prompt, size: tuple[int, int], side: int, *, ratio_first: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Box corners (labels 2 and 3), then points.
 
@@ -73,6 +73,7 @@ def points_of(
         prompt: in video pixels.
         size: ``(H, W)`` of the video.
         side: of the network's square.
+        ratio_first: the order of roundings of transformers, not that of ``sam2``.
 
     Returns:
         ``(1, n, 2)`` places and ``(1, n)`` labels; None for a prompt without box and points.
@@ -84,8 +85,12 @@ def points_of(
     if prompt.box is not None:
         places = np.concatenate([prompt.box.reshape(2, 2), places])
         labels = np.concatenate([np.array([2, 3], np.int32), labels])
-    scaled = torch.from_numpy(places)[None] / torch.tensor([size[1], size[0]])
-    return scaled * side, torch.from_numpy(labels)[None]
+    given = torch.from_numpy(places)[None]
+    if ratio_first:
+        scaled = given * torch.tensor([side / size[1], side / size[0]])
+    else:
+        scaled = given / torch.tensor([size[1], size[0]]) * side
+    return scaled, torch.from_numpy(labels)[None]
 
 
 def boxes_of(
