@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ import pytest
 from studio_streams import BLUE, RED, Filed, Scripted, ScriptedFrames, picture, state, wait
 
 from vision_mem.errors import InputError
+from vision_mem.formats.snapshot import pack_state
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.vlm.fake import FakeVideoModel
 from vision_mem.mots.config import MotsConfig
@@ -185,6 +187,35 @@ def test_memory_stays_in_its_budget_and_says_what_it_lost(tmp_path: Path) -> Non
             stream.do("prompt", frame=3, object=1, **RED)
         assert stream.do("prompt", frame=high - 10, object=1, points=[[30, 40]])["object"] == 1
         assert [row[1] for row in stream.rows(1)] == list(range(5, 201))
+
+
+def test_what_states_hold_is_counted_and_comes_back_whole() -> None:
+    plan = ObjectPlan(1, "red", ((0, replace(parse_command(
+        {"command": "prompt", "frame": 0, **RED}).prompt, object_id=1)),))  # fmt: skip
+    lane = Lane(FakeSegmenter(), TrackingConfig())
+    tracemalloc.start()
+    try:
+        for index in range(40):
+            lane.step(Frame(index, index / 30, picture(index)), plan)
+            if index == 19:
+                before, counted = tracemalloc.get_traced_memory()[0], lane.bytes
+        traced = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    # Tensors' numbers are none of what Python traces; all else that a state holds is.
+    assert traced < 20 * 9000 and lane.bytes - counted > traced / 2
+    again, told = lane.back_to(40), lane.session.state_dict()
+    assert pack_state(again.session.state_dict()) == pack_state(told)
+    assert again.bytes == lane.bytes
+    while lane.thin():
+        pass
+    lane.forget_before(100)
+    assert list(lane.states) == [39] and 0 < lane.bytes < again.bytes / 3
+    lane.forget_before(100)
+    (held,) = lane.states.values()
+    places = {one.untyped_storage().data_ptr(): one for one in held.tensors}
+    numbers = sum(one.untyped_storage().nbytes() for one in places.values())
+    assert numbers + len(held.plain) < lane.bytes < numbers + len(held.plain) + 20_000
 
 
 def test_a_stream_that_drops_ends_well_and_goes_on(tmp_path: Path) -> None:
