@@ -182,7 +182,9 @@ def give_back_memory() -> None:
     if time.monotonic() - _tidied[0] > _TIDY_S and _tidying.acquire(blocking=False):
         try:
             _tidied[0] = time.monotonic()
-            with suppress(OSError, AttributeError):  # the GNU library's own; others have no such
+            with suppress(
+                OSError, AttributeError, TypeError
+            ):  # the GNU library's own; others have no such
                 ctypes.CDLL(None).malloc_trim(0)
         finally:
             _tidying.release()
