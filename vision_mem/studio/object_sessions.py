@@ -22,8 +22,8 @@ from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.session import TrackingSession
 from vision_mem.types import Frame, MemoryUsage, TrackingResult
 
-_TENSOR_BYTES, _STATE_BYTES = 800, 1000
-"""What a tensor, and a state, take besides their numbers: measured over thousands of them."""
+_TENSOR_BYTES, _STATE_BYTES = 600, 1000
+"""About what a tensor, and a state, take besides their numbers: objects of torch and Python."""
 _TIDY_S = 4.0
 
 
@@ -132,9 +132,9 @@ class Lane:
         return True
 
     def forget_before(self, index: int) -> None:
-        """Let go of states that no frame follows any more, but for the last of them."""
-        old = sorted(n for n in self.states if n < index)
-        for n in old[:-1]:
+        """Let go of states that no frame follows any more, but for the newest of all."""
+        newest = max(self.states, default=index)
+        for n in [n for n in self.states if n < index and n != newest]:
             self._drop(n)
 
     def restore(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:

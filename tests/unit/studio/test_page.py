@@ -328,7 +328,7 @@ def test_a_first_visit_takes_no_reading(
         return ThumbnailSession(open_session(FakeVideoModel(speaks=False), None, ["fps=10"]))
 
     (root := tmp_path / "empty").mkdir()
-    with serving(tmp_path, root, open_memory=memory) as (address, studio):
+    with serving(tmp_path, root, open_memory=memory) as (address, _):
         tab = open_page(address)
         page = tab.page
         page.click("#empty [data-open=demo]")
@@ -338,9 +338,12 @@ def test_a_first_visit_takes_no_reading(
         page.keyboard.press("Space")
         tab.until("studio.stage.head.frame >= 12")
         page.keyboard.press("Space")
-        (stream,) = studio.streams.values()
+        tab.until(
+            "!studio.page.state.playing && studio.page.state.shown === studio.stage.head.frame"
+        )
+        x = 22 + page.evaluate("studio.stage.head.frame")
         page.keyboard.down("Shift")
-        page.mouse.click(*tab.at((22 + stream.actor.status["shown"]) * SCALE, 42 * SCALE))
+        page.mouse.click(*tab.at(x * SCALE, 42 * SCALE))
         page.keyboard.up("Shift")
         tab.until("studio.page.state.objects[0].prompts.length === 2")
         page.click("[data-panel=ask]")
@@ -352,7 +355,7 @@ def test_a_first_visit_takes_no_reading(
             page.click("#export")
         with zipfile.ZipFile(Path(download.value.path())) as file:
             assert {Path(name).name for name in file.namelist()} >= {"commands.jsonl"}
-        assert tab.wrong == [] and time.monotonic() - begin < 60
+        assert tab.wrong == [] and time.monotonic() - begin < 180
 
 
 def test_the_webcam_of_the_browser(
