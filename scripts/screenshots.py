@@ -55,8 +55,9 @@ def take(options: argparse.Namespace, address: str) -> None:
 
     with sync_playwright() as play:
         browser = play.chromium.launch(
-            executable_path=options.chromium, args=["--no-sandbox"],
-        )  # fmt: skip
+            executable_path=options.chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
         wide = {"width": 1280, "height": 720}
         page = browser.new_context(viewport=wide, color_scheme="light").new_page()
         page.on("console", lambda m: print("console:", m.text) if m.type == "error" else None)
@@ -114,7 +115,7 @@ def take(options: argparse.Namespace, address: str) -> None:
         for scheme in ("light", "dark"):
             tall = {"width": 390, "height": 844}
             phone = browser.new_context(
-                viewport=tall, color_scheme=scheme, device_scale_factor=2, has_touch=True,
+                viewport=tall, color_scheme=scheme, device_scale_factor=1.5, has_touch=True,
                 is_mobile=True,
             ).new_page()  # fmt: skip
             phone.goto(address)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vision_mem.formats.snapshot import load_session, save_snapshot
+from vision_mem.formats.snapshot import join_state, load_session, save_snapshot, split_state
 from vision_mem.models.segmenters.protocol import ImageFeatures, Segmenter
 from vision_mem.studio.commands import EditPlan, ObjectPlan
 from vision_mem.studio.results_store import ObjectStatus, Row, assemble, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.session import TrackingSession
 from vision_mem.types import Frame, MemoryUsage, TrackingResult
+
+_TENSOR_BYTES, _STATE_BYTES = 600, 1000
+"""About what a tensor, and a state, take besides their numbers: objects of torch and Python."""
+_TIDY_S = 4.0
 
 
 class SharedFeatures:
@@ -41,6 +49,28 @@ class SharedFeatures:
         return self._latest[1]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldState:
+    """A state to go back to, in little memory.
+
+    Attributes:
+        plain: as ``split_state`` packs it.
+        tensors: shared with the states before and after.
+    """
+
+    plain: bytes
+    tensors: tuple[torch.Tensor, ...]
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> HeldState:
+        """Take a session's state apart."""
+        return cls(*split_state(state))
+
+    def state(self) -> dict[str, Any]:
+        """As a session takes it."""
+        return join_state(self.plain, self.tensors)
+
+
 class Lane:
     """An object that is followed by a session of its own, which touches no other one.
 
@@ -53,17 +83,14 @@ class Lane:
     def __init__(self, segmenter: Any, config: TrackingConfig, keep: bool = True) -> None:
         self.session = TrackingSession(segmenter, config)
         self.front: int | None = None
-        self.states: dict[int, Mapping[str, Any]] = {}
+        self.states: dict[int, HeldState] = {}
         self.status: ObjectStatus | None = None
         self._statuses: dict[int, ObjectStatus | None] = {}
         self._keep, self._held = keep, Counter[int]()
         self._places: dict[int, list[int]] = {}
         self._sizes: dict[int, int] = {}
-
-    @property
-    def bytes(self) -> int:
+        self.bytes = 0
         """Of the states; tensors that several share count once."""
-        return sum(self._sizes.values())
 
     def step(self, frame: Frame, plan: ObjectPlan) -> Row:
         """Look at the next frame, with the prompts that are due on it."""
@@ -72,7 +99,7 @@ class Lane:
         row = Row.of(result)
         self.status, change = ObjectStatus.after(self.status, row)
         if self._keep:
-            self._save(frame.index, self.session.state_dict(), self.status)
+            self._save(frame.index, HeldState.of(self.session.state_dict()), self.status)
         return replace(row, change=change)
 
     def back_to(self, before: int) -> Lane:
@@ -88,7 +115,7 @@ class Lane:
         if made.states:
             made.front = max(made.states)
             made.status = made._statuses[made.front]
-            made.session.load_state_dict(made.states[made.front])
+            made.session.load_state_dict(made.states[made.front].state())
         return made
 
     def thin(self) -> bool:
@@ -105,9 +132,9 @@ class Lane:
         return True
 
     def forget_before(self, index: int) -> None:
-        """Let go of states that no frame follows any more, but for the last of them."""
-        old = sorted(n for n in self.states if n < index)
-        for n in old[:-1]:
+        """Let go of states that no frame follows any more, but for the newest of all."""
+        newest = max(self.states, default=index)
+        for n in [n for n in self.states if n < index and n != newest]:
             self._drop(n)
 
     def restore(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
@@ -118,40 +145,49 @@ class Lane:
         """
         self.session.load_state_dict(state)
         self.front, self.status = index, status
-        self._save(index, state, status)
+        self._save(index, HeldState.of(state), status)
 
-    def _save(self, index: int, state: Mapping[str, Any], status: ObjectStatus | None) -> None:
+    def _save(self, index: int, state: HeldState, status: ObjectStatus | None) -> None:
+        if index in self.states:
+            self._drop(index)
         self.states[index], self._statuses[index] = state, status
-        places: list[int] = []
+        places = [tensor.untyped_storage().data_ptr() for tensor in state.tensors]
         self._places[index] = places
-        for tensor in _tensors(state):
-            storage = tensor.untyped_storage()
-            place = storage.data_ptr()
-            places.append(place)
+        self.bytes += len(state.plain) + _STATE_BYTES
+        for place, tensor in zip(places, state.tensors, strict=True):
             self._held[place] += 1
-            self._sizes[place] = storage.nbytes()
+            if self._held[place] == 1:
+                self._sizes[place] = tensor.untyped_storage().nbytes() + _TENSOR_BYTES
+                self.bytes += self._sizes[place]
 
     def _drop(self, index: int) -> None:
-        del self.states[index], self._statuses[index]
+        self.bytes -= len(self.states.pop(index).plain) + _STATE_BYTES
+        del self._statuses[index]
         for place in self._places.pop(index):
             self._held[place] -= 1
             if not self._held[place]:
-                del self._held[place], self._sizes[place]
+                del self._held[place]
+                self.bytes -= self._sizes.pop(place)
 
 
-def _tensors(state: Any) -> list[torch.Tensor]:
-    """All tensors in what a session saves: plain containers, of numbers for the most part."""
-    found: list[torch.Tensor] = []
-    left: list[Any] = [state]
-    while left:
-        one = left.pop()
-        if isinstance(one, torch.Tensor):
-            found.append(one)
-        elif isinstance(one, dict):
-            left += one.values()
-        elif isinstance(one, (list, tuple)):
-            left += one
-    return found
+_tidied, _tidying = [0.0], threading.Lock()
+
+
+def give_back_memory() -> None:
+    """Hand what was freed back to the system; for a process full of states, every few seconds.
+
+    Small things that are kept lie between large ones that are not, and without this the
+    allocator holds on to the gaps: many times what is in use.
+    """
+    if time.monotonic() - _tidied[0] > _TIDY_S and _tidying.acquire(blocking=False):
+        try:
+            _tidied[0] = time.monotonic()
+            with suppress(
+                OSError, AttributeError, TypeError
+            ):  # the GNU library's own; others have no such
+                ctypes.CDLL(None).malloc_trim(0)
+        finally:
+            _tidying.release()
 
 
 class ReplaySession:

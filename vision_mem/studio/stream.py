@@ -43,7 +43,12 @@ from vision_mem.studio.commands import (
 )
 from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import FileFrames, FrameRing, Frames, encode_jpeg
-from vision_mem.studio.object_sessions import Lane, SharedFeatures, follow_backwards
+from vision_mem.studio.object_sessions import (
+    Lane,
+    SharedFeatures,
+    follow_backwards,
+    give_back_memory,
+)
 from vision_mem.studio.results_store import ObjectStatus, ResultsStore, Row, without_mask
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.tracking.parallel import mapped
@@ -870,6 +875,7 @@ class StreamActor:
         if now - self._committed_at > _COMMIT_S:
             self._committed_at = now
             self.store.commit()
+            give_back_memory()
         if now - self._status_at > _STATUS_S:
             self._make_status()
             self._status_at = now

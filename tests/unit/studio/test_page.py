@@ -316,6 +316,48 @@ def test_box_correct_undo_rename_export_reload_and_a_server_that_comes_back(
         ] == []
 
 
+def test_a_first_visit_takes_no_reading(
+    tmp_path: Path, clip: Path, open_page: Callable[..., Page]
+) -> None:
+    """From an empty folder: the demo clip, a click, a correction, a question, the results."""
+    begin = time.monotonic()
+    (tmp_path / "uploads").mkdir()
+    shutil.copy(clip, tmp_path / "uploads" / "cup.mp4")  # filming it is not what is timed
+
+    def memory() -> ThumbnailSession:
+        return ThumbnailSession(open_session(FakeVideoModel(speaks=False), None, ["fps=10"]))
+
+    (root := tmp_path / "empty").mkdir()
+    with serving(tmp_path, root, open_memory=memory) as (address, _):
+        tab = open_page(address)
+        page = tab.page
+        page.click("#empty [data-open=demo]")
+        tab.until("studio.stage.head?.frame === 0")
+        page.mouse.click(*tab.at(22 * SCALE, 42 * SCALE))
+        tab.until("studio.stage.objects.length === 1")
+        page.keyboard.press("Space")
+        tab.until("studio.stage.head.frame >= 12")
+        page.keyboard.press("Space")
+        tab.until(
+            "!studio.page.state.playing && studio.page.state.shown === studio.stage.head.frame"
+        )
+        x = 22 + page.evaluate("studio.stage.head.frame")
+        page.keyboard.down("Shift")
+        page.mouse.click(*tab.at(x * SCALE, 42 * SCALE))
+        page.keyboard.up("Shift")
+        tab.until("studio.page.state.objects[0].prompts.length === 2")
+        page.click("[data-panel=ask]")
+        page.fill("#question input", "is there something red?")
+        page.keyboard.press("Enter")
+        tab.until("document.querySelector('.answer .card, .answer .guess') !== null")
+        page.click("[data-panel=home]")
+        with page.expect_download() as download:
+            page.click("#export")
+        with zipfile.ZipFile(Path(download.value.path())) as file:
+            assert {Path(name).name for name in file.namelist()} >= {"commands.jsonl"}
+        assert tab.wrong == [] and time.monotonic() - begin < 180
+
+
 def test_the_webcam_of_the_browser(
     server: tuple[str, Studio], open_page: Callable[..., Page]
 ) -> None:

@@ -364,6 +364,17 @@ def test_pages_are_only_pages(api: httpx.Client, path: str, status: int) -> None
     assert api.get(path).status_code == status
 
 
+def test_the_page_makes_text_of_names_and_never_markup() -> None:
+    from importlib.resources import files
+
+    scripts = [each for each in (files("vision_mem.studio") / "page").iterdir()
+               if each.name.endswith((".js", ".html"))]  # fmt: skip
+    ways = re.compile(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|srcdoc|\beval\(|"
+                      r"new Function|\son[a-z]+=[\"']")  # fmt: skip
+    found = {each.name: ways.findall(each.read_text(encoding="utf-8")) for each in scripts}
+    assert len(found) >= 6 and not any(found.values()), found
+
+
 def test_uploads_are_bounded(
     api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

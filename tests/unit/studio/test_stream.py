@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -185,6 +186,35 @@ def test_memory_stays_in_its_budget_and_says_what_it_lost(tmp_path: Path) -> Non
             stream.do("prompt", frame=3, object=1, **RED)
         assert stream.do("prompt", frame=high - 10, object=1, points=[[30, 40]])["object"] == 1
         assert [row[1] for row in stream.rows(1)] == list(range(5, 201))
+
+
+def test_what_states_hold_is_counted_and_comes_back_whole() -> None:
+    plan = ObjectPlan(1, "red", ((0, replace(parse_command(
+        {"command": "prompt", "frame": 0, **RED}).prompt, object_id=1)),))  # fmt: skip
+    lane = Lane(FakeSegmenter(), TrackingConfig())
+    tracemalloc.start()
+    try:
+        for index in range(40):
+            lane.step(Frame(index, index / 30, picture(index)), plan)
+            if index == 19:
+                before, counted = tracemalloc.get_traced_memory()[0], lane.bytes
+        traced = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    # Held as they are, states take 27 KB each beside their tensors.
+    assert traced < 20 * 16_000 and lane.bytes - counted > traced / 2
+    again = lane.back_to(40)
+    assert again.bytes == lane.bytes and again.front == 39
+    frame = Frame(40, 40 / 30, picture(40))
+    one, other = lane.step(frame, plan), again.step(frame, plan)
+    assert (one.counts, one.score, one.diary) == (other.counts, other.score, other.diary)
+    while lane.thin():
+        pass
+    lane.forget_before(100)
+    ((index, held),) = lane.states.items()
+    places = {one.untyped_storage().data_ptr(): one for one in held.tensors}
+    numbers = sum(one.untyped_storage().nbytes() for one in places.values())
+    assert index == 40 and numbers + len(held.plain) < lane.bytes < again.bytes / 3
 
 
 def test_a_stream_that_drops_ends_well_and_goes_on(tmp_path: Path) -> None:
