@@ -7,7 +7,7 @@ may come between any two steps; they speak of the latest frame, and the next res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -238,7 +238,7 @@ class MotsSession(SegmenterSession):
         counts, limit = self._state.counts, self.config.memory
         most = f"memory.max_tracks allows {limit.max_tracks} tracks"
         budget = f"memory.budget_mb {limit.budget_mb:g}"
-        lines = {
+        lines: dict[str, Callable[[str], str]] = {
             "cut": lambda n: f"{n} reached over the picture's edge and counted as far as inside",
             "unusable": lambda n: f"{n} lay outside the picture or had no area",
             "refused": lambda n: f"{most}: {n} became no track",

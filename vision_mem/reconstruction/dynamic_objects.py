@@ -145,7 +145,7 @@ class MovingTrack:
         if self.speed < 1e-9:
             return float(np.sqrt(np.trace(spread) / 3))
         along = self.velocity / self.speed
-        return float(np.sqrt(max(along @ spread @ along, 0.0)))
+        return float(np.sqrt(max(float(along @ spread @ along), 0.0)))
 
 
 @dataclass(frozen=True)

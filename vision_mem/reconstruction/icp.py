@@ -140,7 +140,8 @@ def align(
     system, cross = np.zeros((7, 7)), np.zeros((6, 6))
     cosine = float(np.cos(np.radians(config.angle)))
     robust = np.array([config.huber, config.fits, config.noise_growth])
-    held, inliers, paired = np.eye(6), 0.0, 0
+    held: Matrix = np.eye(6)
+    inliers, paired = 0.0, 0
     for every, gate, steps in STAGES:
         some = np.ascontiguousarray(model[0][::every]), np.ascontiguousarray(model[1][::every])
         # What is far from home pulls in full while everything still is.
@@ -172,7 +173,7 @@ def align(
 
 def solve(
     system: Matrix, cross: Matrix, pose: Matrix, middle: Matrix, conditioning: float
-) -> tuple[Matrix, int]:
+) -> tuple[Matrix, Matrix]:
     """One step in the directions that the structure holds.
 
     Noise in the normals makes every direction look held a little. It does not when each pair
@@ -200,7 +201,8 @@ def solve(
     inner += 1e-5 * np.trace(inner) / len(inner) * np.eye(len(inner))
     step = -held @ np.linalg.solve(inner, held.T @ (system[:6, 6] * scale)) * scale
     # No step may leave the neighbourhood in which the pairs mean something.
-    longest = max(np.linalg.norm(step[:3]) / 0.2, np.linalg.norm(step[3:]) / 0.3, 1.0)
+    turn, shift = (float(np.linalg.norm(part)) for part in (step[:3], step[3:]))
+    longest = max(turn / 0.2, shift / 0.3, 1.0)
     return step / longest, held
 
 

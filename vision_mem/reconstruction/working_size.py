@@ -134,7 +134,8 @@ def _of_nearest(readings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     nearest = np.where(stack > 0, stack, np.float32(np.inf)).min(axis=0)
     near = (stack > 0) & (stack <= nearest * np.float32(1 + _SAME_SURFACE))
     total = np.where(near, stack, np.float32(0)).sum(axis=0)
-    return (total / np.maximum(near.sum(axis=0), 1)).astype(np.float32)
+    mean: NDArray[np.float32] = (total / np.maximum(near.sum(axis=0), 1)).astype(np.float32)
+    return mean
 
 
 def thin_masks(

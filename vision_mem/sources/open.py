@@ -272,7 +272,7 @@ def open_source(
 
 
 def _above_zero(value: Any) -> bool:
-    return isinstance(value, Real) and math.isfinite(value) and value > 0
+    return isinstance(value, Real) and math.isfinite(value) and float(value) > 0
 
 
 def _open_reader(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -103,7 +103,7 @@ def _write(seam: Seam, out: Path) -> SeamRecord:
         warnings.simplefilter("ignore")
         wanted = module(*values)
         torch.onnx.export(
-            module, values, buffer, dynamo=False, opset_version=OPSET,
+            module, values, cast(Any, buffer), dynamo=False, opset_version=OPSET,
             input_names=list(seam.inputs), output_names=list(seam.outputs),
             dynamic_axes={name: dict(axes) for name, axes in seam.axes.items()},
         )  # fmt: skip
