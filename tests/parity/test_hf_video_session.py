@@ -19,7 +19,7 @@ from vision_mem.types import Frame, Prompt
 
 pytestmark = pytest.mark.slow  # importing the library takes seconds
 HEIGHT, WIDTH = 96, 128
-LOGITS = 1e-3
+LOGITS, NEAR = 1e-3, 1e-4
 MASK = np.zeros((HEIGHT, WIDTH), dtype=bool)
 MASK[26:57, 14:47] = True
 BOXES = [(14.0, 26.0, 46.0, 56.0), (60.0, 40.0, 100.0, 90.0), (5.0, 50.0, 50.0, 95.0)]
@@ -142,7 +142,12 @@ def compare(kind: str, frames: int, prompts: list[Prompt]) -> tuple[float, Any, 
         for object_id, logits in mine[t].items():
             expected = other[t][object_id]
             worst = max(worst, float((logits - expected).abs().max()))
-            flipped = int(((logits > 0) != (expected > 0)).sum())
+            changed = (logits > 0) != (expected > 0)
+            if len(prompts) > 1:
+                # Theirs (not EdgeTAM's) encodes the memories of all objects in one batch, whose
+                # sums round otherwise: a logit this close to 0 may have either sign.
+                changed &= expected.abs() > NEAR
+            flipped = int(changed.sum())
             assert flipped == 0, f"frame {t}, object {object_id}: {flipped} pixels, {worst}"
             on += 0.02 < float((logits > 0).float().mean()) < 0.9
     assert on > frames * len(prompts) / 2  # masks are no empty or full frames

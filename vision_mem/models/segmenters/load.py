@@ -76,7 +76,9 @@ def load_segmenter(
     if config is None and _is_of_transformers(model):
         from vision_mem.models.segmenters.transformers import load_transformers
 
-        return load_transformers(model, device=device, precision=precision, resize=resize)
+        published = model.partition("@")[0] in PUBLISHED
+        name = f"facebook/{model}" if published else model
+        return load_transformers(name, device=device, precision=precision, resize=resize)
     from vision_mem.models.segmenters.sam2.load import load_sam2
 
     return load_sam2(

@@ -196,7 +196,10 @@ class TransformersSegmenter:
         multiple = self._is_multiple(False, 0)
         parts: list[tuple[list[int], Candidates]] = []
         with self._running():
-            for some in equal_shapes(reads, len(reads)):
+            groups = equal_shapes(reads, len(reads))
+            if self._resampled:  # its attention and its perceiver are made for one object
+                groups = [[n] for n in range(len(reads))]
+            for some in groups:
                 context = self._recalled(encoded, [reads[n] for n in some])
                 made = self._heads(encoded, context, None, None, multiple, appear_threshold)
                 parts.append((some, made))
@@ -227,10 +230,14 @@ class TransformersSegmenter:
             return [{} for _ in object_logit]
         # The network compares with 0; shifting the logit compares with the threshold.
         logit = (object_logit - no_object_threshold).view(-1, 1, 1)
+        at_once = 1 if self._resampled else len(logit)
+        made: list[dict[str, torch.Tensor]] = []
         with self._running():
-            tokens, _ = self._written(features.payload.maps[-1], grid_logits, logit, from_prompt)
-            # Clones, so that one object's memory does not keep the whole batch alive.
-            return [{"map": one.clone()} for one in tokens.split(1, dim=1)]
+            for grids, logits in zip(grid_logits.split(at_once), logit.split(at_once), strict=True):
+                tokens, _ = self._written(features.payload.maps[-1], grids, logits, from_prompt)
+                # Clones, so that one object's memory does not keep the whole batch alive.
+                made += [{"map": one.clone()} for one in tokens.split(1, dim=1)]
+        return made
 
     @property
     def _side(self) -> int:
