@@ -72,7 +72,8 @@ class MemoryFile:
         self._saves = 0
         new = not self.path.exists() or self.path.stat().st_size == 0
         if new and about is None:
-            raise InputError(f"no memory file {self.path}; make one with --memory {self.path}")
+            found = f"{self.path} is empty" if self.path.exists() else f"no memory file {self.path}"
+            raise InputError(f"{found}; make one with --memory {self.path}")
         if self.path.is_dir():
             raise InputError(f"{self.path} is a folder; expected a memory file")
         if new:

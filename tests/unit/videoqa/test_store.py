@@ -237,6 +237,9 @@ def test_damaged_and_foreign_files_get_one_line(
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, opened: Callable[..., MemoryFile]) -> None:
+    (tmp_path / "empty.vmem").touch()
+    with pytest.raises(InputError, match="is empty"):
+        MemoryFile(tmp_path / "empty.vmem")
     with pytest.raises(InputError, match="no memory file"):
         opened(tmp_path / "nowhere.vmem")
     with pytest.raises(InputError, match="is a folder"):
