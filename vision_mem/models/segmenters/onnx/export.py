@@ -103,7 +103,8 @@ def _write(seam: Seam, out: Path) -> SeamRecord:
         warnings.simplefilter("ignore")
         wanted = module(*values)
         torch.onnx.export(
-            module, values, buffer, dynamo=False, opset_version=OPSET,
+            module, values, buffer,  # type: ignore[arg-type]  # files are all that it says
+            dynamo=False, opset_version=OPSET,
             input_names=list(seam.inputs), output_names=list(seam.outputs),
             dynamic_axes={name: dict(axes) for name, axes in seam.axes.items()},
         )  # fmt: skip

@@ -349,7 +349,7 @@ def _placed_keys(
     placed = made.shape[-2] - pointer_tokens
     frames = made[:, :, :placed].unflatten(2, (-1, places))
     turned = _rotate(frames, attention)
-    if torch.jit.is_tracing():  # graphs know no writing in place
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # graphs know no writing in place
         return torch.cat([turned.flatten(2, 3), made[:, :, placed:]], dim=2)
     if turned.data_ptr() != frames.data_ptr():
         made[:, :, :placed] = turned.flatten(2, 3)
@@ -388,7 +388,7 @@ def _rotate(x: torch.Tensor, attention: Any) -> torch.Tensor:
         attention.freqs_cis = attention.compute_cis(end_x=side, end_y=side)
     if attention.freqs_cis.device != x.device:
         attention.freqs_cis = attention.freqs_cis.to(x.device)
-    if torch.jit.is_tracing():  # graphs know no complex numbers
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]  # graphs have no complex numbers
         real, imaginary = x.unflatten(-1, (-1, 2)).unbind(dim=-1)
         turn = attention.freqs_cis.numpy()
         cos, sin = torch.from_numpy(turn.real.copy()), torch.from_numpy(turn.imag.copy())
