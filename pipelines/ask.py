@@ -183,9 +183,8 @@ def main(
     asked for was seen.
     """
     sources, questions = _told_apart(source, words or [])
-    names = [without_secret(each) for each in sources]
+    names, forms = [without_secret(each) for each in sources], _forms(output.save)
     asked = _asked(questions, ask.at or [], ask.scope)
-    forms = _forms(output.save)
     folder = open_folder("ask", source, output, AskOptions, adds=True)
     given = flat(model, advanced, input) | {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None

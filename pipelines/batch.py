@@ -1,4 +1,4 @@
-"""Run one command on many videos: archives, folders, lists, object stores."""
+"""Run track, mots, ask or reconstruct on many videos, on processes or a cluster."""
 
 from __future__ import annotations
 

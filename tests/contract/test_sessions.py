@@ -143,7 +143,8 @@ def many(preset: str) -> System:
         lambda model: MotsSession(model, config),
         follow,
         followed,
-        full_after=300,  # where the pictures, which repeat, are at their fullest
+        # Where the pictures, which repeat, are at their fullest, and all tracks are taken.
+        full_after=800 if preset == "probabilistic" else 300,
         slack=1.1,
     )
 

@@ -108,7 +108,7 @@ def test_routes_avoid_what_was_filmed(frames) -> None:
     height = float(np.median(poses[:, axis, 3])) * np.sign(up[axis])
     plan = PlanningConfig(
         up=("+" if up[axis] > 0 else "-") + "xyz"[axis], floor=height, lowest=-0.3, highest=0.3,
-        radius=0.15,
+        radius=0.15, optimistic=True,
     )  # fmt: skip
     with NavigationSession(config=NavigationConfig(planning=plan)) as session:
         for observation in observed(frames, range(40), {}):

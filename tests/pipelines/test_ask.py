@@ -368,7 +368,7 @@ def test_a_file_that_is_no_video_is_told_before_the_first_is_watched(
 ) -> None:
     (tmp_path / "notes.txt").write_text("no video")
     out = tmp_path / "out"
-    assert _ask(clips / "a.mp4", tmp_path / "notes.txt", "red?", "--out", out) == 1
+    assert _ask(clips / "a.mp4", tmp_path / "notes.txt", "red?", "--out", out) == 2
     assert "notes.txt is not a video that can be read" in capsys.readouterr().err
     assert not out.exists()
 

@@ -208,8 +208,8 @@ def test_what_the_map_finds_moving_is_kept_out_of_the_slots(model: Path, clip: P
         (["--model", "MODEL", "--gate", "wide"], 2, "gate is 'wide'"),
         (["--model", "random:nano-48", "--gate", "one"], 2, "no slots"),
         (["--model", "random:nano-47"], 2, "nano-47"),
-        (["--model", "nowhere.pth"], 1, "nowhere.pth is missing"),
-        (["--model", "CLIP"], 1, "not a torch file"),
+        (["--model", "nowhere.pth"], 2, "nowhere.pth is missing"),
+        (["--model", "CLIP"], 2, "not a torch file"),
         (["--model", "MODEL", "--poses", "x.txt"], 2, "--poses"),
     ],
 )

@@ -367,10 +367,10 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
     box = ["--box", BOX]
     return {
         "no such file": (["absent.mp4", *box], 2, "no such file"),
-        "empty file": ([str(folder / "empty.mp4"), *box], 1, "empty"),
-        "cut file": ([str(folder / "cut.mp4"), *box], 1, "cut"),
-        "no video": ([str(folder / "words.mp4"), *box], 1, "not a video"),
-        "empty folder": ([str(folder / "nothing"), *box], 1, "image"),
+        "empty file": ([str(folder / "empty.mp4"), *box], 2, "empty"),
+        "cut file": ([str(folder / "cut.mp4"), *box], 2, "cut"),
+        "no video": ([str(folder / "words.mp4"), *box], 2, "not a video"),
+        "empty folder": ([str(folder / "nothing"), *box], 2, "image"),
         "no camera": (["63", *box], 1, "camera 63"),
         "no prompt": ([good], 2, "say what to follow"),
         "box of no area": ([good, "--box", "1,2,0,4"], 2, "no area"),
@@ -390,7 +390,7 @@ def _bad_inputs(folder: Path, clip: Path) -> dict[str, tuple[list[str], int, str
         "start after the end": ([good, *box, "--start", "99"], 2, "32"),
         "stride of 0": ([good, *box, "--stride", "0"], 2, "stride"),
         "out is a file": ([good, *box, "--out", str(folder / "file")], 2, "expected a folder"),
-        "out below a file": ([good, *box, "--out", str(folder / "file" / "x")], 1, "file"),
+        "out below a file": ([good, *box, "--out", str(folder / "file" / "x")], 2, "file"),
     }
 
 

@@ -187,6 +187,7 @@ def test_words_become_objects_once_found(
             return Detections(box, np.array([score]), names=dict(enumerate(self.words)))
 
     monkeypatch.setattr("vision_mem.models.detectors.transformers.WordsDetector", Scripted)
+    monkeypatch.setattr("vision_mem.models.detectors.open._check_repository", lambda *_: None)
     found = track("words", "--text", "cup")
     assert next(number for number, masks in _masks(found).items() if "cup" in masks) == 3
     assert seen == [0, 1, 2, 3]

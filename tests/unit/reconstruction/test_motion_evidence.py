@@ -19,7 +19,7 @@ CROSSING = [None] * 6 + list(np.linspace(-0.8, 0.6, 15))
 
 @pytest.mark.parametrize(
     ("hole", "says"),
-    [((), 1.5), (((4, 4),), 1.5), (((3, 3), (3, 4), (3, 5), (4, 3), (4, 4), (4, 5)), 0.0)],
+    [((), 1.5), (((4, 4),), 1.5), (tuple((y, x) for y in (3, 4, 5) for x in (3, 4, 5)), 0.0)],
     ids=["no hole", "one pixel", "a hole"],
 )
 def test_the_nearest_around_knows_nothing_of_holes(hole, says):

@@ -332,7 +332,7 @@ def test_a_bad_array_amid_good_ones_is_named():
     ("spec", "options", "kind", "word"),
     [
         pytest.param("no/such.mp4", {}, SourceError, "no such", id="missing path"),
-        pytest.param("", {}, SourceError, "no such", id="empty path"),
+        pytest.param("", {}, SourceError, "an empty text", id="empty path"),
         pytest.param(None, {}, InputError, "expected", id="None"),
         pytest.param(True, {}, InputError, "expected", id="a bool"),
         pytest.param(1.5, {}, InputError, "float", id="a float"),

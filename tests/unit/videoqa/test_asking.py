@@ -41,7 +41,7 @@ def test_the_newest_colour_needs_no_history():
     assert one.ask("yellow").evidence[0].grid == 11
 
 
-@pytest.mark.parametrize("preset", preset_names("videoqa"))
+@pytest.mark.parametrize("preset", sorted({*preset_names("videoqa")} - {"card"}))  # for files
 @pytest.mark.parametrize("frames", [1, 2, 19])
 def test_asking_changes_nothing_and_order_does_not_matter(preset, frames):
     one = session(preset=preset)

@@ -317,6 +317,8 @@ def _words(spec: str, options: Mapping[str, Any]) -> Detector:
             f"no network {network!r} that finds words; expected one of {', '.join(_WORD_NETWORKS)}"
             f", a folder or an id on Hugging Face{nearest(network, _WORD_NETWORKS)}"
         )
+    if not _listed(spec):
+        raise InputError('words are missing; expected some, such as "red car"')
     _check_repository(network or _WORD_NETWORKS[0], '"red car@/path/to/folder"')
     from vision_mem.models.detectors.transformers import WordsDetector
 

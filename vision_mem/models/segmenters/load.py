@@ -154,7 +154,6 @@ def check_model(model: str) -> None:
     if is_object_name(model) or path.exists():
         return
     if _is_id(model) and not model.startswith("facebook/sam2"):
-        check_fetchable(model, known=[f"facebook/{name}" for name in PUBLISHED])
         return  # any network may be there; loading tells
     named = model.startswith("facebook/") and path.suffix != ".pt"
     if not named and (path.suffix in (".pt", ".pth", ".safetensors") or "/" in model):

@@ -246,7 +246,7 @@ def test_without_the_library_the_message_names_the_command(monkeypatch, tmp_path
 
 def test_words_must_be_given() -> None:
     for spec in ("words:", "@owlv2", " , "):
-        with pytest.raises(InputError, match="words are"):
+        with pytest.raises(InputError, match="words are missing"):
             open_detector(spec)
 
 

@@ -104,7 +104,8 @@ def read_manifest(folder: Path) -> ExportManifest:
     place = folder / MANIFEST
     if not place.is_file():
         raise NotThere(
-            f"folder {folder} holds no exported model (no {MANIFEST}); expected one that "
+            f"{folder} is a folder that holds no exported model (no {MANIFEST}) and no network of "
+            "transformers (no config.json); expected one that "
             "vision-mem export wrote, or the path of a checkpoint file"
         )
     content = read_json(place)
