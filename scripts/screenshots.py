@@ -155,7 +155,7 @@ def take(options: argparse.Namespace, address: str) -> None:
 def until(page: Any, what: str, limit_s: float = 60) -> None:
     """Until something holds on the page; its rules of safety forbid the browser's own waiting."""
     end = time.monotonic() + limit_s
-    while not page.evaluate(what):
+    while not page.evaluate(f"'studio' in globalThis && Boolean({what})"):  # the page may load yet
         if time.monotonic() > end:
             raise TimeoutError(what)
         page.wait_for_timeout(20)
