@@ -98,7 +98,7 @@ def main(
     )
     # Help and slips should not wait for what finds and reads files.
     from vision_mem.batch.inputs import find_inputs, holds_images
-    from vision_mem.batch.jobs import LOGS, RESULTS, VideoJob
+    from vision_mem.batch.jobs import RESULTS, VideoJob
 
     is_one = _is_recording if command == "reconstruct" else holds_images
     found = find_inputs(inputs, partial(_options_of_row, command), is_one)
@@ -116,10 +116,11 @@ def main(
     for job in jobs:
         _check(command, (job.source, *job.words))
     threads = _threads(workplace, options, taken)
-    _claim(folder, command, [*questions, *options], overwrite=output.overwrite)
+    make_folder(folder)
     lock = FileLock(folder / RESULTS, f"batch {folder}", "or give another --out")
-    make_folder(folder / LOGS)
     try:
+        # Behind the lock: what another batch is writing is not cleared away.
+        _claim(folder, command, [*questions, *options], overwrite=output.overwrite)
         return _carry_out(jobs, workplace, threads, folder, indexed, output.quiet)
     finally:
         lock.close()
@@ -139,7 +140,7 @@ def _carry_out(
     jobs: list[Any], place: Workplace, threads: int | None, folder: Path, indexed: bool, quiet: bool
 ) -> int:
     from vision_mem.batch.index import write_index, write_summary
-    from vision_mem.batch.jobs import BatchProgress, make_runner, with_threads
+    from vision_mem.batch.jobs import BatchProgress, CommandRunner, with_threads
     from vision_mem.evaluation.engine.run import hand_out
 
     undone = [job for job in jobs if not job.is_whole()]
@@ -149,7 +150,7 @@ def _carry_out(
         with BatchProgress(ready, done=len(jobs) - len(undone), show=not quiet) as progress:
             if ready:
                 hand_out(
-                    ready, make_runner, place, progress.hear,
+                    ready, CommandRunner, place, progress.hear,
                     lambda: signals.received is not None, apart=True,
                 )  # fmt: skip
         reasons = {failed.sequence: failed.reason for failed in progress.failed}
@@ -171,7 +172,7 @@ def _carry_out(
 
 
 def _claim(folder: Path, command: str, words: list[str], *, overwrite: bool) -> None:
-    """Make the folder of a batch, or see that it is of this one.
+    """Write the record of a batch, or see that the folder is of this one.
 
     Raises:
         InputError: when it holds something else.
@@ -190,9 +191,8 @@ def _claim(folder: Path, command: str, words: list[str], *, overwrite: bool) -> 
                 "--overwrite to begin anew"
             )
         return
-    if folder.is_dir() and any(folder.iterdir()) and not path.is_file():
+    if not path.is_file() and any(each.name != f"{RESULTS}.lock" for each in folder.iterdir()):
         raise InputError(f"--out {folder} holds other files; give a folder of its own")
-    make_folder(folder)
     if overwrite and path.is_file():
         _clear(folder)
     write_file(path, (json.dumps(record, indent=2) + "\n").encode())

@@ -11,6 +11,7 @@ import pytest
 
 from vision_mem.cli import main
 from vision_mem.pipelines.batch import run_command
+from vision_mem.runs.lock import FileLock
 
 FAKE = "vision_mem.models.segmenters.fake:FakeSegmenter"
 WORDS = ["--box", "cup=30,28,40,40", "--model", FAKE, "--save", "lasot", "--threads", "1"]
@@ -104,3 +105,19 @@ def test_a_folder_of_something_else_is_left_alone(
     assert "holds other files" in capsys.readouterr().err
     assert main(["batch", "track", "clips/one.mp4", *WORDS, "--out", "clips", "--overwrite"]) == 2
     assert (clips / "one.mp4").exists()
+
+
+def test_what_another_batch_is_writing_is_not_cleared(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "runs" / "one").mkdir(parents=True)
+    (out / "batch.json").write_text('{"command": "track", "options": []}')
+    lock = FileLock(out / "batch.json", "batch out", "")
+    try:
+        line = ["batch", "track", "clips/one.mp4", *WORDS, "--out", "out", "--overwrite"]
+        assert main(line) == 1
+    finally:
+        lock.close()
+    assert "is being written by process" in capsys.readouterr().err
+    assert (out / "runs" / "one").is_dir()

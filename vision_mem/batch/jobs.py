@@ -6,7 +6,6 @@ up again goes on from there.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -168,12 +167,6 @@ class VideoJob:
             "seconds": record.get("seconds", ""), "objects": number,
             "times lost": total("lost"), "frames unsure": total("unsure"),
         }  # fmt: skip
-
-
-def make_runner(device: str) -> CommandRunner:
-    """The worker's part, on a device."""
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    return CommandRunner(device)
 
 
 def with_threads(job: VideoJob, threads: int) -> VideoJob:

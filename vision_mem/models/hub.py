@@ -304,6 +304,24 @@ def weight_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
+def not_loaded(name: str, kind: str, files: str, error: Exception) -> ModelError:
+    """The line for a folder that transformers cannot load.
+
+    Args:
+        name: of the model, as given.
+        kind: what it was to be, as ``a segmenter``.
+        files: what is expected in the folder.
+        error: what the library raised: a damaged or hostile file can provoke any kind.
+    """
+    log.debug("loading failed", exc_info=True)
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    if "ignore_mismatched_sizes" in reason:
+        reason = "its weights have other shapes than its config.json says"
+    return ModelError(
+        f"{name} cannot be loaded as {kind}: {reason}; expected {files}; download it again"
+    )
+
+
 def check_complete(notes: Mapping[str, Any], name: str) -> None:
     """Refuse a network that lacks weights; the library would fill them with random numbers.
 

@@ -27,6 +27,7 @@ from vision_mem.models.hub import (
     LOCAL,
     check_complete,
     fetched,
+    not_loaded,
     quiet,
     transformers_library,
     weight_files,
@@ -518,15 +519,9 @@ def _open(library: Any, folder: Path, name: str) -> tuple[Any, Preparation]:
             network, notes = made.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **LOCAL
             )
-    except Exception as error:  # a damaged or hostile file can provoke any kind
-        log.debug("loading failed", exc_info=True)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than its config.json says"
-        raise ModelError(
-            f"{name} cannot be loaded as a segmenter: {reason}; expected config.json and whole "
-            ".safetensors files; download it again"
-        ) from error
+    except Exception as error:
+        files = "config.json and whole .safetensors files"
+        raise not_loaded(name, "a segmenter", files, error) from error
     check_complete(notes, name)
     return network.requires_grad_(False), _preparation(folder, kind, name)
 

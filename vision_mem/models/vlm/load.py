@@ -17,6 +17,7 @@ from vision_mem.models.hub import (
     LOCAL,
     check_complete,
     fetched,
+    not_loaded,
     quiet,
     transformers_library,
     weight_files,
@@ -137,15 +138,9 @@ def _open(
             )
         tokenizer = library.AutoTokenizer.from_pretrained(folder, **LOCAL)
         given = _read_json(folder / "preprocessor_config.json")
-    except Exception as error:  # a damaged or hostile file can provoke any kind
-        log.debug("loading failed", exc_info=True)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
-        if "ignore_mismatched_sizes" in reason:
-            reason = "its weights have other shapes than its config.json says"
-        raise ModelError(
-            f"{name} cannot be loaded as a video model: {reason}; expected "
-            "config.json, tokenizer.json and whole .safetensors files; download it again"
-        ) from error
+    except Exception as error:
+        files = "config.json, tokenizer.json and whole .safetensors files"
+        raise not_loaded(name, "a video model", files, error) from error
     check_complete(notes, name)
     if "image_mean" in given and "image_std" in given:
         settings = {"normal": _colours(given, name), **settings}
