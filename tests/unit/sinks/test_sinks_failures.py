@@ -72,6 +72,8 @@ def test_after_kill_9_everything_written_is_valid_and_the_run_goes_on(tmp_path):
             frame, found = step(index)
             for sink in sinks:
                 sink.write(frame, found)
+                if index == 29 and hasattr(sink, "flush"):
+                    sink.flush()  # as a snapshot does
             if index == 34:
                 print("written", flush=True)  # and on it goes: the signal comes mid-write
         """,

@@ -70,6 +70,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, small_clip: Path) -> Iterat
 def _watched(stream: Any) -> None:
     stream.actor.submit(StudioCommand("play")).result(20)
     wait(lambda: stream.memory._session is not None and stream.memory._session.session.seen)
+    stream.actor.submit(StudioCommand("pause")).result(20)
+
+    def saw_all() -> bool:
+        seen = stream.memory._session.session.seen
+        return bool(seen[0] == stream.actor.status["head"])
+
+    wait(saw_all)  # answers to one question are the same from here on
 
 
 @pytest.fixture
