@@ -67,7 +67,7 @@ def load_segmenter(
             wrong = f"--precision {precision}" if half else "--compile"
             wrong = wrong if half or compile else f"--attention {attention}"
             raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
-        return _exported(folder, device, "pil_bicubic" if resize == "auto" else resize)
+        return _exported(folder, device, resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -198,9 +198,14 @@ def _exported(folder: Path, device: str, resize: str) -> Segmenter:
         from vision_mem.models.segmenters.onnx.sam2 import open_sam2
 
         return open_sam2(folder, manifest, device, "pil_bicubic" if resize == "auto" else resize)
+    if manifest.kind == "transformers":
+        from vision_mem.models.segmenters.onnx.transformers import open_transformers
+
+        usual = "processor" if resize == "auto" else resize
+        return open_transformers(folder, manifest, device, usual)
     raise InputError(
         f"{folder} holds a model of the kind {manifest.kind[:40]!r}, which this version of "
-        "vision-mem does not know; expected embedded or sam2"
+        "vision-mem does not know; expected embedded, sam2 or transformers"
     )
 
 
