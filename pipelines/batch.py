@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -18,6 +18,8 @@ from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra
 from vision_mem.evaluation.options import PLACE, Workplace
 from vision_mem.formats.text import make_folder, write_file
+from vision_mem.models.segmenters.load import check_model
+from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.lock import FileLock
 from vision_mem.runs.progress import some
 from vision_mem.runs.signals import StopSignals
@@ -98,23 +100,28 @@ def main(
     )
     # Help and slips should not wait for what finds and reads files.
     from vision_mem.batch.inputs import find_inputs, holds_images
-    from vision_mem.batch.jobs import RESULTS, VideoJob
 
     is_one = _is_recording if command == "reconstruct" else holds_images
     found = find_inputs(inputs, partial(_options_of_row, command), is_one)
     folder = (output.out or Path("runs/batch", command)).absolute()
     options, indexed = _with_index(command, options, wanted=not output.no_index)
+    words_of = [(*questions, *options, *each.options) for each in found]
+    models = {
+        _check(command, (each.source, *own)) for each, own in zip(found, words_of, strict=True)
+    }
+    if place.ray is None:  # nodes of a cluster may have what this machine has not
+        _check_models(command, models)
+    # What typing alone shows has been said; torch takes seconds.
+    from vision_mem.batch.jobs import RESULTS, VideoJob
+
     taken = [name for param in _params(command) for name in param.opts]
     jobs = [
         VideoJob(
-            each.name, each.size, each.source, (*questions, *options, *each.options), folder,
-            partial(run_command, command), command,
-            "--device" in taken and "--device" not in (*options, *each.options),
+            each.name, each.size, each.source, own, folder, partial(run_command, command), command,
+            "--device" in taken and "--device" not in own,
         )
-        for each in found
+        for each, own in zip(found, words_of, strict=True)
     ]  # fmt: skip
-    for job in jobs:
-        _check(command, (job.source, *job.words))
     threads = _threads(workplace, options, taken)
     make_folder(folder)
     lock = FileLock(folder / RESULTS, f"batch {folder}", "or give another --out")
@@ -299,9 +306,23 @@ def _options_of_row(command: str, row: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _check(command: str, words: Sequence[str]) -> None:
-    """Refuse what typing alone shows to be wrong, before the first video is begun."""
-    _built(command).make_context(command, [*words], resilient_parsing=False)
+def _check(command: str, words: Sequence[str]) -> str | None:
+    """Refuse what typing alone shows to be wrong, before the first video is begun.
+
+    Returns:
+        The model that is named, if one is.
+    """
+    context = _built(command).make_context(command, [*words], resilient_parsing=False)
+    model = context.params.get("model")
+    return model if isinstance(model, str) else None
+
+
+def _check_models(command: str, models: Iterable[str | None]) -> None:
+    """Refuse models that are nowhere, once and not for each video."""
+    judges = {"track": check_model, "mots": check_model, "ask": check_video_model}
+    for model in models:
+        if command in judges and model is not None:
+            judges[command](model)
 
 
 def _with_index(command: str, options: list[str], *, wanted: bool) -> tuple[list[str], bool]:

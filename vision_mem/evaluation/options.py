@@ -176,14 +176,25 @@ class RunOptions(SetOptions):
         devices = tuple(name.strip() for name in self.devices.split(","))
         return Workplace(devices, self.workers, self.ray)
 
-    def check(self, preset: str, folder: str, model: str) -> None:
+    def check(
+        self, preset: str, folder: str, model: str, judge: Callable[[str], None] | None = None
+    ) -> None:
         """Say what typing alone shows to be wrong, before anything heavy is imported.
+
+        Args:
+            preset: of the run.
+            folder: of presets.
+            model: of the run.
+            judge: refuses names that are no model of the family, or on no machine.
 
         Raises:
             InputError: for a share, a place, a model, or a preset of the ``folder`` that cannot be.
+            ModelError: for a model that is not on this machine and cannot be fetched.
         """
         _ = self.share, self.workplace
         check_model(model)
+        if judge is not None and self.ray is None:  # nodes may have what this machine has not
+            judge(model)
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
             read_preset(preset, folder)
 

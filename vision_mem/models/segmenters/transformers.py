@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError
 from vision_mem.models.checkpoint import fingerprint
 from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import (
     LOCAL,
+    SEGMENTERS,
     check_complete,
     fetched,
     not_loaded,
@@ -61,7 +61,6 @@ _CLASSES = {
     "sam3_video": "Sam3TrackerVideoModel",  # detector and tracker in one: the tracker of it
 }
 """The configuration's model_type to the class of the library."""
-_IDS = ("facebook/sam3", "yonigozlan/EdgeTAM-hf", "facebook/sam2.1-hiera-tiny")
 _SETTINGS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -495,9 +494,7 @@ def load_transformers(
     label = folder.resolve().name if here else model.rpartition("/")[2]
     library = transformers_library(f"weights of the kind of {label}", "hf")
     if not here:
-        name = model.partition("@")[0]
-        near = "" if name in _IDS else nearest(name, _IDS)
-        folder = fetched(model, f": --model /path/to/folder{near}")
+        folder = fetched(model, ": --model /path/to/folder", SEGMENTERS)
     network, preparation = _open(library, folder, model)
     segmenter = TransformersSegmenter(
         network,
