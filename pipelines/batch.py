@@ -16,7 +16,7 @@ import typer
 from vision_mem._version import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra
-from vision_mem.evaluation.options import PLACE, Workplace
+from vision_mem.evaluation.options import PLACE, Workplace, check_cluster
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.models.segmenters.load import check_model
 from vision_mem.models.vlm import check_video_model
@@ -98,6 +98,7 @@ def main(
     workplace = Workplace(
         tuple(d.strip() for d in place.devices.split(",")), place.workers, place.ray
     )
+    check_cluster(place.ray)
     # Help and slips should not wait for what finds and reads files.
     from vision_mem.batch.inputs import find_inputs, holds_images
 
