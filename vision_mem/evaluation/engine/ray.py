@@ -97,9 +97,9 @@ def _hand_out(
                 try:
                     message = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    how = _reason(error)
                     with suppress(ray.exceptions.RayError):
                         ray.kill(actor)
+                    how = _reason(error)
                     if held is None:
                         unborn += 1
                         if unborn >= ATTEMPTS:
