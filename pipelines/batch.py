@@ -28,7 +28,11 @@ from vision_mem.text import read_json, shown
 
 from .options import OUTPUT, GroupedCommand, Overwrite, Quiet, grouped
 
-KINDS = ("track", "mots", "ask", "reconstruct")
+KINDS = tuple(
+    name
+    for name in ("track", "mots", "ask", "reconstruct", "watch")
+    if Path(__file__).with_name(f"{name}.py").is_file()
+)
 """Commands that can be run on many videos."""
 _OURS = ("--out", "--resume", "--overwrite", "--show", "--memory", "--pick", "--interactive", "-i")
 """Options of the commands that a batch sees to, or that are for one video before a person."""
@@ -75,7 +79,7 @@ class BatchPlace:
 
 
 def main(
-    command: Annotated[str, typer.Argument(help="track, mots, ask or reconstruct.")],
+    command: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     words: Annotated[
         list[str],
         typer.Argument(
@@ -102,8 +106,13 @@ def main(
     # Help and slips should not wait for what finds and reads files.
     from vision_mem.batch.inputs import find_inputs, holds_images
 
-    is_one = _is_recording if command == "reconstruct" else holds_images
-    found = find_inputs(inputs, partial(_options_of_row, command), is_one)
+    judges = {"reconstruct": [_is_recording], "watch": [_is_recording, holds_images]}
+    kinds = judges.get(command, [holds_images])
+    found = find_inputs(
+        inputs,
+        partial(_options_of_row, command),
+        lambda place: any(is_one(place) for is_one in kinds),
+    )
     folder = (output.out or Path("runs/batch", command)).absolute()
     options, indexed = _with_index(command, options, wanted=not output.no_index)
     words_of = [(*questions, *options, *each.options) for each in found]
@@ -320,7 +329,7 @@ def _check(command: str, words: Sequence[str]) -> str | None:
 
 def _check_models(command: str, models: Iterable[str | None]) -> None:
     """Refuse models that are nowhere, once and not for each video."""
-    judges = {"track": check_model, "mots": check_model, "ask": check_video_model}
+    judges = dict.fromkeys(("track", "mots", "watch"), check_model) | {"ask": check_video_model}
     for model in models:
         if command in judges and model is not None:
             judges[command](model)
