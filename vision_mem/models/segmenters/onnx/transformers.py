@@ -140,8 +140,8 @@ class _PromptedMasks(_VideoPart):
             ]
             made.append((masks, iou[:, 0], torch.stack(pointers, dim=1)))
         (one, one_iou, first), (several, several_iou, others) = made
-        pointers = torch.cat([first, others], dim=1)
-        return one, one_iou, several, several_iou, appearing[:, 0, 0], pointers
+        owned = torch.cat([first, others], dim=1)
+        return one, one_iou, several, several_iou, appearing[:, 0, 0], owned
 
 
 class _MemoryMaker(_VideoPart):
