@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -16,8 +16,10 @@ import typer
 from vision_mem._version import __version__
 from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra
-from vision_mem.evaluation.options import PLACE, Workplace
+from vision_mem.evaluation.options import PLACE, Workplace, check_cluster
 from vision_mem.formats.text import make_folder, write_file
+from vision_mem.models.segmenters.load import check_model
+from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.lock import FileLock
 from vision_mem.runs.progress import some
 from vision_mem.runs.signals import StopSignals
@@ -26,7 +28,11 @@ from vision_mem.text import read_json, shown
 
 from .options import OUTPUT, GroupedCommand, Overwrite, Quiet, grouped
 
-KINDS = ("track", "mots", "ask", "reconstruct")
+KINDS = tuple(
+    name
+    for name in ("track", "mots", "ask", "reconstruct", "watch")
+    if Path(__file__).with_name(f"{name}.py").is_file()
+)
 """Commands that can be run on many videos."""
 _OURS = ("--out", "--resume", "--overwrite", "--show", "--memory", "--pick", "--interactive", "-i")
 """Options of the commands that a batch sees to, or that are for one video before a person."""
@@ -73,7 +79,7 @@ class BatchPlace:
 
 
 def main(
-    command: Annotated[str, typer.Argument(help="track, mots, ask or reconstruct.")],
+    command: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     words: Annotated[
         list[str],
         typer.Argument(
@@ -96,25 +102,36 @@ def main(
     workplace = Workplace(
         tuple(d.strip() for d in place.devices.split(",")), place.workers, place.ray
     )
+    check_cluster(place.ray)
     # Help and slips should not wait for what finds and reads files.
     from vision_mem.batch.inputs import find_inputs, holds_images
-    from vision_mem.batch.jobs import RESULTS, VideoJob
 
-    is_one = _is_recording if command == "reconstruct" else holds_images
-    found = find_inputs(inputs, partial(_options_of_row, command), is_one)
+    judges = {"reconstruct": [_is_recording], "watch": [_is_recording, holds_images]}
+    kinds = judges.get(command, [holds_images])
+    found = find_inputs(
+        inputs,
+        partial(_options_of_row, command),
+        lambda place: any(is_one(place) for is_one in kinds),
+    )
     folder = (output.out or Path("runs/batch", command)).absolute()
     options, indexed = _with_index(command, options, wanted=not output.no_index)
+    words_of = [(*questions, *options, *each.options) for each in found]
+    models = {
+        _check(command, (each.source, *own)) for each, own in zip(found, words_of, strict=True)
+    }
+    if place.ray is None:  # nodes of a cluster may have what this machine has not
+        _check_models(command, models)
+    # What typing alone shows has been said; torch takes seconds.
+    from vision_mem.batch.jobs import RESULTS, VideoJob
+
     taken = [name for param in _params(command) for name in param.opts]
     jobs = [
         VideoJob(
-            each.name, each.size, each.source, (*questions, *options, *each.options), folder,
-            partial(run_command, command), command,
-            "--device" in taken and "--device" not in (*options, *each.options),
+            each.name, each.size, each.source, own, folder, partial(run_command, command), command,
+            "--device" in taken and "--device" not in own,
         )
-        for each in found
+        for each, own in zip(found, words_of, strict=True)
     ]  # fmt: skip
-    for job in jobs:
-        _check(command, (job.source, *job.words))
     threads = _threads(workplace, options, taken)
     make_folder(folder)
     lock = FileLock(folder / RESULTS, f"batch {folder}", "or give another --out")
@@ -299,9 +316,23 @@ def _options_of_row(command: str, row: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def _check(command: str, words: Sequence[str]) -> None:
-    """Refuse what typing alone shows to be wrong, before the first video is begun."""
-    _built(command).make_context(command, [*words], resilient_parsing=False)
+def _check(command: str, words: Sequence[str]) -> str | None:
+    """Refuse what typing alone shows to be wrong, before the first video is begun.
+
+    Returns:
+        The model that is named, if one is.
+    """
+    context = _built(command).make_context(command, [*words], resilient_parsing=False)
+    model = context.params.get("model")
+    return model if isinstance(model, str) else None
+
+
+def _check_models(command: str, models: Iterable[str | None]) -> None:
+    """Refuse models that are nowhere, once and not for each video."""
+    judges = dict.fromkeys(("track", "mots", "watch"), check_model) | {"ask": check_video_model}
+    for model in models:
+        if command in judges and model is not None:
+            judges[command](model)
 
 
 def _with_index(command: str, options: list[str], *, wanted: bool) -> tuple[list[str], bool]:

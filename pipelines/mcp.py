@@ -19,6 +19,7 @@ import typer
 from vision_mem._version import __version__
 from vision_mem.config import load_config
 from vision_mem.errors import InputError, MissingExtra, ModelError, VisionMemError
+from vision_mem.models.segmenters.load import check_model
 from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import number_folder
 from vision_mem.sources.selection import check_exists, is_url
@@ -124,6 +125,8 @@ def _check(served: ServedOptions, model: AgentModel) -> None:
         check_exists(stream)
     if model.ask != "auto":
         check_video_model(model.ask)
+    if stream is not None:
+        check_model(model.model or "embedded")
 
 
 @contextmanager

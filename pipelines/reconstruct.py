@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from vision_mem.config import load_config, nearest
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, NotThere
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
 from vision_mem.sinks.registry import SCENE_SINKS, check_names, make_sinks
@@ -269,6 +269,11 @@ def _check(
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
     if options.model is None and (options.gate is not None or options.segment):
         raise InputError("--gate and --segment are for --model; leave them out")
+    named = options.model is not None and not options.model.startswith("random:")
+    if named and not Path(str(options.model)).expanduser().exists():
+        raise NotThere(
+            f"checkpoint {options.model} is missing; expected a .pt, .pth or .safetensors file"
+        )
     if seed is None and options.model is None:
         check_layout(Path(source).expanduser(), options.layout)
     return names, config, numbers

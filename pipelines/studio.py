@@ -17,6 +17,8 @@ import typer
 
 from vision_mem.config import load_config
 from vision_mem.errors import InputError
+from vision_mem.models.segmenters.load import check_model
+from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import number_folder
 from vision_mem.runs.signals import StopSignals
 from vision_mem.sources.selection import check_exists
@@ -134,6 +136,9 @@ def main(
     if not server.root.is_dir():
         raise InputError(f"--root {server.root} is no folder")
     config = load_config(TrackingConfig, model.preset, advanced.set or (), folder="tracking")
+    check_model(model.model or "embedded")
+    if model.ask not in ("none", "auto"):
+        check_video_model(model.ask)
     # What typing alone shows has been said; the parts take a moment to load.
     from vision_mem.models import load_segmenter, use_threads
     from vision_mem.studio.registry import Studio

@@ -2,10 +2,13 @@
 
     python scripts/bench/batch.py                 # 60 generated clips
     python scripts/bench/batch.py --clips 8 --only one two killed
+    python scripts/bench/batch.py --clips 2 --only one ray-bare ray-other
 
 Each way writes the results of ``vision-mem batch track`` on the same clips; result files and the
 index are compared with those of one process, byte by byte. ``ray`` is a cluster of two nodes on
-this machine. Ends with 1 if one of them differs.
+this machine. ``ray-bare`` and ``ray-other`` have a node without the package, or with another
+version of it: one line says so, and the same command on a whole cluster goes on. Ends with 1 if
+one of them differs.
 """
 
 from __future__ import annotations
@@ -86,13 +89,13 @@ def kill_process(mark: str) -> bool:
 
 
 @contextmanager
-def cluster() -> Iterator[tuple[Any, Any]]:
-    """A Ray cluster of two nodes on this machine; the second one."""
+def cluster(**environment: str) -> Iterator[tuple[Any, Any]]:
+    """A Ray cluster of two nodes on this machine; the second one, with its environment."""
     from ray.cluster_utils import Cluster
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
-        yield made, made.add_node(num_cpus=1)
+        yield made, made.add_node(num_cpus=1, env_vars=environment)
     finally:
         made.shutdown()
 
@@ -126,12 +129,41 @@ def killed(clips: Path, out: Path, count: int) -> str:
     return said or ("" if killer.done else "nothing was killed")
 
 
+_ABSENT = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "vision_mem":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+_OTHER = "import vision_mem._version\nvision_mem._version.__version__ = '9.9'\n"
+
+
+def refused(site: str, line_of_it: str) -> Callable[[Path, Path, int], str]:
+    """A node that runs ``site`` when Python starts is told of in a line; nothing is lost."""
+
+    def way(clips: Path, out: Path, count: int) -> str:
+        place = out.with_suffix(".site")
+        place.mkdir()
+        (place / "sitecustomize.py").write_text(site)
+        with cluster(PYTHONPATH=str(place)) as (nodes, _):
+            said = run(line(clips, out, "--ray", nodes.address))
+        if line_of_it not in said or said.count("\n"):
+            return said or "exit 0: not told"
+        return on_ray(clips, out, count)
+
+    return way
+
+
 WAYS: dict[str, tuple[str, Callable[[Path, Path, int], str]]] = {
     "one": ("one process", lambda clips, out, count: run(line(clips, out))),
     "two": ("two", lambda clips, out, count: run(line(clips, out, "--workers", "2"))),
     "killed": ("two, one killed", killed),
     "ray": ("Ray, two nodes", on_ray),
     "ray-killed": ("Ray, a worker and a node killed", on_ray_killed),
+    "ray-bare": ("Ray, a node without the package", refused(_ABSENT, "lacks vision-mem; install")),
+    "ray-other": ("Ray, a node of another version", refused(_OTHER, "has vision-mem 9.9, here")),
 }
 
 

@@ -2,10 +2,12 @@
 
     python scripts/bench/graphs.py                                        # embedded, 200 frames
     python scripts/bench/graphs.py --model random:sam2.1_hiera_t@128 --preset sam2
+    python scripts/bench/graphs.py --tiny edgetam --preset sam2        # of transformers, random
 
 Both sides take turns frame by frame in one process, on the clip of the demo, forth and back; the
-first object is prompted by its box, the second by a click. Processor time of one thread does not
-count other programs. Everything is in fp32.
+first object is prompted by its box, the second by a click. With ``--corrections`` the first is
+corrected by two clicks on frame 4, and a third comes in as a mask on frame 5. Processor time of
+one thread does not count other programs. Everything is in fp32.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vision_mem.config import load_config
@@ -42,7 +45,34 @@ def recorded(segmenter: Any, seen: list[torch.Tensor]) -> Any:
     return segmenter
 
 
-def compare(model: str, graphs: Path, preset: str, frames: int) -> dict[str, Any]:
+def prompts_of(t: int, shown: Any, size: tuple[int, int], corrections: bool) -> list[Prompt]:
+    """What is prompted on a frame; ``shown``: the clip's own frame."""
+    height, width = size
+    if t == 0:
+        points = [(0.7 * width, 0.7 * height)]
+        return [Prompt(object_id=1, box=shown.box), Prompt(object_id=2, points=points)]
+    x1, y1, x2, y2 = (float(each) for each in shown.box)
+    if t == 4 and corrections:
+        on, off = ((x1 + x2) / 2, (y1 + y2) / 2), (0.1 * width, 0.9 * height)
+        return [Prompt(object_id=1, points=[on, off], labels=[1, 0])]
+    if t == 5 and corrections:
+        mask = np.zeros(size, bool)
+        mask[height // 8 : height // 3, width // 8 : width // 4] = True
+        return [Prompt(object_id=3, mask=mask)]
+    return []
+
+
+def save_tiny(kind: str, folder: Path) -> None:
+    """A network of transformers with random weights, as the tests have them."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "fixtures"))
+    import hf_segmenters
+
+    hf_segmenters.network(kind).save_pretrained(folder)
+
+
+def compare(
+    model: str, graphs: Path, preset: str, frames: int, corrections: bool
+) -> dict[str, Any]:
     """Run both over a clip."""
     seen: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     both = [
@@ -58,12 +88,11 @@ def compare(model: str, graphs: Path, preset: str, frames: int) -> dict[str, Any
         place = t % (2 * len(clip) - 2)
         shown = clip.render(min(place, 2 * len(clip) - 2 - place))
         frame = Frame(t, t / 30, shown.image)
-        height, width = frame.size
-        prompts = [Prompt(box=shown.box), Prompt(points=[(0.7 * width, 0.7 * height)])]
+        prompts = prompts_of(t, shown, frame.size, corrections)
         results = []
         for n, session in enumerate(sessions):
             start = time.process_time()
-            results.append(session.step(frame, prompts if t == 0 else ()))
+            results.append(session.step(frame, prompts))
             spent[n] += (time.process_time() - start) * (t > 0)
         for one, other in zip(results[0].objects, results[1].objects, strict=True):
             union = int((one.mask | other.mask).sum())
@@ -92,13 +121,19 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--preset", default="samurai")
     parser.add_argument("--frames", type=int, default=200)
+    parser.add_argument("--tiny", help="sam2, edgetam or sam3: of transformers, random weights")
+    parser.add_argument("--corrections", action="store_true", help="also clicks and a mask later")
     parser.add_argument("--graphs", type=Path, help="folder of this model's export, if there is")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        graphs = args.graphs or Path(folder)
+        if args.tiny:
+            args.model = str(Path(folder, "network"))
+            save_tiny(args.tiny, Path(args.model))
+        graphs = args.graphs or Path(folder, "graphs")
         manifest = read_manifest(graphs) if args.graphs else export_onnx(args.model, graphs)
-        found = compare(args.model, graphs, args.preset, args.frames)
+        found = compare(args.model, graphs, args.preset, args.frames, args.corrections)
+    found["model"] = args.tiny or args.model
     found["graph_bytes"] = {name: seam.bytes for name, seam in manifest.seams.items()}
     print(json.dumps(found, indent=2))
 

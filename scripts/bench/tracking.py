@@ -3,6 +3,7 @@
     python scripts/bench/tracking.py                      # the table, random weights, no download
     python scripts/bench/tracking.py --model sam2.1-hiera-tiny --image-size 0
     python scripts/bench/tracking.py --long               # 10,000 frames: does anything grow?
+    python scripts/bench/tracking.py --transformers edgetam  # bytes held, beside its own session
 
 Both sides get the same weights and the same generated clip. Speed: all sides take turns frame by
 frame in one process, so that they meet the same machine; processor time does not count other
@@ -51,6 +52,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -306,7 +308,15 @@ def beside_transformers(args: argparse.Namespace) -> None:
     """Bytes held by our session and by that of transformers, which gets the frames one by one."""
     import transformers
 
-    segmenter: Any = load_segmenter(args.transformers, device=args.device)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.transformers in ("sam2", "edgetam", "sam3"):
+            sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "fixtures"))
+            import hf_segmenters
+
+            place = Path(folder, args.transformers)
+            hf_segmenters.network(args.transformers).save_pretrained(place)
+            args.transformers = str(place)
+        segmenter: Any = load_segmenter(args.transformers, device=args.device)
     network, side = segmenter.network, segmenter.traits.image_size
     given = {"size": {"height": side, "width": side}}
     tools = transformers.Sam2VideoProcessor(
@@ -355,7 +365,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", help="write the numbers to a JSON file")
     parser.add_argument("--long", action="store_true", help="one long run instead of the table")
-    parser.add_argument("--transformers", help="a folder or id: bytes held, beside its session")
+    parser.add_argument(
+        "--transformers",
+        help="a folder or id, or sam2, edgetam, sam3 for a tiny network with random weights: bytes "
+        "held, beside its session",
+    )
     parser.add_argument("--side", choices=("all", *SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--object-count", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()

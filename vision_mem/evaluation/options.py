@@ -6,14 +6,19 @@ command line reads the annotations, and nothing here imports more than the stand
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 from vision_mem.config import load_config, preset_names, read_preset
-from vision_mem.errors import InputError
+from vision_mem.errors import InputError, MissingExtra
 from vision_mem.evaluation.selection import Shard, Some, choose_sequences, parse_shard
+from vision_mem.text import shown
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.scores import Rules
@@ -85,6 +90,48 @@ class Workplace:
                 f"{self.workers} workers cannot use {len(self.devices)} devices; give --workers "
                 f"{len(self.devices)} or more, or fewer --devices"
             )
+
+
+_CLUSTER = re.compile(r"(?:ray://)?(?P<host>\[[\da-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
+_CLUSTER_S = 3.0
+
+
+def check_cluster(address: str | None) -> None:
+    """Refuse a Ray cluster that does not answer: Ray itself tries again for minutes.
+
+    Args:
+        address: as ``run_on_ray`` takes it; None for no cluster.
+
+    Raises:
+        MissingExtra: when Ray is not installed.
+        InputError: when nobody answers there within three seconds.
+    """
+    if address is None:
+        return
+    if find_spec("ray") is None:
+        raise MissingExtra("--ray needs Ray, which is not installed; pip install 'vision-mem[ray]'")
+    place = address
+    if address == "auto":  # as Ray finds it
+        place = os.environ.get("RAY_ADDRESS", "")
+        noted = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        if not place and noted.is_file():
+            place = noted.read_text(encoding="utf-8", errors="replace").strip()
+    if place in ("", "auto", "local"):
+        return
+    found, said = _CLUSTER.fullmatch(place), "no host:port"
+    if found is not None and int(found["port"]) < 65536:
+        try:
+            host = found["host"].strip("[]")
+            socket.create_connection((host, int(found["port"])), _CLUSTER_S).close()
+            return
+        except TimeoutError:
+            said = f"no answer within {_CLUSTER_S:g} s"
+        except OSError as error:
+            said = (error.strerror or str(error)).lower()
+    raise InputError(
+        f"no Ray cluster at {shown(place)} ({said}); expected an address as 10.0.0.1:6379, "
+        "auto or local; a cluster is begun with: ray start --head"
+    )
 
 
 _WEIGHTS = (".pt", ".pth", ".safetensors", ".ckpt")
@@ -176,14 +223,27 @@ class RunOptions(SetOptions):
         devices = tuple(name.strip() for name in self.devices.split(","))
         return Workplace(devices, self.workers, self.ray)
 
-    def check(self, preset: str, folder: str, model: str) -> None:
+    def check(
+        self, preset: str, folder: str, model: str, judge: Callable[[str], None] | None = None
+    ) -> None:
         """Say what typing alone shows to be wrong, before anything heavy is imported.
+
+        Args:
+            preset: of the run.
+            folder: of presets.
+            model: of the run.
+            judge: refuses names that are no model of the family, or on no machine.
 
         Raises:
             InputError: for a share, a place, a model, or a preset of the ``folder`` that cannot be.
+            MissingExtra: when it is to run on a cluster, and Ray is not installed.
+            ModelError: for a model that is not on this machine and cannot be fetched.
         """
         _ = self.share, self.workplace
+        check_cluster(self.ray)
         check_model(model)
+        if judge is not None and self.ray is None:  # nodes may have what this machine has not
+            judge(model)
         if preset.removeprefix(f"{folder}/") not in preset_names(folder):
             read_preset(preset, folder)
 

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies, proxy_bypass, urlopen
 
 from vision_mem.errors import MissingExtra, ModelError
 from vision_mem.models.torchvision_shim import ensure_torchvision
@@ -63,6 +64,10 @@ DETECTORS = {
 }
 """Short names of detectors for their repositories; their weights are Apache-2.0, those of SAM 3
 under its own licence, which has to be accepted there."""
+
+
+SEGMENTERS = ("facebook/sam3", "yonigozlan/EdgeTAM-hf", "facebook/sam2.1-hiera-tiny")
+"""Repositories of segmenters in the format of transformers."""
 
 
 class Published(NamedTuple):
@@ -122,9 +127,9 @@ def has_transformers() -> bool:
 def check_fetchable(
     name: str, instead: str = "", known: Iterable[str] = (), url: str | None = None
 ) -> None:
-    """Refuse a repository that is not on this machine where none can be fetched.
+    """Refuse a repository that is not on this machine, and nowhere else as far as can be seen.
 
-    It takes a second at most, and loads nothing: for the moment after typing.
+    It takes a second or two at most, and loads nothing: for the moment after typing.
 
     Args:
         name: as ``revisions_of``.
@@ -141,9 +146,12 @@ def check_fetchable(
             f"{name!r} is no id of a repository on Hugging Face; expected owner/name, of letters, "
             f"digits, - _ and .{_meant(repository, known)}"
         )
-    if repository in _on_this_machine() or (why := unreachable()) is None:
+    if repository in _on_this_machine():
         return
-    raise ModelError(no_network(name, why, instead, known, url))
+    if (why := unreachable()) is not None:
+        raise ModelError(no_network(name, why, instead, known, url))
+    if url is None and _is_missing(repository):
+        raise ModelError(f"{_MISSING.format(repository)}{_meant(repository, known)}")
 
 
 def fetched(name: str, instead: str, known: Iterable[str] = ()) -> Path:
@@ -197,8 +205,31 @@ def _refused(name: str, error: Exception) -> str | None:
     if "RevisionNotFoundError" in kinds:
         return f"{repository} has no revision {revision or _NEWEST}; expected one of {page}"
     if "RepositoryNotFoundError" in kinds:
-        return f"there is no {repository} on Hugging Face, or it is private (then: hf auth login)"
+        return _MISSING.format(repository)
     return None
+
+
+_MISSING = "there is no {} on Hugging Face, or it is private (then: hf auth login)"
+
+
+def _is_missing(repository: str) -> bool:
+    """Whether Hugging Face says that it has no such repository, for all to see.
+
+    False where it does not say so soon, and for people who are logged in, who may see more than
+    all: loading asks again.
+    """
+    from huggingface_hub import constants
+
+    if "HF_TOKEN" in os.environ or Path(constants.HF_TOKEN_PATH).exists():
+        return False
+    try:
+        with urlopen(f"{constants.ENDPOINT}/api/models/{repository}", timeout=_REACH_S):
+            return False
+    except HTTPError as error:
+        with error:
+            return error.code in (401, 404)
+    except (OSError, ValueError):
+        return False
 
 
 def no_network(

@@ -185,3 +185,28 @@ def test_files_of_stores_are_fetched(tmp_path: Path) -> None:
         assert [p.name for p in tmp_path.iterdir()] == ["new"]
     finally:
         memory.rm("/archive", recursive=True)
+
+
+def test_stores_without_rights_are_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+
+    def denied(*given: object, **more: object) -> None:
+        raise PermissionError("Access Denied:\n the key may not list this bucket")
+
+    with memory.open("/archive/a.mp4", "wb") as file:
+        file.write(b"video")
+    for name in ("isdir", "info", "glob", "get_file"):
+        monkeypatch.setattr(type(memory), name, denied)
+    for ask in (
+        lambda: find_inputs(["memory://archive/a.mp4"], lambda row: (), lambda path: False),
+        lambda: find_inputs(["memory://archive/*.mp4"], lambda row: (), lambda path: False),
+        lambda: fetch("memory://archive/a.mp4", tmp_path),
+    ):
+        with pytest.raises(SourceError) as caught:
+            ask()
+        said = str(caught.value)
+        assert "no right to read it (Access Denied: the key" in said and "\n" not in said
+        assert "check the address and the keys to the store" in said
+    assert not list(tmp_path.iterdir())

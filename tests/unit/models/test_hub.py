@@ -179,9 +179,28 @@ def test_what_the_hub_says_is_told(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     hub_server.append((status, code))
+    monkeypatch.setenv("HF_TOKEN", "of somebody who may see more")
     with pytest.raises(ModelError) as caught:
         fetched("Qwen/Qwen2-VL-2B-Instuct@v9", "")
     assert said in str(caught.value) and "did you mean Qwen/Qwen2-VL-2B-Ins" in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, True), (404, True), (200, False), (503, False)])
+def test_what_the_hub_does_not_have_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub_server: list[tuple[int, str]],
+    status: int, told: bool,
+) -> None:  # fmt: skip
+    for name, value in {"CACHE": str(tmp_path), "OFFLINE": False}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.HF_HUB_{name}", value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    hub_server.append((status, "RepoNotFound"))
+    if not told:
+        check_fetchable("somebody/owlv2-base")
+        return
+    assert "there is no somebody/owlv2-base" in _told("somebody/owlv2-base", OWL)
+    (tmp_path / "token").touch()  # of somebody who may see more
+    check_fetchable("somebody/owlv2-base")
 
 
 _BEFORE_TORCH = """
@@ -193,7 +212,19 @@ codes = [
     main(["ask", clip, "red?", "--model", models[0], "--out", out]),
     main(["mots", clip, "--detect", models[1], "--out", out]),
     main(["mots", clip, "--detect", f"red car@{models[1]}", "--out", out]),
-    main(["track", clip, "--box", "30,28,40,40", "--model", models[2], "--out", out]),
+    *(
+        main([*line, "--model", models[n], "--out", out])
+        for line in (
+            ["track", clip, "--box", "30,28,40,40"], ["mots", clip, "--detect", "motion"],
+            ["studio", clip], ["batch", "track", clip, "--box", "30,28,40,40"],
+            ["eval", "lasot", "--root", "."],
+        )
+        for n in (2, 3)
+    ),
+    *(main(["export", model, "--out", out]) for model in models[2:]),
+    main(["batch", "ask", clip, "is it red?", "--model", models[0], "--out", out]),
+    main(["studio", clip, "--ask", models[0], "--out", out]),
+    main(["eval", "ovo-bench", "--root", ".", "--model", models[0], "--out", out]),
 ]
 print(codes, "torch" in sys.modules)
 """
@@ -204,13 +235,15 @@ def test_the_commands_tell_before_anything_heavy_is_loaded(
 ) -> None:
     pytest.importorskip("transformers", reason="extra [vlm] is not installed")
     names = ["Qwen/Qwen2-VL-2B-Instuct", "PekingU/rtdetr_r18v", "facebook/sam2.1-hiera-tiny"]
+    names += ["yonigozlan/EdgTAM-hf"]
     clip = tmp_path / "cup.mp4"
     clip.write_bytes(small_clip.read_bytes())
     run = subprocess.run(
         [sys.executable, "-c", _BEFORE_TORCH, str(clip), *names], capture_output=True, text=True,
         env={"PATH": "", "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}, timeout=60,
     )  # fmt: skip
-    assert run.stdout.splitlines()[-1] == "[1, 1, 1, 1] False", run.stdout + run.stderr
-    for meant in ("Qwen/Qwen2-VL-2B-Instruct", "PekingU/rtdetr_r18vd"):
+    assert run.stdout.splitlines()[-1] == f"{[1] * 18} False", run.stdout + run.stderr
+    assert run.stderr.count("\n") == 18 and not Path(f"{clip}.out").exists()
+    for meant in ("Qwen/Qwen2-VL-2B-Instruct", "PekingU/rtdetr_r18vd", "yonigozlan/EdgeTAM-hf"):
         assert f"did you mean {meant}" in run.stderr
     assert "sam2.1_hiera_tiny.pt" in run.stderr

@@ -1,20 +1,23 @@
 """Sequences of a benchmark over a Ray cluster: one actor a worker, with its own model.
 
-Ray places the actors, starts those again that die, and tries their sequences again. Results come
+Ray places the actors; others take the place of those that die, and their sequences. Results come
 back to this process as bytes, so that machines need to share the images only.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from vision_mem._version import __version__
-from vision_mem.errors import InputError, MissingExtra, VisionMemError
+from vision_mem.errors import InputError, VisionMemError
 from vision_mem.evaluation.engine.processes import ATTEMPTS, loading_failed
 from vision_mem.evaluation.engine.runner import (
     Failed,
@@ -27,6 +30,7 @@ from vision_mem.evaluation.engine.runner import (
     introduce,
     run_job,
 )
+from vision_mem.evaluation.options import check_cluster
 
 _LOOK_S = 0.2
 _STORE_BYTES = 200_000_000  # results are small; Ray's default is a third of the memory
@@ -58,45 +62,70 @@ def run_on_ray(
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if device in ("auto", "cuda") else 0
         count = min(workers or gpus or int(resources.get("CPU", 1)) or 1, len(jobs))
-        remote = ray.remote(
-            num_cpus=1,
-            num_gpus=min(1.0, gpus / count) if gpus else 0,
-            max_restarts=-1,
-            max_task_retries=ATTEMPTS - 1,
-        )(_Actor)
-        actors = [remote.remote(make_session, device) for _ in range(count)]
-        try:
-            _hand_out(ray, actors, list(jobs), tell, stop)
-        finally:
-            for actor in actors:
-                ray.kill(actor)
+        remote = ray.remote(num_cpus=1, num_gpus=min(1.0, gpus / count) if gpus else 0)(_Actor)
+        _hand_out(ray, lambda: remote.remote(make_session, device), count, jobs, tell, stop)
 
 
 def _hand_out(
-    ray: Any, actors: list[Any], jobs: list[Job], tell: Tell, stop: Callable[[], bool]
+    ray: Any,
+    make: Callable[[], Any],
+    count: int,
+    jobs: Sequence[Job],
+    tell: Tell,
+    stop: Callable[[], bool],
 ) -> None:
-    """Keep every actor busy with one sequence at a time until all are done."""
-    waiting = iter(jobs)
-    busy: dict[Any, tuple[Any, Job | None]] = {a.ready.remote(): (a, None) for a in actors}
-    while busy and not stop():
-        done, _ = ray.wait(list(busy), num_returns=1, timeout=_LOOK_S)
-        for reference in done:
-            actor, job = busy.pop(reference)
-            tell(_outcome(ray, reference, job))
-            following = next(waiting, None)
-            if following is not None:
-                busy[actor.run.remote(following)] = (actor, following)
+    """Keep actors busy with one sequence each until all are done.
 
-
-def _outcome(ray: Any, reference: Any, job: Job | None) -> Ready | Finished | Failed:
+    Who dies is replaced here and not by Ray, whose own attempts are used up within a second when
+    a whole machine is gone. A new actor may wait for a place for ever; the others go on meanwhile,
+    with what it would have done.
+    """
+    waiting, tried, unborn = deque(jobs), Counter[str](), 0
+    idle: list[Any] = []
+    busy: dict[Any, tuple[Any, Job | None]] = {}
     try:
-        message = ray.get(reference)
-    except ray.exceptions.RayError as error:
-        how = " ".join(str(error).split())[:200]
-        if job is None:
-            raise VisionMemError(f"an actor ended before it had its model: {how}") from None
-        reason = f"each of the {ATTEMPTS} workers that tried it ended ({how})"
-        return Failed(job.name, reason, {"attempts": ATTEMPTS})
+        while len(busy) < count:
+            actor = make()
+            busy[actor.ready.remote()] = (actor, None)
+        while not stop() and (waiting or any(job is not None for _, job in busy.values())):
+            while idle and waiting:
+                actor, job = idle.pop(), waiting.popleft()
+                busy[actor.run.remote(job)] = (actor, job)
+            done, _ = ray.wait(list(busy), num_returns=1, timeout=_LOOK_S)
+            for reference in done:
+                actor, held = busy.pop(reference)
+                try:
+                    message = ray.get(reference)
+                except ray.exceptions.RayError as error:
+                    with suppress(ray.exceptions.RayError):
+                        ray.kill(actor)
+                    how = _reason(error)
+                    if held is None:
+                        unborn += 1
+                        if unborn >= ATTEMPTS:
+                            raise VisionMemError(
+                                f"an actor ended before it had its model: {how}"
+                            ) from None
+                    else:
+                        tried[held.name] += 1
+                        if tried[held.name] < ATTEMPTS:
+                            waiting.appendleft(held)
+                        else:
+                            reason = f"each of the {ATTEMPTS} workers that tried it ended ({how})"
+                            tell(Failed(held.name, reason, {"attempts": ATTEMPTS}))
+                    actor = make()
+                    busy[actor.ready.remote()] = (actor, None)
+                    continue
+                tell(_checked(message))
+                idle.append(actor)
+    finally:
+        for actor in [*idle, *(actor for actor, _ in busy.values())]:
+            with suppress(ray.exceptions.RayError):
+                ray.kill(actor)
+
+
+def _checked(message: Any) -> Ready | Finished | Failed:
+    """What an actor says, if it is fit to work."""
     if isinstance(message, VisionMemError):
         raise message
     if isinstance(message, Ready) and message.version != __version__:
@@ -106,6 +135,28 @@ def _outcome(ray: Any, reference: Any, job: Job | None) -> Ready | Finished | Fa
         )
     assert isinstance(message, (Ready, Finished, Failed)), message
     return message
+
+
+def _reason(error: Exception) -> str:
+    """Why an actor is gone, in one line.
+
+    Raises:
+        VisionMemError: where every other one on its machine would end likewise.
+    """
+    absent = re.search(r"No module named '(vision_mem[\w.]*)'", str(error))
+    if absent is not None:
+        has = "lacks vision-mem" if absent[1] == "vision_mem" else "has another vision-mem"
+        raise VisionMemError(
+            f"{_node_of(error)} {has}; install vision-mem {__version__} on all machines of the "
+            "cluster"
+        )
+    return " ".join(str(error).split())[:200]
+
+
+def _node_of(error: Exception) -> str:
+    """The machine that an error is of, as far as Ray says it."""
+    found = re.search(r"\bip[=:] ?([\d.]+)", str(error))
+    return "a machine of the cluster" if found is None else f"the machine {found[1]} of the cluster"
 
 
 class _Actor:
@@ -137,14 +188,11 @@ class _Actor:
 @contextmanager
 def _connected(address: str, workers: int | None) -> Iterator[Any]:
     """Ray, connected; what was started here is ended here."""
+    check_cluster(address)
     # Nothing is sent to anybody about the use of a cluster that we start.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise MissingExtra(
-            "--ray needs Ray, which is not installed; pip install 'vision-mem[ray]'"
-        ) from None
+    import ray
+
     settings: dict[str, Any] = {}
     if address == "local":
         settings = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
@@ -153,7 +201,8 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
         raise VisionMemError("this process is connected to a Ray cluster already; disconnect first")
     with _own_signals():
         try:
-            ray.init(address=address, configure_logging=False, log_to_driver=False, **settings)
+            with _own_words():
+                ray.init(address=address, configure_logging=False, log_to_driver=False, **settings)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
@@ -164,6 +213,25 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """What Ray's core says, a line a second, stays away: what goes wrong is said in one of ours."""
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from vision_mem.evaluation.options import (
     preset_option,
 )
 from vision_mem.evaluation.registry import Family, chosen_part
+from vision_mem.models.segmenters.load import check_model
 from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class MotsFamily(Family):
         self, dataset: str, options: MotsRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset or "default", "mots", options.model)
+        options.check(options.preset or "default", "mots", options.model, check_model)
         crowds = isinstance(options, CrowdRunOptions)
         root = options.root or CROWDS if crowds else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.

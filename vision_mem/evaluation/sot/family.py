@@ -22,6 +22,7 @@ from vision_mem.evaluation.options import (
 )
 from vision_mem.evaluation.registry import Family, chosen_part
 from vision_mem.evaluation.sot.datasets import BENCHMARKS, open_benchmark
+from vision_mem.models.segmenters.load import check_model
 
 if TYPE_CHECKING:
     from vision_mem.evaluation.engine.folder import EvaluationFolder
@@ -92,7 +93,7 @@ class SotFamily(Family):
         self, dataset: str, options: SotRunOptions, say: Callable[[str], None]
     ) -> EvaluationPlan:
         """What is to be run, see ``registry.Family``."""
-        options.check(options.preset, "tracking", options.model)
+        options.check(options.preset, "tracking", options.model, check_model)
         root = place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.
         from vision_mem.evaluation.engine.run import EvaluationPlan

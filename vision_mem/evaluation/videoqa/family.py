@@ -27,6 +27,7 @@ from vision_mem.evaluation.options import (
 )
 from vision_mem.evaluation.registry import Family
 from vision_mem.evaluation.videoqa.datasets import DATASETS
+from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.tally import count
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class VideoQaFamily(Family):
                 f"{dataset} needs a model that talks; give --model qwen2.5-vl-7b, a folder, or "
                 "another that vision-mem ask takes"
             )
-        options.check(options.preset, "videoqa", str(options.model))
+        options.check(options.preset, "videoqa", str(options.model), check_video_model)
         streams = isinstance(options, StreamRunOptions)
         root = options.root or STREAMS if streams else place_of(options.root, dataset)
         # torch takes seconds to import; slips of the pen are told before.

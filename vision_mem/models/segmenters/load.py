@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -10,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from vision_mem.config import is_object_name, load_object, near_file, nearest
 from vision_mem.errors import InputError, NotThere
-from vision_mem.models.hub import PUBLISHED, check_fetchable, revisions_of
+from vision_mem.models.hub import (
+    PUBLISHED,
+    SEGMENTERS,
+    check_fetchable,
+    has_transformers,
+    revisions_of,
+)
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
@@ -67,7 +72,7 @@ def load_segmenter(
             wrong = f"--precision {precision}" if half else "--compile"
             wrong = wrong if half or compile else f"--attention {attention}"
             raise InputError(f"{wrong} is for networks in torch; {model} is exported: leave it out")
-        return _exported(folder, device, "pil_bicubic" if resize == "auto" else resize)
+        return _exported(folder, device, resize)
     if model == "embedded":
         from vision_mem.models.segmenters.embedded.segmenter import EmbeddedSegmenter
 
@@ -116,7 +121,7 @@ def _is_id(model: str) -> bool:
 
 def _lies_here_for_transformers(name: str) -> bool:
     """Whether a published SAM 2 is on this machine in transformers' format, and not in its own."""
-    if importlib.util.find_spec("transformers") is None:
+    if not has_transformers():
         return False
     from huggingface_hub import try_to_load_from_cache
 
@@ -154,7 +159,9 @@ def check_model(model: str) -> None:
     if is_object_name(model) or path.exists():
         return
     if _is_id(model) and not model.startswith("facebook/sam2"):
-        return  # any network may be there; loading tells
+        if has_transformers():  # else that is told first, by the one who needs it
+            check_fetchable(model, ": --model /path/to/folder", SEGMENTERS)
+        return
     named = model.startswith("facebook/") and path.suffix != ".pt"
     if not named and (path.suffix in (".pt", ".pth", ".safetensors") or "/" in model):
         near = near_file(path, (".pt", ".pth", ".safetensors"))
@@ -198,9 +205,14 @@ def _exported(folder: Path, device: str, resize: str) -> Segmenter:
         from vision_mem.models.segmenters.onnx.sam2 import open_sam2
 
         return open_sam2(folder, manifest, device, "pil_bicubic" if resize == "auto" else resize)
+    if manifest.kind == "transformers":
+        from vision_mem.models.segmenters.onnx.transformers import open_transformers
+
+        usual = "processor" if resize == "auto" else resize
+        return open_transformers(folder, manifest, device, usual)
     raise InputError(
         f"{folder} holds a model of the kind {manifest.kind[:40]!r}, which this version of "
-        "vision-mem does not know; expected embedded or sam2"
+        "vision-mem does not know; expected embedded, sam2 or transformers"
     )
 
 

@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from vision_mem.config import nearest
 from vision_mem.errors import InputError, MissingExtra, ModelError
 from vision_mem.models.checkpoint import fingerprint
 from vision_mem.models.device import choose_device, choose_precision
 from vision_mem.models.hub import (
     LOCAL,
+    SEGMENTERS,
     check_complete,
     fetched,
     not_loaded,
@@ -48,6 +48,7 @@ from vision_mem.models.segmenters.sam2.segmenter import (
     square_mask,
     square_picture,
 )
+from vision_mem.models.torchvision_shim import ensure_torchvision
 from vision_mem.text import read_json
 from vision_mem.types import Frame, Prompt
 
@@ -60,7 +61,6 @@ _CLASSES = {
     "sam3_video": "Sam3TrackerVideoModel",  # detector and tracker in one: the tracker of it
 }
 """The configuration's model_type to the class of the library."""
-_IDS = ("facebook/sam3", "yonigozlan/EdgeTAM-hf", "facebook/sam2.1-hiera-tiny")
 _SETTINGS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
@@ -132,7 +132,7 @@ class TransformersSegmenter:
             extra={"resize": resize, "precision": precision},
         )
         self._half = _PRECISIONS[precision]
-        self._resize, self._interpolation = resize, preparation.interpolation
+        self._resize, self.preparation = resize, preparation
         # The library's order of roundings: mean and spread in grey levels, not colours in [0, 1].
         self._mean, self._spread = (
             (torch.tensor(values) * 255.0).view(3, 1, 1).to(device) for values in preparation[:2]
@@ -147,11 +147,7 @@ class TransformersSegmenter:
         with self._running():
             pixels = self._square(frame).to(self.device, torch.float32)
             image = pixels.sub_(self._mean).div_(self._spread)
-            made = self.network.get_image_features(image[None], return_dict=True)
-        maps = list(made.fpn_hidden_states)  # (HW, 1, C) each, fine to coarse
-        sizes = [(int(h), int(w)) for h, w in self.network.backbone_feature_sizes]
-        fine = [to_image(one, size) for one, size in zip(maps[:-1], sizes, strict=False)]
-        encoded = EncodedImage(maps, made.fpn_position_encoding[-1], sizes, fine)
+            encoded = self.encoded(image[None])
         return ImageFeatures(frame.size, (side, side), encoded)
 
     def decode_prompt(
@@ -235,10 +231,18 @@ class TransformersSegmenter:
         made: list[dict[str, torch.Tensor]] = []
         with self._running():
             for grids, logits in zip(grid_logits.split(at_once), logit.split(at_once), strict=True):
-                tokens, _ = self._written(features.payload.maps[-1], grids, logits, from_prompt)
+                tokens = self._remembered(features.payload, grids, logits, from_prompt)
                 # Clones, so that one object's memory does not keep the whole batch alive.
                 made += [{"map": one.clone()} for one in tokens.split(1, dim=1)]
         return made
+
+    def encoded(self, image: torch.Tensor) -> EncodedImage:
+        """What the network makes of an image ``(1, 3, S, S)`` whose colours it is used to."""
+        made = self.network.get_image_features(image, return_dict=True)
+        maps = list(made.fpn_hidden_states)  # (HW, 1, C) each, fine to coarse
+        sizes = [(int(h), int(w)) for h, w in self.network.backbone_feature_sizes]
+        fine = [to_image(one, size) for one, size in zip(maps[:-1], sizes, strict=False)]
+        return EncodedImage(maps, made.fpn_position_encoding[-1], sizes, fine)
 
     @property
     def _side(self) -> int:
@@ -263,9 +267,10 @@ class TransformersSegmenter:
         pixels = torch.from_numpy(np.array(frame.image)).permute(2, 0, 1)
         if frame.size == (self._side, self._side):
             return pixels
+        ensure_torchvision()
         from torchvision.transforms.v2 import InterpolationMode, functional
 
-        way = InterpolationMode(self._interpolation)
+        way = InterpolationMode(self.preparation.interpolation)
         resized: torch.Tensor = functional.resize(
             pixels, [self._side, self._side], interpolation=way, antialias=True
         )
@@ -297,7 +302,7 @@ class TransformersSegmenter:
         parts = [self._tokens(read) for read in reads]
         tokens, codes = (torch.cat([part[k] for part in parts], dim=1) for k in (0, 1))
         maps = len(reads[0].prompts) + len(reads[0].recents)
-        pointer_tokens = len(tokens) - maps * len(self._spatial_codes())
+        pointer_tokens = len(tokens) - maps * len(self.spatial_codes())
         attended = net.memory_attention(
             top.expand(-1, objects, -1),
             tokens,
@@ -315,7 +320,7 @@ class TransformersSegmenter:
         net = self.network
         if not read.prompts:
             raise ModelError("an object's memory holds no prompted frame; prompt it first")
-        spatial, timed = self._spatial_codes(), net.memory_temporal_positional_encoding
+        spatial, timed = self.spatial_codes(), net.memory_temporal_positional_encoding
         maps = [(entry, 0, read.timed_prompts) for entry in read.prompts]
         maps += [(entry, t_pos, True) for entry, t_pos in read.recents]
         tokens = [entry.tensors["map"].to(self.device) for entry, _, _ in maps]
@@ -324,18 +329,21 @@ class TransformersSegmenter:
             for _, t_pos, has_time in maps
         ]
         if read.pointers:
-            reach = self.traits.max_pointers
-            reach = reach if read.num_frames_hint is None else min(read.num_frames_hint, reach)
             vectors = [vector.to(self.device).unsqueeze(0) for vector, _ in read.pointers]
             positions = [position for _, position in read.pointers]
             made = net._process_object_pointers(
-                positions, vectors, max(reach, 2), 1, net.hidden_dim, self.device
+                positions, vectors, self._reach(read) + 1, 1, net.hidden_dim, self.device
             )
             tokens.append(made[0])
             codes.append(made[1])
         return torch.cat(tokens).float(), torch.cat(codes)
 
-    def _spatial_codes(self) -> torch.Tensor:
+    def _reach(self, read: MemoryRead) -> int:
+        """Ages of pointers are told as shares of this many frames."""
+        reach, known = self.traits.max_pointers, read.num_frames_hint
+        return max(reach if known is None else min(known, reach), 2) - 1
+
+    def spatial_codes(self) -> torch.Tensor:
         """Codes of the tokens of a memory, the same for all: ``(tokens, 1, Cm)``."""
         if self._codes is None:
             height, width = self.network.backbone_feature_sizes[-1]
@@ -344,6 +352,13 @@ class TransformersSegmenter:
             logit = torch.zeros(1, 1, 1, device=self.device)
             self._codes = self._written(top, grid, logit, False)[1]
         return self._codes
+
+    def _remembered(
+        self, encoded: EncodedImage, grid_logits: torch.Tensor, logit: torch.Tensor,
+        from_prompt: bool,
+    ) -> torch.Tensor:  # fmt: skip
+        """Memories of B objects: ``(tokens, B, Cm)``."""
+        return self._written(encoded.maps[-1], grid_logits, logit, from_prompt)[0]
 
     def _written(
         self, top: torch.Tensor, grid_logits: torch.Tensor, logit: torch.Tensor, from_prompt: bool
@@ -397,7 +412,7 @@ class TransformersSegmenter:
         masks = torch.where(appears[..., None], masks[:, 0], ABSENT_LOGIT)
         shown = appears.to(masks.dtype)[:, 0]
         vectors = [net.object_pointer_proj(tokens[:, :, m])[:, 0] for m in range(tokens.shape[2])]
-        pointers = torch.stack([self._pointer(vector, shown) for vector in vectors], dim=1)
+        pointers = torch.stack([self.pointer(vector, shown) for vector in vectors], dim=1)
         return Candidates(
             logits=masks.float(),
             iou=iou[:, 0].float(),
@@ -405,7 +420,7 @@ class TransformersSegmenter:
             pointers=pointers.float().expand(-1, masks.shape[1], -1),
         )
 
-    def _pointer(self, vector: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
+    def pointer(self, vector: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
         """``(B, C)`` pointers of objects, ``shown`` where 1 and absent where 0: ``(B, 1)``."""
         pointer: torch.Tensor = shown * vector + (1 - shown) * self.network.no_object_pointer
         return pointer
@@ -428,7 +443,7 @@ class TransformersSegmenter:
         made = self._heads(encoded, top, None, net.mask_downsample(square), True, appear_threshold)
         shown = (square > 0).flatten(1).any(dim=1, keepdim=True).float()
         best = int(made.iou[0].argmax())
-        pointer = self._pointer(made.pointers[:, best], shown).unsqueeze(1)
+        pointer = self.pointer(made.pointers[:, best], shown).unsqueeze(1)
         logit = (shown * 20.0 - 10.0)[:, 0]
         return Candidates(small, torch.ones(1, 1, device=self.device), logit, pointer)
 
@@ -479,9 +494,7 @@ def load_transformers(
     label = folder.resolve().name if here else model.rpartition("/")[2]
     library = transformers_library(f"weights of the kind of {label}", "hf")
     if not here:
-        name = model.partition("@")[0]
-        near = "" if name in _IDS else nearest(name, _IDS)
-        folder = fetched(model, f": --model /path/to/folder{near}")
+        folder = fetched(model, ": --model /path/to/folder", SEGMENTERS)
     network, preparation = _open(library, folder, model)
     segmenter = TransformersSegmenter(
         network,

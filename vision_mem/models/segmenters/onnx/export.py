@@ -24,7 +24,9 @@ from vision_mem.models.segmenters.load import load_segmenter
 from vision_mem.models.segmenters.onnx.embedded import embedded_seams
 from vision_mem.models.segmenters.onnx.graphs import MANIFEST, ExportManifest, Seam, SeamRecord
 from vision_mem.models.segmenters.onnx.sam2 import sam2_seams
+from vision_mem.models.segmenters.onnx.transformers import transformers_seams
 from vision_mem.models.segmenters.sam2.segmenter import Sam2Segmenter
+from vision_mem.models.segmenters.transformers import TransformersSegmenter
 from vision_mem.text import short
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def write_graphs(segmenter: Any, model: str, out: Path) -> ExportManifest:
     """Write a segmenter that runs in torch, on the CPU and in fp32; otherwise as ``export_onnx``.
 
     Args:
-        segmenter: the embedded one, or SAM 2.
+        segmenter: the embedded one, SAM 2, or one of transformers.
         model: what it is called in messages and the manifest.
         out: folder.
     """
@@ -89,8 +91,11 @@ def _cut(segmenter: Any, model: str) -> tuple[str, dict[str, Any], list[Seam]]:
         return "embedded", *embedded_seams(segmenter)
     if isinstance(segmenter, Sam2Segmenter):
         return "sam2", *sam2_seams(segmenter, short(model))
+    if isinstance(segmenter, TransformersSegmenter):
+        return "transformers", *transformers_seams(segmenter, short(model))
     raise InputError(
-        f"model {short(model)} cannot be exported; expected embedded, a SAM 2 name or checkpoint"
+        f"model {short(model)} cannot be exported; expected embedded, a SAM 2 name or checkpoint, "
+        "or a folder or id with SAM 2, EdgeTAM or SAM 3 of transformers"
     )
 
 
