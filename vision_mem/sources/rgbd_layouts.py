@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,10 @@ from vision_mem.formats.rgbd_folders import (
     read_matrix,
 )
 from vision_mem.formats.trajectory import Trajectory, read_numbers, read_trajectory
+from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.sources.images import IMAGE_SUFFIXES
+from vision_mem.text import read_text
 
 LAYOUTS = ("tum", "7scenes", "scannet", "folder")
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
@@ -38,6 +41,22 @@ _TUM = {
 }
 
 
+class StoredPicture(Protocol):
+    """A picture inside of a larger file; its text says where."""
+
+    def read(self) -> NDArray[np.generic]:
+        """``(H, W, 3)`` uint8 RGB, or depth ``(H, W)`` as stored."""
+
+
+class Registration(Protocol):
+    """What brings colour to the pixels of depth."""
+
+    def __call__(
+        self, image: NDArray[np.uint8], depth: NDArray[np.float32], camera: Pinhole
+    ) -> NDArray[np.uint8]:
+        """See ``geometry.camera.colour_seen``."""
+
+
 @dataclass(frozen=True)
 class FrameFiles:
     """Files of one frame.
@@ -45,13 +64,13 @@ class FrameFiles:
     Attributes:
         time_s: seconds.
         colour: image; None where colour comes from a video, in order.
-        depth: depth map.
+        depth: depth map. Both are files, or stored in a log or an archive.
         pose: file with a 4x4 matrix, the matrix, or None.
     """
 
     time_s: float
-    colour: Path | None
-    depth: Path
+    colour: Path | StoredPicture | None
+    depth: Path | StoredPicture
     pose: Path | NDArray[np.float64] | None = None
 
 
@@ -67,6 +86,7 @@ class Layout:
         video: where colour comes from, when it is a video.
         notes: what was odd, one line each.
         doubts: what may make results wrong, one line each.
+        fit: brings colour to the depth's pixels, where another camera took it.
     """
 
     name: str
@@ -76,13 +96,51 @@ class Layout:
     video: Path | None = None
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    fit: Registration | None = None
+
+
+LOG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
+
+
+def is_robot_log(path: Path) -> bool:
+    """Whether a path is that of a robot's log, from its name and what lies in it."""
+    if path.is_dir():
+        about = path / "metadata.yaml"
+        return about.is_file() and "rosbag2" in read_text(about, most=10_000_000)
+    return path.suffix.lower() in LOG_SUFFIXES or path.name.endswith(".bag.active")
+
+
+def matched(one: Sequence[float], other: Sequence[float], apart_s: float) -> list[tuple[int, int]]:
+    """Which moments of two streams belong together: the nearest ones first, each once.
+
+    Args:
+        one: rising seconds.
+        other: likewise.
+        apart_s: seconds by which two may differ.
+
+    Returns:
+        Positions in both, rising in the first.
+    """
+    times, found = np.asarray(other, np.float64), []
+    for k, stamp in enumerate(one):
+        low = int(np.searchsorted(times, stamp - apart_s - 1e-9))
+        high = int(np.searchsorted(times, stamp + apart_s + 1e-9))
+        found += [(abs(times[j] - stamp), k, j) for j in range(low, high)]
+    taken: tuple[set[int], set[int]] = (set(), set())
+    pairs = []
+    for _, k, j in sorted(found):
+        if k not in taken[0] and j not in taken[1]:
+            taken[0].add(k)
+            taken[1].add(j)
+            pairs.append((k, j))
+    return sorted(pairs)
 
 
 def check_layout(path: Path, name: str | None = None) -> None:
     """Refuse what cannot be, without looking into the folder; raises as ``find_layout``."""
     if name is not None and name not in LAYOUTS:
         raise InputError(f"layout is {name!r}; expected one of {', '.join(LAYOUTS)}")
-    if path.is_dir():
+    if path.is_dir() or (path.exists() and is_robot_log(path)):
         return
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
         raise NotUsable(
@@ -96,12 +154,13 @@ def check_layout(path: Path, name: str | None = None) -> None:
     raise NotThere(f"{path} is no folder; {meant}")
 
 
-def find_layout(path: Path, name: str | None = None) -> Layout:
+def find_layout(path: Path, name: str | None = None, *, growing: bool = False) -> Layout:
     """Look at a folder and list its frames.
 
     Args:
         path: the folder.
         name: one of ``LAYOUTS``; None to find out.
+        growing: whether frames still come in: what has no partner yet is not spoken of.
 
     Raises:
         SourceError: one line for a folder that is missing, empty, or of no known layout.
@@ -123,7 +182,7 @@ def find_layout(path: Path, name: str | None = None) -> Layout:
             f"color/ beside depth/{hint}"
         )
     readers = {"tum": _tum, "7scenes": _seven, "scannet": _scannet, "folder": _folder}
-    found = readers[kind](path)
+    found = _folder(path, growing) if kind == "folder" else readers[kind](path)
     if not found.moments:
         raise SourceError(f"{path} ({kind}) has no moment with both colour and depth")
     return found
@@ -177,12 +236,11 @@ def _number(path: Path) -> int | None:
 def _tum(path: Path) -> Layout:
     notes: list[str] = []
     colour, depth = _listed(path / "rgb.txt", notes), _listed(path / "depth.txt", notes)
-    moments = []
-    times = np.array([t for t, _ in depth])
-    for stamp, image in colour:
-        nearest = int(np.argmin(np.abs(times - stamp))) if len(times) else 0
-        if len(times) and abs(times[nearest] - stamp) <= MOST_APART_S:
-            moments.append(FrameFiles(stamp, image, depth[nearest][1]))
+    times = [t for t, _ in colour], [t for t, _ in depth]
+    moments = [
+        FrameFiles(colour[k][0], colour[k][1], depth[j][1])
+        for k, j in matched(*times, MOST_APART_S)
+    ]
     apart = len(colour) - len(moments)
     if apart:
         notes.append(
@@ -269,7 +327,7 @@ def _scannet(path: Path) -> Layout:
 # -- a video or images beside depth maps -------------------------------------------------------
 
 
-def _folder(path: Path) -> Layout:
+def _folder(path: Path, growing: bool = False) -> Layout:
     depth_folder = _subfolder(path, _DEPTH)
     if depth_folder is None:
         raise SourceError(f"{path} has no folder depth/; expected depth maps there")
@@ -278,6 +336,13 @@ def _folder(path: Path) -> Layout:
         raise SourceError(f"{depth_folder} is empty; expected depth maps (.png or .npz)")
     images_folder, video = _subfolder(path, _COLOUR), _video(path)
     images = _files(images_folder, IMAGE_SUFFIXES) if images_folder else []
+    if growing:
+        if not images:
+            raise SourceError(
+                f"{path} has no images yet; expected color/ beside depth/ (a video cannot be "
+                "followed while it is written)"
+            )
+        images, depths = _with_partner(images, depths)
     if images and len(images) != len(depths):
         raise SourceError(
             f"{path}: {len(images)} colour and {len(depths)} depth frames; expected one depth map "
@@ -285,7 +350,8 @@ def _folder(path: Path) -> Layout:
         )
     if not images and video is None:
         raise SourceError(f"{path} has no colour; expected a video or a folder color/")
-    times = _times(path, len(depths))
+    times = _times(path, len(depths), growing)
+    images, depths = images[: len(times)], depths[: len(times)]
     moments = [
         FrameFiles(times[k], images[k] if images else None, depth) for k, depth in enumerate(depths)
     ]
@@ -301,11 +367,28 @@ def _folder(path: Path) -> Layout:
     )
 
 
-def _times(path: Path, count: int) -> list[float]:
+def _with_partner(images: list[Path], depths: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Images and depth maps of one name or number; by order where they have none in common."""
+    keys: list[dict[Any, Path]] = []
+    for files in (images, depths):
+        numbers = [_number(each) for each in files]
+        keys.append(
+            {n if n is not None else p.stem: p for n, p in zip(numbers, files, strict=True)}
+        )
+    both = [key for key in keys[0] if key in keys[1]]
+    if both and len(keys[0]) == len(images) and len(keys[1]) == len(depths):
+        return [keys[0][key] for key in both], [keys[1][key] for key in both]
+    count = min(len(images), len(depths))
+    return images[:count], depths[:count]
+
+
+def _times(path: Path, count: int, growing: bool = False) -> list[float]:
     listed = path / "timestamps.txt"
     if not listed.is_file():
         return [k / 30.0 for k in range(count)]
     rows = read_numbers(listed, 1)
+    if growing:  # a stamp is written before its frame or after it
+        return [values[0] for _, values in rows[:count]]
     if len(rows) != count:
         raise SourceError(f"{listed} has {len(rows)} rows for {count} frames; expected one each")
     return [values[0] for _, values in rows]
