@@ -17,7 +17,7 @@ from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
 from vision_mem.reconstruction.session import ReconstructionSession
 from vision_mem.runs.progress import megabytes
 from vision_mem.sinks.rerun import RerunScene
-from vision_mem.sinks.scene import SceneFrame
+from vision_mem.sinks.scene import ColmapModel, SceneFrame
 from vision_mem.sinks.scene_table import COLUMNS, MovingSums, SceneTally
 from vision_mem.sinks.table import FOLLOWED
 from vision_mem.sources.motion_masks import MovingMasks
@@ -83,7 +83,9 @@ class SceneSamples:
 
 
 def choose_samples(info: SourceInfo, start: int, stride: int) -> list[int]:
-    """Numbers of frames, evenly spaced, to be shown in the report."""
+    """Numbers of frames to be shown in the report: evenly spaced, or ever farther apart."""
+    if info.frame_count is None:  # who knows how many come
+        return [start + stride * place for place in (0, *(2**k for k in range(3, 24)))]
     total = info.frame_count or 1
     places = np.linspace(0, total - 1, min(_SAMPLES, total)).round().astype(int)
     return [start + int(place) * stride for place in places]
@@ -106,6 +108,7 @@ class SceneProducts:
         truth: says how far the map is from the truth of a generated recording, in lines.
         rerun: gets the map too.
         memory: file for both memories, or None.
+        colmap: gets the map too.
     """
 
     session: ReconstructionSession
@@ -118,6 +121,7 @@ class SceneProducts:
     truth: Callable[[SceneTally, Any], list[str]] | None
     rerun: RerunScene | None
     memory: Path | None
+    colmap: ColmapModel | None = None
     said: list[str] = field(default_factory=list, init=False)
 
     def open(self, info: SourceInfo) -> None:
@@ -177,6 +181,8 @@ class SceneProducts:
         if "flythrough" in names:
             pictures = flight(found, path, *_FLIGHT_SIZE, frames=_FLIGHT_FRAMES)
             write_video(out / f"{stem}_flythrough.mp4", pictures, _FLIGHT_FPS)
+        if self.colmap is not None:
+            self.colmap.finish(found.points, found.colours)
         if self.rerun is not None:
             self.rerun.add_map(found, path.places)
         if self.memory is not None:

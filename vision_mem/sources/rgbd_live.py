@@ -119,6 +119,7 @@ class LiveRgbd:
     Attributes:
         info, camera, posed, doubts: as of ``RgbdSource``; whether frames have poses is that of the
             first one.
+        first: the first frame, until it is handed out.
 
     Raises:
         SourceError: when there is no frame.
@@ -126,11 +127,11 @@ class LiveRgbd:
 
     def __init__(self, frames: Iterable[RgbdFrame], selection: Selection, name: str) -> None:
         self._frames, self._selection = iter(frames), selection
-        self._first = next(self._frames, None)
-        if self._first is None:
+        self.first = next(self._frames, None)
+        if self.first is None:
             raise SourceError(f"{name} gave no frame; expected frames with depth")
-        self.camera = self._first.camera
-        self.posed, self.doubts = self._first.pose is not None, list[str]()
+        self.camera = self.first.camera
+        self.posed, self.doubts = self.first.pose is not None, list[str]()
         width, height = self.camera.width, self.camera.height
         self.info = SourceInfo(name, width, height, 30.0, None, live=True)
         self._poses: dict[int, tuple[float, NDArray[np.float64]]] = {}
@@ -139,7 +140,7 @@ class LiveRgbd:
         return islice(self._wanted(), self._selection.max_frames)
 
     def _wanted(self) -> Iterator[RgbdFrame]:
-        first, self._first = self._first, None
+        first, self.first = self.first, None
         last = -np.inf
         for index, frame in enumerate([] if first is None else _chained(first, self._frames)):
             if self._selection.past(index):
