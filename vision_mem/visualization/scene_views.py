@@ -16,7 +16,7 @@ from vision_mem.visualization.bev import Thing, TopDown
 from vision_mem.visualization.splatting import look_at, splat
 
 _PATH, _MOST_CELLS = (230, 60, 60), 1 << 20
-_ABOVE_FLOOR, _HEADROOM = 0.15, 0.4
+_ABOVE_FLOOR, _HEADROOM, _WALL = 0.15, 0.4, 1.4
 _TILT, _FEWEST = 50.0, 200
 _TRIED = 6000
 
@@ -128,8 +128,11 @@ def from_above(
     seen[cells[below, 0], cells[below, 1]] = True
     tall = below & (height > floor + _ABOVE_FLOOR)
     standing[cells[tall, 0], cells[tall, 1]] = True
+    high = np.zeros(shape, bool)
+    wall = below & (height > floor + _WALL)
+    high[cells[wall, 0], cells[wall, 1]] = True
     corner = float(low[0]), float(low[1])
-    return TopDown(corner, size, standing, seen, named, path=way, title=title)
+    return TopDown(corner, size, standing, seen, named, path=way, title=title, tall=high)
 
 
 def around(

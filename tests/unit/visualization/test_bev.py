@@ -13,7 +13,7 @@ from vision_mem.navigation.export import Above, direction_words
 from vision_mem.sources.images import read_image
 from vision_mem.visualization.bev import (
     GONE,
-    OBSTACLE,
+    TALL,
     PATH,
     PLACE,
     SEEN,
@@ -41,11 +41,11 @@ def pixel(picture, x: float, y: float):
 def test_cells_lie_where_they_belong() -> None:
     picture = draw_topdown(scene(), 400)
     assert picture.shape == (200 + 48 + 20, 400 + 48, 3) and picture.dtype == np.uint8
-    wanted = {(10.5, -4.5): OBSTACLE, (10.5, -3.5): SEEN, (13.5, -3.5): UNSEEN, (13.5, -4.5): SEEN}
+    wanted = {(10.5, -4.5): TALL, (10.5, -3.5): SEEN, (13.5, -3.5): UNSEEN, (13.5, -4.5): SEEN}
     for spot, colour in wanted.items():
         assert pixel(picture, *spot) == colour
     # A cell is a whole metre of one colour, to the edge.
-    assert pixel(picture, 10.98, -4.02) == OBSTACLE and pixel(picture, 11.02, -4.02) == SEEN
+    assert pixel(picture, 10.98, -4.02) == TALL and pixel(picture, 11.02, -4.02) == SEEN
 
 
 def test_path_places_and_things_are_drawn_on_top() -> None:
