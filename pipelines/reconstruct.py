@@ -198,9 +198,7 @@ def main(
     before = folder.recorded("options") if resume else None
     recording, resume = limited(recording, folder, resume=resume), folder.resumes(resume)
     options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
-    names, config, numbers = _check(source, seed, options, output.snapshot_every)
-    if resume and seed is None and _is_live(source):
-        raise InputError(f"{source} is live: what it gave is gone; leave out --resume")
+    names, config, numbers = _check(source, seed, options, resume)
     learned = _learned(options)
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
     first = done.last_index + options.stride if done.frames else options.start
@@ -277,7 +275,7 @@ def _is_live(source: str) -> bool:
 
 
 def _check(
-    source: str, seed: int | None, options: ReconstructOptions, snapshot_every: int
+    source: str, seed: int | None, options: ReconstructOptions, resume: bool
 ) -> tuple[list[str], ReconstructionConfig, list[float] | None]:
     """Names of outputs, settings and intrinsics; what typing alone shows is told here."""
     from vision_mem.reconstruction.config import ReconstructionConfig
@@ -287,6 +285,8 @@ def _check(
     numbers = parse_numbers(options.intrinsics, 4, "--intrinsics")
     if options.model is None and (options.gate is not None or options.segment):
         raise InputError("--gate and --segment are for --model; leave them out")
+    if resume and seed is None and _is_live(source):
+        raise InputError(f"{source} is live: what it gave is gone; leave out --resume")
     if seed is None and options.model is None and not _is_live(source):
         check_layout(Path(source).expanduser(), options.layout)
     return names, config, numbers

@@ -271,7 +271,7 @@ def log_layout(path: Path, topics: Sequence[str] = ()) -> Layout:
 
 
 @dataclass(frozen=True)
-class _View:
+class _PictureTopic:
     """A topic of pictures, as its first message says."""
 
     topic: str
@@ -281,7 +281,7 @@ class _View:
     grey: bool
 
 
-def _views(bag: _Bag, topics: Sequence[str]) -> list[_View]:
+def _views(bag: _Bag, topics: Sequence[str]) -> list[_PictureTopic]:
     found, why = [], list[str]()
     for topic, kind in sorted(bag.kinds.items()):
         if kind not in _IMAGES or not bag.counts[topic]:
@@ -302,7 +302,7 @@ def _views(bag: _Bag, topics: Sequence[str]) -> list[_View]:
                 size = (picture.shape[1], picture.shape[0])
                 frame = str(message.header.frame_id).lstrip("/")
                 grey = word.lower() in ("mono8", "8uc1")
-                found.append(_View(topic, depth, frame, size, grey))
+                found.append(_PictureTopic(topic, depth, frame, size, grey))
             break
     if why:
         log.warning("%s: a topic of pictures cannot be read: %s", bag.path, why[0])
@@ -310,9 +310,13 @@ def _views(bag: _Bag, topics: Sequence[str]) -> list[_View]:
 
 
 def _best(
-    bag: _Bag, views: Sequence[_View], topics: Sequence[str], what: str, beside: _View | None
-) -> _View:
-    def worth(view: _View) -> tuple[Any, ...]:
+    bag: _Bag,
+    views: Sequence[_PictureTopic],
+    topics: Sequence[str],
+    what: str,
+    beside: _PictureTopic | None,
+) -> _PictureTopic:
+    def worth(view: _PictureTopic) -> tuple[Any, ...]:
         name = view.topic.lower()
         registered = any(word in name for word in ("aligned", "registered", "rect"))
         together = beside is not None and view.frame == beside.frame and view.frame != ""
@@ -341,7 +345,7 @@ def _shared(one: str, other: str) -> int:
     return next((k for k, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _intrinsics(bag: _Bag, view: _View, topics: Sequence[str]) -> Any:
+def _intrinsics(bag: _Bag, view: _PictureTopic, topics: Sequence[str]) -> Any:
     """The best CameraInfo of a picture; None without one."""
     best, rank = None, (False, False, 0)
     for topic, kind in sorted(bag.kinds.items()):
@@ -370,7 +374,7 @@ def _stored(info: Any, topic: str) -> StoredCamera:
     return StoredCamera(numbers, f"CameraInfo of {topic}", size if min(size) > 0 else None)
 
 
-def _unit(bag: _Bag, view: _View) -> float:
+def _unit(bag: _Bag, view: _PictureTopic) -> float:
     """Metres of one unit; RealSense's own logs say it."""
     for topic, kind in bag.kinds.items():
         if kind == "std_msgs/msg/Float32" and "depth_units" in topic.lower().replace(" ", "_"):
@@ -561,7 +565,12 @@ def _moved(bag: _Bag, topic: str, kind: str) -> tuple[_Motion, str]:
 
 
 def _registration(
-    bag: _Bag, depth: _View, colour: _View, info: Any, topics: Sequence[str], doubts: list[str]
+    bag: _Bag,
+    depth: _PictureTopic,
+    colour: _PictureTopic,
+    info: Any,
+    topics: Sequence[str],
+    doubts: list[str],
 ) -> Any:
     """What brings colour to the pixels of depth, where it is of another camera; else None."""
     name = depth.topic.lower()

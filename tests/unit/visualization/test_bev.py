@@ -13,10 +13,11 @@ from vision_mem.navigation.export import Above, direction_words
 from vision_mem.sources.images import read_image
 from vision_mem.visualization.bev import (
     GONE,
-    TALL,
+    OBSTACLE,
     PATH,
     PLACE,
     SEEN,
+    TALL,
     THING,
     UNSEEN,
     Thing,
@@ -77,6 +78,27 @@ def test_names_are_not_written_over_each_other() -> None:
         for other in spots.values():
             assert pixel(after, *other) == THING  # nor over things
         assert spot in spots.values()
+
+
+def test_furniture_is_told_from_walls_and_steps_are_listed() -> None:
+    tall = np.zeros((4, 2), bool)
+    assert pixel(draw_topdown(scene(tall=tall), 400), 10.5, -4.4) == OBSTACLE
+    path = [(10.5, -3.5), (12.5, -3.5), (12.5, -4.5)]
+    steps = [(path[0], "go 2.0 m"), (path[1], "turn right and go 1.0 m")]
+    plain, listed = (draw_topdown(scene(path=path, steps=s), 400) for s in ((), steps))
+    assert len(listed) > len(plain) and listed.shape[1] == plain.shape[1]
+    assert (listed[len(plain) :] < 100).any()  # words are there
+    assert (listed[: len(plain)] != plain).any()
+
+
+def test_no_name_is_left_out_or_written_over_another() -> None:
+    things = [Thing(f"thing {k}", (12.0 + 0.02 * k, -4.0)) for k in range(8)]
+    before = draw_topdown(scene(things=[Thing("", each.position) for each in things]), 400)
+    with_names = draw_topdown(scene(things=things), 400)
+    one = draw_topdown(scene(things=things[:1]), 400)
+    alone = (one != draw_topdown(scene(things=[Thing("", things[0].position)]), 400)).any(axis=2)
+    changed = (with_names != before).any(axis=2)
+    assert changed.sum() > 7 * alone.sum()  # eight names, none on top of another
 
 
 @pytest.mark.parametrize(
