@@ -114,9 +114,9 @@ def _from_rvl(content: bytes) -> NDArray[np.uint16]:
     words = np.frombuffer(content[8 : 8 + (len(content) - 8) // 4 * 4], "<u4")
     nibbles = ((words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32)) & 15).ravel()
     last = nibbles < 8  # the last nibble of a number
-    begins = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1]) if last.any() else np.empty(0)
-    if not len(begins):
+    if not last.any():
         raise SourceError("a depth map packed by RVL is cut off")
+    begins = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1]).astype(np.int64)
     place = np.arange(len(nibbles)) - np.repeat(begins, np.diff([*begins, len(nibbles)]))
     part = (nibbles & 7).astype(np.int64) << (3 * np.minimum(place, 12))
     numbers = np.add.reduceat(part, begins)

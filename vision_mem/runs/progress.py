@@ -98,7 +98,7 @@ class Progress:
         self._outer = WORK_AFTER.set(self)
         if self._show and sys.stderr.isatty():
             total = self._info.frame_count
-            left = None if total is None else total + self._done + self._expected
+            left = None if total is None else total + self._done + round(self._expected)
             self._bar, self._task = start_bar(self._info.name, left, remaining=True)
         return self
 

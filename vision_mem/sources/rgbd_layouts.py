@@ -497,7 +497,7 @@ class TrustedDepth:
         depth, trust = read_depth(self.depth), read_depth(self.confidence)
         if trust.shape != depth.shape:
             raise SourceError(f"{self.confidence} is of another size than {self.depth}")
-        return np.where(trust > 0, depth, 0).astype(depth.dtype)
+        return np.where(np.asarray(trust, np.float64) > 0, depth, 0).astype(depth.dtype)
 
 
 def _trusted(depth: Path, confidence: Path) -> Path | TrustedDepth:
@@ -672,6 +672,7 @@ def _polycam(path: Path) -> Layout:
 def _arkitscenes(path: Path) -> Layout:
     """``NAME_TIME.png`` each; the path holds world-to-camera, as angle and axis."""
     doubts: list[str] = []
+    files: dict[str, dict[str, Path]]
     files = {n: {} for n in ("lowres_wide", "lowres_depth", "lowres_wide_intrinsics", "confidence")}
     for name, found in files.items():
         if (path / name).is_dir():

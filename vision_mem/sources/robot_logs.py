@@ -387,7 +387,7 @@ def _unit(bag: _Bag, view: _PictureTopic) -> float:
 
 def _stamps(bag: _Bag, topic: str) -> list[tuple[float, int]]:
     """Seconds by the camera's clock, and nanoseconds in the log, of each message of a topic."""
-    rows = []
+    rows: list[tuple[float, int]] = []
     form, skip = ("<II", 4) if bag.first_ros else ("<iI", 4)  # a sequence number; CDR's own head
     for _, logged, content in bag.messages([topic]):
         seconds, nanos = struct.unpack_from(form, content, skip) if len(content) >= 12 else (0, 0)

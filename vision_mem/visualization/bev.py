@@ -217,7 +217,9 @@ def _draw_grid(picture: NDArray[np.uint8], sheet: Sheet) -> None:
     """Lines every metre, where the floor is or nothing is known; none where they would be dense."""
     if sheet.scale < 24:
         return
-    plain = ~np.isin(picture, (*OBSTACLE, *TALL, *EDGE)).all(axis=2)
+    plain = np.ones(picture.shape[:2], bool)
+    for colour in (OBSTACLE, TALL, EDGE):
+        plain &= (picture != colour).any(axis=2)
     height, width = picture.shape[:2]
     high = (sheet.height - 2 * _MARGIN) / sheet.scale
     wide = (sheet.width - 2 * _MARGIN) / sheet.scale

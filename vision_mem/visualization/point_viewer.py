@@ -88,7 +88,7 @@ def viewer_html(scene: ViewedScene, picture: str) -> str:
 
 
 def _numbers(vector: ArrayLike) -> list[float]:
-    return np.round(np.asarray(vector, np.float64), 5).tolist()
+    return [round(float(each), 5) for each in np.asarray(vector, np.float64)]
 
 
 _PAGE = """

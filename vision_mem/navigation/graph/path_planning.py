@@ -300,7 +300,8 @@ def _metres(
     plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """``(n,)`` metres from each cell to a position."""
-    return np.sqrt(((cells - plan.cell(position)) ** 2).sum(axis=1)) * plan.size
+    away = ((cells - plan.cell(position)) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt(away) * plan.size, np.float64)
 
 
 def _straightened(plan: FloorPlan, way: NDArray[np.int64]) -> NDArray[np.int64]:
