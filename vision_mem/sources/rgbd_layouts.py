@@ -695,7 +695,7 @@ def _arkitscenes(path: Path) -> Layout:
             if len(numbers) == 6:
                 size = int(float(numbers[0])), int(float(numbers[1]))
                 held.append(tuple(float(n) for n in numbers[2:]))
-        trusted = depth
+        trusted: Path | TrustedDepth = depth
         if stem in files["confidence"]:
             trusted = _trusted(depth, files["confidence"][stem])
         pose = _rigid(poses[near[0][1]][1]) if near else None
