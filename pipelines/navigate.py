@@ -31,6 +31,8 @@ from .options import (
     AsJson,
     DepthScale,
     End,
+    Follow,
+    FollowFor,
     GroupedCommand,
     Intrinsics,
     MaxFrames,
@@ -40,6 +42,8 @@ from .options import (
     Start,
     Strict,
     Stride,
+    Topics,
+    followed,
     grouped,
     listed,
     parse_numbers,
@@ -133,6 +137,9 @@ class RecordingOptions:
     pixels: Annotated[
         int | None, typer.Option(min=1, help="Pixels from one point to the next [about 20,000].")
     ] = None
+    follow: Follow = None
+    follow_for: FollowFor = None
+    topic: Topics = None
     start: Start = 0
     end: End = None
     stride: Stride = 1
@@ -199,7 +206,7 @@ class MapSettings:
 _OF_ROOMS = (
     "landmark", "landmarks", "detect", "embed", "preset", "set_", "ram", "floor_height", "poses",
     "track_poses",
-    "pose_tolerance", "pose_offset",
+    "pose_tolerance", "pose_offset", "follow", "follow_for", "topic",
     "intrinsics", "depth_scale", "layout", "end", "max_frames", "start",
 )  # fmt: skip
 _OF_STREETS = ("sights", "tour")
@@ -210,8 +217,8 @@ def build(
         str,
         typer.Argument(
             help="Folder with depth and poses (TUM, 7-Scenes, ScanNet, ...) or of results of "
-            "reconstruct; JSON lines, in a file or - for standard input; or a street graph "
-            "(nodes.txt, links.txt)."
+            "reconstruct; a robot's log (.bag, .mcap); JSON lines, in a file or - for standard "
+            "input; module:function, a live camera; or a street graph (nodes.txt, links.txt)."
         ),
     ],
     map_: Annotated[Path, typer.Option("--map", help="The map file.", rich_help_panel=OUTPUT)],
@@ -284,6 +291,8 @@ def _build_room(
         "layout": recording.layout, "intrinsics": numbers, "depth_scale": recording.depth_scale,
         "poses": poses, "strict": strict, "end": recording.end,
         "stride": recording.stride or 1, "max_frames": recording.max_frames,
+        "follow_for": followed(recording.follow, recording.follow_for),
+        "topics": recording.topic or (),
     }  # fmt: skip
     for name in ("pose_tolerance", "pose_offset"):
         if (value := getattr(recording, name)) is not None:

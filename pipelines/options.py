@@ -101,6 +101,18 @@ PoseTolerance = Annotated[
     float | None, typer.Option(min=0, help="Seconds from a frame to its pose, at most [0.02].")
 ]
 PoseOffset = Annotated[float | None, typer.Option(help="Seconds to add to the times of --poses.")]
+Follow = Annotated[
+    bool | None,
+    typer.Option("--follow", help="Wait for frames that are still being written; Ctrl-C ends it."),
+]
+FollowFor = Annotated[
+    float | None,
+    typer.Option(min=0.1, help="Likewise, until no frame came for so many seconds [10]."),
+]
+Topics = Annotated[
+    list[str] | None,
+    typer.Option("--topic", help="Of a robot's log: depth, colour, intrinsics, poses; repeat it."),
+]
 DepthScale = Annotated[float | None, typer.Option(help="Metres of one unit of a depth map.")]
 Start = Annotated[int | None, typer.Option(min=0, help="First frame, from 0.")]
 End = Annotated[int | None, typer.Option(help="Stop before this frame.")]
@@ -559,3 +571,12 @@ def parse_numbers(text: str | None, count: int, option: str) -> list[float] | No
     if len(values) != count or not all(abs(value) < 1e12 for value in values):
         raise InputError(f"{option} {text!r}: expected {count} numbers with commas between")
     return values
+
+
+FOLLOW_FOR_S = 10.0
+"""Seconds without a new frame after which what is followed is at its end."""
+
+
+def followed(follow: bool | None, follow_for: float | None) -> float | None:
+    """Seconds for which frames are waited for; None where the source is taken as it is."""
+    return follow_for if follow_for is not None else FOLLOW_FOR_S if follow else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from vision_mem.config import load_config, nearest
+from vision_mem.config import is_object_name, load_config, load_object, nearest
 from vision_mem.errors import InputError, NotThere
 from vision_mem.runs.folder import SESSION, RunFolder, without_secret
 from vision_mem.runs.loop import nothing_left, run_to_folder
@@ -30,6 +30,8 @@ from .options import (
     Changes,
     DepthScale,
     End,
+    Follow,
+    FollowFor,
     Intrinsics,
     MaxFrames,
     Overwrite,
@@ -42,7 +44,9 @@ from .options import (
     Start,
     Strict,
     Stride,
+    Topics,
     flat,
+    followed,
     limited,
     limits_of,
     listed,
@@ -78,6 +82,9 @@ class ReconstructOptions:
     intrinsics: str | None = None
     depth_scale: float | None = None
     dynamic_masks: str | None = None
+    follow: bool = False
+    follow_for: float | None = None
+    topic: Sequence[str] = ()
     save: str = "trajectory,map,video,events,tracks,report"
     start: int = 0
     stride: int = 1
@@ -107,6 +114,9 @@ class ReconstructInput:
         str | None,
         typer.Option(help="What moves: a folder of PNG, or masks.jsonl of track or mots."),
     ] = None
+    follow: Follow = None
+    follow_for: FollowFor = None
+    topic: Topics = None
     start: Start = None
     end: End = None
     stride: Stride = None
@@ -168,8 +178,9 @@ def main(
         str,
         typer.Argument(
             help="Folder with colour and depth (TUM, 7-Scenes, ScanNet, or a video or color/ "
-            "beside depth/). generated, or generated:SEED: a room made for trying it out. With "
-            "--model also a video or a folder of images."
+            "beside depth/), or a robot's log (.bag, .mcap). module:function: a live "
+            "camera, frames of a function of yours. generated, or generated:SEED: a room made for "
+            "trying it out. With --model also a video or a folder of images."
         ),
     ],
     recording: ReconstructInput,
@@ -187,7 +198,7 @@ def main(
     before = folder.recorded("options") if resume else None
     recording, resume = limited(recording, folder, resume=resume), folder.resumes(resume)
     options = take_options(ReconstructOptions, flat(recording, output, model, settings), before)
-    names, config, numbers = _check(source, seed, options, output.snapshot_every)
+    names, config, numbers = _check(source, seed, options, resume)
     learned = _learned(options)
     done = SceneTally.resumed(folder.progress()) if resume else SceneTally()
     first = done.last_index + options.stride if done.frames else options.start
@@ -258,8 +269,13 @@ def _generated_seed(source: str) -> int | None:
     return int(seed)
 
 
+def _is_live(source: str) -> bool:
+    """Whether frames come from a function of the user's."""
+    return is_object_name(source) and not Path(source).exists()
+
+
 def _check(
-    source: str, seed: int | None, options: ReconstructOptions, snapshot_every: int
+    source: str, seed: int | None, options: ReconstructOptions, resume: bool
 ) -> tuple[list[str], ReconstructionConfig, list[float] | None]:
     """Names of outputs, settings and intrinsics; what typing alone shows is told here."""
     from vision_mem.reconstruction.config import ReconstructionConfig
@@ -274,7 +290,9 @@ def _check(
         raise NotThere(
             f"checkpoint {options.model} is missing; expected a .pt, .pth or .safetensors file"
         )
-    if seed is None and options.model is None:
+    if resume and seed is None and _is_live(source):
+        raise InputError(f"{source} is live: what it gave is gone; leave out --resume")
+    if seed is None and options.model is None and not _is_live(source):
         check_layout(Path(source).expanduser(), options.layout)
     return names, config, numbers
 
@@ -328,8 +346,15 @@ def _open_frames(
         "pose_offset": options.pose_offset, "strict": options.strict, "tell": tell,
     }  # fmt: skip
     if learned is None:
-        source: Any = open_rgbd(path, **given)
+        given |= {
+            "follow_for": followed(options.follow, options.follow_for), "topics": options.topic,
+        }  # fmt: skip
+        place: Any = load_object(path, "camera")() if name is None and _is_live(path) else path
+        source: Any = open_rgbd(place, name=path.partition(":")[2], **given)
     else:
+        if options.follow or options.follow_for or options.topic:
+            raise InputError("--follow and --topic are for recordings with depth; leave them out")
+
         from vision_mem.reconstruction.learned.pictures import PictureSource
 
         source = PictureSource(path, learned.network, **given)
@@ -390,6 +415,7 @@ def _make_sinks(
     """Sinks in the order in which they are closed, the last one first, and that one."""
     from vision_mem.reconstruction.export import SceneProducts, SceneSamples
     from vision_mem.sinks.rerun import RerunScene
+    from vision_mem.sinks.scene import ColmapModel
 
     append = folder.resumes(output.resume)
     sinks = make_sinks(
@@ -414,6 +440,7 @@ def _make_sinks(
         lambda: {k: pose for k, _, pose in whole.poses()} if tracked else {},
         None if truth is None else truth.lines,
         next((each for each in sinks if isinstance(each, RerunScene)), None), output.save_memory,
+        next((each for each in sinks if isinstance(each, ColmapModel)), None),
     )  # fmt: skip
     sinks.append(products)  # closed first: rerun's file is still open then
     return sinks, products

@@ -24,6 +24,7 @@ _NAMES = (
     "intrinsics.txt",
     "intrinsic.txt",
     "intrinsics.json",
+    "intrinsic.json",
     "camera_intrinsic.json",
     "intrinsic/intrinsic_depth.txt",
     "intrinsic_depth.txt",

@@ -191,3 +191,35 @@ class RgbdFrame:
     def without_pose(self) -> RgbdFrame:
         """The same frame for a session that is to find the pose itself."""
         return replace(self, pose=None)
+
+
+def colour_seen(
+    image: NDArray[np.uint8],
+    depth: NDArray[np.float32],
+    camera: Pinhole,
+    *,
+    other: Pinhole,
+    pose: NDArray[np.float64],
+) -> NDArray[np.uint8]:
+    """Colour at the pixels of a depth map that another camera measured.
+
+    Where there is no reading, colour is looked up as if far away.
+
+    Args:
+        image: ``(H, W, 3)`` RGB of the colour camera.
+        depth: ``(h, w)`` metres.
+        camera: of the depth.
+        other: of the colour.
+        pose: ``(4, 4)`` from the depth camera's axes to the colour camera's.
+
+    Returns:
+        ``(h, w, 3)``; black where the colour camera does not look.
+    """
+    far = np.where(np.isfinite(depth) & (depth > 0), depth, 1e3)
+    points = camera.unproject(far) @ pose[:3, :3].T + pose[:3, 3]
+    where, _ = other.resized(image.shape[1], image.shape[0]).project(points)
+    inside = (where >= 0).all(axis=-1) & (where < (image.shape[1], image.shape[0])).all(axis=-1)
+    found = np.zeros((*depth.shape, 3), np.uint8)
+    columns, rows = np.floor(where[inside]).astype(np.int64).T
+    found[inside] = image[rows, columns]
+    return found

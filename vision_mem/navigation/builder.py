@@ -145,7 +145,7 @@ class MapBuild:
         self.session, self._strict, self._turn = session, strict, turn
         self._source, self._whole = source, whole
         self._limit = options.get("max_frames")
-        self._last = None if source == STDIN else last_taken(session.path, whole.name)
+        self._last = None if whole.live else last_taken(session.path, whole.name)
         if self._last is not None and self._last[0] < start:
             self._last = None  # a later part than the map has
         # Nobody walked from the end of another recording to the beginning of this one.
@@ -165,7 +165,9 @@ class MapBuild:
         over = (limit is not None and limit <= self.before) or (end is not None and first >= end)
         if self._last is None or not over:
             begin = start if track_poses else first
-            self._feed = PosedSource(source, begin, tell=False, **options)  # ``whole`` said it all
+            # ``whole`` said it all. A live source is there once.
+            once = whole.live and source != STDIN
+            self._feed = whole if once else PosedSource(source, begin, tell=False, **options)
         tracker = None
         if track_poses:
             from vision_mem.reconstruction import ReconstructionSession

@@ -103,11 +103,13 @@ def view_from_above(
     scene: dict[str, Any] = {
         "things": things, "places": above.flat(observers), "ways": ways, "title": title,
         "path": () if route is None else above.flat(route.points),
+        "steps": () if route is None else _steps(route, above),
         "start": None if start is None else above.spot(start),
         "goal": None if goal is None else above.spot(goal),
     }  # fmt: skip
     if plan is not None:
-        low, layers = plan.low, [plan.obstacle, plan.seen, plan.carries & ~plan.obstacle]
+        carries = plan.carries & ~plan.obstacle
+        low, layers = plan.low, [plan.obstacle, plan.seen, carries, plan.tall]
         if above.flip < 0:
             low = np.array([low[0], -(low[1] + plan.obstacle.shape[1] * plan.size)])
             layers = [each[:, ::-1] for each in layers]
@@ -115,9 +117,19 @@ def view_from_above(
         scene |= {
             "low": (float(low[0]), float(low[1])), "size": plan.size,
             "obstacle": layers[0], "seen": layers[1], "floor": layers[2] & known,
+            "tall": layers[3],
             "note": f"floor at height {plan.floor:.2f} m" if known else "floor unknown",
         }  # fmt: skip
     return TopDown(**scene)
+
+
+def _steps(route: Route, above: Above) -> list[tuple[tuple[float, float], str]]:
+    """Where each leg of a way begins, and its words."""
+    begins = (0, *route.ends[:-1])
+    return [
+        (above.spot(route.points[k]), words)
+        for k, words in zip(begins, route.directions, strict=True)
+    ]
 
 
 def levels_of(session: NavigationSession) -> Levels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,39 @@ from vision_mem.formats.ply import write_ply
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
 from vision_mem.reconstruction.session import ReconstructionSession
-from vision_mem.runs.progress import megabytes
+from vision_mem.reconstruction.voxel_grid import StaticMap
+from vision_mem.runs.progress import expect_work, megabytes, tell_work
 from vision_mem.sinks.rerun import RerunScene
-from vision_mem.sinks.scene import SceneFrame
+from vision_mem.sinks.scene import ColmapModel, SceneFrame
 from vision_mem.sinks.scene_table import COLUMNS, MovingSums, SceneTally
 from vision_mem.sinks.table import FOLLOWED
 from vision_mem.sources.motion_masks import MovingMasks
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 from vision_mem.visualization.bev import write_topdown
 from vision_mem.visualization.contact_sheet import write_video
-from vision_mem.visualization.html_report import write_png, write_report
-from vision_mem.visualization.scene_overlay import ScenePainter
-from vision_mem.visualization.scene_views import CameraPath, around, flight, from_above
+from vision_mem.visualization.html_report import (
+    cards_html,
+    pictures_html,
+    table_html,
+    write_png,
+    write_report,
+)
+from vision_mem.visualization.point_viewer import ViewedLine, ViewedScene, viewer_html
+from vision_mem.visualization.scene_overlay import ScenePainter, object_picture
+from vision_mem.visualization.scene_views import (
+    CameraPath,
+    around,
+    first_view,
+    flight,
+    from_above,
+    view_from,
+)
 
 _MOST_ROWS, _SAMPLES = 200, 6
 _FLIGHT_FRAMES, _FLIGHT_FPS, _FLIGHT_SIZE = 144, 24.0, (640, 480)
+_VIEW_SIZE, _MOST_CARDS, _MOST_PICTURES, _FEWEST_PIXELS = (1008, 640), 24, 200, 40
+_WORK = {"map": 4.0, "mesh": 60.0, "report": 30.0, "flythrough": 250.0}
+"""What is made at the end, in frames that take about as long."""
 
 
 class SceneSession:
@@ -59,7 +77,7 @@ class SceneSession:
 
 
 class SceneSamples:
-    """Keeps drawings of a few frames for the report.
+    """Keeps drawings of a few frames, and of what moved, for the report.
 
     Args:
         folder: of the report.
@@ -68,22 +86,39 @@ class SceneSamples:
 
     def __init__(self, folder: Path, wanted: Sequence[int]) -> None:
         self._folder, self._wanted, self._painter = folder, set(wanted), ScenePainter()
+        self._largest: dict[str, int] = {}
 
     def open(self, info: SourceInfo) -> None:
         """Nothing to open."""
 
     def write(self, frame: Frame, result: SceneFrame) -> None:
-        """Draw the frame if it is wanted."""
+        """Draw the frame if it is wanted, and objects that were never seen so well."""
         if result.frame_index in self._wanted:
             picture = self._painter.draw(result.frame, result.found)
             write_png(self._folder / f"frame-{result.frame_index:06d}.png", picture)
+        for sure, tracks in (("sure", result.found.tracks), ("maybe", result.found.uncertain)):
+            for track in tracks:
+                self._draw_object(f"{sure}-{track.track_id}", track, result)
+
+    def _draw_object(self, name: str, track: Any, result: SceneFrame) -> None:
+        mask = result.found.track_ids == track.track_id
+        area = int(mask.sum())
+        known = self._largest.get(name, 0)
+        if area < max(_FEWEST_PIXELS, 1.3 * known) or not track.seen:
+            return
+        if not known and len(self._largest) >= _MOST_PICTURES:
+            return
+        self._largest[name] = area
+        write_png(self._folder / f"{name}.png", object_picture(result.frame, mask))
 
     def close(self) -> None:
         """Nothing stays open."""
 
 
 def choose_samples(info: SourceInfo, start: int, stride: int) -> list[int]:
-    """Numbers of frames, evenly spaced, to be shown in the report."""
+    """Numbers of frames to be shown in the report: evenly spaced, or ever farther apart."""
+    if info.frame_count is None:  # who knows how many come
+        return [start + stride * place for place in (0, *(2**k for k in range(3, 24)))]
     total = info.frame_count or 1
     places = np.linspace(0, total - 1, min(_SAMPLES, total)).round().astype(int)
     return [start + int(place) * stride for place in places]
@@ -106,6 +141,7 @@ class SceneProducts:
         truth: says how far the map is from the truth of a generated recording, in lines.
         rerun: gets the map too.
         memory: file for both memories, or None.
+        colmap: gets the map too.
     """
 
     session: ReconstructionSession
@@ -118,10 +154,12 @@ class SceneProducts:
     truth: Callable[[SceneTally, Any], list[str]] | None
     rerun: RerunScene | None
     memory: Path | None
+    colmap: ColmapModel | None = None
     said: list[str] = field(default_factory=list, init=False)
 
     def open(self, info: SourceInfo) -> None:
-        """Nothing to open."""
+        """Say how much there will be to do at the end."""
+        expect_work(sum(work for name, work in _WORK.items() if name in self.names))
 
     def write(self, frame: Frame, result: SceneFrame) -> None:
         """Nothing a frame."""
@@ -150,16 +188,20 @@ class SceneProducts:
         if self.truth is not None:
             self.said += self.truth(self.tally, found.points)
         if "map" in names:
+            tell_work("map")
             write_ply(
                 out / f"{stem}.map.ply", found.points, normals=found.normals,
                 colours=found.colours, comment="what stays, metres",
             )  # fmt: skip
+            tell_work("map", _WORK["map"])
         if "mesh" in names:
+            tell_work("mesh")
             mesh = self.session.mesh()
             write_ply(
                 out / f"{stem}.mesh.ply", mesh.vertices, normals=mesh.normals,
                 colours=mesh.colours, faces=mesh.faces,
             )  # fmt: skip
+            tell_work("mesh", _WORK["mesh"])
         if "topdown" in names or "report" in names:
             things = [
                 (f"object-{key}", sums.centre)
@@ -170,26 +212,33 @@ class SceneProducts:
                 write_topdown(out / f"{stem}.topdown.png", above)
             if "report" in names:
                 write_topdown(out / "report" / "topdown.png", above)
-                for k in range(3):
-                    view = around(found, path, k / 3, *_FLIGHT_SIZE)
-                    write_png(out / "report" / f"around-{k}.png", view)
-                self._write_report(len(found.points))
+                self._write_report(found, path)
         if "flythrough" in names:
             pictures = flight(found, path, *_FLIGHT_SIZE, frames=_FLIGHT_FRAMES)
-            write_video(out / f"{stem}_flythrough.mp4", pictures, _FLIGHT_FPS)
+            counted = _counted(pictures, "fly-through", _WORK["flythrough"] / _FLIGHT_FRAMES)
+            write_video(out / f"{stem}_flythrough.mp4", counted, _FLIGHT_FPS)
+        if self.colmap is not None:
+            self.colmap.finish(found.points, found.colours)
         if self.rerun is not None:
             self.rerun.add_map(found, path.places)
         if self.memory is not None:
             self.session.snapshot(self.memory)
 
-    def _write_report(self, points: int) -> None:
-        tally, usage = self.tally, self.session.usage()
+    def _write_report(self, found: StaticMap, path: CameraPath) -> None:
+        tally, usage, folder = self.tally, self.session.usage(), self.out / "report"
+        tell_work("report: views")
+        view = first_view(found, path)
+        write_png(folder / "view.png", view_from(found, path, view, *_VIEW_SIZE))
+        tell_work("report: views", _WORK["report"] * 0.4)
+        for k in range(3):
+            write_png(folder / f"around-{k}.png", around(found, path, k / 3, *_FLIGHT_SIZE))
+            tell_work("report: views", _WORK["report"] * 0.15)
         rate = tally.frames / tally.seconds if tally.seconds > 0 else 0.0
         numbers: list[tuple[str, str]] = [
             ("frames", str(tally.frames)),
             ("frames on which the camera was lost", str(tally.lost)),
             ("camera path", f"{tally.path_m:.2f} m"),
-            ("points that stay", str(points)),
+            ("points that stay", str(len(found.points))),
             ("objects that moved", str(tally.objects)),
             ("objects that may have moved, which is not sure", str(tally.doubtful)),
             ("memory held", megabytes(usage.bytes)),
@@ -200,31 +249,61 @@ class SceneProducts:
             (name, f"{total / max(tally.frames, 1):.2f} ms") for name, total in
             sorted(tally.stage_ms.items(), key=lambda item: -item[1])
         ]  # fmt: skip
-        events = sorted(tally.events.items())
-        folder = self.out / "report"
         frames = {
             each.name: f"frame {int(each.stem.split('-')[1])}: what moves, and depth"
             for each in sorted(folder.glob("frame-*.png"))
         }
         views = {f"around-{k}.png": "what stays, from outside" for k in range(3)}
+        sure, maybe = (self._moved("tracks", tally.tracks), self._moved("maybe", tally.uncertain))
+        scene = ViewedScene(
+            found.points, found.normals, found.colours, found.voxel, view.up, view.eye,
+            view.target, [ViewedLine("camera", path.places, (0.9, 0.24, 0.24))],
+        )  # fmt: skip
         write_report(
-            folder / "index.html", self.stem,
-            "; ".join([f"preset {self.preset}", *self.said]),
+            folder / "index.html", self.stem, "; ".join([f"preset {self.preset}", *self.said]),
             [
-                ("The run", (), numbers),
-                ("What happened", (), events),
-                ("What moved", COLUMNS, self._moved("tracks", tally.tracks)),
-                ("Time a frame, in the session", (), stages),
-                (
-                    "What may have moved, or is an error of depth or pose",
-                    COLUMNS, self._moved("maybe", tally.uncertain),
-                ),
-            ],
-            [
-                ("The map", {"topdown.png": "from above, with the camera's path", **views}),
-                ("Frames", frames),
+                ("", pictures_html({"view.png": "what stays, with the camera's path"}, large=True)),
+                ("Look around", viewer_html(scene, "view.png")),
+                ("The path", pictures_html(
+                    {"topdown.png": "from above: what stands there, and where the camera went"},
+                    large=True,
+                )),
+                ("What moved", self._cards(sure, "sure")),
+                ("What may have moved, or is an error of depth or pose", self._cards(
+                    maybe, "maybe"
+                )),
+                ("The run", table_html((), numbers)),
+                ("What happened", table_html((), sorted(tally.events.items()))),
+                ("What moved, in numbers", table_html(COLUMNS, sure)),
+                ("What may have moved, in numbers", table_html(COLUMNS, maybe)),
+                ("Frames", pictures_html(frames)),
+                ("More views", pictures_html(views)),
+                ("Time a frame, in the session", table_html((), stages)),
             ],
         )  # fmt: skip
+        tell_work("report", _WORK["report"] * 0.15)
+
+    def _cards(self, rows: Sequence[Sequence[Any]], sure: str) -> str:
+        """Pictures and main numbers of what moved, that which went farthest first."""
+        cards = []
+        named = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        named.sort(key=lambda each: -float(each["path_m"]))
+        for each in named[:_MOST_CARDS]:
+            picture = f"{sure}-{each['id']}.png"
+            there = (self.out / "report" / picture).is_file()
+            cards.append((
+                f"object {each['id']}", sure, picture if there else "",
+                (
+                    f"{float(each['path_m']):.2f} m, up to {float(each['fastest_m_s']):.2f} "
+                    f"\u00b1 {float(each['speed_error_m_s']):.2f} m/s",
+                    f"{float(each['width_m']):.2f} x {float(each['height_m']):.2f} x "
+                    f"{float(each['depth_m']):.2f} m large",
+                    f"from {float(each['first_s']):.1f} to {float(each['last_s']):.1f} s, on "
+                    f"{each['frames_shown']} frames",
+                ),
+            ))  # fmt: skip
+        more = f"<p>and {len(rows) - len(cards)} more, in the tables below</p>"
+        return cards_html(cards) + more * (len(rows) > len(cards))
 
     def _moved(self, table: str, followed: Mapping[int, MovingSums]) -> list[list[Any]]:
         """Rows of a table of tracks: those that left, then those still followed."""
@@ -235,6 +314,12 @@ class SceneProducts:
                 rows = [row for row in csv.reader(file) if row and row[0] != COLUMNS[0]]
         rows += [sums.row(key, FOLLOWED) for key, sums in followed.items()]
         return rows[:_MOST_ROWS]
+
+
+def _counted(pictures: Iterable[Any], what: str, work: float) -> Iterator[Any]:
+    for picture in pictures:
+        yield picture
+        tell_work(what, work)
 
 
 def compared(tally: SceneTally, recorded: Mapping[int, Any]) -> PathErrors | None:

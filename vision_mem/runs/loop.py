@@ -142,6 +142,7 @@ def run_to_folder(
                     # One right at the start too: a run that dies early can be continued as well.
                     if tally.frames == 1 or tally.frames % max(snapshot_every, 1) == 0:
                         snapshot()
+                tally.seconds = before + bar.seconds  # with what was made at the end
             except StopRun:
                 closed = True  # by closing the window: not an error, and not the end either
             snapshot()

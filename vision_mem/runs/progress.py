@@ -6,8 +6,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vision_mem.results import Shown
 from vision_mem.text import PrintableStream, printable
@@ -20,6 +20,41 @@ if TYPE_CHECKING:
 
 FRAMES_DONE: ContextVar[Callable[[int], None] | None] = ContextVar("frames_done", default=None)
 """Hears how many frames a run has done, of those who run many."""
+
+WORK_AFTER: ContextVar[WorkAfter | None] = ContextVar("work_after", default=None)
+"""Hears of work that comes after the last frame: the progress of the run that is under way."""
+
+
+class WorkAfter(Protocol):
+    """Who shows it."""
+
+    def expect(self, work: float) -> None:
+        """So much of it will come, in frames that would take as long."""
+
+    def went_on(self, what: str, work: float) -> None:
+        """So much of it has been done."""
+
+
+def expect_work(work: float) -> None:
+    """Count work after the last frame into the total of the run under way.
+
+    Args:
+        work: in frames that would take as long, about.
+    """
+    if (shown := WORK_AFTER.get()) is not None:
+        shown.expect(work)
+
+
+def tell_work(what: str, work: float = 0.0) -> None:
+    """Say what is being done after the last frame, and how much of it has been done by now.
+
+    Args:
+        what: ``report``.
+        work: done since it was told last, as of ``expect_work``.
+    """
+    if (shown := WORK_AFTER.get()) is not None:
+        shown.went_on(what, work)
+
 
 # Where nobody watches, a line this often is enough for a log.
 _PLAIN_EVERY_S = 10.0
@@ -46,6 +81,8 @@ class Progress:
         self._show = show
         self._bar: Bar | None = None
         self._task: TaskID | None = None
+        self._expected, self._worked = 0.0, 0.0
+        self._outer: Token[WorkAfter | None] | None = None
 
     @property
     def seconds(self) -> float:
@@ -58,15 +95,40 @@ class Progress:
         return self.frames / self.seconds if self.seconds > 0 else 0.0
 
     def __enter__(self) -> Progress:
+        self._outer = WORK_AFTER.set(self)
         if self._show and sys.stderr.isatty():
             total = self._info.frame_count
-            left = None if total is None else total + self._done
+            left = None if total is None else total + self._done + round(self._expected)
             self._bar, self._task = start_bar(self._info.name, left, remaining=True)
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._outer is not None:
+            WORK_AFTER.reset(self._outer)
         if self._bar is not None:
             self._bar.stop()
+
+    def expect(self, work: float) -> None:
+        """Make room for work after the last frame."""
+        self._expected += work
+        total = self._info.frame_count
+        if self._bar is not None and self._task is not None and total is not None:
+            self._bar.update(self._task, total=total + self._done + self._expected)
+
+    def went_on(self, what: str, work: float) -> None:
+        """Say how work after the last frame goes."""
+        self._worked = min(self._worked + work, self._expected)
+        if not self._show:
+            return
+        share = f"{self._worked / self._expected:.0%} of what is made at the end"
+        now = time.perf_counter()
+        if self._bar is not None and self._task is not None:
+            done = self._done + self.frames + self._worked
+            self._bar.update(self._task, completed=done, line=printable(f"{what}: {share}"))
+            self._bar.refresh()
+        elif now - self._last_line >= _PLAIN_EVERY_S:
+            self._last_line = now
+            print(f"{what}: {share}", file=sys.stderr, flush=True)
 
     def update(self, result: Any, usage: MemoryUsage) -> None:
         """Count a frame and, when it is time, say how things stand."""

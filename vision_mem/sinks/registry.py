@@ -310,6 +310,8 @@ def _scene(kind: str) -> Callable[[SinkPlace], Any]:
             return scene.DepthFiles(at.folder / kind, suffix, at.append)
         if kind == "dynamic":
             return scene.MovingPly(at.folder / kind, ".ply", at.append)
+        if kind == "colmap":
+            return scene.ColmapModel(at.folder / kind, at.append)
         if kind == "events":
             return scene.SceneEvents(at.file(".events.jsonl"), append=at.append)
         if kind == "rerun":
@@ -354,6 +356,11 @@ SCENE_SINKS: Mapping[str, SinkKind] = {
         "<name>_flythrough.mp4: around the map and along the camera's path", None
     ),
     "report": SinkKind("report/index.html: a page with numbers and pictures", None),
+    "colmap": SinkKind(
+        "colmap/images/, colmap/sparse/0/: images, poses and points as COLMAP's text, for splats "
+        "and photogrammetry",
+        _scene("colmap"),
+    ),
     "rerun": SinkKind(
         "<name>.rrd: a recording for the viewer of rerun; needs rerun-sdk", _scene("rerun")
     ),

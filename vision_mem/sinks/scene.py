@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.formats.colmap import write_colmap
 from vision_mem.formats.depth import write_depth
 from vision_mem.formats.ply import write_ply
+from vision_mem.formats.text import write_file
 from vision_mem.formats.trajectory import TrajectoryFile
-from vision_mem.geometry.camera import RgbdFrame
+from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.sinks.masks import JsonLines, NumberedFiles
 from vision_mem.types import Event, Frame, SourceInfo
 from vision_mem.visualization.scene_overlay import FoundScene, ScenePainter
+
+_COLMAP, _FINE = "colmap.npz", (cv2.IMWRITE_JPEG_QUALITY, 95)
 
 
 class ShownPart(NamedTuple):
@@ -126,6 +131,58 @@ class MovingPly(NumberedFiles):
             self._place(result.frame_index), found.points, colours=found.colours,
             track_ids=found.track_ids, comment=f"frame {result.frame_index}, {result.time_s:.6f} s",
         )  # fmt: skip
+
+
+class ColmapModel(NumberedFiles):
+    """Images and poses for COLMAP and what reads its models; points come when the run ends.
+
+    Args:
+        folder: gets ``images/`` and ``sparse/0/``.
+        append: keep the images of frames before the first one written now.
+    """
+
+    def __init__(self, folder: Path, append: bool = False) -> None:
+        super().__init__(folder / "images", ".jpg", append)
+        self._model = folder / "sparse" / "0"
+        self._poses: list[tuple[int, NDArray[np.float64]]] = []
+        self._camera: Pinhole | None = None
+
+    def write(self, frame: Frame, result: SceneFrame) -> None:
+        """Write an image and remember its pose; frames on which the camera was lost are left out.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        place = self._place(result.frame_index)  # also drops what an earlier run left behind
+        self._camera = result.frame.camera
+        if not result.found.lost:
+            good, packed = cv2.imencode(".jpg", result.frame.image[..., ::-1], _FINE)
+            if good:
+                write_file(place, packed.tobytes())
+                self._poses.append((result.frame_index, np.asarray(result.found.pose)))
+
+    def keep(self, snapshot: Path) -> None:
+        """Remember what there is beside a snapshot."""
+        numbers = [k for k, _ in self._poses]
+        poses = np.array([pose for _, pose in self._poses]).reshape(-1, 4, 4)
+        np.savez(snapshot / _COLMAP, numbers=numbers, poses=poses)
+
+    def recall(self, snapshot: Path) -> None:
+        """Go on with what was remembered."""
+        if (snapshot / _COLMAP).is_file():
+            with np.load(snapshot / _COLMAP) as held:
+                self._poses = list(zip(held["numbers"].tolist(), held["poses"], strict=True))
+
+    def finish(self, points: NDArray[np.float32], colours: NDArray[np.uint8]) -> None:
+        """Write the model.
+
+        Args:
+            points: ``(N, 3)`` metres: what stays.
+            colours: ``(N, 3)`` RGB.
+        """
+        if self._camera is not None:
+            images = ((f"{k:06d}.jpg", pose) for k, pose in self._poses)
+            write_colmap(self._model, self._camera, images, points, colours)
 
 
 class SceneEvents(JsonLines[Any]):

@@ -24,6 +24,7 @@ from vision_mem.formats.depth import read_depth
 from vision_mem.geometry.camera import Pinhole
 from vision_mem.geometry.poses import make_pose, rotation_of
 from vision_mem.sources.images import read_image
+from vision_mem.sources.rgbd_live import PATIENCE_S, GrowingLines, Patience
 from vision_mem.text import parse_json
 
 _KNOWN = (
@@ -61,12 +62,16 @@ class PosedRow:
     source: str = ""
 
 
-def read_posed_lines(path: str | Path, start: int = 0) -> Iterator[PosedRow | SourceError]:
+def read_posed_lines(
+    path: str | Path, start: int = 0, follow_for: float | None = None
+) -> Iterator[PosedRow | SourceError]:
     """Go through a file of posed observations, or standard input, line by line.
 
     Args:
         path: the file; ``-`` for standard input. Names on its lines are looked up beside it.
         start: lines to pass over.
+        follow_for: seconds for which new lines of a file that grows are waited for; None takes it
+            as it is.
 
     Yields:
         Rows; in the place of a line that cannot be used, the error, which names the line.
@@ -80,7 +85,8 @@ def read_posed_lines(path: str | Path, start: int = 0) -> Iterator[PosedRow | So
     path = Path(path)
     try:
         with path.open("rb") as file:
-            yield from _rows(file, str(path), path.parent, start)
+            lines: Any = file if follow_for is None else GrowingLines(file, follow_for)
+            yield from _rows(lines, str(path), path.parent, start, follow_for is not None)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -91,7 +97,9 @@ def count_lines(path: Path) -> int:
         return sum(1 for line in file if line.strip())
 
 
-def _rows(file: Any, name: str, folder: Path, start: int) -> Iterator[PosedRow | SourceError]:
+def _rows(
+    file: Any, name: str, folder: Path, start: int, growing: bool = False
+) -> Iterator[PosedRow | SourceError]:
     number = -1
     while line := file.readline(_LONGEST):
         if not line.strip():
@@ -101,12 +109,23 @@ def _rows(file: Any, name: str, folder: Path, start: int) -> Iterator[PosedRow |
             continue
         where = f"{name}, line {number + 1}"
         try:
-            yield _row(line, number, folder)
+            yield _when_whole(line, number, folder) if growing else _row(line, number, folder)
         except (InputError, SourceError) as error:
             yield SourceError(f"{where}: {error}")
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             said = " ".join(str(error).split())[:120]
             yield SourceError(f"{where}: {said}; expected an object with t, pose and more")
+
+
+def _when_whole(line: bytes, number: int, folder: Path) -> PosedRow:
+    """A row whose pictures may come after it."""
+    patience = Patience(PATIENCE_S)
+    while True:
+        try:
+            return _row(line, number, folder)
+        except SourceError:
+            if patience.ends():
+                raise
 
 
 def _row(line: bytes, number: int, folder: Path) -> PosedRow:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,31 @@ from vision_mem.formats.rgbd_folders import StoredCamera
 from vision_mem.geometry.camera import Pinhole, RgbdFrame
 from vision_mem.geometry.pose_checks import jumps, misread
 from vision_mem.sources.images import read_image
+from vision_mem.sources.pixels import to_rgb
 from vision_mem.sources.rgbd_layouts import (
     LAYOUTS,
     MOST_APART_S,
     FrameFiles,
     Layout,
+    StoredPicture,
     find_layout,
+    is_robot_log,
     read_pose,
     with_poses,
 )
-from vision_mem.sources.selection import Selection, named_by_user, sequence_name
+from vision_mem.sources.rgbd_live import (
+    LOOK_EVERY_S,
+    PATIENCE_S,
+    LiveRgbd,
+    Patience,
+    is_whole,
+    rgbd_frames,
+)
+from vision_mem.sources.robot_logs import log_layout
+from vision_mem.sources.selection import Selection, file_name, named_by_user, sequence_name
 from vision_mem.types import SourceInfo
 
-__all__ = ["LAYOUTS", "RgbdFrame", "RgbdSource", "open_rgbd"]
+__all__ = ["LAYOUTS", "RgbdFrame", "RgbdSource", "open_rgbd", "rgbd_frames"]
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +125,7 @@ class RgbdSource:
         depth = self._depth(wanted[0][1])
         size, colour = (depth.shape[1], depth.shape[0]), self._colour_size()
         self.camera = self._camera(stored, size, colour)
-        self._check_shapes(colour or size, size)
+        self._check_shapes(size if layout.fit else colour or size, size)
         self._poses = self._read_poses(wanted)
         times = [m.time_s for m in layout.moments]
         gap = float(np.median(np.diff(times))) if len(times) > 1 else 1 / 30
@@ -186,7 +200,7 @@ class RgbdSource:
         try:
             if image is None:
                 assert moment.colour is not None
-                image = read_image(moment.colour)
+                image = _colour(moment.colour)
             made = self._frame(index, moment, image)
         except SourceError as error:
             if self._strict:
@@ -207,7 +221,7 @@ class RgbdSource:
         """``(width, height)`` of the first colour image; None where it cannot be read."""
         moment = self._wanted()[0][1]
         try:
-            height, width = read_image(moment.colour).shape[:2] if moment.colour else (0, 0)
+            height, width = _colour(moment.colour).shape[:2] if moment.colour else (0, 0)
         except SourceError:
             return None
         return (width, height) if width else None
@@ -314,7 +328,8 @@ class RgbdSource:
             )
 
     def _depth(self, moment: FrameFiles) -> NDArray[np.float32]:
-        stored = read_depth(moment.depth)
+        place = moment.depth
+        stored = read_depth(place) if isinstance(place, Path) else place.read()
         whole = stored.dtype.kind in "ui"
         scale = self._scale or (self._layout.scale if whole else 1.0)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -326,7 +341,9 @@ class RgbdSource:
         self._check_scale(moment.depth, depth, stored.dtype)
         return depth.astype(np.float32)
 
-    def _check_scale(self, path: Path, depth: NDArray[np.float64], kind: np.dtype[Any]) -> None:
+    def _check_scale(
+        self, path: Path | StoredPicture, depth: NDArray[np.float64], kind: np.dtype[Any]
+    ) -> None:
         known = depth[depth > 0]
         middle = float(np.median(known)) if len(known) else 1.0
         if kind == np.uint8 and self._scale is None:
@@ -353,7 +370,7 @@ class RgbdSource:
             self._told.add("holes")
             log.warning("%s has no reading at all; such frames tell nothing", path)
 
-    def _check_holes(self, path: Path, known: NDArray[np.bool_]) -> None:
+    def _check_holes(self, path: Path | StoredPicture, known: NDArray[np.bool_]) -> None:
         share = float(known.mean())
         if "sparse" in self._told or not 0 < share < _SPARSE:
             return
@@ -374,11 +391,122 @@ class RgbdSource:
             raise SourceError(
                 f"{moment.depth} has {size[0]} x {size[1]} pixels, unlike the first depth map"
             )
+        if self._layout.fit is not None:
+            image = self._layout.fit(image, depth, camera)
         if image.shape[:2] != depth.shape:
             # The intrinsics are those of the depth map; colour has another resolution (ScanNet).
             self._check_shapes((image.shape[1], image.shape[0]), size)
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         return RgbdFrame(index, moment.time_s, image, depth, camera, self._poses.get(index))
+
+
+class FollowedRgbd(RgbdSource):
+    """A folder that another program still fills; new frames are waited for.
+
+    A frame is handed out when its pictures have been written to their ends, and its pose is
+    there, where frames before it had one. What is not whole after two seconds, while others came
+    after it, is left out with a warning.
+
+    Args:
+        look: looks at the folder and lists its frames, as they are now.
+        wait_s: seconds without news after which the recording is at its end.
+        path, selection, options: as of ``RgbdSource``.
+
+    Raises:
+        SourceError: when no whole frame was there after ``wait_s`` seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        look: Callable[[], Layout],
+        selection: Selection,
+        wait_s: float,
+        **options: Any,
+    ) -> None:
+        self._look, self._wait, self._pause = look, wait_s, LOOK_EVERY_S
+        begun = replace(selection, start=0, max_frames=None, end=None)
+        patience = Patience(wait_s)
+        while True:
+            try:
+                # What has no partner yet may get one.
+                found = replace(look(), notes=())
+                if not all(map(_is_there, found.moments[: begun.stride])):
+                    raise SourceError(f"{path}: its first frame is not whole after {wait_s:g} s")
+                super().__init__(path, found, begun, **options)
+                break
+            except SourceError:
+                if patience.ends():
+                    raise
+        self._selection = selection
+        self.info = replace(self.info, frame_count=None, live=True)
+
+    def __iter__(self) -> Iterator[RgbdFrame]:
+        patience, index, last, count = Patience(self._wait), 0, -np.inf, 0
+        stuck = None
+        while True:
+            moments = self._news(last)
+            for at, moment in enumerate(moments):
+                chosen = self._selection.wants(index)
+                if self._selection.past(index) or count == self._selection.max_frames:
+                    return
+                if chosen and not self._complete(moment):
+                    now = time.monotonic()
+                    stuck = stuck if stuck is not None and stuck[0] == index else (index, now)
+                    late = now - stuck[1] > min(PATIENCE_S, self._wait / 2)
+                    if not late or (at == len(moments) - 1 and not _is_there(moment)):
+                        break
+                patience.renew()
+                last = moment.time_s
+                if chosen:
+                    for frame in self._made(index, moment):
+                        count += 1
+                        yield frame
+                    patience.renew()
+                index += 1
+            if patience.ends(self._pause):
+                if stuck is not None and stuck[0] == index:
+                    log.warning("frame %d left out: it was never written to its end", index)
+                return
+
+    def _news(self, last: float) -> Sequence[FrameFiles]:
+        """Frames after a time, by a new look at the folder."""
+        began = time.monotonic()
+        try:
+            self._layout = self._look()
+        except SourceError as error:  # a list whose last row is being written
+            log.debug("%s", error)
+            return ()
+        finally:
+            # Listing a long folder takes a while, and is not to take all of the time.
+            self._pause = max(LOOK_EVERY_S, 4 * (time.monotonic() - began))
+        return [moment for moment in self._layout.moments if moment.time_s > last]
+
+    def _complete(self, moment: FrameFiles) -> bool:
+        return _is_there(moment) and (moment.pose is not None or not self.posed)
+
+    def _made(self, index: int, moment: FrameFiles) -> Iterator[RgbdFrame]:
+        self._poses |= self._read_poses([(index, moment)])
+        yield from self._readable(index, moment)
+
+    def poses(self) -> Iterator[tuple[int, float, NDArray[np.float64]]]:
+        """As of ``RgbdSource``, of the frames so far."""
+        times = [moment.time_s for moment in self._layout.moments]
+        for index, pose in sorted(self._poses.items()):
+            yield index, times[index] if index < len(times) else 0.0, pose
+
+
+def _colour(place: Path | StoredPicture) -> NDArray[np.uint8]:
+    return read_image(place) if isinstance(place, Path) else to_rgb(place.read())
+
+
+def _is_there(moment: FrameFiles) -> bool:
+    """Whether all files of a frame are whole."""
+    return all(
+        is_whole(each)
+        for each in (moment.colour, moment.depth, moment.pose)
+        if isinstance(each, Path)
+    )
 
 
 def _off(camera: Pinhole) -> float:
@@ -393,7 +521,7 @@ def _stretch(one: tuple[int, int], other: tuple[int, int]) -> float:
 
 
 def open_rgbd(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Iterable[Any],
     *,
     layout: str | None = None,
     start: int = 0,
@@ -408,13 +536,18 @@ def open_rgbd(
     pose_offset: float = 0.0,
     tell_unposed: bool = True,
     tell: bool = True,
-) -> RgbdSource:
-    """Open a recording with depth.
+    follow_for: float | None = None,
+    topics: Sequence[str] = (),
+    name: str = "stream",
+) -> RgbdSource | LiveRgbd:
+    """Open a recording with depth, or a live source.
 
     Args:
         path: a folder of TUM RGB-D (``rgb.txt``, ``depth.txt``), 7-Scenes
             (``frame-000000.color.png``), ScanNet (``color/ depth/ pose/``), or any folder with a
-            video or ``color/`` beside ``depth/`` (16-bit PNG, npz, npy).
+            video or ``color/`` beside ``depth/`` (16-bit PNG, npz, npy); a robot's log (``.bag``,
+            ``.mcap``, a folder with ``metadata.yaml``); or frames as ``rgbd_frames`` takes them,
+            from any iterator: a live camera.
         layout: one of ``LAYOUTS``; found out when left out.
         start: first frame, from 0.
         end: first frame no longer wanted.
@@ -431,6 +564,10 @@ def open_rgbd(
         pose_offset: seconds to add to the times of a trajectory.
         tell_unposed: as ``RgbdSource``.
         tell: as ``RgbdSource``.
+        follow_for: wait for frames that another program still writes into the folder, until none
+            came for so many seconds; None takes what is there.
+        topics: of a robot's log, to take in place of those that would be chosen.
+        name: of a live source, for files of results.
 
     Returns:
         The frames, an iterable of ``RgbdFrame``.
@@ -449,11 +586,34 @@ def open_rgbd(
             f"pose_tolerance is {pose_tolerance} and pose_offset {pose_offset}; expected seconds, "
             "the tolerance 0 or more"
         )
+    if not isinstance(path, (str, os.PathLike)):
+        if poses is not None:
+            raise InputError("poses of a live source come with its frames; leave out the file")
+        frames = rgbd_frames(path, intrinsics=intrinsics, depth_scale=depth_scale)
+        return LiveRgbd(frames, selection, file_name(name))
     folder = Path(path).expanduser()
     given = None if poses is None else Path(poses)
+    options: dict[str, Any] = {
+        "intrinsics": intrinsics, "depth_scale": depth_scale, "strict": strict,
+        "tell_unposed": tell_unposed, "tell": tell,
+    }  # fmt: skip
+
+    def look() -> Layout:
+        if is_robot_log(folder):
+            found = log_layout(folder, topics)
+            return with_poses(found, folder, given, pose_tolerance, pose_offset)
+        found = find_layout(folder, layout, growing=follow_for is not None)
+        return with_poses(found, folder, given, pose_tolerance, pose_offset)
+
+    logged = is_robot_log(folder)
+    if topics and not logged:
+        raise InputError(f"topics are those of a robot's log, and {folder} is none; leave them out")
+    if logged and follow_for is not None:
+        raise InputError(
+            f"{folder} is a robot's log, which can be read once it is closed; what grows may be a "
+            "folder of pictures, or JSON lines"
+        )
     with named_by_user():
-        found = with_poses(find_layout(folder, layout), folder, given, pose_tolerance, pose_offset)
-        return RgbdSource(
-            folder, found, selection, intrinsics=intrinsics, depth_scale=depth_scale, strict=strict,
-            tell_unposed=tell_unposed, tell=tell,
-        )  # fmt: skip
+        if follow_for is not None:
+            return FollowedRgbd(folder, look, selection, follow_for, **options)
+        return RgbdSource(folder, look(), selection, **options)

@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from vision_mem.errors import InputError
 from vision_mem.visualization.html_report import write_png
 
-UNSEEN, SEEN, OBSTACLE = (232, 232, 236), (255, 255, 255), (70, 74, 84)
+UNSEEN, SEEN, OBSTACLE = (232, 232, 236), (255, 255, 255), (168, 160, 150)
+TALL, GRID, EDGE = (70, 74, 84), (214, 214, 220), (104, 98, 92)
 FLOOR = (247, 239, 218)
 PLACE, WAY, PATH = (120, 170, 220), (190, 212, 235), (230, 60, 60)
 THING, GONE = (20, 130, 60), (170, 170, 170)
 START, GOAL = (60, 90, 220), (200, 30, 120)
-_MARGIN = 24
+_MARGIN, _MOST_STEPS = 24, 24
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -51,6 +52,9 @@ class TopDown:
         seen: bool ``(n, m)``: where anything is known.
         floor: bool ``(n, m)``: where floor was seen; left out: nowhere.
         note: of the floor, beside the scale.
+        steps: of the route: where each leg begins, and its words; numbered, and listed below.
+        tall: bool ``(n, m)``: where what stands reaches above a person's chest; None where that is
+            not known: all is drawn so.
         things: with names.
         places: ``(p, 2)``.
         ways: ``(w, 2, 2)``: from where to where.
@@ -72,6 +76,8 @@ class TopDown:
     title: str = ""
     floor: NDArray[np.bool_] | None = None
     note: str = ""
+    steps: Sequence[tuple[tuple[float, float], str]] = ()
+    tall: NDArray[np.bool_] | None = None
 
 
 class Sheet:
@@ -117,6 +123,7 @@ def draw_topdown(scene: TopDown, longest: int = 800) -> NDArray[np.uint8]:
     picture = np.full((sheet.height, sheet.width, 3), UNSEEN, np.uint8)
     if scene.obstacle.size:
         _paint_cells(picture, sheet, scene)
+        _draw_grid(picture, sheet)
     for start, end in np.asarray(scene.ways, np.float64).reshape(-1, 2, 2):
         cv2.line(picture, sheet.pixel(start), sheet.pixel(end), WAY, 1, cv2.LINE_AA)
     places = np.asarray(scene.places, np.float64).reshape(-1, 2)
@@ -126,7 +133,7 @@ def draw_topdown(scene: TopDown, longest: int = 800) -> NDArray[np.uint8]:
     path = np.asarray(scene.path, np.float64).reshape(-1, 2)
     taken = np.zeros(picture.shape[:2], np.uint8)  # where no name may be written
     for start, end in pairwise(path):
-        cv2.line(picture, sheet.pixel(start), sheet.pixel(end), PATH, 2, cv2.LINE_AA)
+        cv2.line(picture, sheet.pixel(start), sheet.pixel(end), PATH, 3, cv2.LINE_AA)
         cv2.line(taken, sheet.pixel(start), sheet.pixel(end), 1, 4)
     things = [thing for thing in scene.things if np.isfinite(thing.position).all()]
     for thing in things:
@@ -139,12 +146,15 @@ def draw_topdown(scene: TopDown, longest: int = 800) -> NDArray[np.uint8]:
     if scene.goal is not None:  # where there is no room for all names, the goal's is written
         goal = np.asarray(scene.goal, np.float64)
         things.sort(key=lambda thing: float(np.linalg.norm(goal - thing.position)))
+    taken[:24] = taken[-24:] = 1  # title and scale
+    for number, (spot, _) in enumerate(scene.steps, start=1):
+        _draw_number(picture, sheet.pixel(spot), number, taken)
     for thing in things:
         _draw_name(picture, sheet, thing, taken)
     _draw_scale(picture, sheet, scene.note)
     if scene.title:
         _write(picture, scene.title, (_MARGIN, 18), (30, 30, 34), 0.5)
-    return picture
+    return _with_steps(picture, [words for _, words in scene.steps])
 
 
 def write_topdown(path: str | Path, scene: TopDown, longest: int = 800) -> None:
@@ -193,7 +203,72 @@ def _paint_cells(picture: NDArray[np.uint8], sheet: Sheet, scene: TopDown) -> No
     picture[inside & scene.seen[across[None, :], up[:, None]]] = SEEN
     if scene.floor is not None:
         picture[inside & scene.floor[across[None, :], up[:, None]]] = FLOOR
-    picture[inside & scene.obstacle[across[None, :], up[:, None]]] = OBSTACLE
+    standing = inside & scene.obstacle[across[None, :], up[:, None]]
+    picture[standing] = OBSTACLE
+    tall = scene.obstacle if scene.tall is None else scene.tall
+    high = inside & tall[across[None, :], up[:, None]]
+    picture[high] = TALL
+    # Furniture has an outline, so that one piece stands out from the next and from the floor.
+    inner = cv2.erode((standing & ~high).astype(np.uint8), np.ones((3, 3), np.uint8))
+    picture[standing & ~high & (inner == 0)] = EDGE
+
+
+def _draw_grid(picture: NDArray[np.uint8], sheet: Sheet) -> None:
+    """Lines every metre, where the floor is or nothing is known; none where they would be dense."""
+    if sheet.scale < 24:
+        return
+    plain = np.ones(picture.shape[:2], bool)
+    for colour in (OBSTACLE, TALL, EDGE):
+        plain &= (picture != colour).any(axis=2)
+    height, width = picture.shape[:2]
+    high = (sheet.height - 2 * _MARGIN) / sheet.scale
+    wide = (sheet.width - 2 * _MARGIN) / sheet.scale
+    for axis, span in ((0, wide), (1, high)):
+        first = float(np.ceil(sheet.low[axis]))
+        for at in np.arange(first, sheet.low[axis] + span, 1.0):
+            spot = sheet.low.copy()
+            spot[axis] = at
+            column, row = sheet.pixel(spot)
+            if axis == 0 and 0 <= column < width:
+                picture[24:-24, column][plain[24:-24, column]] = GRID
+            elif axis == 1 and 24 <= row < height - 24:
+                picture[row][plain[row]] = GRID
+
+
+def _draw_number(
+    picture: NDArray[np.uint8], spot: tuple[int, int], number: int, taken: NDArray[np.uint8]
+) -> None:
+    """A number in a disc, beside its spot where another one stands there."""
+    for dx, dy in ((0, 0), (18, 0), (-18, 0), (0, 18), (0, -18), (26, 18), (-26, -18)):
+        x, y = spot[0] + dx, spot[1] + dy
+        if not (10 <= x < picture.shape[1] - 10 and 30 <= y < len(picture) - 30):
+            continue
+        if number > 1 and (taken[y - 8 : y + 9, x - 8 : x + 9] == 2).any():
+            continue
+        cv2.circle(picture, (x, y), 9, PATH, -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, y), 9, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.circle(taken, (x, y), 10, 2, -1)
+        (wide, _), _ = cv2.getTextSize(str(number), _FONT, 0.4, 1)
+        at = (x - wide // 2, y + 4)
+        cv2.putText(picture, str(number), at, _FONT, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+        return
+
+
+def _with_steps(picture: NDArray[np.uint8], words: Sequence[str]) -> NDArray[np.uint8]:
+    """The picture with what is to be done at each number below it, in columns."""
+    if not words:
+        return picture
+    lines = [f"{number}  {each}" for number, each in enumerate(words, start=1)]
+    if len(lines) > _MOST_STEPS:
+        lines = [*lines[: _MOST_STEPS - 1], f"... and {len(lines) - _MOST_STEPS + 1} more steps"]
+    wide = max(cv2.getTextSize(_plain(line), _FONT, 0.45, 1)[0][0] for line in lines) + 24
+    columns = max(1, (picture.shape[1] - 2 * _MARGIN) // wide)
+    rows = -(-len(lines) // columns)
+    panel = np.full((20 * rows + 16, picture.shape[1], 3), 255, np.uint8)
+    for k, line in enumerate(lines):
+        at = (_MARGIN + k // rows * wide, 20 + 20 * (k % rows))
+        cv2.putText(panel, _plain(line), at, _FONT, 0.45, (30, 30, 34), 1, cv2.LINE_AA)
+    return np.concatenate([picture, panel])
 
 
 def _dot(sheet: Sheet, count: int) -> int:
@@ -223,16 +298,32 @@ def _draw_name(
     for left, bottom in (
         (x + 7, y + 4), (x - 7 - wide, y + 4), (x - wide // 2, y - 8), (x - wide // 2, y + 17),
         (x + 5, y - 6), (x + 5, y + 15), (x - 5 - wide, y - 6), (x - 5 - wide, y + 15),
+        *_farther(x, y, wide),
     ):  # fmt: skip
         top, right = bottom - high - 1, left + wide + 1
         inside = left > 0 and right < picture.shape[1] and 0 <= top < bottom + 3 < len(picture)
         if inside and not taken[top : bottom + 3, left - 1 : right].any():
             under = picture[top : bottom + 3, left - 1 : right]
-            dark = (under == OBSTACLE).all(axis=-1)
+            dark = under.max(axis=-1) < 180
             under[dark] = (235, 236, 238)  # names are to be read there, too
+            middle = (left + wide // 2, bottom - high // 2)
+            if max(abs(middle[0] - x) - wide // 2, abs(middle[1] - y) - high) > 12:
+                edge = int(np.clip(x, left, left + wide)), bottom + 2 if middle[1] < y else top
+                cv2.line(picture, (x, y), edge, EDGE, 1, cv2.LINE_AA)
             _write(picture, name, (left, bottom), GONE if thing.gone else THING, 0.42)
             taken[top : bottom + 3, left - 1 : right] = 1
             return
+
+
+def _farther(x: int, y: int, wide: int) -> list[tuple[int, int]]:
+    """Left ends of names that a line joins to their thing, ever farther away from it."""
+    found = []
+    for reach in range(24, 140, 14):
+        for turn in np.arange(0, 2 * np.pi, np.pi / 6):
+            across, down = reach * np.cos(turn), reach * np.sin(turn)
+            left = x + across - (wide if across < -1 else 0 if across > 1 else wide / 2)
+            found.append((round(left), round(y + down + 4)))
+    return found
 
 
 def _draw_scale(picture: NDArray[np.uint8], sheet: Sheet, note: str) -> None:
@@ -241,9 +332,15 @@ def _draw_scale(picture: NDArray[np.uint8], sheet: Sheet, note: str) -> None:
     power = 10.0 ** np.floor(np.log10(widest))
     metres = float(max(m * power for m in (1, 2, 5) if m * power <= widest * 1.0001))
     y, left = sheet.height - 8, _MARGIN
-    cv2.line(picture, (left, y), (left + round(metres * sheet.scale), y), (30, 30, 34), 2)
-    text = f"{metres:g} m" + (f"   {note}" if note else "")
-    _write(picture, text, (left + round(metres * sheet.scale) + 6, y + 4), (30, 30, 34), 0.4)
+    right, dark = left + round(metres * sheet.scale), (30, 30, 34)
+    cv2.line(picture, (left, y), (right, y), dark, 2)
+    for end in (left, right):
+        cv2.line(picture, (end, y - 4), (end, y + 3), dark, 2)
+    text = f"{metres:g} m"
+    _write(picture, text, (right + 8, y + 4), dark, 0.45)
+    taken = right + 24 + cv2.getTextSize(text, _FONT, 0.45, 1)[0][0]
+    (wide, _), _ = cv2.getTextSize(_plain(note), _FONT, 0.4, 1)
+    _write(picture, note, (max(taken, sheet.width - _MARGIN - wide), y + 4), dark, 0.4)
 
 
 def _write(

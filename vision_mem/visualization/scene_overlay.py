@@ -110,6 +110,25 @@ class ScenePainter:
         return canvas
 
 
+def object_picture(frame: RgbdFrame, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """What lies about a mask, the rest paler: a picture of one object.
+
+    Args:
+        frame: colour.
+        mask: ``(H, W)``, not empty.
+
+    Returns:
+        ``(h, w, 3)`` uint8 RGB, at least 200 pixels wide or high.
+    """
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    rim = max(w, h) // 2 + 4
+    rows, columns = slice(max(y - rim, 0), y + h + rim), slice(max(x - rim, 0), x + w + rim)
+    cut, own = frame.image[rows, columns].astype(np.float32), mask[rows, columns]
+    cut[~own] = 0.55 * cut[~own] + 0.45 * 255
+    times = max(1, round(200 / max(own.shape)))
+    return _enlarged(cut.astype(np.uint8), times)
+
+
 def coloured_depth(depth: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Depth as colours, near ones warm, holes black.
 

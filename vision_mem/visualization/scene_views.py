@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +16,9 @@ from vision_mem.visualization.bev import Thing, TopDown
 from vision_mem.visualization.splatting import look_at, splat
 
 _PATH, _MOST_CELLS = (230, 60, 60), 1 << 20
-_ABOVE_FLOOR, _HEADROOM = 0.15, 0.4
+_ABOVE_FLOOR, _HEADROOM, _WALL = 0.15, 0.4, 1.4
 _TILT, _FEWEST = 50.0, 200
+_TRIED = 6000
 
 
 class StillPoints(Protocol):
@@ -125,8 +128,11 @@ def from_above(
     seen[cells[below, 0], cells[below, 1]] = True
     tall = below & (height > floor + _ABOVE_FLOOR)
     standing[cells[tall, 0], cells[tall, 1]] = True
+    high = np.zeros(shape, bool)
+    wall = below & (height > floor + _WALL)
+    high[cells[wall, 0], cells[wall, 1]] = True
     corner = float(low[0]), float(low[1])
-    return TopDown(corner, size, standing, seen, named, path=way, title=title)
+    return TopDown(corner, size, standing, seen, named, path=way, title=title, tall=high)
 
 
 def around(
@@ -151,6 +157,74 @@ def around(
     away = np.cos(angle) * side + np.sin(angle) * np.cross(up, side)
     eye = middle + 2.5 * reach * (0.75 * away + 0.66 * up)
     return _picture(found, path, camera, look_at(eye, middle, up))
+
+
+@dataclass(frozen=True, eq=False)
+class Viewpoint:
+    """Where one looks from.
+
+    Attributes:
+        eye, target, up: ``(3,)`` metres; the last one of length 1.
+    """
+
+    eye: NDArray[np.float64]
+    target: NDArray[np.float64]
+    up: NDArray[np.float64]
+
+
+def first_view(found: StillPoints, path: CameraPath) -> Viewpoint:
+    """A view of a scene from outside that shows most of it, and not the backs of its walls.
+
+    Several are tried small; the camera's own side of the scene is where surfaces face.
+
+    Args:
+        found: what stays.
+        path: of the camera.
+    """
+    up = upright(found, path)
+    points, normals = (np.asarray(each, np.float64) for each in (found.points, found.normals))
+    if not len(points):
+        return Viewpoint(np.array([0.0, 0.0, -1.0]), np.zeros(3), up)
+    low, high = np.percentile(points, [4, 96], axis=0)
+    middle = np.median(points, axis=0)
+    reach = max(float(np.linalg.norm(high - low)) / 2, 0.1)
+    some = np.random.default_rng(0).permutation(len(points))[:_TRIED]
+    points, normals = points[some], normals[some]
+    paint = np.zeros((len(points), 3), np.uint8)
+    side = np.cross(up, (1.0, 0.0, 0.0) if abs(up[0]) < 0.9 else (0.0, 0.0, 1.0))
+    side /= np.linalg.norm(side)
+    camera = Pinhole.from_field_of_view(50, 96, 60)
+    own = path.places.mean(axis=0) - middle if len(path.places) else np.zeros(3)
+    own -= up * (own @ up)
+    size = 2.2 * reach / np.sqrt(len(points))
+    best, most = Viewpoint(middle + 2 * reach * up, middle, up), -np.inf
+    for angle in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+        away = np.cos(angle) * side + np.sin(angle) * np.cross(up, side)
+        for height in (0.35, 0.6, 0.9):
+            eye = middle + 1.9 * reach * (np.sqrt(1 - height**2) * away + height * up)
+            pose = look_at(eye, middle, up)
+            drawn = splat(points, paint, camera, pose, size=size, normals=normals)
+            filled = float((drawn.max(axis=2) < 128).mean())
+            behind = float(away @ own) / max(float(np.linalg.norm(own)), 1e-9)
+            worth = filled + 0.12 * behind - 0.1 * abs(height - 0.5)
+            if worth > most:
+                best, most = Viewpoint(eye, middle, up), worth
+    return best
+
+
+def view_from(
+    found: StillPoints, path: CameraPath, view: Viewpoint, width: int, height: int
+) -> NDArray[np.uint8]:
+    """The scene from a viewpoint, with the camera's path."""
+    camera = Pinhole.from_field_of_view(50 * width / height / 1.4, width, height)
+    pose = look_at(view.eye, view.target, view.up)
+    picture = _picture(found, path, camera, pose, line=False)
+    where, _ = camera.project((path.places - pose[:3, 3]) @ pose[:3, :3])
+    for start, end in pairwise(where):  # thin: near the eye a line of points would be a wall
+        if np.abs(np.nan_to_num([start, end], nan=1e9)).max() < 1e5:
+            ends = [tuple(np.rint(each).astype(int).tolist()) for each in (start, end)]
+            cv2.line(picture, ends[0], ends[1], _PATH, 2, cv2.LINE_AA)
+    return picture
 
 
 def flight(

@@ -17,6 +17,7 @@ from vision_mem.visualization.bev import (
     PATH,
     PLACE,
     SEEN,
+    TALL,
     THING,
     UNSEEN,
     Thing,
@@ -41,11 +42,11 @@ def pixel(picture, x: float, y: float):
 def test_cells_lie_where_they_belong() -> None:
     picture = draw_topdown(scene(), 400)
     assert picture.shape == (200 + 48 + 20, 400 + 48, 3) and picture.dtype == np.uint8
-    wanted = {(10.5, -4.5): OBSTACLE, (10.5, -3.5): SEEN, (13.5, -3.5): UNSEEN, (13.5, -4.5): SEEN}
+    wanted = {(10.5, -4.5): TALL, (10.5, -3.5): SEEN, (13.5, -3.5): UNSEEN, (13.5, -4.5): SEEN}
     for spot, colour in wanted.items():
         assert pixel(picture, *spot) == colour
     # A cell is a whole metre of one colour, to the edge.
-    assert pixel(picture, 10.98, -4.02) == OBSTACLE and pixel(picture, 11.02, -4.02) == SEEN
+    assert pixel(picture, 10.98, -4.02) == TALL and pixel(picture, 11.02, -4.02) == SEEN
 
 
 def test_path_places_and_things_are_drawn_on_top() -> None:
@@ -77,6 +78,27 @@ def test_names_are_not_written_over_each_other() -> None:
         for other in spots.values():
             assert pixel(after, *other) == THING  # nor over things
         assert spot in spots.values()
+
+
+def test_furniture_is_told_from_walls_and_steps_are_listed() -> None:
+    tall = np.zeros((4, 2), bool)
+    assert pixel(draw_topdown(scene(tall=tall), 400), 10.5, -4.4) == OBSTACLE
+    path = [(10.5, -3.5), (12.5, -3.5), (12.5, -4.5)]
+    steps = [(path[0], "go 2.0 m"), (path[1], "turn right and go 1.0 m")]
+    plain, listed = (draw_topdown(scene(path=path, steps=s), 400) for s in ((), steps))
+    assert len(listed) > len(plain) and listed.shape[1] == plain.shape[1]
+    assert (listed[len(plain) :] < 100).any()  # words are there
+    assert (listed[: len(plain)] != plain).any()
+
+
+def test_no_name_is_left_out_or_written_over_another() -> None:
+    things = [Thing(f"thing {k}", (12.0 + 0.02 * k, -4.0)) for k in range(8)]
+    before = draw_topdown(scene(things=[Thing("", each.position) for each in things]), 400)
+    with_names = draw_topdown(scene(things=things), 400)
+    one = draw_topdown(scene(things=things[:1]), 400)
+    alone = (one != draw_topdown(scene(things=[Thing("", things[0].position)]), 400)).any(axis=2)
+    changed = (with_names != before).any(axis=2)
+    assert changed.sum() > 7 * alone.sum()  # eight names, none on top of another
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ there at the height of the traveller; what was never looked at is closed, unless
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from vision_mem.errors import InputError
 from vision_mem.navigation.gravity import Levels, find_levels
@@ -27,6 +28,8 @@ _STOREY = 2.3
 """Metres above a floor up to which who looks from there stands on it."""
 _STEPS = 2.0
 """Metres between two places that were walked in one go."""
+_TALL = 1.4
+"""Metres above the floor from which on what stands there is drawn as a wall."""
 _STRAIGHT = 20.0
 """Degrees; who turns less goes straight on."""
 
@@ -89,6 +92,7 @@ class FloorPlan:
             for a picture.
         carries: bool ``(n, m)``: where floor was seen, or somebody walked.
         levels: floors and other level surfaces.
+        tall: bool ``(n, m)``: where what stands is as high as a person: walls, cupboards.
     """
 
     open: NDArray[np.bool_]
@@ -101,6 +105,7 @@ class FloorPlan:
     floor: float
     carries: NDArray[np.bool_]
     levels: Levels
+    tall: NDArray[np.bool_]
 
     def cell(self, position: NDArray[np.float64]) -> NDArray[np.int64]:
         """``(2,)`` cell of a position; it may lie outside the plan."""
@@ -166,6 +171,8 @@ def floor_plan(
     obstacle, free = np.zeros(shape, bool), np.zeros(shape, bool)
     obstacle[tuple(cells[band & (occupied | doubtful)].T)] = True
     free[tuple(cells[band & ~occupied].T)] = True
+    tall = np.zeros(shape, bool)
+    tall[tuple(cells[occupied & (height > floor + _TALL)].T)] = True
     carries = _carrying(cells, height, occupied, floor, size, shape)
     here = observers[(eyes > floor + config.lowest) & (eyes < floor + _STOREY)]
     walked = np.floor((_walked(here[:, axes], size) - low) / size).astype(np.int64)
@@ -188,7 +195,7 @@ def floor_plan(
         passable &= (away - 0.5) * size >= config.radius
     return FloorPlan(
         passable, obstacle, obstacle | free | carries, low, size, axes, (axis, sign), float(floor),
-        carries, levels,
+        carries, levels, tall & obstacle,
     )  # fmt: skip
 
 
@@ -223,16 +230,14 @@ def shortest_walk(
 ) -> NDArray[np.float64] | None:
     """The shortest walk over open cells, in straight pieces: ``(n, 3)`` metres, or None.
 
-    An open cell within ``snap`` metres stands for the start or goal, ``(3,)`` metres each.
+    An open cell within ``snap`` metres stands for the start or goal, ``(3,)`` metres each: the
+    nearest ones that a way joins, for the nearest of all may lie inside a cupboard.
     """
     number = np.full(plan.open.shape, -1, np.int64)
     cells = np.argwhere(plan.open)
     if not len(cells):
         return None
     number[plan.open] = np.arange(len(cells))
-    (first, one), (last, other) = (_nearest(plan, cells, each) for each in (start, goal))
-    if max(one, other) > max(snap, plan.size):
-        return None
     rows, columns, costs = [], [], []
     for dx, dy in ((1, 0), (0, 1), (1, 1), (1, -1)):
         ends = cells + (dx, dy)
@@ -247,6 +252,11 @@ def shortest_walk(
         costs.append(np.full(len(begins), math.hypot(dx, dy)))
     index = (np.concatenate(rows), np.concatenate(columns))
     graph = csr_array((np.concatenate(costs), index), shape=(len(cells), len(cells)))
+    reach = max(snap, plan.size)
+    chosen = _joined(graph, [_metres(plan, cells, each) for each in (start, goal)], reach)
+    if chosen is None:
+        return None
+    first, last = chosen
     _, before = dijkstra(graph, directed=False, indices=first, return_predecessors=True)
     way = [last]
     while way[-1] != first:
@@ -254,6 +264,21 @@ def shortest_walk(
         if way[-1] < 0:
             return None
     return plan.position(_straightened(plan, cells[way[::-1]]))
+
+
+def _joined(
+    graph: csr_array, away: Sequence[NDArray[np.float64]], reach: float
+) -> tuple[int, int] | None:
+    """Two cells within reach of start and goal that a way joins, as near as they can be."""
+    count, part = connected_components(graph, directed=False)
+    best, least = None, math.inf
+    for number in range(count) if count < len(part) else ():
+        own = np.flatnonzero(part == number)
+        near = [own[int(metres[own].argmin())] for metres in away]
+        far = [float(metres[k]) for metres, k in zip(away, near, strict=True)]
+        if max(far) <= reach and sum(far) < least:
+            best, least = (int(near[0]), int(near[1])), sum(far)
+    return best
 
 
 def nearest_open(plan: FloorPlan, position: NDArray[np.float64]) -> float:
@@ -266,9 +291,17 @@ def _nearest(
     plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64]
 ) -> tuple[int, float]:
     """Which open cell is nearest, and how many metres it is away."""
-    away = ((cells - plan.cell(position)) ** 2).sum(axis=1)
+    away = _metres(plan, cells, position)
     best = int(away.argmin())
-    return best, math.sqrt(away[best]) * plan.size
+    return best, float(away[best])
+
+
+def _metres(
+    plan: FloorPlan, cells: NDArray[np.int64], position: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``(n,)`` metres from each cell to a position."""
+    away = ((cells - plan.cell(position)) ** 2).sum(axis=1)
+    return np.asarray(np.sqrt(away) * plan.size, np.float64)
 
 
 def _straightened(plan: FloorPlan, way: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,13 @@ from vision_mem.geometry.poses import make_pose
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation
 from vision_mem.navigation.backprojection import cloud
 from vision_mem.navigation.export import levels_of
-from vision_mem.navigation.graph.path_planning import PlanningConfig, floor_plan
+from vision_mem.navigation.graph.path_planning import (
+    FloorPlan,
+    PlanningConfig,
+    floor_plan,
+    shortest_walk,
+)
+from vision_mem.navigation.gravity import Levels
 from vision_mem.synthetic.furnished_room import FURNITURE, Furniture, Room
 
 GREY = (120, 120, 120)
@@ -127,3 +133,18 @@ def test_each_storey_has_its_floor_and_no_way_leads_through_the_ceiling():
         assert session.route((4.4, 1.2, 0.1), (1.6, 2.4, 0.1)).on == "floor"
         with pytest.raises(NotFoundError, match="another floor"):
             session.route((4.4, 1.2, room.floor(1)), (1.6, 2.4, 0.1))
+
+
+def test_a_way_ends_at_what_can_be_reached_not_inside_a_cupboard():
+    free = np.ones((12, 8), bool)
+    free[7:, 3:] = False
+    free[9, 5] = True  # inside of the cupboard
+    none, levels = np.zeros_like(free), Levels()
+    plan = FloorPlan(
+        free, ~free, free, np.zeros(2), 0.1, (0, 1), (2, 1), 0.0, free, levels, none,
+    )  # fmt: skip
+    inside = np.array([0.95, 0.55, 0.5])
+    way = shortest_walk(plan, np.array([0.15, 0.65, 0.0]), inside, 0.5)
+    assert way is not None and plan.open[tuple(plan.cell(way[-1]))]
+    assert np.linalg.norm(way[-1][:2] - inside[:2]) < 0.36 and len(way) >= 2
+    assert shortest_walk(plan, np.array([0.15, 0.65, 0.0]), inside, 0.15) is None
