@@ -184,6 +184,7 @@ def paced(place: Path, model: str, count: int, seconds: float, checks: Checks) -
     write_list(path, model, cameras)
     state: dict[str, Any] = {}
     worst: dict[str, float] = {}
+    late_at: list[tuple[float, float]] = []
     dead = 0
 
     def each(at: float, view: dict[str, Any]) -> None:
@@ -205,11 +206,14 @@ def paced(place: Path, model: str, count: int, seconds: float, checks: Checks) -
             return
         for one in view["cameras"]:
             dead += one["state"] != "running"
-            worst[one["name"]] = max(worst.get(one["name"], 0.0), one["worst_s"] or 0.0)
+            delay = one["worst_s"] or 0.0
+            late_at.append((delay, at))
+            worst[one["name"]] = max(worst.get(one["name"], 0.0), delay)
 
     with fleet(path, place / "paced", "--snapshot-every", "25") as (child, address):
         watch = look(child, address, seconds, each)
     late = max(worst.values())
+    print(f"largest delay seen {max(late_at)[1]:.0f} s after the begin, of {seconds:.0f}")
     checks.say(dead == 0, f"every stream alive in {len(watch.views)} looks over {seconds:.0f} s")
     checks.say(late <= budget / 1e3, f"largest delay {late:.2f} s, budget {budget / 1e3:.1f} s")
     killed = state["killed"] - 0.6

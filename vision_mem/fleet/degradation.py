@@ -126,7 +126,7 @@ def _scaled(prompt: Prompt, size: tuple[int, int], to: tuple[int, int]) -> Promp
 
 
 def give_up_one(session: Any, result: Any) -> bool:
-    """Let the object go that is least sure, and let no new one take its place.
+    """Let the object go that is least sure (of equals the newest), and none take its place.
 
     Args:
         session: of ``track`` or ``mots``, with whatever stands around it.
@@ -143,7 +143,11 @@ def give_up_one(session: Any, result: Any) -> bool:
 
     def worth(object_id: int) -> tuple[bool, float, int]:
         one = shown.get(object_id)
-        return (one is not None and bool(one.present), float(one.score) if one else 0.0, -object_id)
+        return (
+            one is not None and bool(one.present),
+            0.0 if one is None else float(one.score),
+            -object_id,
+        )
 
     drop: Callable[[int], Any] = getattr(inner, "remove", None) or inner.delete
     drop(min(there, key=worth))

@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vision_mem._version import __version__
 from vision_mem.fleet.camera_run import CameraRun, CameraStatus, RunLine
 from vision_mem.fleet.cameras import Camera
@@ -29,6 +31,7 @@ from vision_mem.fleet.turns import FairTurns
 from vision_mem.models.device import cores
 from vision_mem.models.segmenters.load import SHARED_MODELS, load_segmenter
 from vision_mem.models.segmenters.protocol import Segmenter
+from vision_mem.types import Prompt
 
 _SPEAK_S = 0.25
 _FINISH_S = 20.0
@@ -77,8 +80,20 @@ class SharedSegmenters:
                     SHARED_MODELS.reset(token)
                 if (join := getattr(made, "join_passes", None)) is not None:
                     join()
+                _warm_up(made)
                 self._made[key] = made
             return self._made[key]
+
+
+def _warm_up(segmenter: Segmenter) -> None:
+    """Follow a square for two frames: a network's first ones take much longer than all others."""
+    from vision_mem.tracking.session import TrackingSession
+
+    image = np.full((96, 160, 3), 90, np.uint8)
+    image[30:60, 40:80] = (220, 40, 40)
+    session = TrackingSession(segmenter)
+    session.step(image, Prompt(box=np.array([40, 30, 80, 60], np.float32)))
+    session.step(image)
 
 
 class DeviceHost:
@@ -186,6 +201,28 @@ class HostLost(Exception):
     """The process or actor of a device is gone; the text says how."""
 
 
+_PRELOADED = [
+    f"vision_mem.{name}" for name in (
+        "fleet.device_host", "pipelines.track", "pipelines.mots", "runs.loop", "sinks.registry",
+        "tracking.session", "mots.session", "models.detectors", "sources.open",
+        "models.segmenters.embedded.segmenter", "studio.object_sessions",
+    )
+]  # fmt: skip
+
+
+def _context() -> Any:
+    """How processes of hosts begin: never as a copy of this one, which has threads in mid-work.
+
+    Where the system can, they are copies of one that has done nothing but import what they need:
+    a host that died is back seconds sooner.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    return context
+
+
 class LocalHost:
     """The host of a device in a process of its own.
 
@@ -195,8 +232,7 @@ class LocalHost:
 
     def __init__(self, plan: HostPlan) -> None:
         self.device = plan.device
-        # A fresh interpreter: a copy of this one would share CUDA and threads in mid-work.
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, plan), daemon=True)
         self._process.start()

@@ -6,14 +6,16 @@ import threading
 from collections.abc import Callable
 
 _LOOK_S = 0.25
+_CREDIT_S = 0.5
+"""So much a stream may be owed: it is not in the queue while it writes what it found."""
 
 
 class FairTurns:
     """A few turns at a time, handed out by weighted fair queueing.
 
     Each stream has a clock that runs by the time it had, over its weight; the one that is most
-    behind is next. A stream that wanted nothing for a while gets no credit for it: its clock is
-    set to that of the last turn that was given.
+    behind is next. A stream that wanted nothing for a while gets half a second of credit for it:
+    its clock is set to that of the last turn that was given, less this.
 
     Args:
         slots: turns at a time, >= 1.
@@ -46,7 +48,7 @@ class FairTurns:
             False when it was stopped; else ``give_back`` is to be called.
         """
         with self._changed:
-            self._clocks[name] = max(self._clocks.get(name, 0.0), self._floor)
+            self._clocks[name] = max(self._clocks.get(name, self._floor), self._floor - _CREDIT_S)
             self._arrivals += 1
             self._waiting[name] = self._arrivals
             try:
@@ -55,7 +57,7 @@ class FairTurns:
                     if stopped():
                         return False
                 self._free -= 1
-                self._floor = self._clocks[name]
+                self._floor = max(self._floor, self._clocks[name])
                 return True
             finally:
                 del self._waiting[name]

@@ -78,7 +78,7 @@ def test_the_least_sure_object_goes_and_the_last_one_stays() -> None:
     session = PromptedSession.__new__(PromptedSession)
     session._session = inner = TrackingSession(FakeSegmenter())
     result = inner.step(scene(0), two_objects())
-    least = min(result.objects, key=lambda one: one.score).object_id
+    least = min(result.objects, key=lambda one: (one.score, -one.object_id)).object_id
     assert give_up_one(session, result)
     assert least not in inner.object_ids and len(inner.object_ids) == 1
     assert not give_up_one(session, result)
