@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from vision_mem.cli import main
-from vision_mem.fleet.cameras import Camera, read_cameras
+from vision_mem.fleet.cameras import CameraEntry, read_cameras
 from vision_mem.fleet.device_host import DeviceHost, HostPlan, LocalHost
 from vision_mem.fleet.status_server import StatusServer
 from vision_mem.fleet.supervisor import Fleet
@@ -64,13 +64,15 @@ def test_cameras_of_a_device_are_equal_to_runs_alone(place: Path) -> None:
     want = boxes(place / "alone")
 
     host = DeviceHost(HostPlan("auto", run_command, place / "log.txt", slots=2, snapshot_every=8))
-    host.begin(Camera("endless", "one.mp4", words=words, paced=True), place / "out" / "endless")
+    host.begin(
+        CameraEntry("endless", "one.mp4", words=words, paced=True), place / "out" / "endless"
+    )
     for name in ("one", "two"):
-        host.begin(Camera(name, f"{name}.mp4", words=words), place / "out" / name)
+        host.begin(CameraEntry(name, f"{name}.mp4", words=words), place / "out" / name)
     states = lambda: {one.name: one.state for one in host.status()}  # noqa: E731
     wait_for(lambda: states()["endless"] == "running")
     host.end("endless")  # one goes, another comes; the others do not notice
-    host.begin(Camera("three", "three.mp4", words=words), place / "out" / "three")
+    host.begin(CameraEntry("three", "three.mp4", words=words), place / "out" / "three")
     wait_for(lambda: set(states().values()) == {"finished"})
     for name in ("one", "two", "three"):
         assert boxes(place / "out" / name) == want

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from vision_mem.errors import InputError, NotFoundError, VisionMemError
-from vision_mem.fleet.cameras import Camera
+from vision_mem.fleet.cameras import CameraEntry
 from vision_mem.fleet.degradation import (
     LEVELS,
     CameraSegmenter,
@@ -24,6 +24,8 @@ from vision_mem.fleet.degradation import (
     next_level,
 )
 from vision_mem.fleet.turns import FairTurns
+from vision_mem.models.detectors.open import SHARED_DETECTORS
+from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.segmenters.load import SHARED_MODELS
 from vision_mem.models.segmenters.protocol import Segmenter
 from vision_mem.runs.folder import RECORD
@@ -37,7 +39,17 @@ log = logging.getLogger(__name__)
 
 RunLine = Callable[[str, Sequence[str]], int]
 """Runs a command with its words, and says the exit code; travels to other processes by name."""
-Loader = Callable[[dict[str, Any]], Segmenter]
+
+
+class Models(Protocol):
+    """What cameras share: networks, which hold nothing of any stream."""
+
+    def segmenter(self, wanted: dict[str, Any]) -> Segmenter:
+        """The segmenter of these arguments of ``load_segmenter``."""
+
+    def detector(self, key: tuple[Any, ...], make: Callable[[], Detector]) -> Detector:
+        """The detector of this key."""
+
 
 WAITING, RUNNING, BROKEN = "waiting", "running", "broken"
 FINISHED, FAILED, STOPPED = "finished", "failed", "stopped"
@@ -184,17 +196,17 @@ class CameraRun:
         folder: of its results; a run that is there is gone on with.
         run: runs a command with its words.
         turns: of the device.
-        load: gives the segmenter that all share.
+        models: that all share.
         snapshot_every: frames between snapshots.
         device: for the status, and for ``--device``.
     """
 
     def __init__(
-        self, camera: Camera, folder: Path, run: RunLine, turns: FairTurns, load: Loader,
+        self, camera: CameraEntry, folder: Path, run: RunLine, turns: FairTurns, models: Models,
         *, snapshot_every: int = 100, device: str = "auto",
     ) -> None:  # fmt: skip
         self.camera, self.folder = camera, folder
-        self._run_line, self._turns, self._load = run, turns, load
+        self._run_line, self._turns, self._models = run, turns, models
         self._snapshot_every, self._device = snapshot_every, device
         self._stopping = threading.Event()
         self._status = CameraStatus(camera.name, device=device, folder=str(folder))
@@ -216,7 +228,7 @@ class CameraRun:
         self._thread.start()
         return self
 
-    def tell(self, camera: Camera) -> None:
+    def tell(self, camera: CameraEntry) -> None:
         """Take over other budgets."""
         self.camera = camera
         self._turns.weigh(camera.name, camera.weight)
@@ -249,6 +261,7 @@ class CameraRun:
 
     def _run(self) -> None:
         SHARED_MODELS.set(self._segmenter)
+        SHARED_DETECTORS.set(self._models.detector)
         AROUND.set(self._around)
         failures = 0
         while not self._stopping.is_set():
@@ -298,7 +311,7 @@ class CameraRun:
         return words
 
     def _segmenter(self, wanted: dict[str, Any]) -> Segmenter:
-        view: Any = CameraSegmenter(self._load(wanted))
+        view: Any = CameraSegmenter(self._models.segmenter(wanted))
         self._views.append(view)
         segmenter: Segmenter = view
         return segmenter

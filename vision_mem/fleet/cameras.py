@@ -25,7 +25,7 @@ WordsOf = Callable[[str, str, Any], list[str]]
 
 
 @dataclass(frozen=True)
-class Camera:
+class CameraEntry:
     """One stream of a fleet.
 
     Attributes:
@@ -77,7 +77,7 @@ class _Field:
     shared: bool = False
 
 
-def read_cameras(path: Path, words_of: WordsOf) -> tuple[tuple[Camera, ...], tuple[str, ...]]:
+def read_cameras(path: Path, words_of: WordsOf) -> tuple[tuple[CameraEntry, ...], tuple[str, ...]]:
     """Read a list of cameras.
 
     Args:
@@ -131,7 +131,7 @@ class _Reader:
         where = "".join([f", camera {camera}" if camera else "", f", {field}" if field else ""])
         self.mistakes.append(f"{self._path} line {line}{where}: {said}")
 
-    def cameras(self, found: Any) -> tuple[Camera, ...]:
+    def cameras(self, found: Any) -> tuple[CameraEntry, ...]:
         if not isinstance(found, dict):
             self._wrong(1, "", "", "expected cameras:, and each under its name")
             return ()
@@ -169,7 +169,7 @@ class _Reader:
             made[str(key).replace("-", "_")] = _Field(value, at, shared)
         return made
 
-    def _camera(self, name: str, values: Any, shared: Mapping[str, _Field]) -> Camera | None:
+    def _camera(self, name: str, values: Any, shared: Mapping[str, _Field]) -> CameraEntry | None:
         line = self._lines.get(("cameras", name), 1)
         before = len(self.mistakes)
         if not _NAME.fullmatch(name):
@@ -202,7 +202,7 @@ class _Reader:
                 self._wrong(field.line, where, short(key), said)
         if len(self.mistakes) > before:
             return None
-        return Camera(name, words=tuple(words), **made)
+        return CameraEntry(name, words=tuple(words), **made)
 
     def _own(self, key: str, value: Any) -> Any:
         if key in _NUMBERS:
@@ -235,8 +235,8 @@ class _Reader:
 
 
 def changes(
-    before: Sequence[Camera], now: Sequence[Camera]
-) -> tuple[list[Camera], list[Camera], list[Camera]]:
+    before: Sequence[CameraEntry], now: Sequence[CameraEntry]
+) -> tuple[list[CameraEntry], list[CameraEntry], list[CameraEntry]]:
     """What a new list means for those that run: to end, to begin, to be told new budgets."""
     old, new = ({one.name: one for one in some} for some in (before, now))
     ended = [one for name, one in old.items() if name not in new or _restarts(one, new[name])]
@@ -248,5 +248,5 @@ def changes(
     return ended, begun, told
 
 
-def _restarts(before: Camera, now: Camera) -> bool:
+def _restarts(before: CameraEntry, now: CameraEntry) -> bool:
     return before.line != now.line or before.device != now.device

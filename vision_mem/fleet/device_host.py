@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -26,8 +26,9 @@ import numpy as np
 
 from vision_mem._version import __version__
 from vision_mem.fleet.camera_run import CameraRun, CameraStatus, RunLine
-from vision_mem.fleet.cameras import Camera
+from vision_mem.fleet.cameras import CameraEntry
 from vision_mem.fleet.turns import FairTurns
+from vision_mem.models.detectors.protocol import Detector
 from vision_mem.models.device import cores
 from vision_mem.models.segmenters.load import SHARED_MODELS, load_segmenter
 from vision_mem.models.segmenters.protocol import Segmenter
@@ -57,14 +58,29 @@ class HostPlan:
     snapshot_every: int = 100
 
 
-class SharedSegmenters:
-    """One copy of each segmenter that is asked for, whoever asks."""
+class SharedModels:
+    """One copy of each segmenter and each detector that is asked for, whoever asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made: dict[tuple[Any, ...], Segmenter] = {}
+        self._detectors: dict[tuple[Any, ...], Detector] = {}
 
-    def get(self, wanted: dict[str, Any]) -> Segmenter:
+    def detector(self, key: tuple[Any, ...], make: Callable[[], Detector]) -> Detector:
+        """The detector of this key; a new one each time where it remembers a stream.
+
+        Raises:
+            VisionMemError: as ``make``.
+        """
+        with self._lock:
+            if key in self._detectors:
+                return self._detectors[key]
+            made = make()
+            if not made.stateful:
+                self._detectors[key] = made
+            return made
+
+    def segmenter(self, wanted: dict[str, Any]) -> Segmenter:
         """The segmenter of these arguments of ``load_segmenter``.
 
         Raises:
@@ -106,19 +122,19 @@ class DeviceHost:
     def __init__(self, plan: HostPlan) -> None:
         self._plan = plan
         slots = plan.slots or (_CUDA_SLOTS if plan.device.startswith("cuda") else cores())
-        self._turns, self._models = FairTurns(slots), SharedSegmenters()
+        self._turns, self._models = FairTurns(slots), SharedModels()
         self._runs: dict[str, CameraRun] = {}
         self._leaving: list[CameraRun] = []
 
-    def begin(self, camera: Camera, folder: Path) -> None:
+    def begin(self, camera: CameraEntry, folder: Path) -> None:
         """Run a camera, or go on with it."""
         self.end(camera.name)
         self._runs[camera.name] = CameraRun(
-            camera, folder, self._plan.run, self._turns, self._models.get,
+            camera, folder, self._plan.run, self._turns, self._models,
             snapshot_every=self._plan.snapshot_every, device=self._plan.device,
         ).start()  # fmt: skip
 
-    def tell(self, camera: Camera) -> None:
+    def tell(self, camera: CameraEntry) -> None:
         """Take over other budgets of a camera that runs."""
         if camera.name in self._runs:
             self._runs[camera.name].tell(camera)

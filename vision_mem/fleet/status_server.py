@@ -135,7 +135,7 @@ class StatusServer:
     """
 
     def __init__(self, address: tuple[str, int], view: View) -> None:
-        class Answers(BaseHTTPRequestHandler):
+        class StatusAnswers(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 _answer(self, view())
 
@@ -143,7 +143,7 @@ class StatusServer:
                 """Say nothing."""
 
         try:
-            self._server = ThreadingHTTPServer(address, Answers)
+            self._server = ThreadingHTTPServer(address, StatusAnswers)
         except OSError as error:
             where = f"{address[0]}:{address[1]}"
             raise InputError(

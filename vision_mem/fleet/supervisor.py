@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from vision_mem._version import __version__
 from vision_mem.errors import InputError, VisionMemError
 from vision_mem.fleet.camera_run import BROKEN, ENDED, FAILED, CameraStatus
-from vision_mem.fleet.cameras import Camera, WordsOf, changes, read_cameras
+from vision_mem.fleet.cameras import CameraEntry, WordsOf, changes, read_cameras
 from vision_mem.fleet.device_host import HostLost, HostPlan
 from vision_mem.formats.text import make_folder, write_file
 from vision_mem.text import one_line, read_json
@@ -56,12 +56,12 @@ class Host(Protocol):
 
 
 @dataclass
-class _Place:
+class _DevicePlace:
     """A device of the fleet, whatever process is its host now."""
 
     plan: HostPlan
     host: Host | None = None
-    cameras: dict[str, Camera] = field(default_factory=dict)
+    cameras: dict[str, CameraEntry] = field(default_factory=dict)
     deaths: int = 0
     died_at: float = 0.0
     begin_at: float = 0.0
@@ -96,8 +96,8 @@ class Fleet:
     ) -> None:  # fmt: skip
         self._path, self._out, self._quiet = path, out, quiet
         self._open_host, self._words_of = open_host, words_of
-        self._places = [_Place(plan) for plan in plans]
-        self._cameras: tuple[Camera, ...] = ()
+        self._places = [_DevicePlace(plan) for plan in plans]
+        self._cameras: tuple[CameraEntry, ...] = ()
         self._statuses: dict[str, CameraStatus] = {}
         self._restarts: dict[str, int] = {}
         self._lines: dict[str, list[str]] = self._before(resume, overwrite)
@@ -110,7 +110,7 @@ class Fleet:
 
     # -- the list ------------------------------------------------------------------------------
 
-    def begin(self, cameras: Sequence[Camera]) -> None:
+    def begin(self, cameras: Sequence[CameraEntry]) -> None:
         """Begin with the cameras of a list that was read."""
         self._stamp = _stamp(self._path)
         self._take_over(cameras)
@@ -133,7 +133,7 @@ class Fleet:
         if not mistakes:
             self._take_over(cameras)
 
-    def _take_over(self, cameras: Sequence[Camera]) -> None:
+    def _take_over(self, cameras: Sequence[CameraEntry]) -> None:
         ended, begun, told = changes(self._cameras, cameras)
         self._cameras = tuple(cameras)
         for camera in ended:
@@ -156,7 +156,7 @@ class Fleet:
                 self._ask(place, "tell", camera)
         self._record()
 
-    def _choose(self, camera: Camera) -> _Place:
+    def _choose(self, camera: CameraEntry) -> _DevicePlace:
         known = [place for place in self._places if place.plan.device == camera.device]
         if camera.device is not None and not known:
             said = ", ".join(dict.fromkeys(place.plan.device for place in self._places))
@@ -164,7 +164,7 @@ class Fleet:
             self._tell(f"error: {text}; it runs on another", wrong=True)
         return min(known or self._places, key=lambda place: place.weight)
 
-    def _place_of(self, name: str) -> _Place | None:
+    def _place_of(self, name: str) -> _DevicePlace | None:
         return next((place for place in self._places if name in place.cameras), None)
 
     # -- folders -------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class Fleet:
             return {}
         return lines
 
-    def _folder_of(self, camera: Camera) -> Path:
+    def _folder_of(self, camera: CameraEntry) -> Path:
         """The folder of this line; of another line under the same name, results stay."""
         name, number = camera.name, 1
         while name in self._lines and self._lines[name] != list(camera.line):
@@ -209,7 +209,7 @@ class Fleet:
 
     # -- hosts ---------------------------------------------------------------------------------
 
-    def _ask(self, place: _Place, method: str, *arguments: Any) -> None:
+    def _ask(self, place: _DevicePlace, method: str, *arguments: Any) -> None:
         if place.host is None:
             return  # ``_start`` begins what the place has by then
         try:
@@ -217,14 +217,14 @@ class Fleet:
         except HostLost as error:
             self._lose(place, error)
 
-    def _start(self, place: _Place, now: float) -> None:
+    def _start(self, place: _DevicePlace, now: float) -> None:
         if place.host is not None or not place.cameras or now < place.begin_at:
             return
         place.host = self._open_host(place.plan)
         for camera in list(place.cameras.values()):
             self._ask(place, "begin", camera, self._folder_of(camera))
 
-    def _lose(self, place: _Place, error: HostLost) -> None:
+    def _lose(self, place: _DevicePlace, error: HostLost) -> None:
         now = time.monotonic()
         host, place.host = place.host, None
         if host is not None:
@@ -244,7 +244,7 @@ class Fleet:
             wrong=True,
         )
 
-    def _listen(self, place: _Place) -> None:
+    def _listen(self, place: _DevicePlace) -> None:
         if place.host is None:
             return
         try:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from vision_mem.errors import InputError
-from vision_mem.fleet.cameras import Camera, changes, read_cameras
+from vision_mem.fleet.cameras import CameraEntry, changes, read_cameras
 from vision_mem.pipelines.fleet import words_of
 
 
-def listed(tmp_path: Path, text: str) -> tuple[tuple[Camera, ...], tuple[str, ...]]:
+def listed(tmp_path: Path, text: str) -> tuple[tuple[CameraEntry, ...], tuple[str, ...]]:
     path = tmp_path / "c.yaml"
     path.write_text(text)
     cameras, mistakes = read_cameras(path, words_of)
@@ -108,9 +108,9 @@ def test_no_yaml_is_one_line(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_what_a_new_list_changes() -> None:
-    a, b, c = (Camera(name, "0") for name in "abc")
+    a, b, c = (CameraEntry(name, "0") for name in "abc")
     heavier, other = replace(a, weight=2), replace(b, words=("--strict",))
-    ended, begun, told = changes([a, b, c], [heavier, other, Camera("d", "0")])
+    ended, begun, told = changes([a, b, c], [heavier, other, CameraEntry("d", "0")])
     assert [one.name for one in ended] == ["b", "c"]
     assert [one.name for one in begun] == ["b", "d"]
     assert told == [heavier]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,9 @@ from vision_mem.fleet.degradation import (
     give_up_one,
     next_level,
 )
+from vision_mem.fleet.device_host import SharedModels
 from vision_mem.geometry.boxes import box_iou
+from vision_mem.models.detectors.open import SHARED_DETECTORS, open_detector
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.tracking.session import PromptedSession, TrackingSession
 from vision_mem.types import Frame, Prompt
@@ -84,3 +88,23 @@ def test_the_least_sure_object_goes_and_the_last_one_stays() -> None:
     assert not give_up_one(session, result)
     assert [e.kind for e in inner.step(scene(1)).events] == ["removed"]
     allow_all(session)  # nothing to allow: no error
+
+
+def test_networks_of_detectors_are_shared_and_what_remembers_a_stream_is_not() -> None:
+    models, made = SharedModels(), []
+
+    def make(stateful: bool) -> SimpleNamespace:
+        made.append(SimpleNamespace(stateful=stateful))
+        return made[-1]
+
+    network = models.detector(("dfine", "cpu"), lambda: make(False))
+    assert models.detector(("dfine", "cpu"), lambda: make(False)) is network
+    assert models.detector(("dfine", "cuda"), lambda: make(False)) is not network
+    motion = models.detector(("motion",), lambda: make(True))
+    assert models.detector(("motion",), lambda: make(True)) is not motion
+    assert len(made) == 4
+    token = SHARED_DETECTORS.set(models.detector)
+    try:
+        assert open_detector("motion") is not open_detector("motion")
+    finally:
+        SHARED_DETECTORS.reset(token)
