@@ -55,6 +55,8 @@ class Watch:
 
     views: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """Processor seconds of the process of the device, at each look."""
 
     def frames(self, begin: float, end: float) -> dict[str, float]:
         """Frames a second of each camera between two moments."""
@@ -139,6 +141,9 @@ def look(
             break
         watch.views.append((now, view))
         watch.memory.append(memory_of(child))
+        with suppress(psutil.Error, TypeError):
+            times = psutil.Process(view["devices"][0]["pid"]).cpu_times()
+            watch.cpu.append(times.user + times.system)
         each(now - begin, view)
     return watch
 

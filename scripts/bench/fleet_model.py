@@ -7,7 +7,7 @@ The model has five constants (``Costs``). ``simulate`` plays a device frame by f
 streams wait for a turn and take the newest frame, a frame costs processor time in its turn and
 some outside of it (reading, writing), and the cores are shared by all that runs. ``--measure``
 takes the constants from one stream at full speed, and holds what the model says of 2, 4 and 8
-streams, played as cameras, against fleets that run.
+streams, played as cameras, against fleets that run. Both are told how many cores they got.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fleet import STREAMS, Watch, camera, fleet, look, view_of, write_list
+from fleet import STREAMS, Watch, camera, fleet, look, write_list
 
 GB = 1e9
 
@@ -163,45 +163,65 @@ def run_fleet(place: Path, model: str, count: int, seconds: float, *, paced: boo
     fields = {"paced": True, "delay_ms": 5000, "min_fps": 0.01} if paced else {}
     write_list(path, model, {f"s{n}": camera(f"s{n}", n, **fields) for n in range(count)})
     with fleet(path, place / path.stem) as (child, address):
-        watch = look(child, address, seconds)
-        watch.views.append((watch.views[-1][0], view_of(address)))
-    return watch
+        return look(child, address, seconds)
 
 
-def measured(watch: Watch) -> tuple[float, float, float]:
-    """Frames a second in all, seconds of a turn, the largest delay of the second half."""
-    begin, end = watch.views[0][0], watch.views[-1][0]
-    last = watch.views[-1][1]["cameras"]
-    half = [view for at, view in watch.views if at > (begin + end) / 2]
-    late = max((one["worst_s"] or 0.0 for view in half for one in view["cameras"]), default=0.0)
-    step = sum(one["step_s"] for one in last) / len(last)
-    return sum(watch.frames(begin, end).values()), step, late
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a fleet.
+
+    Attributes:
+        fps: frames a second in all.
+        turn: part of the time of a frame that is in its turn.
+        delay_s: the largest of the second half.
+        cores: processors that it got.
+        memory: resident bytes, with the owner's process.
+    """
+
+    fps: float
+    turn: float
+    delay_s: float
+    cores: float
+    memory: float
+
+    @classmethod
+    def of(cls, watch: Watch) -> Seen:
+        begin, end = watch.views[0][0], watch.views[-1][0]
+        last = watch.views[-1][1]["cameras"]
+        half = [view for at, view in watch.views if at > (begin + end) / 2]
+        late = max((one["worst_s"] or 0.0 for view in half for one in view["cameras"]), default=0.0)
+        fps = sum(watch.frames(begin, end).values())
+        turn = min(1.0, sum(one["step_s"] for one in last) / len(last) * fps)
+        cores = (watch.cpu[-1] - watch.cpu[0]) / (end - begin)
+        return cls(fps, turn, late, cores, max(watch.memory))
 
 
 def compare(model: str, seconds: float) -> Costs:
-    """Take the constants from one stream, and print what the model says beside what is seen."""
+    """Take the constants from one stream, and print what the model says beside what is seen.
+
+    A machine that others use gives less than its cores: the model is told how many the fleet got.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         module = [f"def s{n}():\n    return frames({n})\n" for n in range(8)]
         (place / "streams.py").write_text("\n".join([STREAMS, *module]))
-        alone = run_fleet(place, model, 1, seconds, paced=False)
-        fps, step, _ = measured(alone)
-        one = alone.views[-1][1]["cameras"][0]
-        small, held = max(alone.memory), one["bytes"]
-        costs = replace(Costs(), step_s=step, rest_s=max(1 / fps - step, 0.0), object=held)
-        print(f"one stream: {fps:.2f} frames/s, {step * 1e3:.0f} ms in its turn, "
-              f"{costs.rest_s * 1e3:.0f} ms outside, {held / 1e6:.2f} MB an object")  # fmt: skip
-        print("| streams | model: frames/s | seen | model: largest delay, s | seen |")
-        print("|---|---|---|---|---|", flush=True)
+        watch = run_fleet(place, model, 1, seconds, paced=False)
+        one, held = Seen.of(watch), watch.views[-1][1]["cameras"][0]["bytes"]
+        work = one.cores / one.fps
+        costs = Costs(step_s=work * one.turn, rest_s=work * (1 - one.turn), object=held)
+        print(f"one stream: {one.fps:.2f} frames/s on {one.cores:.2f} cores, {work * 1e3:.0f} ms of "
+              f"a core a frame, {held / 1e6:.2f} MB an object")  # fmt: skip
+        print("| streams | cores it got | frames/s: model | seen | largest delay: model | seen |")
+        print("|---|---|---|---|---|---|", flush=True)
         for count in (2, 4, 8):
-            watch = run_fleet(place, model, count, seconds, paced=True)
-            seen, _, late = measured(watch)
-            served = simulate(count, 30.0, costs)
+            seen = Seen.of(run_fleet(place, model, count, seconds, paced=True))
+            served = simulate(count, 30.0, replace(costs, frame_s=0.0), cores=seen.cores)
             said = sum(each.fps for each in served)
-            worst = max(each.delay_s for each in served)
-            print(f"| {count} | {said:.2f} | {seen:.2f} | {worst:.2f} | {late:.2f} |", flush=True)
-            stream = (max(watch.memory) - small) / (count - 1) - held
-            costs = replace(costs, process=small - held - stream, stream=stream)
+            late = max(each.delay_s for each in served)
+            print(f"| {count} | {seen.cores:.2f} | {said:.1f} | {seen.fps:.1f} | {late:.2f} s | "
+                  f"{seen.delay_s:.2f} s |", flush=True)  # fmt: skip
+            stream = (seen.memory - one.memory) / (count - 1) - held
+            costs = replace(costs, process=one.memory - held - stream, stream=stream)
         print(f"{costs}")
     return costs
 

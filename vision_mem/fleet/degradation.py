@@ -136,7 +136,8 @@ def give_up_one(session: Any, result: Any) -> bool:
         Whether there was one; the last one stays.
     """
     inner = _session_with(session, "remove", "delete")
-    there = set(getattr(inner, "object_ids", None) or getattr(inner, "track_ids", ()))
+    ids: tuple[int, ...] = getattr(inner, "object_ids", ()) or getattr(inner, "track_ids", ())
+    there = set(ids)
     shown = {one.object_id: one for one in getattr(result, "objects", ())}
     if inner is None or len(there) < 2:
         return False

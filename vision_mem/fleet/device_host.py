@@ -258,7 +258,8 @@ class LocalHost:
     @property
     def pid(self) -> int | None:
         """Number of the process."""
-        return self._process.pid
+        number: int | None = self._process.pid
+        return number
 
     def ask(self, method: str, *arguments: Any) -> None:
         """Have a method of the host called.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
+from vision_mem.evaluation.engine.processes import _deaf
 from vision_mem.evaluation.engine.ray import _connected
 from vision_mem.fleet.camera_run import CameraStatus
 from vision_mem.fleet.device_host import DeviceHost, HostLost, HostPlan
@@ -96,7 +97,10 @@ def ray_hosts(address: str, workers: int) -> Iterator[Callable[[HostPlan], RayHo
         MissingExtra: when Ray is not installed.
         InputError: when there is no cluster under this address.
     """
-    with _connected(address, workers if address == "local" else None) as ray:
+    with ExitStack() as stack:
+        with _deaf():  # Ctrl-C is for the owner, not for a cluster that is begun here
+            cluster = _connected(address, workers if address == "local" else None)
+            ray = stack.enter_context(cluster)
         gpus = float(ray.cluster_resources().get("GPU", 0))
 
         def begin(plan: HostPlan) -> RayHost:
