@@ -209,8 +209,8 @@ def compare(model: str, seconds: float) -> Costs:
         one, held = Seen.of(watch), watch.views[-1][1]["cameras"][0]["bytes"]
         work = one.cores / one.fps
         costs = Costs(step_s=work * one.turn, rest_s=work * (1 - one.turn), object=held)
-        print(f"one stream: {one.fps:.2f} frames/s on {one.cores:.2f} cores, {work * 1e3:.0f} ms of "
-              f"a core a frame, {held / 1e6:.2f} MB an object")  # fmt: skip
+        print(f"one stream: {one.fps:.2f} frames/s on {one.cores:.2f} cores, {work * 1e3:.0f} ms "
+              f"of a core a frame, {held / 1e6:.2f} MB an object")  # fmt: skip
         print("| streams | cores it got | frames/s: model | seen | largest delay: model | seen |")
         print("|---|---|---|---|---|---|", flush=True)
         for count in (2, 4, 8):
