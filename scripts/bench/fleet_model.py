@@ -15,11 +15,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fleet import STREAMS, Watch, camera, fleet, look, write_list
+
+from vision_mem.sources.open import open_source
 
 GB = 1e9
 
@@ -196,6 +200,17 @@ class Seen:
         return cls(fps, turn, late, cores, max(watch.memory))
 
 
+def frame_cost(count: int = 300) -> float:
+    """Processor seconds of a frame of the generated streams, through a source that reads ahead."""
+    scope: dict[str, Any] = {}
+    exec(STREAMS, scope)
+    begin = time.process_time()
+    with open_source(scope["frames"](0, count)) as frames:
+        for _ in frames:
+            pass
+    return (time.process_time() - begin) / count
+
+
 def compare(model: str, seconds: float) -> Costs:
     """Take the constants from one stream, and print what the model says beside what is seen.
 
@@ -208,14 +223,16 @@ def compare(model: str, seconds: float) -> Costs:
         watch = run_fleet(place, model, 1, seconds, paced=False)
         one, held = Seen.of(watch), watch.views[-1][1]["cameras"][0]["bytes"]
         work = one.cores / one.fps
-        costs = Costs(step_s=work * one.turn, rest_s=work * (1 - one.turn), object=held)
+        costs = Costs(
+            step_s=work * one.turn, rest_s=work * (1 - one.turn), frame_s=frame_cost(), object=held
+        )
         print(f"one stream: {one.fps:.2f} frames/s on {one.cores:.2f} cores, {work * 1e3:.0f} ms "
               f"of a core a frame, {held / 1e6:.2f} MB an object")  # fmt: skip
         print("| streams | cores it got | frames/s: model | seen | largest delay: model | seen |")
         print("|---|---|---|---|---|---|", flush=True)
         for count in (2, 4, 8):
             seen = Seen.of(run_fleet(place, model, count, seconds, paced=True))
-            served = simulate(count, 30.0, replace(costs, frame_s=0.0), cores=seen.cores)
+            served = simulate(count, 30.0, costs, cores=seen.cores)
             said = sum(each.fps for each in served)
             late = max(each.delay_s for each in served)
             print(f"| {count} | {seen.cores:.2f} | {said:.1f} | {seen.fps:.1f} | {late:.2f} s | "
