@@ -35,7 +35,7 @@ class Costs:
     Attributes:
         step_s: processor seconds of a frame within its turn, with one object.
         rest_s: processor seconds of a frame outside of it: reading, drawing, writing.
-        frame_s: processor seconds of a frame that comes and is left out: decoding.
+        frame_s: processor seconds of a frame that comes, followed or not: decoding, 1080p.
         process: bytes of a process with one copy of the weights, and of the owner.
         stream: bytes of a stream, beside its objects.
         object: bytes of an object in memory.
@@ -43,12 +43,12 @@ class Costs:
         network: bits a second of a camera.
     """
 
-    step_s: float = 0.155
-    rest_s: float = 0.006
-    frame_s: float = 0.001
-    process: float = 0.43e9
-    stream: float = 38e6
-    object: float = 1.7e6
+    step_s: float = 0.100
+    rest_s: float = 0.011
+    frame_s: float = 0.012
+    process: float = 0.39e9
+    stream: float = 53e6
+    object: float = 5.0e6
     result: float = 3e3
     network: float = 4e6
 
@@ -138,7 +138,7 @@ def tables(costs: Costs) -> Iterator[str]:
     yield "|---|---|---|---|"
     for every in (1, 5, 25):
         frames = 1e5 * 3600 * 25 / every
-        hours = frames * costs.per_frame() / 3600
+        hours = (frames * costs.per_frame() + 1e5 * 3600 * 25 * costs.frame_s) / 3600
         size = frames / 25 * costs.result / GB
         yield (
             f"| every {every}. frame, one object | {hours:,.0f} | {hours / 1000 / 24:,.1f} days | "
