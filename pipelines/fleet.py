@@ -26,7 +26,7 @@ from .options import OUTPUT, Overwrite, Quiet, listed
 
 _OURS = (
     "--out", "--resume", "--overwrite", "--show", "--quiet", "--pick", "--device", "--threads",
-    "--snapshot-every", "--from", "--max-frames",
+    "--snapshot-every", "--from", "--max-frames", "--drop",
 )  # fmt: skip
 """Options of the commands that a fleet sees to, or that are for one video before a person."""
 

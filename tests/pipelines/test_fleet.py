@@ -108,7 +108,10 @@ def test_killed_and_back_with_its_identities_while_the_list_changes(
         "        yield image\n"
     )
     stays = {"source": source, "box": "cup=30,30,40,40", "paced": True}
-    path = write(place, stays=stays, wrong={"source": "one.mp4", "box": "cup=900,900,9,9"})
+    secret = "http://me:s3cret@127.0.0.1:9/none"
+    path = write(
+        place, stays=stays, wrong={"source": "one.mp4", "box": "cup=900,900,9,9", "events": secret}
+    )
     cameras, mistakes = read_cameras(path, words_of)
     assert not mistakes
     out = place / "out"
@@ -152,6 +155,8 @@ def test_killed_and_back_with_its_identities_while_the_list_changes(
     said_here = capfd.readouterr().err
     assert "camera wrong: " in said_here and "ended by SIGKILL" in said_here
     assert "camera stays, source: is missing" in said_here and "Traceback" not in said_here
+    records = [out / "fleet.json", out / "status.json", out / "stays" / "run.json"]
+    assert not any("s3cret" in path.read_text() for path in records)
     rows = boxes(out / "stays").splitlines()
     record = json.loads((out / "stays" / "run.json").read_text())
     assert len(rows) == record["frames"] and record["status"] == "stopped"

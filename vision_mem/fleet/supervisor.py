@@ -6,6 +6,7 @@ It loads no network, and nothing that it does holds a stream up. What it knows i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -100,7 +101,7 @@ class Fleet:
         self._cameras: tuple[CameraEntry, ...] = ()
         self._statuses: dict[str, CameraStatus] = {}
         self._restarts: dict[str, int] = {}
-        self._lines: dict[str, list[str]] = self._before(resume, overwrite)
+        self._lines: dict[str, str] = self._before(resume, overwrite)
         self._stamp: tuple[int, int] | None = None
         self._watched_at = self._written_at = 0.0
         self._said_at = time.monotonic()
@@ -169,8 +170,8 @@ class Fleet:
 
     # -- folders -------------------------------------------------------------------------------
 
-    def _before(self, resume: bool, overwrite: bool) -> dict[str, list[str]]:
-        """Folders of the fleet that is gone on with, and the line that each is of."""
+    def _before(self, resume: bool, overwrite: bool) -> dict[str, str]:
+        """Folders of the fleet that is gone on with, and the mark of the line that each is of."""
         record = self._out / RECORD
         if not record.is_file():
             others = [e.name for e in self._out.iterdir()] if self._out.is_dir() else []
@@ -195,11 +196,11 @@ class Fleet:
 
     def _folder_of(self, camera: CameraEntry) -> Path:
         """The folder of this line; of another line under the same name, results stay."""
-        name, number = camera.name, 1
-        while name in self._lines and self._lines[name] != list(camera.line):
+        name, number, mark = camera.name, 1, _mark(camera)
+        while self._lines.get(name, mark) != mark:
             number += 1
             name = f"{camera.name}-{number}"
-        self._lines[name] = list(camera.line)
+        self._lines[name] = mark
         return self._out / name
 
     def _record(self) -> None:
@@ -331,6 +332,11 @@ class Fleet:
     def _tell(self, text: str, *, wrong: bool = False) -> None:
         if wrong or not self._quiet:
             print(one_line(text), file=sys.stderr, flush=True)
+
+
+def _mark(camera: CameraEntry) -> str:
+    """What tells a line from others, and nothing of the passwords in it."""
+    return hashlib.sha256(json.dumps(camera.line).encode()).hexdigest()[:16]
 
 
 def summary_line(view: dict[str, Any]) -> str:
