@@ -3,7 +3,7 @@
     python scripts/bench/fleet_model.py                # the tables of docs/scale.md
     python scripts/bench/fleet_model.py --measure      # its constants, measured here, and compared
 
-The model has five constants (``Costs``). ``simulate`` plays a device frame by frame: cameras send,
+The model has a few constants (``Costs``). ``simulate`` plays a device frame by frame: cameras send,
 streams wait for a turn and take the newest frame, a frame costs processor time in its turn and
 some outside of it (reading, writing), and the cores are shared by all that runs. ``--measure``
 takes the constants from one stream at full speed, and holds what the model says of 2, 4 and 8
@@ -53,7 +53,7 @@ class Costs:
     network: float = 4e6
 
     def per_frame(self, objects: int = 1) -> float:
-        """Processor seconds of a followed frame; objects cost a step each, nearly."""
+        """Processor seconds of a followed frame; objects cost a step each: assumed."""
         return self.step_s * objects + self.rest_s
 
 
