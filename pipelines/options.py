@@ -148,7 +148,7 @@ Audio = Annotated[
 ]
 EventTargets = Annotated[
     list[str] | None,
-    typer.Option(help="https://HOST/PATH or mqtt://HOST/TOPIC: tell each event at once."),
+    typer.Option(help="https://HOST/PATH, mqtt://HOST/TOPIC or kafka://: tell each event at once."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, no summary.")]
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "studio": "Open a page on live streams and files: click on things, correct, ask, take home.",
     "mcp": "Serve memories, maps and streams to agents, by the Model Context Protocol.",
     "batch": "Run track, mots, ask or reconstruct on many videos, on processes or a cluster.",
+    "fleet": "Follow what many cameras show at once, with fair shares of one copy of the weights.",
     "export": "Write a model as graphs that run without its framework, with its memory as inputs.",
     "demo": "Generate a clip, follow an object through it, and say how well that went.",
     "eval": "Run a tracker on a benchmark: result files, scores, what its server wants.",

@@ -29,6 +29,7 @@ LAYERS = (
     ("studio",),
     ("evaluation",),
     ("batch",),
+    ("fleet",),
     ("api",),
     ("pipelines",),
     ("cli",),
@@ -54,6 +55,7 @@ FOREIGN_FREE = {
 FOREIGN = {
     "batch": {"fsspec", "natsort"},
     "cli": {"typer"},
+    "fleet": {"cv2", "yaml"},
     "geometry": {"cv2", "scipy"},
     "navigation": {"scipy"},
     "pipelines": {"mcp", "pydantic", "rich", "typer", "uvicorn"},

@@ -224,6 +224,17 @@ class MotsSession(SegmenterSession):
             self._latest.logits.pop(track_id, None)
         return event
 
+    def limit_tracks(self, most: int | None) -> None:
+        """From now on no more new tracks than this; those that are there stay.
+
+        Args:
+            most: tracks at a time, >= 1; None for ``memory.max_tracks`` again.
+        """
+        usual = self.config.memory.max_tracks
+        memory = replace(self.config.memory, max_tracks=min(most or usual, usual))
+        config = replace(self.config, memory=memory)
+        self._rules = _RULES[config.rules](self._engine, config)
+
     def rename(self, track_id: int, name: str) -> None:
         """Give a track another word for people.
 

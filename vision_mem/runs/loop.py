@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +32,13 @@ from vision_mem.types import Frame, MemoryUsage, SourceInfo, ZoneCounts
 Result = TypeVar("Result")
 SomeResult = TypeVar("SomeResult", bound=Shown)
 Co = TypeVar("Co", bound=Shown, covariant=True)
+
+
+AROUND: ContextVar[Callable[[Any, Any], tuple[Any, Any]] | None] = ContextVar(
+    "around", default=None
+)
+"""Given the source and the session of a run, says what stands around them, of those who run many:
+they wait for their turn, and stop in between."""
 
 
 def stream(frames: Iterable[Frame], session: Steps[Result]) -> Iterator[tuple[Frame, Result]]:
@@ -99,6 +107,8 @@ def run_to_folder(
     Raises:
         VisionMemError: when the run broke; what was written stays valid and can be continued.
     """
+    if (around := AROUND.get()) is not None:
+        frames, session = around(frames, session)
     before, snapshot_at = tally.seconds, tally.frames
     info = asdict(frames.info)
     if tally.frames:

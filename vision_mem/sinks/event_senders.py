@@ -1,4 +1,4 @@
-"""What happens, told to other programs while it happens: webhooks, and brokers of MQTT.
+"""What happens, told to other programs while it happens: webhooks, brokers of MQTT and Kafka.
 
 A sender has a thread and a bounded queue of its own: a receiver that is slow or gone never holds
 the run up. What does not fit is lost, oldest first, and that is said.
@@ -11,6 +11,7 @@ import http.client
 import importlib
 import json
 import logging
+import re
 import ssl
 import threading
 import time
@@ -22,7 +23,7 @@ from urllib.parse import SplitResult, unquote
 
 from vision_mem._version import __version__
 from vision_mem.errors import InputError, MissingExtra
-from vision_mem.results import Seen
+from vision_mem.results import Seen, object_row
 from vision_mem.runs.folder import without_secret
 from vision_mem.sinks.masks import event_rows, strict_json
 from vision_mem.sources.selection import check_address
@@ -70,6 +71,8 @@ class EventSender:
         name: of the receiver, for messages, without secrets.
         most: events that may wait; of more the oldest are lost.
         last_s: seconds in which those that wait at the end may still go out.
+        tracks: send each frame's objects too, ``{"source", "frame", "time_s", "kind": "tracks",
+            "objects"}``, those as ``results.object_row``.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class EventSender:
         *,
         most: int = MOST_WAITING,
         last_s: float = _LAST_S,
+        tracks: bool = False,
     ) -> None:
+        self._tracks = tracks
         self._receiver, self._name, self._most, self._last_s = receiver, name, most, last_s
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
@@ -96,6 +101,9 @@ class EventSender:
     def write(self, frame: Frame, result: Seen) -> None:
         """Queue the events of one frame; never waits."""
         rows = event_rows(result)
+        if self._tracks:
+            seen = [object_row(each) for each in getattr(result, "objects", ())]
+            rows = [*rows, {"kind": "tracks", "objects": seen}]
         if not rows:
             return
         place = {"source": self._source, "frame": result.frame_index, "time_s": result.time_s}
@@ -301,8 +309,88 @@ class MqttBroker(EventReceiver):
             client.loop_stop()
 
 
+class KafkaBroker(EventReceiver):
+    """Writes each event to a topic of Kafka, those of one source in order.
+
+    Args:
+        parts: of a ``kafka`` or, with TLS, ``kafkas`` address; its path is the topic. Several
+            brokers stand with commas between; user and password are SASL's, PLAIN.
+        topic: where the address has none.
+
+    Raises:
+        MissingExtra: when confluent-kafka is not installed.
+    """
+
+    def __init__(self, parts: SplitResult, topic: str = "vision-mem-events") -> None:
+        try:
+            self._kafka = importlib.import_module("confluent_kafka")
+        except ImportError:
+            raise MissingExtra(
+                "events to Kafka need confluent-kafka: pip install 'vision-mem[kafka]'"
+            ) from None
+        self._topic = unquote(parts.path.strip("/")) or topic
+        secure, known = parts.scheme == "kafkas", parts.username is not None
+        protocol = f"{'SASL_' if known else ''}{'SSL' if secure else 'PLAINTEXT'}"
+        self._settings: dict[str, Any] = {
+            "bootstrap.servers": parts.netloc.rpartition("@")[2], "security.protocol": protocol,
+            "client.id": "vision-mem", "enable.idempotence": True, "linger.ms": 0,
+            "message.timeout.ms": int(_TIMEOUT_S * 1000), "log_level": 0,
+        }  # fmt: skip
+        if known:
+            self._settings |= {
+                "sasl.mechanism": "PLAIN", "sasl.username": unquote(parts.username or ""),
+                "sasl.password": unquote(parts.password or ""),
+            }  # fmt: skip
+        self._producer: Any = None
+
+    def deliver(self, content: bytes) -> None:
+        """Write it, and wait until the broker has it."""
+        answers: list[Any] = []
+        try:
+            if self._producer is None:
+                self._producer = self._kafka.Producer(self._settings, logger=log)
+            self._producer.produce(
+                self._topic, content, key=str(json.loads(content)["source"]).encode(),
+                on_delivery=lambda error, _: answers.append(error),
+            )  # fmt: skip
+            self._producer.flush(_TIMEOUT_S + 1.0)
+        except (BufferError, self._kafka.KafkaException) as error:
+            raise OSError(str(error)) from None
+        if not answers:
+            raise OSError("it does not answer")
+        if answers[0] is not None:
+            timed_out = answers[0].code() == self._kafka.KafkaError._MSG_TIMED_OUT
+            raise OSError("it does not answer" if timed_out else answers[0].str())
+
+    def close(self) -> None:
+        """Leave the broker."""
+        self._producer = None
+
+
+_KAFKA = ("kafka", "kafkas")
+_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+def _to_kafka(address: str, name: str) -> EventSender:
+    """A sender to ``kafka://HOST[:PORT]/TOPIC``, with ``?tracks`` each frame's objects too.
+
+    Raises:
+        InputError: for another address.
+        MissingExtra: as ``KafkaBroker``.
+    """
+    parts = check_address(address)
+    topic = unquote(parts.path.strip("/"))
+    if (topic and not _KAFKA_TOPIC.fullmatch(topic)) or topic in (".", ".."):
+        raise InputError(
+            f"--events {shown(name)}: a topic of Kafka has letters, digits, ., _ and -, 249 at most"
+        )
+    if parts.query not in ("", "tracks") or parts.fragment:
+        raise InputError(f"--events {shown(name)}: behind the topic only ?tracks may stand")
+    return EventSender(KafkaBroker(parts), name, tracks=parts.query == "tracks")
+
+
 def open_senders(addresses: Iterable[str] | None) -> list[EventSender]:
-    """Senders to addresses: ``https://host/path`` or ``mqtt://host/topic``; nothing is sent yet.
+    """Senders to addresses of the web, of MQTT and of Kafka; nothing is sent yet.
 
     Raises:
         InputError: for an address that is none of these.
@@ -312,11 +400,14 @@ def open_senders(addresses: Iterable[str] | None) -> list[EventSender]:
     for address in dict.fromkeys(addresses or ()):
         name = without_secret(address)
         kind = address.partition("://")[0].lower()
-        if "://" not in address or kind not in ("http", "https", "mqtt", "mqtts"):
+        if "://" not in address or kind not in ("http", "https", "mqtt", "mqtts", *_KAFKA):
             raise InputError(
-                f"--events {shown(name)}: expected https://HOST/PATH or mqtt://HOST/TOPIC (to keep "
-                "them in a file: --save events)"
+                f"--events {shown(name)}: expected https://HOST/PATH or mqtt://HOST/TOPIC, or "
+                "kafka:// likewise (to keep them in a file: --save events)"
             )
+        if kind in _KAFKA:
+            made.append(_to_kafka(address, name))
+            continue
         parts = check_address(address)
         receiver: EventReceiver
         if kind in ("http", "https"):

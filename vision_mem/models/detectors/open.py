@@ -6,7 +6,8 @@ import difflib
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,12 @@ HOW = (
     "fasterrcnn, a network of transformers (its folder or its id on Hugging Face), or "
     "module:function of your own"
 )
+
+
+SHARED_DETECTORS: ContextVar[
+    Callable[[tuple[Any, ...], Callable[[], Detector]], Detector] | None
+] = ContextVar("shared_detectors", default=None)
+"""Given what a detector is known by, and what makes it, of those who run many in a process."""
 
 
 def open_detector(
@@ -96,7 +103,7 @@ def open_detector(
         parts = [open_detector(each, **options, **more) for each in spec]
         return parts[0] if len(parts) == 1 else Ensemble(parts)
     if isinstance(spec, str):
-        detector = _from_word(spec.strip(), options, frame_count, size)
+        detector = _of_word(spec.strip(), options, frame_count, size)
     else:
         detector = as_detector(spec)
     if not guarded or isinstance(detector, Guarded):
@@ -181,6 +188,21 @@ def parse_region(text: str) -> list[list[float]] | list[float]:
             f"--region {shown(text)}: expected x,y,w,h or three or more corners x1,y1,x2,y2,x3,y3"
         )
     return [values[at : at + 2] for at in range(0, len(values), 2)]
+
+
+def _of_word(
+    spec: str, options: Mapping[str, Any], frame_count: int | None, size: tuple[int, int] | None
+) -> Detector:
+    """The detector of a word; one that is there already, where streams share networks."""
+
+    def make() -> Detector:
+        return _from_word(spec, options, frame_count, size)
+
+    shared = SHARED_DETECTORS.get()
+    # A file is of one video; what is the user's own may remember anything.
+    if shared is None or spec.startswith("file:") or is_object_name(spec):
+        return make()
+    return shared((spec, *options.values()), make)
 
 
 def _from_word(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,11 @@ from vision_mem.models.hub import (
 
 if TYPE_CHECKING:
     from vision_mem.models.segmenters.protocol import Segmenter
+
+SHARED_MODELS: ContextVar[Callable[[dict[str, Any]], Segmenter] | None] = ContextVar(
+    "shared_models", default=None
+)
+"""Answers ``load_segmenter``, given its arguments by name, for those who run many in a process."""
 
 
 def load_segmenter(
@@ -63,6 +70,11 @@ def load_segmenter(
         InputError: for unknown names and option values, or a class that is no segmenter.
     """
     check_model(model)
+    if (shared := SHARED_MODELS.get()) is not None:
+        return shared({
+            "model": model, "config": config, "device": device, "precision": precision,
+            "compile": compile, "resize": resize, "attention": attention,
+        })  # fmt: skip
     if is_object_name(model) and not model.startswith("random:"):
         return _own_segmenter(model, {"device": device, "precision": precision})
     folder = exported_folder(model)

@@ -163,7 +163,11 @@ class SegmenterTraits:
 
 
 class Segmenter(Protocol):
-    """A promptable video segmenter, cut at its seams. All tensors live on ``device``."""
+    """A promptable video segmenter, cut at its seams. All tensors live on ``device``.
+
+    One that can look at what several threads ask for in one pass, with the same results, has a
+    method ``join_passes()``, which begins it; see ``models.joined_passes``.
+    """
 
     traits: SegmenterTraits
     device: torch.device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vision_mem.models.efficientnet import EfficientNetLite0
+from vision_mem.models.joined_passes import JoinedPasses
 from vision_mem.models.segmenters.embedded.config import EmbeddedConfig
 from vision_mem.models.segmenters.embedded.frame import PreparedFrame, SeenWindow
 from vision_mem.models.segmenters.embedded.label_propagation import (
@@ -129,6 +130,16 @@ class EmbeddedNetworks:
             self.fingerprint += f"-{self.decoder.fingerprint}"
             self.decoder = self.decoder.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+        self._look: Callable[[list[NDArray[Any]]], list[SeenWindow]] = self.look_at
+
+    def join_passes(self) -> None:
+        """From now on, windows that several threads want seen go through the trunk together.
+
+        Results do not depend on it. On a CPU, where each thread has a core of its own, they do not.
+        """
+        if self.device.type != "cpu":
+            self._look = JoinedPasses(self.look_at, self.at_once)
+
     def tokens(self, payload: PreparedFrame, window: Window) -> Tensor:
         """``(N, C)`` unit tokens of a window."""
         self.prepare(payload, [window])
@@ -141,7 +152,7 @@ class EmbeddedNetworks:
             some = missing[first : first + self.at_once]
             side = self._config.window
             pictures = [np.asarray(one.crop(payload.image, side), np.uint8) for one in some]
-            payload.windows.update(zip(some, self.look_at(pictures), strict=True))
+            payload.windows.update(zip(some, self._look(pictures), strict=True))
 
     @torch.inference_mode()
     def look_at(self, pictures: Sequence[NDArray[Any]]) -> list[SeenWindow]:

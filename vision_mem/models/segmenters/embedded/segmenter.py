@@ -122,6 +122,10 @@ class EmbeddedSegmenter:
         trunk = EfficientNetLite0.load_packaged()
         return cls(EmbeddedNetworks(trunk, decoder, place, kinds[precision], config), config)
 
+    def join_passes(self) -> None:
+        """Look at what several threads ask for in one pass, where that is faster."""
+        self.networks.join_passes()
+
     def encode_image(self, frame: Frame) -> ImageFeatures:
         """Prepare a frame; trunk passes follow where objects are looked for."""
         payload, grid = PreparedFrame.of(frame, self.config)
