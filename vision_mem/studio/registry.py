@@ -25,8 +25,8 @@ from vision_mem.sources.selection import file_name, is_url
 from vision_mem.studio.commands import EditPlan, StudioCommand
 from vision_mem.studio.frames import FileFrames, Frames, LiveFrames, PushedFrames
 from vision_mem.studio.object_sessions import Lane, SharedFeatures
-from vision_mem.studio.stream import StreamActor
 from vision_mem.studio.questions import StreamQuestions
+from vision_mem.studio.stream import StreamActor
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import Frame, Prompt
 
