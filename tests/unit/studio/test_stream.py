@@ -30,9 +30,9 @@ from vision_mem.studio.commands import ObjectPlan, parse_command, prompt_json, r
 from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import LiveFrames, PushedFrames, decode_jpeg, encode_jpeg
 from vision_mem.studio.object_sessions import Lane, ReplaySession
+from vision_mem.studio.questions import SEEN_FROM, StreamQuestions
 from vision_mem.studio.results_store import ObjectStatus, ResultsStore, Row
 from vision_mem.studio.stream import LOG, FrameMessage, StreamActor, read_frame_message
-from vision_mem.studio.questions import SEEN_FROM, StreamQuestions
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import LOST, SURE, UNSURE, Detections, Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, open_session
