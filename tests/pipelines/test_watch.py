@@ -71,13 +71,13 @@ def record(out: Path) -> dict:
 
 def test_of_a_video_track_and_ask_say_what_they_say_alone(small_clip: Path, tmp_path: Path) -> None:
     words = ("--box", "cup=30,30,40,40", *FAKE)
-    assert run("watch", small_clip, "--out", str(tmp_path / "w"), *words, "--save",
-               "lasot,diary,events", "--fps", "2") == 0  # fmt: skip
+    assert run("watch", small_clip, "--out", str(tmp_path / "w"), *words, *COLOURS, "--save",
+               "lasot,diary,events", "--fps", "8") == 0  # fmt: skip
     assert run("track", small_clip, "--out", str(tmp_path / "t"), *words, "--save",
                "lasot,diary,events") == 0  # fmt: skip
     memory = str(tmp_path / "a.vmem")
     assert run("ask", small_clip, "--out", str(tmp_path / "a"), "--memory", memory,
-               "--fps", "2") == 0  # fmt: skip
+               "--model", "fake", "--fps", "8") == 0  # fmt: skip
     assert contents(tmp_path / "w" / "track", "cup") == contents(tmp_path / "t", "cup")
     assert tables(tmp_path / "w" / "cup.vmem") == tables(Path(memory))
     made = record(tmp_path / "w")

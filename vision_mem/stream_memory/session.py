@@ -57,7 +57,7 @@ _MOST_ENTITIES = 256
 """Followed things that are remembered; who was seen longest ago goes first."""
 _PLACE_EVERY_S = 0.5
 """Seconds between two sightings of the same things that go into the map."""
-_MOVED_M, _MOVED_SIGMAS = 0.3, 3.0
+_MOVED_M, _MOVED_SIGMAS = 0.15, 3.0
 """From where on a thing has moved: metres from where it was, and standard deviations."""
 _UNSURE = frozenset({"unsure", "lost", "tentative", "weak"})
 """States of objects that are not put into the map."""
