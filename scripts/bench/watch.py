@@ -19,23 +19,25 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 
 from vision_mem.config import load_config
+from vision_mem.formats.sqlite import put_back
 from vision_mem.models import load_segmenter, use_threads
 from vision_mem.models.segmenters.fake import FakeSegmenter
 from vision_mem.models.vlm.load import load_video_model
 from vision_mem.navigation import NavigationConfig, NavigationSession
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.stream_memory import StreamMemory, fitted, split_budget
+from vision_mem.stream_memory.session import state_file
 from vision_mem.synthetic.furnished_room import Room
 from vision_mem.tracking import TrackingSession
 from vision_mem.types import Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
-from vision_mem.videoqa.evidence import ThumbnailSession
+from vision_mem.videoqa.evidence import ThumbnailSession, open_session
 from vision_mem.videoqa.store import MemoryFile
 
 _ROWS = 8
@@ -53,8 +55,12 @@ def main() -> int:
     parser.add_argument("--snapshot-every", type=int, default=1000)
     parser.add_argument("--within", type=float, default=5.0)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keep it there, and go on from its snapshot")
     args = parser.parse_args()
     use_threads(1)
+    if args.folder is not None:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        return _run(args, args.folder)
     with tempfile.TemporaryDirectory() as folder:
         return _run(args, Path(folder))
 
@@ -72,17 +78,35 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
         load_config(ReconstructionConfig, None, folder="reconstruction"), shares["reconstruct"]
     )
     mapped = fitted(load_config(NavigationConfig, None, folder="navigation"), shares["navigate"])
-    about = {"model_id": brain.traits.model_id}
+    about = {"model_id": brain.traits.model_id, "config": asdict(asked)}
     process, rows, most = psutil.Process(), [], {}
+    joint = folder / "all.safetensors"
+    before = joint.exists()
+    for part, name in (("ask", "room.vmem"), ("navigate", "room.map")) if before else ():
+        put_back(state_file(joint, part), folder / name)
     with (
         closing(MemoryFile(folder / "room.vmem", about)) as file,
         NavigationSession(folder / "room.map", mapped) as navigate,
     ):
         memory = StreamMemory(
-            objects=TrackingSession(segmenter),
-            ask=ThumbnailSession(VideoMemorySession(brain, asked), file),
-            reconstruct=ReconstructionSession(scene), navigate=navigate, budget=args.budget,
+            objects=(
+                TrackingSession.resume(state_file(joint, "track"), segmenter)
+                if before else TrackingSession(segmenter)
+            ),
+            ask=ThumbnailSession(
+                open_session(brain, None, [], file) if before
+                else VideoMemorySession(brain, asked), file,
+            ),
+            reconstruct=(
+                ReconstructionSession.resume(state_file(joint, "reconstruct"))
+                if before else ReconstructionSession(scene)
+            ),
+            navigate=navigate, budget=args.budget,
         )  # fmt: skip
+        if before:
+            memory.resume(joint)
+        start = 0 if memory.latest is None else memory.latest + 1
+        print(f"from frame {start}", flush=True)
         third = args.width // 3
         first = [
             Prompt(box=(4, 8, 4 + third, 8 + third), name="left thing"),
@@ -90,13 +114,13 @@ def _run(args: argparse.Namespace, folder: Path) -> int:
         ]
         begin = time.perf_counter()
         every = max(args.frames // _ROWS, 1)
-        for number in range(args.frames):
+        for number in range(start, args.frames):
             frame = replace(filmed[number % len(filmed)], index=number, time_s=number / 10)
             result = memory.step(frame, first if number == 0 else ())
             for part, size in result.held.items():
                 most[part] = max(most.get(part, 0), size)
             if (number + 1) % args.snapshot_every == 0:
-                memory.snapshot(folder / "all.safetensors")
+                memory.snapshot(joint)
             if (number + 1) % every == 0:
                 now = time.perf_counter()
                 rows.append({

@@ -388,6 +388,11 @@ class StreamMemory:
             placed.append(place)
         return tuple(placed)
 
+    @property
+    def latest(self) -> int | None:
+        """Number of the latest frame; None before the first."""
+        return self._index
+
     # -- the budget ----------------------------------------------------------------------------
 
     def held(self) -> dict[str, int]:
