@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -226,7 +226,7 @@ def main(
     folder = open_folder("watch", source, output, WatchOptions)
     given, resume = flat(what, memories, input, output, model, advanced), output.resume
     options = take_options(WatchOptions, given, folder.recorded("options") if resume else None)
-    deep = options.layout is not None or has_depth(Path(source).expanduser())
+    deep = options.layout is not None or _is_deep(source)
     plan, parts, total = _checked(options, deep)
     shares = split_budget(total, parts)
     configs = {part: _settings(part, options) for part in parts}
@@ -279,6 +279,12 @@ def main(
     return code
 
 
+def _is_deep(source: str) -> bool:
+    with suppress(OSError, RuntimeError, ValueError):  # who opens it says what is wrong
+        return has_depth(Path(source).expanduser())
+    return False
+
+
 def _split_line(total: int, shares: Mapping[str, Share]) -> str:
     said = ", ".join(f"{name} {megabytes(each.bytes)}" for name, each in shares.items())
     return f"budget {megabytes(total)}: {said}"
@@ -329,6 +335,10 @@ def _checked(options: WatchOptions, deep: bool) -> tuple[PromptPlan, list[str], 
                 f"{word!r} names no system; expected track, mots, ask, reconstruct or navigate "
                 f"before it, as in ask.fps=1 or ask=search{nearest(part, list(_FOLDERS))}"
             )
+        if part not in parts:
+            raise InputError(f"{word!r} is for {part}, which this run is without; leave it out")
+    if options.fps is not None and ASK not in parts:
+        raise InputError("--fps is for ask, which this run is without; leave it out")
     return plan, parts, total
 
 

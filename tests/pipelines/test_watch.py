@@ -167,6 +167,8 @@ def test_what_is_followed_in_a_room_is_found_by_where(
         (["--track-poses"], "--track-poses is for recordings with depth"),
         (["--set", "fps=2"], "names no system"),
         (["--set", "ask.fsp=2"], "fps"),
+        (["--set", "navigate.octree.leaf=0.1"], "this run is without"),
+        (["--without", "ask", "--box", BOX, "--fps", "2"], "--fps is for ask"),
         (["--preset", "ask=serach"], "search"),
         (["--save", "vdeo"], "video"),
         (["--budget", "1.1MB", "--box", BOX], "ask has"),
@@ -204,6 +206,8 @@ def test_a_run_that_is_continued_ends_as_one_that_was_not(room: Path, tmp_path: 
         ahead = tmp_path / "a" / name
         (tmp_path / "b" / name).write_bytes(ahead.read_bytes())
     assert run("watch", room, "--out", str(tmp_path / "b"), "--resume", "--max-frames", "14") == 0
+    same(tmp_path / "a", tmp_path / "b")
+    assert run("watch", room, "--out", str(tmp_path / "b"), "--resume") == 0  # nothing is left
     same(tmp_path / "a", tmp_path / "b")
 
 
