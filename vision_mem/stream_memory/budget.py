@@ -141,15 +141,15 @@ def check_fits(part: str, config: Any, share: Share) -> None:
     Raises:
         InputError: naming the setting.
     """
-    most = share.bytes / 2**20
-    said = {
-        MOTS: lambda: ("memory.budget_mb", config.memory.budget_mb, most),
-        RECONSTRUCT: lambda: ("budget_mb", config.budget_mb, most),
-        NAVIGATE: lambda: ("store.ram", config.store.ram, share.bytes / 1e6),
-    }.get(part)
-    if said is None:
+    limit = share.bytes / 2**20
+    if part == MOTS:
+        name, value = "memory.budget_mb", float(config.memory.budget_mb)
+    elif part == RECONSTRUCT:
+        name, value = "budget_mb", float(config.budget_mb)
+    elif part == NAVIGATE:
+        name, value, limit = "store.ram", float(config.store.ram), share.bytes / 1e6
+    else:
         return
-    name, value, limit = said()
     if not 0 < value <= limit * (1 + 1e-9):
         raise InputError(
             f"{part}: {name} is {value:g}; its share of the budget is {limit:.1f}: make the "
