@@ -169,7 +169,7 @@ def test_what_is_followed_in_a_room_is_found_by_where(
         (["--set", "ask.fsp=2"], "fps"),
         (["--set", "navigate.octree.leaf=0.1"], "this run is without"),
         (["--without", "ask", "--box", BOX, "--fps", "2"], "--fps is for ask"),
-        (["--preset", "ask=serach"], "search"),
+        (["--preset", "ask=searhc"], "search"),
         (["--save", "vdeo"], "video"),
         (["--budget", "1.1MB", "--box", BOX], "ask has"),
     ],
