@@ -42,14 +42,18 @@ from .options import (
     ADVANCED,
     FOLLOW,
     INPUT,
+    MODEL,
     Decoder,
     DepthScale,
+    Device,
     InputOptions,
     Intrinsics,
-    ModelOptions,
     OutputOptions,
+    Precision,
+    SegmenterName,
     SnapshotEvery,
     Source,
+    Threads,
     flat,
     limited,
     limits_of,
@@ -184,15 +188,20 @@ class WatchOutput(OutputOptions):
 
 
 @dataclass(frozen=True)
-class WatchModel(ModelOptions):
+class WatchModel:
     """The networks."""
 
-    preset: Annotated[  # type: ignore[assignment]
+    heading: ClassVar[str] = MODEL
+    preset: Annotated[
         list[str] | None, typer.Option(help="SYSTEM=NAME: track=sam2, ask=search, ...")
     ] = None
+    model: SegmenterName = None
     ask_model: Annotated[
         str | None, typer.Option(help="What ask answers with, as its --model [words].")
     ] = None
+    device: Device = "auto"
+    precision: Precision = None
+    threads: Threads = None
 
 
 @dataclass(frozen=True)
@@ -389,7 +398,7 @@ def _opened(
     from vision_mem.sources.rgbd import open_rgbd
 
     given = {**_depth_options(options), "end": input.end}
-    whole = open_rgbd(source, start=options.start, max_frames=input.max_frames, **given)
+    whole: Any = open_rgbd(source, start=options.start, max_frames=input.max_frames, **given)
     stack.callback(whole.close)
     if not (resume and done.frames):
         return whole, whole
