@@ -441,7 +441,7 @@ def open_folder(
     Raises:
         InputError: as ``choose_folder``.
     """
-    frames = command in ("track", "mots")  # the others take more than ``open_source`` does
+    frames = command in ("track", "mots", "watch")  # the others take more than ``open_source`` does
     if frames and not output.resume and ":" not in source and not source.isdecimal():
         check_exists(source)  # before anything is loaded
     folder = choose_folder(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vision_mem.runs.loop import stream as stream
     from vision_mem.sinks.registry import make_sinks as make_sinks
     from vision_mem.sources.open import open_source as open_source
+    from vision_mem.stream_memory import StreamMemory as StreamMemory
     from vision_mem.tracking import TrackingConfig as TrackingConfig
     from vision_mem.tracking import TrackingSession as TrackingSession
     from vision_mem.tracking.zones import Line as Line

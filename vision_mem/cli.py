@@ -31,6 +31,7 @@ COMMANDS = {
     "ask": "Watch videos, image folders, cameras or streams, and answer questions about them.",
     "navigate": "Keep a map of places and things, ask where they are and how to get there.",
     "reconstruct": "Rebuild a moving scene in 3D from a depth camera: what stays, and what moves.",
+    "watch": "Follow, ask, rebuild and map one stream in one reading, under one budget.",
     "studio": "Open a page on live streams and files: click on things, correct, ask, take home.",
     "mcp": "Serve memories, maps and streams to agents, by the Model Context Protocol.",
     "batch": "Run track, mots, ask or reconstruct on many videos, on processes or a cluster.",
@@ -223,7 +224,7 @@ def _front_page(real: str = "") -> typer.Typer:
     return app
 
 
-_RUNS = frozenset({"track", "mots", "ask", "reconstruct", "navigate"})
+_RUNS = frozenset({"track", "mots", "ask", "reconstruct", "navigate", "watch"})
 """Commands whose remarks on what goes in and out matter only to a run that begins."""
 
 

@@ -27,6 +27,7 @@ from vision_mem.mots import MotsConfig, MotsSession
 from vision_mem.navigation import NavigationConfig, NavigationSession, Observation, Sighting
 from vision_mem.reconstruction import ReconstructionConfig, ReconstructionSession
 from vision_mem.reconstruction.learned import LearnedSession, SegmentConfig, SegmentedSession
+from vision_mem.stream_memory import StreamMemory
 from vision_mem.tracking import TrackingConfig, TrackingSession
 from vision_mem.types import Detections, Frame, Prompt
 from vision_mem.videoqa import VideoMemorySession, VideoQaConfig
@@ -271,6 +272,59 @@ def in_segments(network: Any) -> SegmentedSession:
     return SegmentedSession(network, segments=SegmentConfig(7, 2, 2))
 
 
+def watch_all(session: StreamMemory, frame: Frame) -> Any:
+    """The squares again, smaller, with depth and some poses; one is pointed at, then corrected."""
+    frame = Frame(frame.index, frame.time_s, frame.image[::2, ::2].copy())
+    height, width = frame.size
+    depth = np.full(frame.size, 2.5, np.float32)
+    depth[: height // 2, width // 2 :] = 2.0
+    depth[np.ptp(frame.image, axis=2) > 40] = 1.4
+    camera = Pinhole.from_field_of_view(60, width, height)
+    pose = np.eye(4) if frame.index % 4 else None
+    deep = RgbdFrame(frame.index, frame.time_s, frame.image, depth, camera, pose)
+    prompts = {
+        0: [Prompt(box=(10, 20, 27, 35), name="red square")],
+        9: [Prompt(points=[(26, 25)], name="red square")],
+    }
+    result = session.step(deep, prompts.get(frame.index, ()))
+    return result, session.ask("where is the red square?"), session.where("red square")
+
+
+def watched_all(result: Any) -> Any:
+    seen, answer, hits = result
+    objects = tracked(seen.followed)
+    spots = [(hit.node, hit.label, hit.position.tolist(), hit.count, hit.age_s) for hit in hits]
+    parts = (seen.looked, rebuilt(seen.scene), seen.mapped, seen.placed, seen.held, seen.removed)
+    return objects, parts, answer, spots
+
+
+def all_together() -> System:
+    asked = load_config(
+        VideoQaConfig, "default",
+        {"fps": 5.0, "memory.budget": 300, "memory.short_frames": 4, "memory.mid_frames": 16},
+        folder="videoqa",
+    )  # fmt: skip
+    space = {"octree.leaf": 0.25, "octree.kernels": "numpy", "short.capacity": 2}
+    space |= {"store.ram": 4.0}
+    mapped = load_config(NavigationConfig, "indoor", space, folder="navigation")
+    scene = load_config(
+        ReconstructionConfig, "default", {"budget_mb": 4.0}, folder="reconstruction"
+    )
+    return System(
+        lambda: (FakeSegmenter(), FakeVideoModel()),
+        lambda models: StreamMemory(
+            objects=TrackingSession(models[0]), ask=VideoMemorySession(models[1], asked),
+            reconstruct=ReconstructionSession(scene), navigate=NavigationSession(config=mapped),
+            budget="32MB",
+        ),
+        watch_all,
+        watched_all,
+        full_after=60,
+        watched=60,
+        slack=1.1,
+    )  # fmt: skip
+
+
 SYSTEMS = {f"tracking {preset}": tracking(preset) for preset in PRESETS}
 SYSTEMS |= {f"mots {name}": many(name) for name in ("default", "official", "probabilistic")}
 RIVALS = ("recent-only", "fifo", "uniform", "similarity-only")
@@ -279,6 +333,7 @@ SYSTEMS |= {f"navigation {name}": roaming(name) for name in ("indoor", "paper")}
 SYSTEMS |= {f"depth {name}": depth_camera(name) for name in ("default", "fuse-everything")}
 SYSTEMS["pictures alone"] = pictures_alone()
 SYSTEMS["pictures in segments"] = pictures_alone(in_segments, 20)
+SYSTEMS["all together"] = all_together()
 SYSTEMS["embedded samurai"] = embedded("samurai")
 SYSTEMS["embedded dam4sam"] = embedded("dam4sam")
 

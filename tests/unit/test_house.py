@@ -25,8 +25,10 @@ Modules = tuple[SourceModule, ...]
 # index of batch; chat completions; the segmenters of transformers; depth that comes in live,
 # robots' logs and the pictures in them, COLMAP's text, points in a page (5)
 # index of batch; chat completions; the segmenters of transformers; fleets (9 and their command),
-# and passes that streams share.
-MOST_MODULES = 447
+# and passes that streams share
+# index of batch; chat completions; the segmenters of transformers; the joined memories of a stream:
+# its package, budget, session and run, and the command.
+MOST_MODULES = 452
 MOST_LINES = 60  # of a command's body: one screen
 STANDARD_NAMES = {*dir(builtins), *typing.__all__, *collections.abc.__all__}
 

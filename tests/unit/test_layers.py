@@ -24,6 +24,7 @@ LAYERS = (
     ("videoqa",),
     ("reconstruction",),
     ("navigation",),
+    ("stream_memory",),
     ("vln",),
     ("synthetic",),
     ("studio",),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
-from vision_mem.errors import DamagedFileError, InputError
+from vision_mem.errors import DamagedFileError, InputError, SinkError
 from vision_mem.text import short
 
 _STEP, _PER_BYTE, _LEAST = 10_000, 40, 20_000_000
@@ -79,3 +80,38 @@ def distrust(database: sqlite3.Connection, where: str) -> None:
                 f"{where} holds {short(str(found[0]))!r}, which no program of ours makes; not "
                 "opened"
             )
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy a database as it is now, what is still in its log too; its writer may go on.
+
+    Raises:
+        SinkError: when it cannot be read or written.
+    """
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as old,
+            closing(sqlite3.connect(target)) as new,
+        ):
+            old.backup(new)
+    except sqlite3.Error as error:
+        raise SinkError(f"{source} cannot be copied to {target}: {error}") from error
+
+
+def put_back(copy: Path, place: Path) -> None:
+    """Make a database what it was when ``copy`` was made of it.
+
+    Raises:
+        SinkError: when it cannot be written.
+    """
+    try:
+        remove_database(place)
+        shutil.copyfile(copy, place)
+    except OSError as error:
+        raise SinkError(f"{place} cannot be put back from {copy}: {error}") from error
+
+
+def remove_database(place: Path) -> None:
+    """Remove a database that nobody has open, with what its writer may have left beside it."""
+    for name in (place.name, f"{place.name}-wal", f"{place.name}-shm"):
+        place.with_name(name).unlink(missing_ok=True)

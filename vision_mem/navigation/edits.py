@@ -12,9 +12,11 @@ from vision_mem.errors import InputError
 from vision_mem.geometry.poses import is_rigid
 from vision_mem.navigation.landmarks import Landmarks
 from vision_mem.navigation.queries import from_memory
+from vision_mem.navigation.records import Sighting
 from vision_mem.navigation.retrieval import Retriever
 from vision_mem.navigation.space.deformation import move_space
 from vision_mem.navigation.state import SpatialState
+from vision_mem.navigation.update import to_seen
 
 
 def correct(state: SpatialState, poses: Mapping[int, ArrayLike]) -> int:
@@ -32,6 +34,21 @@ def correct(state: SpatialState, poses: Mapping[int, ArrayLike]) -> int:
     move_space(state.octree, motions)
     state.events.append((state.now_s, "correct", {"places": sorted(poses)}))
     return len(motions)
+
+
+def relocate(
+    state: SpatialState, landmark_id: int, sighting: Sighting, pose: NDArray[np.float64]
+) -> None:
+    """See ``NavigationSession.relocate``."""
+    place = state.topology.places[state.topology.current or 0]
+    relative = np.linalg.inv(place.pose) @ pose
+    seen = to_seen(
+        place.pose, relative, np.asarray(sighting.position), np.asarray(sighting.sigma), None,
+        sighting.label, sighting.score, sighting.track,
+    )  # fmt: skip
+    mark = state.landmarks.relocate(landmark_id, seen, place.place_id, state.topology)
+    state.short.insert(landmark_id, mark.position, place.place_id, None, mark.label, state.now_s)
+    state.events.append((state.now_s, "moved", {"landmark": landmark_id}))
 
 
 def forget(

@@ -344,6 +344,20 @@ class Landmarks:
             float(np.linalg.norm(local)),
         )
 
+    def relocate(
+        self, landmark_id: int, seen: LandmarkView, place_id: int, topology: Topology
+    ) -> Landmark:
+        """Believe one sighting alone of where a landmark is: it has moved, what it was stays."""
+        landmark = self.by_id[landmark_id]
+        self.changed_views |= {(landmark_id, each) for each in (*landmark.views, place_id)}
+        landmark.views = {}
+        landmark.weight, landmark.pull = np.zeros((3, 3)), np.zeros(3)
+        self._view(landmark, seen, place_id, topology.places[place_id].pose)
+        landmark.solve()
+        self.put(landmark)
+        self.changed.add(landmark_id)
+        return landmark
+
     def miss(self, landmark_id: int) -> bool:
         """One looked through where it should be; returns whether it is gone with that."""
         landmark = self.by_id[landmark_id]

@@ -21,7 +21,13 @@ from vision_mem.navigation import edits, queries
 from vision_mem.navigation.config import NavigationConfig, settings, stored_corner
 from vision_mem.navigation.journal import Key, Memory
 from vision_mem.navigation.queries import Target
-from vision_mem.navigation.records import NavigationResult, NavigationUsage, Observation, Route
+from vision_mem.navigation.records import (
+    NavigationResult,
+    NavigationUsage,
+    Observation,
+    Route,
+    Sighting,
+)
 from vision_mem.navigation.retrieval import Hit
 from vision_mem.navigation.space.blocks import NO_CODES
 from vision_mem.navigation.state import SpatialState
@@ -264,6 +270,21 @@ class NavigationSession:
             moved = edits.correct(self.state, poses)
             self.commit(fold=True)
             return moved
+
+    def relocate(self, landmark_id: int, sighting: Sighting, pose: ArrayLike) -> None:
+        """Say that a landmark has moved: it is where it was just seen, and no more where it was.
+
+        What was remembered of it stays.
+
+        Args:
+            landmark_id: of a landmark that is there.
+            sighting: the latest of it.
+            pose: ``(4, 4)`` camera-to-world from which it was made, metres.
+        """
+        with self._lock:
+            self._must_write()
+            edits.relocate(self.state, landmark_id, sighting, np.asarray(pose, np.float64))
+            self.commit()
 
     def forget(
         self,

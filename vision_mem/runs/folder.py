@@ -27,6 +27,8 @@ from vision_mem.text import read_json
 RECORD = "run.json"
 SESSION = "session.safetensors"
 _PROGRESS = "progress.json"
+_BESIDE = ("-wal", "-shm", ".lock")
+"""Ends of names of what lies beside a database as long as it is open."""
 _SNAPSHOT = re.compile(r"snapshot-(\d+)")
 
 
@@ -415,6 +417,8 @@ class RunFolder:
         names = []
         for entry in sorted(self.path.iterdir()):
             if entry.name == RECORD or entry.suffix == ".partial" or self._is_snapshot(entry):
+                continue
+            if entry.name.endswith(_BESIDE):
                 continue
             names.append(entry.name + ("/" if entry.is_dir() else ""))
         return names

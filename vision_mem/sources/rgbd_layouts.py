@@ -167,6 +167,11 @@ def check_layout(path: Path, name: str | None = None) -> None:
     raise NotThere(f"{path} is no folder; {meant}")
 
 
+def has_depth(path: Path) -> bool:
+    """Whether a path is a folder that looks like a recording with depth, by its names alone."""
+    return path.is_dir() and _guess(path, _names(path)) is not None
+
+
 def find_layout(path: Path, name: str | None = None, *, growing: bool = False) -> Layout:
     """Look at a folder and list its frames.
 

@@ -25,8 +25,8 @@ from vision_mem.sources.selection import file_name, is_url
 from vision_mem.studio.commands import EditPlan, StudioCommand
 from vision_mem.studio.frames import FileFrames, Frames, LiveFrames, PushedFrames
 from vision_mem.studio.object_sessions import Lane, SharedFeatures
+from vision_mem.studio.questions import StreamQuestions
 from vision_mem.studio.stream import StreamActor
-from vision_mem.studio.stream_memory import StreamMemory
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import Frame, Prompt
 
@@ -66,7 +66,7 @@ class Stream:
     id: str
     source: str
     actor: StreamActor
-    memory: StreamMemory | None = None
+    memory: StreamQuestions | None = None
     file: str | None = None
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Studio:
                 file = spec
                 return FileFrames(spec, decoder=self.decoder)
 
-            memory = None if self.open_memory is None else StreamMemory(self.open_memory)
+            memory = None if self.open_memory is None else StreamQuestions(self.open_memory)
             try:
                 actor = StreamActor(
                     self._title(source), frames, self.segmenter, self.config, folder,

@@ -306,7 +306,7 @@ class ThumbnailSession:
         self.files = shown_files({} if file is None else file.about)
         self._noted = list(self.files)
         self._pictures: dict[int, NDArray[np.uint8]] = {}
-        self._recent: dict[int, NDArray[np.uint8]] = {}
+        self._recent = {frame.index: shrink(frame.image) for frame in session.waiting}
 
     def step(self, frame: Frame) -> WatchResult:
         """Look at the next frame; what enters memory is on disk when this returns."""

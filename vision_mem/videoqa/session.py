@@ -206,6 +206,11 @@ class VideoMemorySession:
         index, time_s = self._state.frame_index, self._state.time_s
         return None if index is None or time_s is None else (index, time_s)
 
+    @property
+    def waiting(self) -> tuple[Frame, ...]:
+        """Frames that were looked at and wait for their grid to be full."""
+        return self._state.pending
+
     @torch.inference_mode()
     def step(self, frame: Frame | NDArray[Any]) -> WatchResult:
         """Look at the next frame.

@@ -30,9 +30,9 @@ from vision_mem.studio.commands import ObjectPlan, parse_command, prompt_json, r
 from vision_mem.studio.detection_prompts import DetectionPrompts
 from vision_mem.studio.frames import LiveFrames, PushedFrames, decode_jpeg, encode_jpeg
 from vision_mem.studio.object_sessions import Lane, ReplaySession
+from vision_mem.studio.questions import SEEN_FROM, StreamQuestions
 from vision_mem.studio.results_store import ObjectStatus, ResultsStore, Row
 from vision_mem.studio.stream import LOG, FrameMessage, StreamActor, read_frame_message
-from vision_mem.studio.stream_memory import SEEN_FROM, StreamMemory
 from vision_mem.tracking.config import TrackingConfig
 from vision_mem.types import LOST, SURE, UNSURE, Detections, Frame
 from vision_mem.videoqa.evidence import ThumbnailSession, open_session
@@ -574,7 +574,7 @@ def test_a_memory_beside_the_stream_is_asked(tmp_path: Path) -> None:
     def open_memory() -> ThumbnailSession:
         return ThumbnailSession(open_session(FakeVideoModel(), None, ["fps=10"]))
 
-    memory = StreamMemory(open_memory)
+    memory = StreamQuestions(open_memory)
     with scripted(tmp_path, watch=memory.look) as stream:
         with pytest.raises(InputError, match="nothing was seen"):
             memory.ask("red?")
@@ -588,7 +588,7 @@ def test_a_memory_beside_the_stream_is_asked(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="empty"):
             memory.ask(" ")
     memory.close()
-    broken = StreamMemory(lambda: (_ for _ in ()).throw(InputError("no such model")))
+    broken = StreamQuestions(lambda: (_ for _ in ()).throw(InputError("no such model")))
     with pytest.raises(InputError, match="no such model"):
         broken.ask("red?")
     broken.close()
@@ -603,11 +603,11 @@ def test_an_answer_by_a_score_is_marked_as_a_guess(
     monkeypatch: pytest.MonkeyPatch, score: float, seen: bool, word: str
 ) -> None:
     model = FakeVideoModel(speaks=False)
-    memory = StreamMemory(lambda: ThumbnailSession(open_session(model, None, [])))
+    memory = StreamQuestions(lambda: ThumbnailSession(open_session(model, None, [])))
     memory.look(Frame(0, 0.0, picture(0)))
     wait(lambda: memory._session is not None and memory._session.session.seen is not None)
     moment = SimpleNamespace(start_s=0.0, end_s=1.0, score=score, grid=0)
-    monkeypatch.setattr("vision_mem.studio.stream_memory.spans_of", lambda *_: [moment])
+    monkeypatch.setattr("vision_mem.studio.questions.spans_of", lambda *_: [moment])
     answer = memory.ask("an elephant?")
     memory.close()
     assert answer["seen"] is seen and answer["text"] is None
@@ -617,7 +617,7 @@ def test_an_answer_by_a_score_is_marked_as_a_guess(
 
 def test_a_model_that_is_still_loaded_holds_nobody_up() -> None:
     go_on = Event()
-    memory = StreamMemory(lambda: go_on.wait(20) and None)  # type: ignore[arg-type, return-value]
+    memory = StreamQuestions(lambda: go_on.wait(20) and None)  # type: ignore[arg-type, return-value]
     begin = time.monotonic()
     memory.close()
     assert time.monotonic() - begin < 0.5

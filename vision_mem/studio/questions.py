@@ -23,7 +23,7 @@ Answers without a talking model are marked as guesses, whoever judges.
 _WAIT_S = 1.5
 
 
-class StreamMemory:
+class StreamQuestions:
     """Watches a stream and answers questions about it.
 
     Args:
