@@ -14,6 +14,7 @@ import numpy as np
 
 from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
+from vision_mem.models.detectors.appearance import Described, open_embedder
 from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
@@ -115,6 +116,7 @@ def make_detector(
     only: Sequence[str] = (),
     region: str | None = None,
     live: bool = False,
+    reid: str = "colours",
     **options: Any,
 ) -> Detector:
     """Open a detector and put around it what the command line asks for.
@@ -128,11 +130,13 @@ def make_detector(
         region: ``x,y,w,h``, ``xyxy:x1,y1,x2,y2``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects
             elsewhere are left out.
         live: a detector slower than the stream must not hold it up: networks run in a thread.
+        reid: what describes the looks of what is found, as ``open_embedder`` takes it.
         options: of ``open_detector``.
 
     Raises:
         VisionMemError: for what cannot be opened or understood.
     """
+    embedder = open_embedder(reid, options.get("device", "auto"))
     detector = open_detector(list(words), **options)
     spoken = [word for word in words if isinstance(word, str)]
     if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in spoken):
@@ -152,6 +156,8 @@ def make_detector(
                 *(short(region), size[1], size[0]),
             )
         detector = Within(detector, parse_region(region))
+    if embedder is not None:  # of those that are left only
+        detector = Described(detector, embedder)
     if every != 1:
         detector = EveryNth(detector, every, last=looked)
     return detector
