@@ -115,10 +115,12 @@ class TrackRow:
 
 _TRACK_STYLE = """
 main{max-width:1400px}table{width:100%;border:0}
-th{position:sticky;top:0;vertical-align:top;background:#fafafa;cursor:pointer;z-index:1;border-width:0 0 1px}
+th{position:sticky;top:0;vertical-align:top;background:#fafafa;cursor:pointer;z-index:1}
+th{border-width:0 0 1px}th:nth-child(-n+4),th:last-child{text-align:left}
 td{border-width:0 0 1px;padding:3px 8px}td:first-child{border-left:6px solid}
-.p{white-space:nowrap;text-align:left}.p img{height:64px;width:auto;max-width:120px;object-fit:cover;border:0;margin-right:3px}
-th:nth-child(-n+4),th:last-child{text-align:left}.n{text-align:left;max-width:180px;overflow-wrap:anywhere}
+.p{white-space:nowrap;text-align:left}
+.p img{height:64px;width:auto;max-width:120px;object-fit:cover;border:0;margin-right:3px}
+.n{text-align:left;max-width:180px;overflow-wrap:anywhere}
 .l{width:38%;text-align:left}.l div{position:relative;height:18px;background:#eee}
 .l i{position:absolute;top:0;bottom:0;min-width:2px}
 th small{display:flex;justify-content:space-between;font-weight:400;color:#666}
