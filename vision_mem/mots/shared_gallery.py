@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vision_mem.config import check_range
 from vision_mem.errors import ModelError
@@ -34,7 +33,6 @@ _LOOK_EVERY = 5  # frames between two looks at a track
 _WHOLE = 0.6  # share of its usual area that a track shows when its looks are taken
 _VIEWS = 4  # cameras whose looks of an identity are kept
 _TRACKS = 16  # tracks that an identity remembers
-_GREY = 110.0  # mean of each colour in a picture, when cameras are to see alike
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,13 @@ class SharedGalleryConfig:
         margin: by how much the best must beat the second best.
         max_age_s: seconds since an identity was last seen; 0 for ever.
         looks: of a track until it is decided who it is; earlier looks may be put right.
-        balanced: whether colours are those of a picture of mean grey, since cameras differ.
     """
 
     budget_mb: float = 16.0
-    min_similarity: float = 0.8
+    min_similarity: float = 0.86
     margin: float = 0.03
     max_age_s: float = 0.0
     looks: int = 3
-    balanced: bool = True
 
     def __post_init__(self) -> None:
         check_range(self, ("min_similarity", "margin"), 0, 1)
@@ -304,14 +300,6 @@ def _bytes(one: SharedIdentity) -> int:
     return _RECORD + sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def balanced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture ``(H, W, 3)`` uint8 RGB whose colours have the same mean grey each."""
-    means = image[::4, ::4].reshape(-1, 3).mean(axis=0)
-    table = np.arange(256)[:, None] * (_GREY / np.maximum(means, 1.0))
-    gains = np.clip(table.round(), 0, 255).astype(np.uint8)
-    return np.stack([gains[image[..., c], c] for c in range(3)], axis=-1)
-
-
 def with_identities(
     gallery: SharedGallery, camera: str, state: MotsState, result: MotsResult
 ) -> MotsResult:
@@ -324,7 +312,6 @@ def with_identities(
         result: of the frame, with its image.
     """
     image = result.image
-    picture: NDArray[np.uint8] | None = None
     tracks = []
     for each in result.tracks:
         own, track = gallery.identity_of(camera, each.object_id), state.tracks.get(each.object_id)
@@ -336,10 +323,8 @@ def with_identities(
         ):  # fmt: skip
             region = region_of(each.mask)
             if region.area >= max(_WHOLE * track.life.area, 1.0):
-                if picture is None:
-                    picture = balanced(image) if gallery.config.balanced else image
                 vector = track.looks.embedding.numpy()
-                looks = looks_of(picture, region, vector if len(vector) else None)
+                looks = looks_of(image, region, vector if len(vector) else None)
                 own = gallery.see(camera, each.object_id, each.class_name, looks, result.time_s)
         tracks.append(replace(each, identity=own))
     return replace(result, tracks=tuple(tracks))
