@@ -34,6 +34,7 @@ from vision_mem.types import Detections, Frame, Prompt
 log = logging.getLogger(__name__)
 
 _SHAPES = ((1.0, 1.0), (1.45, 0.7), (0.7, 1.45))  # width and height, times a size
+_LARGER = 0.15  # what a window as large as the picture has ahead of a tiny one
 
 
 @dataclass(frozen=True)
@@ -179,13 +180,19 @@ class WordWindows:
         height, width = frame.size
         high, wide = places.shape[1:]
         cell = np.array([width / wide, height / high] * 2)
+        # Of windows that say as much the larger one: a thing nearby fills many small ones.
+        larger = _LARGER * np.sqrt(
+            np.prod(windows[:, 2:] - windows[:, :2], axis=1) / height / width
+        )
         chosen: list[tuple[NDArray[np.float32], float, int, tuple[float, float]]] = []
         for label in range(len(self.words)):
-            order = np.argsort(-sums[:, label], kind="stable")
+            order = np.argsort(-(sums[:, label] + larger), kind="stable")
             own: list[NDArray[np.float32]] = []
             for n in order:
-                if sums[n, label] < config.min_score or len(own) == config.objects:
+                if len(own) == config.objects:
                     break
+                if sums[n, label] < config.min_score:
+                    continue
                 box = windows[n]
                 if any(_common(box, other) > config.overlap for other in own):
                     continue
