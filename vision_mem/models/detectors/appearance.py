@@ -99,8 +99,9 @@ class TrunkEmbedder:
     def embed(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         import torch
 
-        crops = _crops(image, boxes, 128, 64).astype(np.float32) / 255.0
-        crops = (crops - np.array(_MEAN, np.float32)) / np.array(_SPREAD, np.float32)
+        cut = _crops(image, boxes, 128, 64).astype(np.float32) / 255.0
+        mean, spread = (np.array(v, np.float32) for v in (_MEAN, _SPREAD))
+        crops = np.asarray((cut - mean) / spread, np.float32)
         vectors = []
         with torch.inference_mode():
             for at in range(0, len(crops), _BATCH):

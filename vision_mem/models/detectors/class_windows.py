@@ -169,7 +169,8 @@ class WordWindows:
             places[:, top:bottom, left:right] += weight * row[:, None, None]
             total[top:bottom, left:right] += weight
         scale = np.array([frame.size[1] / wide, frame.size[0] / high] * 2)
-        return (sides * scale).astype(np.float32), scores, places / np.maximum(total, 1e-9)
+        mean = np.asarray(places / np.maximum(total, 1e-9), np.float32)
+        return (sides * scale).astype(np.float32), np.asarray(scores, np.float32), mean
 
     def _windows(
         self, frame: Frame
