@@ -67,6 +67,7 @@ class MotsOptions:
     only: str | None = None
     region: str | None = None
     classes: Sequence[str] = ()
+    reid: str = "colours"
     preset: str | None = None
     set: Sequence[str] = ()
     model: str = "embedded"
@@ -119,6 +120,10 @@ class DetectionOptions:
     classes: Annotated[
         list[str] | None,
         typer.Option(help="WORD=CLASS for benchmark files: moving=pedestrian."),
+    ] = None
+    reid: Annotated[
+        str | None,
+        typer.Option(help="Who came back, by: colours (default), trunk, onnx:FILE (OSNet ...)."),
     ] = None
 
 
@@ -248,7 +253,7 @@ def _detector(
     return detectors.make_detector(
         options.detect, every=options.every, looked=seen[-1] if seen else None,
         min_score=options.min_score, only=listed(options.only), region=options.region,
-        device=device, precision=options.precision, live=live,
+        device=device, precision=options.precision, live=live, reid=options.reid,
         frame_count=frame_count, size=(info.height, info.width),
     )  # fmt: skip
 

@@ -275,7 +275,10 @@ def _sought(options: TrackOptions, device: str) -> list[Any]:
     made = []
     for text in options.text:
         detector: Any = open_detector(
-            f"words:{text}", device=device, precision=options.precision, guarded=False
+            f"words:{text}" if "@" in text else f"words:{text}@grounding-dino",
+            device=device,
+            precision=options.precision,
+            guarded=False,
         )
         made.append(SoughtObjects(detector, detector.words, _FOUND_AT))
     return made

@@ -27,8 +27,10 @@ Modules = tuple[SourceModule, ...]
 # index of batch; chat completions; the segmenters of transformers; fleets (9 and their command),
 # and passes that streams share
 # index of batch; chat completions; the segmenters of transformers; the joined memories of a stream:
-# its package, budget, session and run, and the command.
-MOST_MODULES = 452
+# its package, budget, session and run, and the command
+# index of batch; chat completions; the segmenters of transformers; appearance, class windows, the
+# gallery of several cameras, pictures of tracks.
+MOST_MODULES = 456
 MOST_LINES = 60  # of a command's body: one screen
 STANDARD_NAMES = {*dir(builtins), *typing.__all__, *collections.abc.__all__}
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from vision_mem.mots.records import MotsUsage as MotsUsage
     from vision_mem.mots.records import TrackResult as TrackResult
     from vision_mem.mots.session import MotsSession as MotsSession
+    from vision_mem.mots.shared_gallery import SharedGallery as SharedGallery
+    from vision_mem.mots.shared_gallery import SharedGalleryConfig as SharedGalleryConfig
 
 __getattr__, __dir__, __all__ = lazy_names(__name__)
 

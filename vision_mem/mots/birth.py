@@ -39,7 +39,7 @@ class BirthConfig:
             detector gives one, or ``auto``, masks when they fill their box as objects do.
     """
 
-    detector_score: float = 0.1
+    detector_score: float = 0.25
     nms_iou: float = 0.7
     min_area: float = 0.0
     min_score: float = 0.5

@@ -255,6 +255,7 @@ class TrackResult:
             0 when absent; [0, 1].
         detection: which detection of this frame it is, as a position in what was given; None.
         diary: why it came out this way. JSON-ready values only.
+        identity: who it is across cameras, where sessions share a gallery and it is known.
     """
 
     object_id: int
@@ -268,6 +269,7 @@ class TrackResult:
     score: float
     detection: int | None = None
     diary: Mapping[str, Any] = field(default_factory=dict)
+    identity: int | None = None
 
     def __repr__(self) -> str:
         return object_text(self)

@@ -24,6 +24,7 @@ from vision_mem.mots.eviction import usage_of, within_budget
 from vision_mem.mots.records import MotsResult, MotsState, MotsUsage
 from vision_mem.mots.rules import OwnRules
 from vision_mem.mots.seg2track import OfficialRules
+from vision_mem.mots.shared_gallery import SharedGallery, with_identities
 from vision_mem.runs.tally import count
 from vision_mem.sources.pixels import as_frame
 from vision_mem.tracking.engine import Engine
@@ -63,12 +64,28 @@ class MotsSession(SegmenterSession):
             self.config = replace(self.config, tracking=tracking)
         self._engine = Engine(segmenter, self.config.tracking, threads)
         self._rules = _RULES[self.config.rules](self._engine, self.config)
+        self._shared: tuple[SharedGallery, str] | None = None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; equal to a new session."""
         self._state = MotsState()
         self._latest: edits.Latest | None = None
+        if self._shared is not None:
+            self._shared[0].release(self._shared[1])  # ids begin anew
+
+    def share(self, gallery: SharedGallery, camera: str) -> None:
+        """Recognise objects across cameras: results say who each track is, by one gallery.
+
+        Snapshots do not hold the gallery: save it beside them, and share it again after a resume.
+
+        Args:
+            gallery: of all sessions.
+            camera: the name of this stream in it.
+        """
+        if self._state.steps == 0:
+            gallery.release(camera)
+        self._shared = gallery, camera
 
     @property
     def track_ids(self) -> tuple[int, ...]:
@@ -124,6 +141,8 @@ class MotsSession(SegmenterSession):
         result = replace(result, events=(*result.events, *state.events))
         self._state = replace(state, events=())
         self._latest = edits.Latest(frame, features, logits)
+        if self._shared is not None:
+            result = with_identities(*self._shared, self._state, result)
         return result
 
     def usage(self, track_id: int | None = None) -> MotsUsage:

@@ -28,6 +28,7 @@ from vision_mem.sinks.annotations import (
 from vision_mem.sinks.boxes import SingleObjectBoxes
 from vision_mem.sinks.masks import Diary, MaskPng, MaskRle
 from vision_mem.sinks.table import ZoneTable
+from vision_mem.sinks.track_pictures import TrackPictures
 from vision_mem.sinks.tracks import (
     KITTI_TYPES,
     EventLines,
@@ -288,6 +289,14 @@ MOTS_SINKS: Mapping[str, SinkKind] = {
     ),
     "tracks": SinkKind(
         "<name>.tracks.csv: one line a track: when, where, how long, how often lost", None
+    ),
+    "crops": SinkKind(
+        "crops/<name>_01.jpg ...: the best pictures of each track, as contact sheets",
+        lambda at: TrackPictures(at.folder / "crops", at.info.name),
+    ),
+    "page": SinkKind(
+        "<name>.page.html: a row a track, with pictures, class, length and time line",
+        lambda at: TrackPictures(at.file(".page.html"), at.info.name),
     ),
     **ANNOTATION_SINKS,
     "zones": _ZONES,

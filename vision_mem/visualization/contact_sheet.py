@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import ModelError
 from vision_mem.formats.text import make_folder, sink_error
-from vision_mem.visualization.draw import draw_tag
+from vision_mem.visualization.draw import colour_of, draw_tag
 
 
 def write_video(
@@ -165,3 +165,46 @@ def evidence_sheet(
             draw_tag(tile, title, (0, height), above=True)
         drawn.append(tile)
     contact_sheet(path, drawn, columns=min(3, len(drawn)), width=width)
+
+
+_CELL, _CELL_WIDTH, _STRIP, _SHEET_COLUMNS = 96, 292, 20, 4
+
+
+def track_sheet(
+    tracks: Sequence[tuple[int, str, Sequence[NDArray[np.uint8]]]],
+) -> NDArray[np.uint8]:
+    """Crops of tracks as one picture: a cell a track, in the colour of its identity.
+
+    Args:
+        tracks: id, name, and ``(H, W, 3)`` uint8 RGB crops of each; as many as fit are shown, the
+            first at least.
+
+    Returns:
+        ``(H, W, 3)`` uint8 RGB; cells from left to right and top to bottom.
+    """
+    columns = min(_SHEET_COLUMNS, max(len(tracks), 1))
+    rows = max(-(-len(tracks) // columns), 1)
+    gap, tall = 6, _CELL + _STRIP
+    sheet = np.full(
+        (rows * (tall + gap) + gap, columns * (_CELL_WIDTH + gap) + gap, 3), 255, np.uint8
+    )
+    for number, (object_id, name, crops) in enumerate(tracks):
+        row, column = divmod(number, columns)
+        y, x = gap + row * (tall + gap), gap + column * (_CELL_WIDTH + gap)
+        cell = sheet[y : y + tall, x : x + _CELL_WIDTH]
+        cell[_STRIP:] = 238
+        cell[:_STRIP] = colour_of(object_id)
+        label = np.ascontiguousarray(cell[:_STRIP])
+        draw_tag(label, name, (0, 0), above=False)
+        cell[:_STRIP] = label
+        left = 0
+        for crop in crops:
+            scale = min(_CELL / crop.shape[0], _CELL_WIDTH / crop.shape[1])
+            wide, high = (max(1, round(side * scale)) for side in (crop.shape[1], crop.shape[0]))
+            if left and left + wide > _CELL_WIDTH:
+                break
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            small = cv2.resize(crop, (wide, high), interpolation=how)
+            cell[_STRIP : _STRIP + high, left : left + wide] = small[:, : _CELL_WIDTH - left]
+            left += wide + 3
+    return sheet

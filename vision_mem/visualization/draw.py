@@ -28,6 +28,8 @@ _DARK = (24, 24, 28)
 _WIDER = 1.2  # times its object's width that a name in a crowd may have
 _FEW = 4  # objects that have room for their names
 _TREMBLE = 3  # neighbours on either side that a point of a trail is averaged with
+_SLOW, _FAST = 0.0015, 0.01  # shares of the picture's short side that are moved on a frame
+_LISTED = 0.4  # share of the picture's height that the list of names may take
 
 
 @lru_cache(maxsize=4096)
@@ -68,7 +70,8 @@ class Painter:
         scores: write the score behind each name.
         lost: list objects out of sight, where there are labels.
         counter: write frame number and time in the corner.
-        trail: positions remembered an object and drawn as a fading line; 0 for none.
+        trail: positions remembered an object and drawn as a line by its speed: broad where it
+            was fast, thin and dark where it was slow, none where it stood; 0 for no trails.
     """
 
     def __init__(
@@ -128,9 +131,13 @@ class Painter:
                 _paint_box(canvas, each)
         if self._labels:
             small = len(shown) > _FEW
+            named = set()
             for text, corner, each in label_places(canvas, shown, scores=self._scores):
                 colour = colour_of(each.object_id)
                 _label(canvas, text, corner, colour, above=False, small=small)
+                named |= {each.object_id} if text != str(each.object_id) else set()
+            if small:
+                _draw_names(canvas, [one for one in shown if one.object_id not in named])
             if self._lost:
                 self._draw_lost(canvas, result)
         for zone in zones:  # counts are read over names
@@ -138,7 +145,7 @@ class Painter:
             text = f"{zone.name}: {zone.words()}"
             draw_tag(canvas, text, (round(x), round(y)), above=False)
         if self._counter:
-            text = f"{result.frame_index}  {_clock(result.time_s)}"
+            text = f"{result.frame_index}  {clock_of(result.time_s)}"
             draw_tag(canvas, text, (0, canvas.shape[0]), above=True)
         return canvas
 
@@ -150,8 +157,6 @@ class Painter:
                 y += _label(canvas, f"{each.name} lost", (0, y), _LOST, above=False, dot=dot)
 
     def _draw_trails(self, canvas: NDArray[np.uint8], result: Shown) -> None:
-        import cv2
-
         known = {each.object_id for each in result.objects}
         self._paths = {key: path for key, path in self._paths.items() if key in known}
         for each in result.objects:
@@ -162,11 +167,7 @@ class Painter:
             elif path:
                 path.popleft()
             if len(path) > 1:
-                points = _smooth(np.array(path)).round().astype(np.int32).reshape(-1, 1, 2)
-                width = _line_width(canvas)
-                cv2.polylines(
-                    canvas, [points], False, colour_of(each.object_id), width, cv2.LINE_AA
-                )
+                _paint_trail(canvas, np.array(path), colour_of(each.object_id))
 
 
 def plot(result: Shown, image: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -211,6 +212,69 @@ def _smooth(points: NDArray[np.float64]) -> NDArray[np.float64]:
         2 * reach[:, None] + 1
     )
     return smooth
+
+
+def _paint_trail(
+    canvas: NDArray[np.uint8], path: NDArray[np.float64], colour: tuple[int, int, int]
+) -> None:
+    """Draw positions ``(n, 2)``, oldest first, as a line that tells the speed."""
+    import cv2
+
+    points = _smooth(path)
+    steps = np.hypot(*np.diff(points, axis=0).T) / min(canvas.shape[:2])
+    level = np.digitize(steps, (_SLOW, _FAST))  # stands, slow, fast
+    places, line = points.round().astype(np.int32), _line_width(canvas)
+    dark = tuple(int(0.6 * value) for value in colour)
+    begin = 0
+    for end in range(1, len(level) + 1):
+        if end < len(level) and level[end] == level[begin]:
+            continue
+        if level[begin]:
+            ink, width = (dark, line) if level[begin] == 1 else (colour, line + 1)
+            part = places[begin : end + 1].reshape(-1, 1, 2)
+            cv2.polylines(canvas, [part], False, ink, width, cv2.LINE_AA)
+        begin = end
+
+
+def listed_names(objects: Sequence[ShownObject]) -> list[str]:
+    """What a list says of objects that have only their number in the picture.
+
+    Names that are a class and the number are told by class; of one class alone that is nothing.
+    """
+    kinds: dict[str, list[int]] = {}
+    own = []
+    for each in sorted(objects, key=lambda one: one.object_id):
+        kind = getattr(each, "class_name", "")
+        if kind and each.name in (f"{kind}-{each.object_id}", f"{kind} {each.object_id}"):
+            kinds.setdefault(kind, []).append(each.object_id)
+        elif each.name != str(each.object_id):
+            own.append(f"{each.object_id} {each.name}")
+    if len(kinds) == 1 and not own:
+        return []
+    return [*own, *(f"{kind}: {' '.join(map(str, ids))}" for kind, ids in sorted(kinds.items()))]
+
+
+def _draw_names(canvas: NDArray[np.uint8], objects: Sequence[ShownObject]) -> None:
+    """List names in the upper right corner: as many lines as fit, then how many more."""
+    import cv2
+
+    lines = [line if len(line) <= 28 else f"{line[:26]}.." for line in listed_names(objects)]
+    if not lines:
+        return
+    scale, thick = _font(canvas, small=True)
+    (_, high), below = cv2.getTextSize("Ag", cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    step = high + below + 3
+    most = max(int(_LISTED * canvas.shape[0] / step), 1)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more"]
+    lines = [_drawable(line) for line in lines]
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    wide = max(cv2.getTextSize(line, font, scale, thick)[0][0] for line in lines)
+    left, bottom = max(canvas.shape[1] - wide - 8, 0), len(lines) * step + 4
+    canvas[:bottom, left:] = canvas[:bottom, left:] // 3  # what is under the list can be guessed
+    for n, line in enumerate(lines):
+        place = (left + 4, (n + 1) * step - below)
+        cv2.putText(canvas, line, place, font, scale, _WHITE, thick, cv2.LINE_AA)
 
 
 def _line_width(canvas: NDArray[np.uint8]) -> int:
@@ -420,7 +484,7 @@ def _tag_size(canvas: NDArray[np.uint8], text: str, *, small: bool = False) -> t
     return int(w + 2 * pad), int(h + below + pad)
 
 
-def _clock(time_s: float) -> str:
+def clock_of(time_s: float) -> str:
     """Hours, minutes, seconds; of the day (UTC) for wall-clock times."""
     if not np.isfinite(time_s):
         return ""

@@ -1,8 +1,11 @@
-"""One page about a rebuilt scene: numbers, pictures, and what moved when."""
+"""Pages about a run: of a rebuilt scene, and of the tracks of a video."""
 
 from __future__ import annotations
 
+import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from numpy.typing import NDArray
 
 from vision_mem.errors import InputError
 from vision_mem.formats.text import make_folder, write_file
+from vision_mem.text import one_line
+from vision_mem.visualization.draw import clock_of, colour_of
 from vision_mem.visualization.point_viewer import VIEWER_STYLE
 
 _STYLE = (
@@ -109,3 +114,109 @@ def write_png(path: Path, picture: NDArray[np.uint8]) -> None:
         raise InputError(f"picture {path} cannot be encoded")
     make_folder(path.parent)
     write_file(path, packed.tobytes())
+
+
+@dataclass(frozen=True)
+class TrackRow:
+    """What a page says of a track.
+
+    Attributes:
+        object_id: its id.
+        name, class_name: words for people.
+        frames: on which it was to be seen.
+        spans: begin and end of each time in sight, seconds.
+        crops: when each was, and its JPEG; by time.
+    """
+
+    object_id: int
+    name: str
+    class_name: str
+    frames: int
+    spans: Sequence[tuple[float, float]]
+    crops: Sequence[tuple[float, bytes]]
+
+
+_TRACK_STYLE = """
+main{max-width:1400px}table{width:100%;border:0}
+th{position:sticky;top:0;vertical-align:top;background:#fafafa;cursor:pointer;z-index:1}
+th{border-width:0 0 1px}th:nth-child(-n+4),th:last-child{text-align:left}
+td{border-width:0 0 1px;padding:3px 8px}td:first-child{border-left:6px solid}
+.p{white-space:nowrap;text-align:left}
+.p img{height:64px;width:auto;max-width:120px;object-fit:cover;border:0;margin-right:3px}
+.n{text-align:left;max-width:180px;overflow-wrap:anywhere}
+.l{width:38%;text-align:left}.l div{position:relative;height:18px;background:#eee}
+.l i{position:absolute;top:0;bottom:0;min-width:2px}
+th small{display:flex;justify-content:space-between;font-weight:400;color:#666}
+input{font:inherit;padding:3px 8px;margin:8px 0}
+"""
+_TRACK_SCRIPT = """
+const body=document.querySelector('tbody'),rows=[...body.rows];let up=1,last=0;
+document.querySelectorAll('th').forEach((head,n)=>head.onclick=()=>{
+ up=last===n?-up:1;last=n;const of=row=>row.cells[n].dataset.v;
+ rows.sort((a,b)=>up*(isNaN(of(a))||isNaN(of(b))?of(a).localeCompare(of(b)):of(a)-of(b)));
+ body.append(...rows)});
+document.querySelector('input').oninput=typed=>{const word=typed.target.value.toLowerCase();
+ rows.forEach(row=>row.hidden=!row.dataset.w.includes(word))};
+"""
+_POLICY = "default-src 'none';img-src data:;style-src 'unsafe-inline';script-src 'unsafe-inline'"
+
+
+def track_page(
+    title: str, rows: Sequence[TrackRow], time_s: tuple[float, float], left_out: int = 0
+) -> str:
+    """A page with a row for each track: pictures, name, class, time in sight, and a time line.
+
+    It needs no other file and loads nothing. A click on a head sorts, a word in the field chooses.
+
+    Args:
+        title: the name of the source.
+        rows: the tracks.
+        time_s: when the run began and ended; the ends of the time lines.
+        left_out: tracks that are not on the page.
+    """
+    begin, length = time_s[0], max(time_s[1] - time_s[0], 1e-9)
+    kinds = Counter(one_line(row.class_name) or "object" for row in rows)
+    said = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common(12))
+    about = f"{len(rows)} tracks in {clock_of(time_s[1] - begin)}" + (f": {said}" if said else "")
+    if left_out:
+        about += f"; {left_out} more, seen least, are not shown"
+    ends = f"<small><span>{clock_of(begin)}</span><span>{clock_of(time_s[1])}</span></small>"
+    heads = ("id", "pictures", "name", "class", "first seen", "in sight", "frames", f"when{ends}")
+    title = one_line(title)
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        f"<title>{escape(title)}</title><meta name=viewport content='width=device-width'>",
+        f"<style>{_STYLE}{_TRACK_STYLE}</style><main><h1>{escape(title)}</h1>",
+        f"<p>{escape(about)}</p><input placeholder='name or class' aria-label='name or class'>",
+        "<table><thead><tr>"
+        + "".join(f"<th>{head}</th>" for head in heads)
+        + "</tr></thead><tbody>",
+    ]
+    for row in rows:
+        colour = "#{:02x}{:02x}{:02x}".format(*colour_of(row.object_id))
+        name, kind = (escape(one_line(word)) for word in (row.name, row.class_name))
+        seen = sum(b - a for a, b in row.spans)
+        pictures = "".join(
+            f"<img loading=lazy alt='{name} at {clock_of(at)}' title='{clock_of(at)}' "
+            f"src='data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}'>"
+            for at, jpeg in row.crops
+        )
+        line = "".join(
+            f"<i style='left:{100 * (a - begin) / length:.2f}%;"
+            f"width:{100 * (b - a) / length:.2f}%;background:{colour}' "
+            f"title='{clock_of(a)} to {clock_of(b)}'></i>"
+            for a, b in row.spans
+        )
+        first = row.spans[0][0]
+        parts.append(
+            f"<tr data-w='{f'{name} {kind}'.lower()}'>"
+            f"<td data-v={row.object_id} style='border-left-color:{colour}'>{row.object_id}</td>"
+            f"<td class=p data-v={len(row.crops)}>{pictures}</td>"
+            f"<td class=n data-v='{name}'>{name}</td><td class=n data-v='{kind}'>{kind}</td>"
+            f"<td data-v={first:.3f}>{clock_of(first)}</td><td data-v={seen:.3f}>{seen:.1f} s</td>"
+            f"<td data-v={row.frames}>{row.frames}</td>"
+            f"<td class=l data-v={first:.3f}><div>{line}</div></td></tr>"
+        )
+    parts.append(f"</tbody></table></main><script>{_TRACK_SCRIPT}</script></html>\n")
+    return "\n".join(parts)

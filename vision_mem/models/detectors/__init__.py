@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from vision_mem._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from vision_mem.models.detectors.appearance import Described as Described
+    from vision_mem.models.detectors.appearance import OnnxEmbedder as OnnxEmbedder
+    from vision_mem.models.detectors.appearance import TrunkEmbedder as TrunkEmbedder
     from vision_mem.models.detectors.asynchronous import LatestOnly as LatestOnly
     from vision_mem.models.detectors.asynchronous import skipped_frames as skipped_frames
     from vision_mem.models.detectors.callable import CallableDetector as CallableDetector

@@ -15,6 +15,7 @@ import numpy as np
 
 from vision_mem.config import is_object_name, load_object, nearest
 from vision_mem.errors import InputError
+from vision_mem.models.detectors.appearance import Described, open_embedder
 from vision_mem.models.detectors.asynchronous import LatestOnly
 from vision_mem.models.detectors.callable import as_detector
 from vision_mem.models.detectors.ensemble import Ensemble
@@ -76,14 +77,17 @@ def open_detector(
               an id there, or a folder;
             * ``red car, person``: whatever words name, with Grounding DINO; with
               ``red car@owlv2`` or ``red car@sam3``, or a folder after the ``@``, another network;
-              ``words:motion`` where a word is also a name above;
+              ``words:motion@grounding-dino`` where a word is also a name above;
+            * ``words:car, dog``: what words name, coarsely, by the classes of parts of the
+              picture; without a download (extra ``[offline]``);
             * ``onnx:FILE``: YOLO v5 to v12, RT-DETR, D-FINE, RF-DETR, exported; with
               ``onnx:FILE,names=FILE`` words for its classes, a line each;
             * ``maskrcnn``, ``fasterrcnn``, ``fasterrcnn-320``: torchvision's; with
               ``maskrcnn:FILE`` weights of one's own;
             * ``module:function`` or ``module:Class``: one's own (``config.load_object``); a class
               is called for an object. Identifiers without spaces on both sides of the colon are
-              always this, unless a name above stands before it: ``words:red:car`` looks for words.
+              always this, unless a name above stands before it: ``words:red:car@owlv2`` looks for
+              words.
 
             Or anything ``as_detector`` takes; or a list of all this, for a ``Ensemble``.
         device: ``auto`` or a torch device, for networks.
@@ -122,6 +126,7 @@ def make_detector(
     only: Sequence[str] = (),
     region: str | None = None,
     live: bool = False,
+    reid: str = "colours",
     **options: Any,
 ) -> Detector:
     """Open a detector and put around it what the command line asks for.
@@ -135,11 +140,13 @@ def make_detector(
         region: ``x,y,w,h``, ``xyxy:x1,y1,x2,y2``, or corners ``x1,y1,x2,y2,x3,y3,...``; objects
             elsewhere are left out.
         live: a detector slower than the stream must not hold it up: networks run in a thread.
+        reid: what describes the looks of what is found, as ``open_embedder`` takes it.
         options: of ``open_detector``.
 
     Raises:
         VisionMemError: for what cannot be opened or understood.
     """
+    embedder = open_embedder(reid, options.get("device", "auto"))
     detector = open_detector(list(words), **options)
     spoken = [word for word in words if isinstance(word, str)]
     if live and any(word.strip().partition(":")[0] not in ("motion", "file") for word in spoken):
@@ -159,6 +166,8 @@ def make_detector(
                 *(short(region), size[1], size[0]),
             )
         detector = Within(detector, parse_region(region))
+    if embedder is not None:  # of those that are left only
+        detector = Described(detector, embedder)
     if every != 1:
         detector = EveryNth(detector, every, last=looked)
     return detector
@@ -214,7 +223,7 @@ def _from_word(
     if kind == "file":
         return _file(rest, frame_count, size)
     if kind == "words":
-        return _words(rest, options)
+        return _words(rest, options) if "@" in rest else _word_windows(rest, options)
     if kind == "onnx":
         from vision_mem.models.detectors.onnx import open_onnx
 
@@ -269,13 +278,13 @@ def _refuse_checkpoint(spec: str) -> None:
             raise InputError(
                 f"{shown(word)} is a network of its own, not a thing to look for; run: yolo export "
                 f"model={stem}.pt format=onnx, and give --detect onnx:{stem}.onnx (to look for "
-                f"things of that name say words:{word})"
+                f"things of that name say words:{word}@grounding-dino)"
             )
         if word.lower().replace("_", "-").replace(" ", "-") in _FOREIGN_NETWORKS:
             raise InputError(
                 f"{shown(word)} is a network that is not here; export it to ONNX and give "
                 f"--detect onnx:FILE, or choose dfine or rtdetr (to look for things of that name "
-                f"say words:{word})"
+                f"say words:{word}@grounding-dino)"
             )
 
 
@@ -319,13 +328,22 @@ def _check_typing(spec: str) -> None:
         if close:
             raise InputError(
                 f"no detector {word!r}; did you mean {close[0]}? To look for things of that name "
-                f"say words:{word}"
+                f"say words:{word}@grounding-dino"
             )
 
 
 def _listed(spec: str) -> list[str]:
     words = spec.partition("@")[0].split(",")
     return [word.strip() for word in words if word.strip()]
+
+
+def _word_windows(spec: str, options: Mapping[str, Any]) -> Detector:
+    if not _listed(spec):
+        raise InputError('words are missing; expected some, such as words:"car, dog"')
+    from vision_mem.models.detectors.class_windows import WordWindows
+    from vision_mem.models.device import choose_device
+
+    return WordWindows(_listed(spec), device=str(choose_device(options["device"])))
 
 
 def _words(spec: str, options: Mapping[str, Any]) -> Detector:

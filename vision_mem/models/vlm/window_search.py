@@ -44,6 +44,8 @@ COLOURS = (
 )  # fmt: skip
 _NEAR = 0.04
 """How fast a name's weight falls with its cosine; of .03 to .07 on the tuning pictures."""
+_A_NAME = 0.6
+"""A word for a detector is at least so near to a name: of 0.5 to 0.75 on thirty words."""
 _LEAST_NEAR = 0.3
 """Below this cosine with every name a question names nothing that is known."""
 _ENOUGH_COLOUR = 0.15
@@ -236,6 +238,38 @@ class WindowSearch:
         thing, remark = without_relation(text)
         found = self._looked_for((thing,))
         return found if not remark or found.unknown else replace(found, remark=remark)
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def features(self, image: NDArray[np.uint8]) -> Tensor:
+        """``(1280, h, w)`` of a picture ``(H, W, 3)`` uint8 RGB; means of parts are classified."""
+        return self._classifier.features(image)
+
+    @torch.inference_mode()
+    def shares(self, means: Tensor) -> Tensor:
+        """Shares of the classes ``(n, 1000)``, for means of features ``(n, 1280)``."""
+        return self._classifier.classes(means).softmax(dim=1)
+
+    def known(self, word: str) -> Tensor | None:
+        """Weights of the classes ``(1, 1000)`` for the name of a thing; None for no such name.
+
+        A name is that of a class or a group, or as near to one as another word for it.
+        """
+        if not phrases_of(word):
+            return None
+        names, mean, _ = self._names
+        vector = F.normalize(self._sentences([word.lower()]) - mean, dim=1)
+        if float((vector @ names.T).max()) < _A_NAME:
+            return None
+        return self._looked_for((word,)).weights
+
+    def nearest(self, word: str, count: int = 4) -> list[str]:
+        """Names of classes and groups that are nearest to a word in meaning."""
+        names, mean, _ = self._names
+        vector = F.normalize(self._sentences([word.lower()]) - mean, dim=1)
+        every = [*class_names(), *(name for name, _ in class_groups())]
+        order = (vector @ names.T)[0].argsort(descending=True)
+        return list(dict.fromkeys(every[int(n)] for n in order[: 3 * count]))[:count]
 
     def unrelated(self) -> ClassQuery:
         """Texts that have nothing to do with each other; see ``MomentModel``."""

@@ -78,7 +78,11 @@ def test_a_path_may_have_colons_and_no_format(tmp_path) -> None:
         ("file:{0}/det.txt:kity", "did you mean 'kitti'?"),
         ("moton", "did you mean motion?"),
         ("rt-detr", "did you mean rtdetr"),
-        ("mask-rcnn", "did you mean maskrcnn? To look for things of that name say words:mask-rcnn"),
+        (
+            "mask-rcnn",
+            "did you mean maskrcnn? To look for things of that name say "
+            "words:mask-rcnn@grounding-dino",
+        ),
         ("owlv2", 'as in "red car@owlv2"'),
         ("file:", "without a path"),
         ("file:{0}/no.txt", "no such file"),
