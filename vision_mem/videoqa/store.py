@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class MemoryFile:
         self._saved: dict[int, Mapping[str, Any]] = {}
         self._lock: FileLock | None = None
         self._saves = 0
+        self._joined: list[Callable[[sqlite3.Connection], None]] = []
         new = not self.path.exists() or self.path.stat().st_size == 0
         if new and about is None:
             found = f"{self.path} is empty" if self.path.exists() else f"no memory file {self.path}"
@@ -185,6 +186,8 @@ class MemoryFile:
             self._database.executemany(_PUT, rows)
             self._database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
             self._database.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?)", sums)
+            for write in self._joined:
+                write(self._database)
         self._saved = grids
         self._saves += 1
         if self._saves % _FOLD_EVERY == 0:
@@ -237,6 +240,27 @@ class MemoryFile:
         with self._errors():
             found = self._database.execute(asked, (number,)).fetchone()
         return found[0] if found is not None and isinstance(found[0], bytes) else None
+
+    def join(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """Let other tables be written with each ``save``, in the same transaction."""
+        self._joined.append(write)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The database, to read other tables; what is wrong with their rows is told as damage."""
+        with self._errors():
+            yield self._database
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The database in a transaction of its own, to write other tables.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        self._own()
+        with self._errors(), self._transaction():
+            yield self._database
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
