@@ -42,6 +42,8 @@ _REST_S = 0.6
 """Seconds without motion after which something stands."""
 _OFF_REST = 0.35
 """Distance from its place, in sizes of the thing, from which on it is being moved."""
+_OUTSIDE = 0.2
+"""How far it then has to reach beyond where it stood, in widths or heights."""
 _STILL = 0.08
 """Distance a look, in sizes, below which it stands still: the size of a jitter of boxes."""
 _SURE_STEPS = 3
@@ -77,6 +79,8 @@ CREATE INDEX IF NOT EXISTS places_of ON places (entity, time_s);
 CREATE INDEX IF NOT EXISTS entities_by_name ON entities (name);
 CREATE INDEX IF NOT EXISTS entities_by_origin ON entities (origin)
 """
+_NOBODY = 0
+"""Whose happening it is that a stream begins to be followed."""
 _AUTOMATIC = re.compile(r"object-\d+$")
 
 
@@ -156,7 +160,8 @@ class _Watched:
     stay: int = 0
     since: Stay | None = None
     place: Place | None = None
-    rest: tuple[float, float] | None = None
+    seen: tuple[float, Place] = (0.0, (0.0, 0.0, 0.0, 0.0))
+    rest: tuple[float, float, Place] | None = None
     still: tuple[float, float, float] | None = None
     moving_s: tuple[float, int] | None = None
     off: int = 0
@@ -209,7 +214,7 @@ class EntityLedger:
                 ``mots``. What people named is the same identity in every run.
         """
         if not self._begun:
-            self._begin()
+            self._begin(frame)
         now = frame.time_s
         if self._time_s is not None and now > self._time_s:
             self._step_s = min(now - self._time_s, GAP_S)
@@ -275,7 +280,7 @@ class EntityLedger:
         edge = min(box[0], box[1], 1 - box[2], 1 - box[3]) < 0.012
         end_s = now + self._step_s
         stay = one.since
-        if stay is None or now - stay.end_s > GAP_S:
+        if stay is None or now - stay.end_s > GAP_S + 1e-6:
             one.stay, self._next[1] = self._next[1], self._next[1] + 1
             stay = Stay(now, end_s, frame.index, frame.index, edge, True)
             one.place = None
@@ -284,6 +289,7 @@ class EntityLedger:
         one.since = stay
         self._waiting.stays[one.stay] = (one.number, stay)
         self._waiting.entities[one.number] = one
+        one.seen = (now, box)
         if one.place is None or _elsewhere(one.place, box):
             one.place = box
             self._waiting.places.append((one.number, now, *box))
@@ -304,14 +310,22 @@ class EntityLedger:
         if one.moving_s is not None:
             if stands:
                 self._moved(one, one.still[2])
-                one.rest, one.moving_s = (x, y), None
+                one.rest, one.moving_s = (x, y, box), None
             return
         if one.rest is None:
             # What comes in is not moved; it has to stand first.
             if stands and not edge:
-                one.rest = (x, y)
+                one.rest = (x, y, box)
             return
-        off = math.hypot(x - one.rest[0], y - one.rest[1]) > _OFF_REST * size
+        before = one.rest[2]
+        sides = before[2] - before[0], before[3] - before[1]
+        size = max(1.0, math.sqrt(sides[0] * width * sides[1] * height))
+        # What is half hidden has its middle elsewhere, and still lies where it was.
+        out = max(
+            (before[0] - box[0]) / sides[0], (before[1] - box[1]) / sides[1],
+            (box[2] - before[2]) / sides[0], (box[3] - before[3]) / sides[1],
+        )  # fmt: skip
+        off = math.hypot(x - one.rest[0], y - one.rest[1]) > _OFF_REST * size and out > _OUTSIDE
         one.off = one.off + 1 if off else 0
         if one.off >= _SURE_STEPS:
             one.moving_s, one.off = (now - (_SURE_STEPS - 1) * self._step_s, frame.index), 0
@@ -332,11 +346,19 @@ class EntityLedger:
             if stay.open:
                 stay = one.since = replace(stay, open=False)
                 self._waiting.stays[one.stay] = (one.number, stay)
-            if self._time_s - stay.end_s > GAP_S:
+                self._settle(one)
+            if self._time_s - stay.end_s > GAP_S + 1e-6:
                 if one.moving_s is not None:  # it was carried away
                     self._moved(one, stay.end_s)
                     one.moving_s = one.rest = None
                 one.off = 0
+
+    def _settle(self, one: _Watched) -> None:
+        """Write where it was seen last, however near to the place before."""
+        time_s, box = one.seen
+        if one.place is not None and one.place != box:
+            one.place = box
+            self._waiting.places.append((one.number, time_s, *box))
 
     def _let_go(self, here: set[tuple[str, int]]) -> None:
         """Hold only so many identities: who comes back later is read from the file."""
@@ -352,8 +374,8 @@ class EntityLedger:
 
     # -- rows ----------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        """Go on where the tokens were saved: what is later has not been seen by them."""
+    def _begin(self, frame: Frame) -> None:
+        """Go on with what is in the file, under numbers of its own."""
         self._begun = True
         with self._write() as database:
             _make(database)
@@ -362,6 +384,8 @@ class EntityLedger:
             for place, table in enumerate(("entities", "stays")):
                 top = database.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
                 self._next[place] = 1 + (0 if top is None else whole(top))
+        begun = (_NOBODY, "begun", frame.time_s, frame.time_s, frame.index, "")
+        self._waiting.happenings.append(begun)
 
     def trim(self, seen_s: float) -> None:
         """Drop what is later than the tokens have seen, before a stream goes on from there."""
@@ -416,6 +440,7 @@ class EntityLedger:
     def finish(self) -> None:
         """The stream has ended: a motion that goes on ends with it."""
         for one in self._live.values():
+            self._settle(one)
             if one.moving_s is not None and one.since is not None:
                 self._moved(one, one.since.end_s)
                 one.moving_s = None
@@ -477,6 +502,24 @@ class EntityLedger:
                 if number in stays
             ]  # fmt: skip
         return sorted(found, key=lambda each: (each.stays[0].start_s, each.number))
+
+    def begins(self) -> list[float]:
+        """Times at which a stream began to be followed: who is there then has not come then."""
+        self.flush()
+        with self._read() as database:
+            if not _there(database):
+                return []
+            asked = "SELECT start_s FROM happenings WHERE entity = ? ORDER BY start_s"
+            return [real(row[0]) for row in database.execute(asked, (_NOBODY,))]
+
+    def path(self, number: int) -> list[tuple[float, Place]]:
+        """From when on a thing was where, in time order; a place holds until the next."""
+        asked = "SELECT time_s, x1, y1, x2, y2 FROM places WHERE entity = ? ORDER BY time_s"
+        with self._read() as database:
+            return [
+                (real(row[0]), (real(row[1]), real(row[2]), real(row[3]), real(row[4])))
+                for row in database.execute(asked, (number,))
+            ]
 
     def place(self, number: int, time_s: float) -> Place | None:
         """Where a thing was at a time, or last before it; None when it was not there yet."""
