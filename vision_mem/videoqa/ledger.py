@@ -379,6 +379,12 @@ class EntityLedger:
         self._begun = True
         with self._write() as database:
             _make(database)
+            # What is as late was written by a run that ended before its tokens were saved.
+            late = (frame.time_s,)
+            database.execute("DELETE FROM places WHERE time_s >= ?", late)
+            database.execute("DELETE FROM happenings WHERE start_s >= ?", late)
+            database.execute("DELETE FROM stays WHERE start_s >= ?", late)
+            database.execute("UPDATE stays SET end_s = min(end_s, ?)", late)
             runs = [str(origin) for (origin,) in database.execute("SELECT origin FROM entities")]
             self._run = 1 + max((int(origin.split("/")[0]) for origin in runs), default=0)
             for place, table in enumerate(("entities", "stays")):
@@ -387,19 +393,10 @@ class EntityLedger:
         begun = (_NOBODY, "begun", frame.time_s, frame.time_s, frame.index, "")
         self._waiting.happenings.append(begun)
 
-    def trim(self, seen_s: float) -> None:
-        """Drop what is later than the tokens have seen, before a stream goes on from there."""
-        with self._read() as database:
-            if not _there(database):
-                return
-            late = database.execute("SELECT 1 FROM places WHERE time_s > ?", (seen_s,)).fetchone()
-        if late is None:
-            return
-        with self._write() as database:
-            database.execute("DELETE FROM places WHERE time_s > ?", (seen_s,))
-            database.execute("DELETE FROM happenings WHERE start_s > ?", (seen_s,))
-            database.execute("DELETE FROM stays WHERE start_s > ?", (seen_s,))
-            database.execute("UPDATE stays SET end_s = min(end_s, ?)", (seen_s,))
+    def renew(self) -> None:
+        """What is followed from now on is followed anew: of another file, or by other sessions."""
+        self.finish()
+        self._live, self._begun, self._step_s, self._time_s = {}, False, 0.0, None
 
     def _flush(self, database: sqlite3.Connection) -> None:
         """Write what waits; called within the transaction that saves the tokens."""

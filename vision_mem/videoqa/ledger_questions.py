@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vision_mem.models.vlm.window_search import COLOURS
@@ -172,6 +172,7 @@ def answer_thing(
     now_s: float,
     clock: Callable[[float, int], str],
     origin_s: float = 0.0,
+    until_s: float | None = None,
 ) -> ThingAnswer | None:
     """Answer a question about things that were followed.
 
@@ -181,11 +182,14 @@ def answer_thing(
         now_s: the latest time that was seen, seconds of the memory's clock.
         clock: words for a time and a frame of the memory.
         origin_s: what times in the question count from.
+        until_s: answer as if asked then; None for now.
 
     Returns:
         The answer; None where it is not a question of the grammar, or nothing was followed.
     """
     entities = ledger.entities()
+    if until_s is not None:
+        now_s, entities = until_s, _until(entities, until_s)
     if not entities:
         return None
     zones = {each.zone for one in entities for each in one.happenings if each.zone}
@@ -202,6 +206,21 @@ def answer_thing(
         if asked is None:
             return None
         return ThingAnswer(asked.kind, str(error), None, None)
+
+
+def _until(entities: Sequence[Entity], time_s: float) -> list[Entity]:
+    """Things as they were known at a time."""
+    found = []
+    for one in entities:
+        stays = tuple(
+            replace(stay, end_s=time_s, open=True) if stay.end_s > time_s else stay
+            for stay in one.stays
+            if stay.start_s <= time_s
+        )
+        did = tuple(each for each in one.happenings if each.start_s <= time_s)
+        if stays:
+            found.append(replace(one, stays=stays, happenings=did))
+    return found
 
 
 def _plain(question: str) -> str:
