@@ -126,6 +126,13 @@ class AskedOptions:
         bool, typer.Option("--interactive", "-i", help="Type questions while it watches.")
     ] = False
     scope: Annotated[str, typer.Option(help="What is read: auto (default), recent, all.")] = "auto"
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a memory file: a span of time (0:10-0:25) or a thing that was followed; for "
+            "good, before anything else."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,7 @@ def main(
     _check_sources(sources)
     check_video_model(options.model)
     plan = _to_follow(options)
-    if not asked and not ask.interactive and options.memory is None:
+    if not asked and not ask.interactive and options.memory is None and not ask.forget:
         raise InputError('nothing to do: give a question, as in "when is there a dog?"')
     place = _memory_file(source, options)
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
@@ -248,6 +255,8 @@ def main(
 
         use_threads(model.threads)
         known = _known(place, stack)
+        if ask.forget and _forget(known, ask.forget, bool(asked or ask.interactive or first)):
+            return 0
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
         session = _remembered(known, brain, model.preset, changes)
         _end_if_unknown(session.model, asked, ask, options, output.as_json)
@@ -518,6 +527,33 @@ def _known(place: Path | None, stack: ExitStack) -> MemoryFile | None:
         raise InputError(str(error)) from error
 
 
+def _forget(known: MemoryFile | None, forget: Sequence[str], more: bool) -> bool:
+    """Forget what was asked for, and say so; whether that is all there is to do.
+
+    Raises:
+        InputError: without a memory file, and for what is neither a span nor a thing.
+    """
+    from vision_mem.videoqa import ledger
+    from vision_mem.videoqa.evidence import clock, shown_files
+
+    if known is None:
+        raise InputError("--forget is for memory files: give FILE.vmem, or --memory FILE.vmem")
+    begin = shown_files(known.about)[0]
+    for text in forget:
+        what: str | tuple[float, float] = text
+        if found := re.fullmatch(r"\s*([\d:.]+)\s*(?:-|to)\s*([\d:.]+)\s*", text):
+            first, last = (_seconds(each, "--forget") + begin.begin_s for each in found.groups())
+            what = first, last
+        done = ledger.forget(known, what)
+        spans = ", ".join(
+            f"{clock(begin.seconds(a))} to {clock(begin.seconds(b))}" for a, b in done.spans[:8]
+        )
+        names = f"; nothing is left of {', '.join(done.names[:8])}" if done.names else ""
+        print(f"forgotten: {spans or 'no time'}, {done.looks} looks{names}")
+    print("results of earlier runs (answers, sheets, clips) and videos are files of their own")
+    return not more
+
+
 def _remembered(
     known: MemoryFile | None, brain: Any, preset: str | None, changes: Sequence[str]
 ) -> VideoMemorySession:
@@ -569,7 +605,7 @@ def _asked(
     return sorted(asked, key=lambda each: float("inf") if each[0] is None else each[0])
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str = "--at") -> float:
     """Seconds of ``90``, ``1:30`` or ``1:02:03.5``."""
     if re.fullmatch(r"\s*(\d{1,9}:){0,2}(\d{1,12}(\.\d*)?|\.\d+)\s*", text) is None:
         raise InputError(

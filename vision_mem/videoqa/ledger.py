@@ -25,7 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_mem.errors import InputError
 from vision_mem.models.vlm.window_search import COLOURS, colour_shares
+from vision_mem.text import shown
 from vision_mem.types import Frame, ZoneEvent
 from vision_mem.videoqa.records import real, whole
 from vision_mem.videoqa.store import MemoryFile
@@ -52,6 +54,7 @@ _ELSEWHERE = 0.04
 """A place is written down when a side has gone by so much of the picture, or of the thing."""
 _BETTER = 1.3
 """How much better a view has to be to become the picture of a thing."""
+_MOST_TOLD = 12
 _MARGIN = 0.12
 _MOST_HELD = 256
 """Identities of which the state is held, present or not."""
@@ -61,7 +64,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS entities (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, given INTEGER NOT NULL, class_name TEXT NOT NULL,
     colours TEXT NOT NULL, steps INTEGER NOT NULL, view REAL NOT NULL, origin TEXT NOT NULL,
-    picture BLOB
+    view_s REAL NOT NULL, picture BLOB
 );
 CREATE TABLE IF NOT EXISTS stays (
     id INTEGER PRIMARY KEY, entity INTEGER NOT NULL, start_s REAL NOT NULL, end_s REAL NOT NULL,
@@ -156,6 +159,7 @@ class _Watched:
     colours: str = "[]"
     steps: int = 0
     view: float = 0.0
+    view_s: float = 0.0
     picture: bytes | None = None
     stay: int = 0
     since: Stay | None = None
@@ -264,15 +268,17 @@ class EntityLedger:
         for one in held:
             if getattr(one, column) == value:
                 return one
-        asked = "SELECT id, name, given, class_name, origin, colours, steps, view FROM entities "
+        columns = "id, name, given, class_name, origin, colours, steps, view, view_s"
         with self._read() as database:
-            row = database.execute(f"{asked} WHERE {column} = ?", (value,)).fetchone()
+            row = database.execute(
+                f"SELECT {columns} FROM entities WHERE {column} = ?", (value,)
+            ).fetchone()
         if row is None:
             return None
-        number, name, given, class_name, origin, colours, steps, view = row
+        number, name, given, class_name, origin, colours, steps, view, view_s = row
         return _Watched(
             whole(number), str(name), bool(given), str(class_name), str(origin), str(colours),
-            whole(steps), real(view),
+            whole(steps), real(view), real(view_s),
         )  # fmt: skip
 
     def _seen(self, one: _Watched, frame: Frame, box: Place, each: Any) -> None:
@@ -296,7 +302,7 @@ class EntityLedger:
         self._motion(one, frame, box, edge)
         value = (box[2] - box[0]) * (box[3] - box[1]) * float(each.score) * (0.5 if edge else 1.0)
         if (one.picture is None and one.view == 0.0) or value > _BETTER * one.view:
-            one.view = value
+            one.view, one.view_s = value, now
             one.picture, one.colours = _picture(frame.image, box, each.mask)
 
     def _motion(self, one: _Watched, frame: Frame, box: Place, edge: bool) -> None:
@@ -405,13 +411,14 @@ class EntityLedger:
             return
         _make(database)
         database.executemany(
-            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "INSERT INTO entities VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET "
             "name = excluded.name, colours = excluded.colours, steps = excluded.steps, "
-            "view = excluded.view, picture = coalesce(excluded.picture, picture)",
+            "view = excluded.view, view_s = excluded.view_s, "
+            "picture = coalesce(excluded.picture, picture)",
             [
                 (one.number, one.name, int(one.given), one.class_name, one.colours, one.steps,
-                 one.view, one.origin, one.picture)
+                 one.view, one.origin, one.view_s, one.picture)
                 for one in waiting.entities.values()
             ],
         )  # fmt: skip
@@ -520,13 +527,8 @@ class EntityLedger:
 
     def place(self, number: int, time_s: float) -> Place | None:
         """Where a thing was at a time, or last before it; None when it was not there yet."""
-        asked = (
-            "SELECT x1, y1, x2, y2 FROM places WHERE entity = ? AND time_s <= ? "
-            "ORDER BY time_s DESC LIMIT 1"
-        )
         with self._read() as database:
-            row = database.execute(asked, (number, time_s + 1e-6)).fetchone()
-            return None if row is None else (real(row[0]), real(row[1]), real(row[2]), real(row[3]))
+            return _place_of(database, number, time_s)
 
     def picture(self, number: int) -> bytes | None:
         """The best view of a thing, cut out, as JPEG."""
@@ -539,6 +541,146 @@ class EntityLedger:
         """Let go of what is held without a file."""
         if self._own is not None:
             self._own.close()
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What was forgotten.
+
+    Attributes:
+        spans: first and last second of the memory's clock.
+        looks: how many grids went, with their pictures.
+        names: of things of which nothing is left.
+    """
+
+    spans: tuple[tuple[float, float], ...]
+    looks: int
+    names: tuple[str, ...]
+
+
+def forget(file: MemoryFile, what: str | tuple[float, float]) -> Forgotten:
+    """Forget a span of time or one thing, so that no byte of it stays in the file or its log.
+
+    With a thing all looks go that were taken while it was to be seen, for their pictures show it,
+    and the cut-out views of other things that it reaches into.
+
+    Args:
+        file: the memory, not yet loaded.
+        what: name of a thing, or first and last second of the memory's clock, both inclusive.
+
+    Raises:
+        InputError: for a name that nothing has, and a span that ends before it starts.
+        SinkError: when it cannot be written, or another program holds it.
+    """
+    with file.reading() as database:
+        there = _there(database)
+    ledger = EntityLedger(file)
+    known = ledger.entities() if there else []
+    names: tuple[str, ...] = ()
+    if isinstance(what, str):
+        one = next((e for e in known if e.name.lower() == what.lower()), None)
+        if one is None:
+            followed = ", ".join(e.name for e in known[:_MOST_TOLD]) or "nothing"
+            raise InputError(
+                f"--forget {shown(what, 40)}: no such thing, and no span of time as 0:10-0:25; "
+                f"followed: {followed}"
+            )
+        spans = tuple((stay.start_s, stay.end_s) for stay in one.stays)
+        names = (one.name,)
+    else:
+        one = None
+        if not what[0] <= what[1]:
+            raise InputError("--forget: the span ends before it starts; give 0:10-0:25")
+        spans = (what,)
+    with file.writing() as database:
+        looks = file.forget(database, spans)
+        if there and one is not None:
+            _forget_thing(database, one)
+        elif there:
+            names = _forget_span(database, *spans[0])
+    file.scrub()
+    return Forgotten(spans, looks, names)
+
+
+def _forget_thing(database: sqlite3.Connection, one: Entity) -> None:
+    others = database.execute(
+        "SELECT id, view_s FROM entities WHERE id != ? AND picture IS NOT NULL", (one.number,)
+    ).fetchall()
+    for number, view_s in others:
+        seen = any(stay.start_s <= view_s <= stay.end_s for stay in one.stays)
+        places = [_place_of(database, each, view_s) for each in (one.number, number)]
+        if seen and (None in places or _touch(*places)):  # type: ignore[arg-type]
+            _drop_view(database, number)
+    database.execute("DELETE FROM entities WHERE id = ?", (one.number,))
+    for table in ("stays", "places", "happenings"):
+        database.execute(f"DELETE FROM {table} WHERE entity = ?", (one.number,))
+
+
+def _forget_span(database: sqlite3.Connection, start_s: float, end_s: float) -> tuple[str, ...]:
+    """Cut a span out of the ledger; what was there only then goes whole."""
+    rows = database.execute(
+        "SELECT id, entity, start_s, end_s, first, last, at_edge, open FROM stays "
+        "WHERE start_s <= ? AND end_s >= ?", (end_s, start_s),
+    ).fetchall()  # fmt: skip
+    top = database.execute("SELECT max(id) FROM stays").fetchone()[0] or 0
+    for number, entity, begin, end, first, last, edge, is_open in rows:
+        # Where it was at the end of the span is where it is found after it.
+        after = _place_of(database, entity, end_s)
+        database.execute("DELETE FROM stays WHERE id = ?", (number,))
+        share = (last - first) / max(end - begin, 1e-9)
+        if begin < start_s:
+            cut = first + int(share * (start_s - begin))
+            values = (number, entity, begin, start_s, first, cut, 0, 0)
+            database.execute("INSERT INTO stays VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        if end > end_s:
+            top += 1
+            cut = first + int(share * (end_s - begin))
+            values = (top, entity, end_s, end, cut, last, edge, is_open)
+            database.execute("INSERT INTO stays VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            if after is not None:
+                row = (entity, end_s + 1e-6, *after)
+                database.execute("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?)", row)
+    span = (start_s, end_s)
+    database.execute("DELETE FROM places WHERE time_s BETWEEN ? AND ?", span)
+    database.execute(
+        "DELETE FROM happenings WHERE entity != ? AND start_s <= ? AND end_s >= ?",
+        (_NOBODY, end_s, start_s),
+    )
+    for (number,) in database.execute(
+        "SELECT id FROM entities WHERE view_s BETWEEN ? AND ?", span
+    ).fetchall():
+        _drop_view(database, number)
+    empty = "FROM entities WHERE id NOT IN (SELECT entity FROM stays)"
+    names = tuple(str(name) for (name,) in database.execute(f"SELECT name {empty}"))
+    database.execute(f"DELETE {empty}")
+    for table in ("places", "happenings"):
+        database.execute(
+            f"DELETE FROM {table} WHERE entity != ? AND entity NOT IN (SELECT id FROM entities)",
+            (_NOBODY,),
+        )
+    return names
+
+
+def _drop_view(database: sqlite3.Connection, number: int) -> None:
+    asked = "UPDATE entities SET picture = NULL, colours = '[]', view = 0 WHERE id = ?"
+    database.execute(asked, (number,))
+
+
+def _touch(one: Place, other: Place) -> bool:
+    """Whether two boxes, with the margin of a cut-out view, have something in common."""
+    room = _MARGIN * max(one[2] - one[0], one[3] - one[1], other[2] - other[0], other[3] - other[1])
+    return max(one[0], other[0]) < min(one[2], other[2]) + room and (
+        max(one[1], other[1]) < min(one[3], other[3]) + room
+    )
+
+
+def _place_of(database: sqlite3.Connection, number: int, time_s: float) -> Place | None:
+    asked = (
+        "SELECT x1, y1, x2, y2 FROM places WHERE entity = ? AND time_s <= ? "
+        "ORDER BY time_s DESC LIMIT 1"
+    )
+    row = database.execute(asked, (number, time_s + 1e-6)).fetchone()
+    return None if row is None else (real(row[0]), real(row[1]), real(row[2]), real(row[3]))
 
 
 def _make(database: sqlite3.Connection) -> None:

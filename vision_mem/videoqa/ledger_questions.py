@@ -88,6 +88,10 @@ _VEHICLES = {"car", "truck", "bus", "van", "motorcycle", "bicycle", "vehicle", "
 _PEOPLE = _ALIKE[0]
 _IRREGULAR = {"people": "person", "men": "man", "women": "woman", "children": "child",
               "mice": "mouse", "knives": "knife", "geese": "goose", "buses": "bus"}  # fmt: skip
+_DID = {
+    "move": ("was moved", "was never moved"), "come": ("came", "never came"),
+    "leave": ("left", "never left"), "cross": ("crossed", "never crossed"),
+}  # fmt: skip
 _COLOUR_SHARE = 0.25
 _MOST_NAMED = 12
 
@@ -497,9 +501,7 @@ class _Ledger:
 
     def often(self, who: Sequence[Entity]) -> ThingAnswer:
         assert self.asked is not None
-        word = {"move": "was moved", "come": "came", "leave": "left", "cross": "crossed"}.get(
-            self.asked.verb, "was seen"
-        )
+        word, never = _DID.get(self.asked.verb, ("was seen", "was never seen"))
         texts, total = [], 0
         for one in who:
             did = self.incidents([one], self.asked.verb)
@@ -509,8 +511,8 @@ class _Ledger:
                 self._span(each)
             total += len(did)
             at = [self.clock(each.start_s, each.frame) for each in did]
-            count = _times(len(did))
-            texts.append(f"{one.name} {word} {count}" + (f", {_at(at)}" if did else ""))
+            count = f"{word} {_times(len(did))}, {_at(at)}" if did else never
+            texts.append(f"{one.name} {count}")
         return ThingAnswer("often", self._many(who, texts), total > 0, total, self._spans())
 
     def long(self, who: Sequence[Entity]) -> ThingAnswer:
@@ -543,9 +545,7 @@ class _Ledger:
         assert self.asked is not None
         verb, first = self.asked.verb, self.asked.mod == "first"
         did = self.incidents(who, verb)
-        word = {"come": "came", "leave": "left", "move": "moved", "cross": "crossed"}.get(
-            verb, "was seen"
-        )
+        word = _DID.get(verb, ("was seen", ""))[0]
         if not did:
             return ThingAnswer("rank", f"{self.nobody}: {word}", False, [])
         key = (lambda i: i.start_s) if first or verb != "seen" else (lambda i: i.end_s)

@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class MemoryFile:
             )  # fmt: skip
             limit_steps(self._database, self.path)
             distrust(self._database, f"memory file {self.path}")
+            self._database.execute("PRAGMA secure_delete=ON")
             if new:
                 self._make(about or {})
             self.about = self._read_about()
@@ -240,6 +241,58 @@ class MemoryFile:
         with self._errors():
             found = self._database.execute(asked, (number,)).fetchone()
         return found[0] if found is not None and isinstance(found[0], bytes) else None
+
+    def forget(self, database: sqlite3.Connection, spans: Sequence[tuple[float, float]]) -> int:
+        """Delete all grids that touch spans of time, and frames that wait there for a partner.
+
+        Args:
+            database: within ``writing``; ``scrub`` has to follow. Before ``load``.
+            spans: first and last second, both inclusive.
+
+        Returns:
+            How many grids went.
+        """
+        gone = 0
+        for start_s, end_s in spans:
+            touches = "start_s <= ? AND end_s >= ?"
+            database.execute(_SUMS)
+            database.execute(
+                f"DELETE FROM sums WHERE number IN (SELECT number FROM grids WHERE {touches})",
+                (end_s, start_s),
+            )
+            found = database.execute(f"DELETE FROM grids WHERE {touches}", (end_s, start_s))
+            gone += found.rowcount
+        row = database.execute("SELECT content FROM rest").fetchone()
+        if row is not None:
+            state = unpack_state(row[0], f"memory file {self.path}")
+            state["pending"] = [
+                each
+                for each in state["pending"]
+                if not any(start_s <= each["time_s"] <= end_s for start_s, end_s in spans)
+            ]
+            counts = state["memory"].get("counts", {})
+            if "forgotten" in counts:
+                counts["forgotten"] += gone
+            rest = pack_state(state)
+            database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
+            database.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (_REST, zlib.crc32(rest)))
+        return gone
+
+    def scrub(self) -> None:
+        """Write the file anew and empty its log: of what was deleted no byte stays in them.
+
+        Raises:
+            SinkError: when another program has the file open; nothing is lost, try again.
+        """
+        self._own()
+        with self._errors():
+            self._database.execute("VACUUM")
+            busy = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise SinkError(
+                f"memory file {self.path}: another program reads it, so what was forgotten still "
+                "lies in its log; close that program, and forget again"
+            )
 
     def join(self, write: Callable[[sqlite3.Connection], None]) -> None:
         """Let other tables be written with each ``save``, in the same transaction."""
