@@ -260,7 +260,7 @@ def _moved(
     starts = [start for start, _ in found]
     named = all(any(abs(start - t) <= 0.5 for start in starts) for t in sure)
     return named and all(
-        any(abs(start - t) <= 0.5 for t in sure) or any(0 <= start - t <= 4 for t in hidden)
+        any(abs(start - t) <= 0.5 for t in sure) or any(-0.5 <= start - t <= 4 for t in hidden)
         for start in starts
     )
 

@@ -685,7 +685,7 @@ class _Ledger:
                 continue
             value[one.name] = box
             frame = stay.frame
-            self.spans.append(ThingSpan(one.number, one.name, stay.start_s, stay.end_s, frame, box))
+            self.spans.append(ThingSpan(one.number, one.name, time_s, time_s, frame, box))
             on = [
                 e.name
                 for e in self.entities
