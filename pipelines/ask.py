@@ -229,12 +229,7 @@ def main(
     given |= {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None
     options = take_options(AskOptions, given, before)
-    _check_sources(sources)
-    check_video_model(options.model)
-    plan = _to_follow(options)
-    if not asked and not ask.interactive and options.memory is None and not ask.forget:
-        raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    place = _memory_file(source, options)
+    plan, place = _checked(sources, options, bool(asked or ask.interactive or ask.forget))
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
     usual = "search" if options.model == "words" else "default"
     load_config(VideoQaConfig, model.preset or usual, changes, folder="videoqa")
@@ -285,6 +280,22 @@ def main(
         if not output.quiet and not output.as_json:
             _say_usage(session, known, folder.path)
     return code if code or ask.interactive else desk.exit_code
+
+
+def _checked(
+    sources: Sequence[str], options: AskOptions, asked: bool
+) -> tuple[PromptPlan, Path | None]:
+    """What is followed, and the memory file, after all mistakes that typing alone shows.
+
+    Raises:
+        InputError: for each of them.
+    """
+    _check_sources(sources)
+    check_video_model(options.model)
+    plan = _to_follow(options)
+    if not asked and options.memory is None:
+        raise InputError('nothing to do: give a question, as in "when is there a dog?"')
+    return plan, _memory_file(sources[0], options)
 
 
 def _to_follow(options: AskOptions) -> PromptPlan:

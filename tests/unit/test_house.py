@@ -21,8 +21,9 @@ Modules = tuple[SourceModule, ...]
 # in one line of Python; six formats of other tools have a file each, and sinks/annotations.py
 # writes them; the camera's motion, masks from tokens; windows, classes, intervals and cuts of ask;
 # segmenters as graphs (5), their command, and ONNX Runtime, which detectors share; inputs, jobs and
-# index of batch; chat completions; the segmenters of transformers.
-MOST_MODULES = 430
+# index of batch; chat completions; the segmenters of transformers; the ledger of things and its
+# questions.
+MOST_MODULES = 432
 MOST_LINES = 60  # of a command's body: one screen
 STANDARD_NAMES = {*dir(builtins), *typing.__all__, *collections.abc.__all__}
 

@@ -148,7 +148,7 @@ class Entity:
 
 
 @dataclass
-class _Watched:
+class _LiveEntity:
     """What is held of one identity while it is followed."""
 
     number: int
@@ -175,7 +175,7 @@ class _Watched:
 class _Waiting:
     """Rows that are not written yet."""
 
-    entities: dict[int, _Watched] = field(default_factory=dict)
+    entities: dict[int, _LiveEntity] = field(default_factory=dict)
     stays: dict[int, tuple[int, Stay]] = field(default_factory=dict)
     places: list[tuple[Any, ...]] = field(default_factory=list)
     happenings: list[tuple[Any, ...]] = field(default_factory=list)
@@ -196,8 +196,8 @@ class EntityLedger:
 
     def __init__(self, file: MemoryFile | None = None) -> None:
         self._file = file
-        self._own = None if file is not None else sqlite3.connect(":memory:", isolation_level=None)
-        self._live: dict[tuple[str, int], _Watched] = {}
+        self._own: sqlite3.Connection | None = None
+        self._live: dict[tuple[str, int], _LiveEntity] = {}
         self._waiting = _Waiting()
         self._time_s: float | None = None
         self._next = [1, 1]  # numbers of the next identity and stay
@@ -245,7 +245,7 @@ class EntityLedger:
                 row = (known.number, what, event.time_s, event.time_s, frame.index, event.zone)
                 self._waiting.happenings.append(row)
 
-    def _meet(self, key: tuple[str, int], each: Any, named: bool) -> _Watched:
+    def _meet(self, key: tuple[str, int], each: Any, named: bool) -> _LiveEntity:
         """A new identity, or one that was there before: of this run, or called so by people."""
         class_name, name = str(getattr(each, "class_name", "")), str(each.name)
         given = named and not _AUTOMATIC.match(name)
@@ -258,12 +258,12 @@ class EntityLedger:
             while self._known("name", name) is not None:
                 number += 1
                 name = f"{name.rsplit('-', 1)[0]}-{number}"
-            one = _Watched(self._next[0], name, given, class_name, origin)
+            one = _LiveEntity(self._next[0], name, given, class_name, origin)
             self._next[0] += 1
         self._live[key] = one
         return one
 
-    def _known(self, column: str, value: str) -> _Watched | None:
+    def _known(self, column: str, value: str) -> _LiveEntity | None:
         held = [*self._live.values(), *self._waiting.entities.values()]
         for one in held:
             if getattr(one, column) == value:
@@ -276,12 +276,12 @@ class EntityLedger:
         if row is None:
             return None
         number, name, given, class_name, origin, colours, steps, view, view_s = row
-        return _Watched(
+        return _LiveEntity(
             whole(number), str(name), bool(given), str(class_name), str(origin), str(colours),
             whole(steps), real(view), real(view_s),
         )  # fmt: skip
 
-    def _seen(self, one: _Watched, frame: Frame, box: Place, each: Any) -> None:
+    def _seen(self, one: _LiveEntity, frame: Frame, box: Place, each: Any) -> None:
         now, one.steps = frame.time_s, one.steps + 1
         edge = min(box[0], box[1], 1 - box[2], 1 - box[3]) < 0.012
         end_s = now + self._step_s
@@ -305,7 +305,7 @@ class EntityLedger:
             one.view, one.view_s = value, now
             one.picture, one.colours = _picture(frame.image, box, each.mask)
 
-    def _motion(self, one: _Watched, frame: Frame, box: Place, edge: bool) -> None:
+    def _motion(self, one: _LiveEntity, frame: Frame, box: Place, edge: bool) -> None:
         """Whether it was moved from where it stood; a stop of a while ends that."""
         now, (height, width) = frame.time_s, frame.size
         x, y = (box[0] + box[2]) / 2 * width, (box[1] + box[3]) / 2 * height
@@ -336,13 +336,13 @@ class EntityLedger:
         if one.off >= _SURE_STEPS:
             one.moving_s, one.off = (now - (_SURE_STEPS - 1) * self._step_s, frame.index), 0
 
-    def _moved(self, one: _Watched, end_s: float) -> None:
+    def _moved(self, one: _LiveEntity, end_s: float) -> None:
         assert one.moving_s is not None
         start_s, frame = one.moving_s
         row = (one.number, "moved", start_s, max(start_s, end_s), frame, "")
         self._waiting.happenings.append(row)
 
-    def _away(self, gone: Sequence[_Watched]) -> None:
+    def _away(self, gone: Sequence[_LiveEntity]) -> None:
         """What is not to be seen now; after a while its stay has ended and it is let go."""
         assert self._time_s is not None
         for one in gone:
@@ -359,7 +359,7 @@ class EntityLedger:
                     one.moving_s = one.rest = None
                 one.off = 0
 
-    def _settle(self, one: _Watched) -> None:
+    def _settle(self, one: _LiveEntity) -> None:
         """Write where it was seen last, however near to the place before."""
         time_s, box = one.seen
         if one.place is not None and one.place != box:
@@ -450,11 +450,16 @@ class EntityLedger:
                 one.moving_s = None
         self.flush()
 
+    def _private(self) -> sqlite3.Connection:
+        """The database of a ledger without a file, made when there is something to keep."""
+        if self._own is None:
+            self._own = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        return self._own
+
     @contextmanager
     def _read(self) -> Iterator[sqlite3.Connection]:
         if self._file is None:
-            assert self._own is not None
-            yield self._own
+            yield self._private()
         else:
             with self._file.reading() as database:
                 yield database
@@ -462,8 +467,7 @@ class EntityLedger:
     @contextmanager
     def _write(self) -> Iterator[sqlite3.Connection]:
         if self._file is None:
-            assert self._own is not None
-            yield self._own
+            yield self._private()
         else:
             with self._file.writing() as database:
                 yield database
@@ -477,6 +481,8 @@ class EntityLedger:
             ModelError: when the file is damaged.
         """
         self.flush()
+        if self._file is None and self._own is None:
+            return []
         with self._read() as database:
             if not _there(database):
                 return []
@@ -541,6 +547,7 @@ class EntityLedger:
         """Let go of what is held without a file."""
         if self._own is not None:
             self._own.close()
+            self._own = None
 
 
 @dataclass(frozen=True)
