@@ -254,8 +254,8 @@ def _read(question: str, zones: Iterable[str], origin_s: float) -> _Asked | None
             text = re.sub(r"\s+", " ", text[: found.start()] + text[found.end() :]).strip()
             break
     text, zone = _without_zone(text, zones)
-    for kind, form in _FORM:
-        if found := form.fullmatch(text):
+    for kind, sentence in _FORM:
+        if found := sentence.fullmatch(text):
             parts = {name: value for name, value in found.groupdict().items() if value}
             verb = _verb(parts.get("v", "")) or "seen"
             if zone and verb == "seen" and kind not in ("long", "at", "where"):
@@ -548,7 +548,10 @@ class _Ledger:
         word = _DID.get(verb, ("was seen", ""))[0]
         if not did:
             return ThingAnswer("rank", f"{self.nobody}: {word}", False, [])
-        key = (lambda i: i.start_s) if first or verb != "seen" else (lambda i: i.end_s)
+
+        def key(each: _Incident) -> float:
+            return each.start_s if first or verb != "seen" else each.end_s
+
         best = min(map(key, did)) if first else max(map(key, did))
         top = [each for each in did if abs(key(each) - best) < 1e-6]
         names = list(dict.fromkeys(each.entity.name for each in top))
