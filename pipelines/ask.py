@@ -675,9 +675,8 @@ class _Desk:
         origin = self.origin or files[0]
         thing = self._thing(question, at, origin)
         if thing is not None and thing.found is not None:
-            self._answer_thing(
-                question, thing, origin.seconds(at if at is not None else session.seen[1])
-            )
+            now_s = session.seen[1] if session.seen is not None else 0.0
+            self._answer_thing(question, thing, origin.seconds(now_s if at is None else at))
             return
         pieces = session.ask_stream(
             question, at=at, scope=self.scope, conversation=self.conversation
