@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -17,6 +18,7 @@ import typer
 
 from vision_mem.config import load_config, near_file, nearest
 from vision_mem.errors import InputError, ModelError, NotFoundError, VisionMemError
+from vision_mem.formats.prompts import PromptPlan, plan_prompts
 from vision_mem.formats.sqlite import check_database
 from vision_mem.models.vlm import check_video_model
 from vision_mem.runs.folder import RunFolder, without_secret
@@ -26,6 +28,8 @@ from vision_mem.videoqa.config import FORMS, SCOPES, SUFFIX, VideoQaConfig
 
 from .options import (
     ADVANCED,
+    FOLLOW,
+    NO_ZONES,
     OUTPUT,
     Changes,
     Decoder,
@@ -33,6 +37,7 @@ from .options import (
     ModelOptions,
     Overwrite,
     Resume,
+    ZoneOptions,
     flat,
     open_folder,
     preset_option,
@@ -51,6 +56,7 @@ if TYPE_CHECKING:
         Span,
         ThumbnailSession,
     )
+    from vision_mem.videoqa.ledger_questions import ThingAnswer
     from vision_mem.videoqa.store import MemoryFile
 
 ANSWER_FILES = (
@@ -79,6 +85,30 @@ class AskOptions:
     start: int = 0
     stride: int = 1
     strict: bool = False
+    mots: Sequence[str] = ()
+    track: Sequence[str] = ()
+    zone: Sequence[str] = ()
+    line: Sequence[str] = ()
+    anchor: str = "bottom"
+    settle: int = 1
+
+
+@dataclass(frozen=True)
+class FollowedThings:
+    """What is followed while it watches."""
+
+    heading: ClassVar[str] = FOLLOW
+    mots: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='What finds things to follow: motion, "red car, person", dfine, ... (see mots '
+            "--detect). Questions about them are answered from a ledger."
+        ),
+    ] = None
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=x,y,w,h[@FRAME]: follow this, under this name."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +126,13 @@ class AskedOptions:
         bool, typer.Option("--interactive", "-i", help="Type questions while it watches.")
     ] = False
     scope: Annotated[str, typer.Option(help="What is read: auto (default), recent, all.")] = "auto"
+    forget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a memory file: a span of time (0:10-0:25) or a thing that was followed; for "
+            "good, before anything else."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +208,8 @@ def main(
         ),
     ] = None,
     ask: AskedOptions = AskedOptions(),
+    follow: FollowedThings = FollowedThings(),
+    where: ZoneOptions = NO_ZONES,
     input: AskInput = AskInput(),
     output: AskOutput = AskOutput(),
     model: AskModel = AskModel(),
@@ -186,14 +225,11 @@ def main(
     names, forms = [without_secret(each) for each in sources], _forms(output.save)
     asked = _asked(questions, ask.at or [], ask.scope)
     folder = open_folder("ask", source, output, AskOptions, adds=True)
-    given = flat(model, advanced, input) | {"memory": output.memory and str(output.memory)}
+    given = flat(model, advanced, input, follow, where)
+    given |= {"memory": output.memory and str(output.memory)}
     before = folder.recorded("options") if output.resume else None
     options = take_options(AskOptions, given, before)
-    _check_sources(sources)
-    check_video_model(options.model)
-    if not asked and not ask.interactive and options.memory is None:
-        raise InputError('nothing to do: give a question, as in "when is there a dog?"')
-    place = _memory_file(source, options)
+    plan, place = _checked(sources, options, bool(asked or ask.interactive or ask.forget))
     changes = [*(advanced.set or []), *([] if input.fps is None else [f"fps={input.fps}"])]
     usual = "search" if options.model == "words" else "default"
     load_config(VideoQaConfig, model.preset or usual, changes, folder="videoqa")
@@ -214,6 +250,8 @@ def main(
 
         use_threads(model.threads)
         known = _known(place, stack)
+        if ask.forget and _forget(known, ask.forget, bool(asked or ask.interactive or first)):
+            return 0
         brain = load_video_model(options.model, device=model.device, precision=options.precision)
         session = _remembered(known, brain, model.preset, changes)
         _end_if_unknown(session.model, asked, ask, options, output.as_json)
@@ -223,7 +261,8 @@ def main(
             known = stack.enter_context(closing(MemoryFile(place, about)))
         folder.begin()
         run = stack.enter_context(_recorded(folder, names, options=asdict(options), **about))
-        watching = ThumbnailSession(session, known)
+        followers = _followers(sources, options, plan, first, model.device, stack)
+        watching = ThumbnailSession(session, known, followers)
         log = AnswerLog(folder.path, watching, append=not output.overwrite)
         stack.callback(log.close)
         desk = _Desk(watching, log, Conversation(), ask.scope, output.as_json, output.quiet)
@@ -243,6 +282,103 @@ def main(
     return code if code or ask.interactive else desk.exit_code
 
 
+def _checked(
+    sources: Sequence[str], options: AskOptions, asked: bool
+) -> tuple[PromptPlan, Path | None]:
+    """What is followed, and the memory file, after all mistakes that typing alone shows.
+
+    Raises:
+        InputError: for each of them.
+    """
+    _check_sources(sources)
+    check_video_model(options.model)
+    plan = _to_follow(options)
+    if not asked and options.memory is None:
+        raise InputError('nothing to do: give a question, as in "when is there a dog?"')
+    return plan, _memory_file(sources[0], options)
+
+
+def _to_follow(options: AskOptions) -> PromptPlan:
+    """What was pointed at, read before anything is loaded.
+
+    Raises:
+        InputError: for what cannot be read, things without names, and zones without things.
+    """
+    for text in options.track:
+        if "=" not in text or text.startswith("xyxy:"):
+            raise InputError(
+                f"--track {shown(text, 40)}: expected NAME=x,y,w,h, as in cup=120,80,60,90"
+            )
+    if (options.zone or options.line) and not (options.mots or options.track):
+        raise InputError("--zone and --line see what is followed: give --mots or --track too")
+    return plan_prompts(boxes=options.track)
+
+
+def _followers(
+    sources: Sequence[str], options: AskOptions, plan: PromptPlan, first: FrameSource | None,
+    device: str, stack: ExitStack,
+) -> Callable[[ShownFile, int], list[Any]] | None:  # fmt: skip
+    """What opens the sessions that follow things, for each file anew; None where none is wanted."""
+    if first is None or not (options.mots or plan):
+        return None
+    from vision_mem.models import detectors, load_segmenter
+    from vision_mem.mots.config import MotsConfig, usual_preset
+    from vision_mem.mots.session import DetectorSession, MotsSession
+    from vision_mem.sources.open import open_source
+    from vision_mem.tracking.config import TrackingConfig
+    from vision_mem.tracking.prompts import check_plan
+    from vision_mem.tracking.session import PromptedSession, TrackingSession
+    from vision_mem.tracking.zones import ZoneCounter, ZonedSession, parse_zones
+
+    live, info = first.info.live, first.info
+    zones = parse_zones(options.zone, options.line)
+    ZoneCounter(zones, anchor=options.anchor, settle=options.settle).check_size(
+        info.width, info.height
+    )
+    check_plan(plan, info, options.start, options.stride)
+    segmenter = load_segmenter("embedded", device=device)
+
+    def excerpt(source: str, begin: int, end: int) -> Iterator[Any]:
+        with open_source(source, start=begin, end=end, stride=options.stride) as frames:
+            yield from frames
+
+    def opened(file: ShownFile, index: int) -> list[Any]:
+        made: list[Any] = []
+        if options.mots:
+            preset = usual_preset(options.mots)
+            config = load_config(MotsConfig, preset, [], folder="mots")
+            detector = detectors.make_detector(
+                options.mots, device=device, live=live, size=(info.height, info.width)
+            )
+            stack.callback(detector.close)
+            if not live:
+                source = next((s for s in sources if without_secret(s) == file.source), sources[0])
+                begin = index - file.first
+                detectors.learn_background(detector, partial(excerpt, source), begin, [])
+            made.append(DetectorSession(MotsSession(segmenter, config), detector))
+        if plan and file.source == without_secret(sources[0]):
+            early = plan.frames[0] if plan.frames and not plan.by_frame.get(-1) else options.start
+            if index - file.first > early:
+                raise InputError(
+                    f"--track: the memory has seen {file.source} up to frame "
+                    f"{index - file.first - 1}; say where the thing is on a later frame, as "
+                    f"{options.track[0].split('@')[0]}@{index - file.first}"
+                )
+            shifted = PromptPlan(
+                {n if n < 0 else n + file.first: some for n, some in plan.by_frame.items()}
+            )
+            config_of_one = load_config(TrackingConfig, "samurai", [], folder="tracking")
+            made.append(PromptedSession(TrackingSession(segmenter, config_of_one), shifted, None))
+        if not zones:
+            return made
+        return [
+            ZonedSession(each, ZoneCounter(zones, anchor=options.anchor, settle=options.settle))
+            for each in made
+        ]
+
+    return opened
+
+
 def _end_if_unknown(
     brain: Any,
     asked: Sequence[tuple[float | None, str]],
@@ -257,7 +393,8 @@ def _end_if_unknown(
     """
     from vision_mem.models.vlm.protocol import MomentModel, Question
 
-    watches = ask.interactive or options.memory is not None  # it is here for more than answers
+    kept = options.memory is not None or options.mots or options.track
+    watches = ask.interactive or kept  # it is here for more than answers
     if watches or not asked or not isinstance(brain, MomentModel):
         return
     reasons = {question: brain.search(Question(question)).unknown for _, question in asked}
@@ -401,6 +538,33 @@ def _known(place: Path | None, stack: ExitStack) -> MemoryFile | None:
         raise InputError(str(error)) from error
 
 
+def _forget(known: MemoryFile | None, forget: Sequence[str], more: bool) -> bool:
+    """Forget what was asked for, and say so; whether that is all there is to do.
+
+    Raises:
+        InputError: without a memory file, and for what is neither a span nor a thing.
+    """
+    from vision_mem.videoqa import ledger
+    from vision_mem.videoqa.evidence import clock, shown_files
+
+    if known is None:
+        raise InputError("--forget is for memory files: give FILE.vmem, or --memory FILE.vmem")
+    begin = shown_files(known.about)[0]
+    for text in forget:
+        what: str | tuple[float, float] = text
+        if found := re.fullmatch(r"\s*([\d:.]+)\s*(?:-|to)\s*([\d:.]+)\s*", text):
+            first, last = (_seconds(each, "--forget") + begin.begin_s for each in found.groups())
+            what = first, last
+        done = ledger.forget(known, what)
+        spans = ", ".join(
+            f"{clock(begin.seconds(a))} to {clock(begin.seconds(b))}" for a, b in done.spans[:8]
+        )
+        names = f"; nothing is left of {', '.join(done.names[:8])}" if done.names else ""
+        print(f"forgotten: {spans or 'no time'}, {done.looks} looks{names}")
+    print("results of earlier runs (answers, sheets, clips) and videos are files of their own")
+    return not more
+
+
 def _remembered(
     known: MemoryFile | None, brain: Any, preset: str | None, changes: Sequence[str]
 ) -> VideoMemorySession:
@@ -452,7 +616,7 @@ def _asked(
     return sorted(asked, key=lambda each: float("inf") if each[0] is None else each[0])
 
 
-def _seconds(text: str) -> float:
+def _seconds(text: str, option: str = "--at") -> float:
     """Seconds of ``90``, ``1:30`` or ``1:02:03.5``."""
     if re.fullmatch(r"\s*(\d{1,9}:){0,2}(\d{1,12}(\.\d*)?|\.\d+)\s*", text) is None:
         raise InputError(
@@ -509,6 +673,11 @@ class _Desk:
 
         session, files = self.watching.session, self.watching.files
         origin = self.origin or files[0]
+        thing = self._thing(question, at, origin)
+        if thing is not None and thing.found is not None:
+            now_s = session.seen[1] if session.seen is not None else 0.0
+            self._answer_thing(question, thing, origin.seconds(now_s if at is None else at))
+            return
         pieces = session.ask_stream(
             question, at=at, scope=self.scope, conversation=self.conversation
         )
@@ -520,6 +689,9 @@ class _Desk:
             if not self.as_json:
                 print(piece.text, end="", flush=True)
         answer = replace(pieces.answer, at_s=asked_s)
+        if thing is not None:
+            remark = f"{thing.text}; looked for in the pictures"
+            answer = replace(answer, notes={"remark": remark} | dict(answer.notes))
         spans = answer_spans(answer, 1.5 / (session.config.fps or 1e9), files)
         seen = () if answer.found is False else tuple(spans)
         self.answered.append(AnsweredQuestion(question, answer.found, seen))
@@ -530,6 +702,36 @@ class _Desk:
         if speaks:
             print(" ..." if answer.cut else "")
         self._print_moments(spans, answer, speaks)
+        if entry["sheet"]:
+            print(f"  pictures: {entry['sheet']}", flush=True)
+
+    def _thing(self, question: str, at: float | None, origin: ShownFile) -> ThingAnswer | None:
+        """The answer of the ledger; None where the question is not about things in it."""
+        from vision_mem.videoqa.ledger_questions import answer_thing
+
+        seen = self.watching.session.seen
+        if seen is None:
+            return None
+        return answer_thing(
+            question, self.watching.ledger, seen[1], self.watching.tell, origin.begin_s, at
+        )
+
+    def _answer_thing(self, question: str, thing: ThingAnswer, asked_s: float) -> None:
+        from vision_mem.videoqa.cut_lists import AnsweredQuestion
+        from vision_mem.videoqa.evidence import clock
+        from vision_mem.videoqa.records import Answer
+
+        spans = self.watching.thing_spans(thing)
+        answer = Answer(
+            text=thing.text, evidence=(), at_s=asked_s, scope="all", tokens_read=0, grids_read=0,
+            found=thing.found, notes={"ledger": thing.kind, "value": thing.value},
+        )  # fmt: skip
+        self.answered.append(AnsweredQuestion(question, thing.found, tuple(spans)))
+        entry = self.log.add(question, answer, spans)
+        if self.as_json:
+            print(json.dumps(entry, default=str, ensure_ascii=False), flush=True)
+            return
+        print(f"\nat {clock(asked_s)}: {one_line(question)}\n  {one_line(thing.text)}", flush=True)
         if entry["sheet"]:
             print(f"  pictures: {entry['sheet']}", flush=True)
 

@@ -605,3 +605,37 @@ def test_slips_of_forms(
 ) -> None:
     assert _ask(colours, "red", "--save", forms, "--out", tmp_path / "out") == 2
     assert says in capsys.readouterr().err
+
+
+def test_things_are_followed_named_and_forgotten(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory, out = tmp_path / "m.vmem", tmp_path / "out"
+    few = ("--start", "20", "--max-frames", "3", "--memory", memory, "--out", out, "--json")
+    asked = ("how long was the badge there?", "when did the lorry leave?")
+    assert _ask(colours, *asked, "--track", "badge=40,20,40,40", *few) == 0
+    known, unknown = _entries(capsys)
+    assert known["found"] and "badge was to be seen for" in known["answer"]
+    assert known["moments"][0]["thing"] == "badge" and Path(known["sheet"]).is_file()
+    assert "followed: badge" in unknown["notes"]["remark"]
+    assert _ask(memory, "--forget", "lorry", "--out", out) == 2
+    assert "followed: badge" in capsys.readouterr().err
+    assert _ask(memory, "--forget", "Badge", "--out", out) == 0
+    assert "nothing is left of badge" in capsys.readouterr().out
+    assert b"badge" not in memory.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--track", "40,20,40,40"), "expected NAME=x,y,w,h"),
+        (("--zone", "0,0,9,0,9,9"), "give --mots or --track too"),
+        (("--forget", "0:01-0:02"), "--forget is for memory files"),
+    ],
+)
+def test_following_and_forgetting_said_wrongly(
+    colours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...],
+    said: str,
+) -> None:  # fmt: skip
+    assert _ask(colours, "red?", *words, "--out", tmp_path / "out") == 2
+    assert said in capsys.readouterr().err

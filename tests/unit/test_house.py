@@ -21,16 +21,12 @@ Modules = tuple[SourceModule, ...]
 # in one line of Python; six formats of other tools have a file each, and sinks/annotations.py
 # writes them; the camera's motion, masks from tokens; windows, classes, intervals and cuts of ask;
 # segmenters as graphs (5), their command, and ONNX Runtime, which detectors share; inputs, jobs and
-# index of batch; chat completions; the segmenters of transformers, and theirs as graphs
-# index of batch; chat completions; the segmenters of transformers; depth that comes in live,
-# robots' logs and the pictures in them, COLMAP's text, points in a page (5)
-# index of batch; chat completions; the segmenters of transformers; fleets (9 and their command),
-# and passes that streams share
-# index of batch; chat completions; the segmenters of transformers; the joined memories of a stream:
-# its package, budget, session and run, and the command
-# index of batch; chat completions; the segmenters of transformers; appearance, class windows, the
-# gallery of several cameras, pictures of tracks.
-MOST_MODULES = 456
+# index of batch; chat completions; the segmenters of transformers, and theirs as graphs; depth that
+# comes in live, robots' logs and the pictures in them, COLMAP's text, points in a page (5); fleets
+# (9 and their command), and passes that streams share; the joined memories of a stream (package,
+# budget, session, run) and their command; appearance, class windows, the gallery of several cameras
+# and pictures of tracks; the ledger of things and its questions.
+MOST_MODULES = 458
 MOST_LINES = 60  # of a command's body: one screen
 STANDARD_NAMES = {*dir(builtins), *typing.__all__, *collections.abc.__all__}
 

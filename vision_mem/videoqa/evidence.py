@@ -21,6 +21,7 @@ from vision_mem.sinks.masks import strict_json
 from vision_mem.text import short
 from vision_mem.types import Frame, SourceInfo
 from vision_mem.videoqa.config import VideoQaConfig
+from vision_mem.videoqa.ledger import EntityLedger
 from vision_mem.videoqa.records import real, whole
 from vision_mem.videoqa.session import VideoMemorySession
 from vision_mem.videoqa.store import MemoryFile
@@ -34,11 +35,14 @@ from vision_mem.visualization.contact_sheet import (
 
 if TYPE_CHECKING:
     from vision_mem.models.vlm.protocol import VideoLanguageModel
+    from vision_mem.videoqa.ledger_questions import ThingAnswer
     from vision_mem.videoqa.records import Answer, Interval, Moment, WatchResult
 
 
 _MOST_TILES = 8
 """Spans on a sheet of pictures."""
+_AT_THAT_TIME_S = 1.0
+"""How far the picture of a moment may be from it."""
 _ALIKE = 0.9
 """A moment whose score is this share of its neighbour's belongs to it."""
 
@@ -205,6 +209,8 @@ class Span:
         peak_s: time of the best of them.
         box: where in its picture it is, left, top, right, bottom as shares of the sides, or None.
         ends: numbers of the first and last grid.
+        thing: name of the thing that was followed, of answers from the ledger; "" otherwise.
+        entity: its number in the ledger; 0 otherwise.
     """
 
     file: str
@@ -215,6 +221,8 @@ class Span:
     peak_s: float
     box: tuple[float, float, float, float] | None = None
     ends: tuple[int, int] = (0, 0)
+    thing: str = ""
+    entity: int = 0
 
 
 def spans_of(
@@ -296,13 +304,24 @@ class ThumbnailSession:
     Args:
         session: new, or as the file has it.
         file: gets every change of the memory.
+        open_followers: opens what follows things, sessions of track and mots, for each file that
+            is shown; it is given the file and the number of its first frame to come.
 
     Attributes:
         files: what the memory was shown.
+        ledger: the things that were followed.
     """
 
-    def __init__(self, session: VideoMemorySession, file: MemoryFile | None = None) -> None:
+    def __init__(
+        self,
+        session: VideoMemorySession,
+        file: MemoryFile | None = None,
+        open_followers: Callable[[ShownFile, int], Sequence[Any]] | None = None,
+    ) -> None:
         self.session, self.file = session, file
+        self.ledger = EntityLedger(file)
+        self._open_followers = open_followers
+        self._followers: tuple[ShownFile, Sequence[Any]] | None = None
         self.files = shown_files({} if file is None else file.about)
         self._noted = list(self.files)
         self._pictures: dict[int, NDArray[np.uint8]] = {}
@@ -314,6 +333,8 @@ class ThumbnailSession:
             self._noted = list(self.files)
             if len(self.files) > 1 or self.files[0].begin_s:
                 self.file.note(files=[asdict(each) for each in self.files])
+        if self._open_followers is not None:
+            self._follow(frame)
         result = self.session.step(frame)
         if not result.looked:
             return result
@@ -321,6 +342,46 @@ class ThumbnailSession:
         if result.wrote:
             self._wrote(result.wrote)
         return result
+
+    def _follow(self, frame: Frame) -> None:
+        """Follow things on a frame, before the tokens are saved with what is found."""
+        assert self._open_followers is not None
+        file = self.files[-1]
+        if self._followers is None or self._followers[0] != file:
+            self.ledger.renew()
+            self._followers = (file, self._open_followers(file, frame.index))
+        for follower in self._followers[1]:
+            self.ledger.write(frame, follower.step(frame))
+
+    def tell(self, time_s: float, frame: int) -> str:
+        """Words for a time of the memory: that of its file, which is named where there are more."""
+        file = _file_of(frame, self.files)
+        said = clock(file.seconds(time_s))
+        return f"{Path(file.source).name} {said}" if len(self.files) > 1 else said
+
+    def thing_spans(self, answer: ThingAnswer) -> list[Span]:
+        """What an answer from the ledger rests on, in time order."""
+        held = self.session.memory.read()
+        spans = []
+        for each in answer.spans:
+            file = _file_of(each.frame, self.files)
+            near = min(held, key=lambda e: abs(e.start_s - each.start_s), default=None)
+            grid = -1
+            if near is not None and abs(near.start_s - each.start_s) <= _AT_THAT_TIME_S:
+                grid = near.index
+            start_s, end_s = file.seconds(each.start_s), file.seconds(each.end_s)
+            spans.append(
+                Span(
+                    file.source, start_s, end_s, 1.0, grid, start_s, each.box, (grid, grid),
+                    each.name, each.number,
+                )
+            )  # fmt: skip
+        return spans
+
+    def crop(self, entity: int) -> NDArray[np.uint8] | None:
+        """The picture of a thing that was followed, cut out; None when there is none."""
+        content = self.ledger.picture(entity)
+        return None if content is None else from_jpeg(content)
 
     def _wrote(self, numbers: Sequence[int]) -> None:
         held = {entry.index: entry for entry in self.session.memory.read()}
@@ -340,6 +401,7 @@ class ThumbnailSession:
 
     def finish(self) -> None:
         """Save what still waits for a partner."""
+        self.ledger.finish()
         if self.file is not None:
             self.file.save(self.session.state_dict())
 
@@ -411,6 +473,9 @@ class AnswerLog:
 
     def _tiles(self, span: Span, strip: bool) -> Iterator[tuple[NDArray[np.uint8], str]]:
         """The picture of a span, what is looked for framed; with ``strip`` its ends beside it."""
+        if span.thing:
+            yield from self._thing(span)
+            return
         picture = self._watcher.picture(span.grid)
         if picture is None:
             return
@@ -423,9 +488,29 @@ class AnswerLog:
             if end is not None:
                 yield end, f"{word} {clock(time_s)}"
 
+    def _thing(self, span: Span) -> Iterator[tuple[NDArray[np.uint8], str]]:
+        """The picture of a thing, and that of the moment with the thing framed."""
+        crop = self._watcher.crop(span.entity)
+        if crop is not None:
+            yield _bordered(crop), span.thing
+        picture = self._watcher.picture(span.grid) if span.grid >= 0 else None
+        if picture is not None:
+            framed_picture = picture if span.box is None else framed(picture, span.box)
+            yield framed_picture, f"{span.thing}  {clock(span.peak_s)}"
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _bordered(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture of any shape in the middle of one of 16:9, for sheets whose tiles are alike."""
+    height, width = crop.shape[:2]
+    high, wide = max(height, -(-9 * width // 16)), max(width, -(-16 * height // 9))
+    whole = np.full((high, wide, 3), 40, np.uint8)
+    top, left = (high - height) // 2, (wide - width) // 2
+    whole[top : top + height, left : left + width] = crop
+    return whole
 
 
 def open_session(

@@ -13,7 +13,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class MemoryFile:
         self._saved: dict[int, Mapping[str, Any]] = {}
         self._lock: FileLock | None = None
         self._saves = 0
+        self._joined: list[Callable[[sqlite3.Connection], None]] = []
         new = not self.path.exists() or self.path.stat().st_size == 0
         if new and about is None:
             found = f"{self.path} is empty" if self.path.exists() else f"no memory file {self.path}"
@@ -87,6 +88,7 @@ class MemoryFile:
             )  # fmt: skip
             limit_steps(self._database, self.path)
             distrust(self._database, f"memory file {self.path}")
+            self._database.execute("PRAGMA secure_delete=ON")
             if new:
                 self._make(about or {})
             self.about = self._read_about()
@@ -185,6 +187,8 @@ class MemoryFile:
             self._database.executemany(_PUT, rows)
             self._database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
             self._database.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?)", sums)
+            for write in self._joined:
+                write(self._database)
         self._saved = grids
         self._saves += 1
         if self._saves % _FOLD_EVERY == 0:
@@ -237,6 +241,79 @@ class MemoryFile:
         with self._errors():
             found = self._database.execute(asked, (number,)).fetchone()
         return found[0] if found is not None and isinstance(found[0], bytes) else None
+
+    def forget(self, database: sqlite3.Connection, spans: Sequence[tuple[float, float]]) -> int:
+        """Delete all grids that touch spans of time, and frames that wait there for a partner.
+
+        Args:
+            database: within ``writing``; ``scrub`` has to follow. Before ``load``.
+            spans: first and last second, both inclusive.
+
+        Returns:
+            How many grids went.
+        """
+        gone = 0
+        for start_s, end_s in spans:
+            touches = "start_s <= ? AND end_s >= ?"
+            database.execute(_SUMS)
+            database.execute(
+                f"DELETE FROM sums WHERE number IN (SELECT number FROM grids WHERE {touches})",
+                (end_s, start_s),
+            )
+            found = database.execute(f"DELETE FROM grids WHERE {touches}", (end_s, start_s))
+            gone += found.rowcount
+        row = database.execute("SELECT content FROM rest").fetchone()
+        if row is not None:
+            state = unpack_state(row[0], f"memory file {self.path}")
+            state["pending"] = [
+                each
+                for each in state["pending"]
+                if not any(start_s <= each["time_s"] <= end_s for start_s, end_s in spans)
+            ]
+            counts = state["memory"].get("counts", {})
+            if "forgotten" in counts:
+                counts["forgotten"] += gone
+            rest = pack_state(state)
+            database.execute("INSERT OR REPLACE INTO rest VALUES (1, ?)", (rest,))
+            database.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (_REST, zlib.crc32(rest)))
+        return gone
+
+    def scrub(self) -> None:
+        """Write the file anew and empty its log: of what was deleted no byte stays in them.
+
+        Raises:
+            SinkError: when another program has the file open; nothing is lost, try again.
+        """
+        self._own()
+        with self._errors():
+            self._database.execute("VACUUM")
+            busy = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise SinkError(
+                f"memory file {self.path}: another program reads it, so what was forgotten still "
+                "lies in its log; close that program, and forget again"
+            )
+
+    def join(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """Let other tables be written with each ``save``, in the same transaction."""
+        self._joined.append(write)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The database, to read other tables; what is wrong with their rows is told as damage."""
+        with self._errors():
+            yield self._database
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The database in a transaction of its own, to write other tables.
+
+        Raises:
+            SinkError: when it cannot be written.
+        """
+        self._own()
+        with self._errors(), self._transaction():
+            yield self._database
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
