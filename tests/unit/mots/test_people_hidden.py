@@ -184,7 +184,9 @@ def counted_looks(monkeypatch, session):
     monkeypatch.setattr(
         session._engine,
         "track",
-        lambda features, objects: looked.append(len(objects)) or original(features, objects),
+        lambda features, objects, *among: (
+            looked.append(len(objects)) or original(features, objects, *among)
+        ),
     )
     return looked
 
