@@ -54,28 +54,31 @@ MIB = 2**20
 
 
 class Cells:
-    """A picture of up to 32 textured objects, each drifting about in a cell of its own.
+    """A picture of up to 128 textured objects, each drifting about in a cell of its own.
 
-    Pictures are ``scale`` times 640 x 360, objects too.
+    Pictures are ``scale`` times 640 x 360, objects too; more than 32 are half as large.
     """
 
     def __init__(self, objects: int, scale: int = 1) -> None:
         self.scale = scale
+        self.finer = 1 if objects <= COLUMNS * ROWS else 2
+        columns, rows = self.finer * COLUMNS, self.finer * ROWS
+        size = 42 // self.finer, 56 // self.finer
         random = np.random.default_rng(5)
         fine = random.integers(60, 190, (HEIGHT // 4, WIDTH // 4, 3)).astype(np.uint8)
         self.ground = cv2.GaussianBlur(
             cv2.resize(fine, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), (0, 0), 3
         )
         # The first few cells are spread over the picture, not crowded into its corner.
-        order = random.permutation(COLUMNS * ROWS)[:objects]
-        self.places = [divmod(int(cell), COLUMNS) for cell in order]
+        order = random.permutation(columns * rows)[:objects]
+        self.places = [divmod(int(cell), columns) for cell in order]
         self.patches = []
         for number in range(objects):
             own = np.random.default_rng(100 + number)
             colour = own.integers(0, 256, 3)
             grain = own.integers(-50, 50, (8, 6, 3))
             patch = np.clip(colour + grain, 0, 255).astype(np.uint8)
-            self.patches.append(cv2.resize(patch, (42, 56), interpolation=cv2.INTER_NEAREST))
+            self.patches.append(cv2.resize(patch, size, interpolation=cv2.INTER_NEAREST))
 
     def __call__(self, t: int) -> tuple[Frame, Detections]:
         image = self.ground.copy()
@@ -83,10 +86,12 @@ class Cells:
         for number, ((row, column), patch) in enumerate(
             zip(self.places, self.patches, strict=True)
         ):
-            x = column * WIDTH // COLUMNS + 19 + round(15 * np.sin(0.11 * t + number))
-            y = row * HEIGHT // ROWS + 17 + round(12 * np.cos(0.09 * t + 2 * number))
-            image[y : y + 56, x : x + 42] = patch
-            boxes.append((x, y, x + 42, y + 56))
+            wide, high = WIDTH // COLUMNS / self.finer, HEIGHT // ROWS / self.finer
+            x = round(column * wide + (19 + 15 * np.sin(0.11 * t + number)) / self.finer)
+            y = round(row * high + (17 + 12 * np.cos(0.09 * t + 2 * number)) / self.finer)
+            height, width = patch.shape[:2]
+            image[y : y + height, x : x + width] = patch
+            boxes.append((x, y, x + width, y + height))
         if self.scale > 1:
             image = np.repeat(np.repeat(image, self.scale, axis=0), self.scale, axis=1)
         found = Detections(self.scale * np.array(boxes, np.float32))

@@ -86,6 +86,10 @@ class OfficialConfig:
         return self.addition_threshold.get(str(label), self.other_addition)
 
 
+_RARER = (5, 9, 25)
+"""Tracks from which on masks are made on every second, third and fourth frame only."""
+
+
 @dataclass(frozen=True)
 class MotsConfig:
     """Settings of a multi-object session.
@@ -107,7 +111,8 @@ class MotsConfig:
             of its motion on frames between those, and of its mask else.
         mask_every: a mask is made anew on every so-manyth frame only while the detector's boxes
             follow a track's motion and nobody is near; between, it goes along with the boxes.
-            1 makes all masks on each frame.
+            1 makes all masks on each frame; 0 does so for a few tracks and makes them more rarely
+            the more there are (``rhythm``).
         camera: ``"auto"`` carries what is expected of the tracks along with a camera that moves;
             ``"still"`` looks at none. Only for ``own`` rules.
         tracking: memory policy and engine.
@@ -129,13 +134,17 @@ class MotsConfig:
     emit_tentative: bool = True
     shown_score: float = 0.5
     box: str = "auto"
-    mask_every: int = 1
+    mask_every: int = 0
     camera: str = "auto"
     tracking: TrackingConfig = field(default_factory=_tracking)
 
+    def rhythm(self, tracks: int) -> int:
+        """``mask_every`` of so many tracks."""
+        return self.mask_every or 1 + sum(tracks >= count for count in _RARER)
+
     def __post_init__(self) -> None:
         check_range(self, ("shown_score",), 0, 1)
-        check_range(self, ("mask_every",), 1)
+        check_range(self, ("mask_every",), 0)
         words = {"rules": RULES, "overlap": OVERLAPS, "box": BOXES, "camera": CAMERAS}
         for name, known in words.items():
             check_choice(self, name, known)

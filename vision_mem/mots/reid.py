@@ -101,6 +101,7 @@ def _become(
 ) -> None:
     """A track turns out to be somebody known and takes that identity."""
     known = who.object_id
+    making.look_again(object_id)  # what only went along with boxes has nothing to take over
     track = making.tracks[object_id]
     renamed = replace(track.object, object_id=known, name=who.name)
     mine = replace(

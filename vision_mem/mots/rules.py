@@ -243,8 +243,8 @@ def _described(
 
 def _with_cutout(config: MotsConfig, making: Making, track: Track) -> Track:
     """The track with what its mask needs to go along with boxes on the next frame."""
-    if config.mask_every == 1:
-        return track
+    if config.rhythm(len(making.tracks)) == 1:
+        return track if track.cutout is None else replace(track, cutout=None, carried=0)
     if track.object_id in making.carried and track.object_id not in making.drafts:
         return replace(track, carried=track.carried + 1)
     region = making.regions.get(track.object_id)
@@ -258,10 +258,12 @@ def resting(config: MotsConfig, making: Making, answers: Answers) -> dict[int, R
     """Masks that may go along with the detector's boxes, before anybody looks; by id.
 
     Of confirmed tracks that were detected on the frame before and whose motion leads to one
-    detection, which no other detection and no other track's way comes near.
+    detection, which no other detection and no other track's way comes near. Tracks that were born
+    together take turns, so that all frames cost alike.
     """
     paths = {key: track.path for key, track in making.tracks.items() if track.path is not None}
-    if config.mask_every == 1 or not answers.found or not paths:
+    every = config.rhythm(len(making.tracks))
+    if every == 1 or not answers.found or not paths:
         return {}
     size = making.frame.size
     boxes = np.stack([each.box for each in answers.found]).astype(np.float64)
@@ -277,7 +279,8 @@ def resting(config: MotsConfig, making: Making, answers: Answers) -> dict[int, R
         if (
             track.cutout is not None and track.margins is not None and track.boxed
             and track.life.state == CONFIRMED and track.blind == 1 and not track.cut
-            and track.carried < config.mask_every - 1 and near[n]
+            and track.carried < every - 1 and near[n]
+            and (making.frame.index + object_id) % every
             and fits[n, column] >= _STEADY and answers.boxed(each)
             and each.label == track.label and each.score >= config.birth.min_score
         ):  # fmt: skip

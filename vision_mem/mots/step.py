@@ -177,7 +177,8 @@ class Making:
     def look(self, due: Callable[[Track], bool]) -> None:
         """Look for the tracks that are due; time goes on for the others."""
         wanted = [track for track in self.tracks.values() if due(track)]
-        self.drafts = self.engine.track(self.features, [track.object for track in wanted])
+        objects = [track.object for track in wanted]
+        self.drafts = self.engine.track(self.features, objects, len(self.tracks))
         self.show(list(self.drafts))
         coast = self.engine.config.selection.motion_max_coast
         for object_id, track in self.tracks.items():
@@ -189,7 +190,7 @@ class Making:
         if object_id not in self.drafts:
             # As the frame before left it: time went on for it when it was not due.
             before = self.state.tracks[object_id].object
-            self.drafts |= self.engine.track(self.features, [before])
+            self.drafts |= self.engine.track(self.features, [before], len(self.tracks))
             self.show([object_id])
         return self.drafts[object_id]
 

@@ -115,12 +115,18 @@ class Engine:
         fitting = max(1, cores() // torch.get_num_threads())
         self.threads = (fitting if threads is None else threads) if parallel else 1
 
-    def track(self, features: ImageFeatures, objects: Sequence[TrackedObject]) -> dict[int, Draft]:
+    def track(
+        self,
+        features: ImageFeatures,
+        objects: Sequence[TrackedObject],
+        among: int | None = None,
+    ) -> dict[int, Draft]:
         """Let objects look into their memories and choose a mask each.
 
         Args:
             features: the encoded frame.
             objects: as the previous frame left them.
+            among: how many are followed, when these are not all of them.
 
         Returns:
             One draft an object, by id.
@@ -128,7 +134,8 @@ class Engine:
         if not objects:
             return {}
         config = self.config
-        reads = [self._read(one) for one in objects]
+        crowd = len(objects) if among is None else among
+        reads = [replace(self._read(one), among=crowd) for one in objects]
 
         def look(group: list[int]) -> list[Draft]:
             made = self.segmenter.decode(

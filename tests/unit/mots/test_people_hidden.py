@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mots_samples import NOTHING, answer, config, kinds, run, scene, two
 
 from vision_mem.models.segmenters.fake import FakeSegmenter
-from vision_mem.mots import MotsSession
+from vision_mem.mots import MotsSession, reid
 from vision_mem.mots.birth import BirthConfig, is_new, worth_a_look
 from vision_mem.mots.regions import (
     margins_of,
@@ -184,7 +186,9 @@ def counted_looks(monkeypatch, session):
     monkeypatch.setattr(
         session._engine,
         "track",
-        lambda features, objects: looked.append(len(objects)) or original(features, objects),
+        lambda features, objects, *among: (
+            looked.append(len(objects)) or original(features, objects, *among)
+        ),
     )
     return looked
 
@@ -205,6 +209,22 @@ def test_masks_go_along_with_boxes_where_nobody_is_near(monkeypatch):
     loaded._restore(session.state_dict())
     for t in range(12, 15):
         assert answer(session.step(*two(t))) == answer(loaded.step(*two(t)))
+
+
+def test_who_is_recognised_while_its_mask_goes_along(monkeypatch):
+    session = MotsSession(FakeSegmenter(), config("mask_every=9"))
+    looked = counted_looks(monkeypatch, session)
+    run(session, range(6), two)
+    looked.clear()
+
+    def somebody(config, making, label, region, looks, taken):
+        known = making.tracks[1].known(making.frame.size) if 1 in making.tracks else None
+        return None if known is None or 1 not in making.carried else replace(known, object_id=9)
+
+    monkeypatch.setattr(reid, "recognised", somebody)
+    results = run(session, range(6, 12), two)
+    assert any(n == 1 for n in looked)  # of the two, the one that was recognised
+    assert "found" in [kind for _, kind in kinds(results, 9)] and 9 in session.track_ids
 
 
 @pytest.mark.parametrize("why", ["near", "undetected", "motion"])

@@ -83,6 +83,7 @@ class MemoryRead:
         hint: where to look, or None.
         timed_prompts: whether prompted entries carry the temporal code of prompts; False for
             DAM4SAM's anchors.
+        among: objects followed on this frame: of each of many, fewer memories may be asked.
     """
 
     prompts: Sequence[MemoryEntry]
@@ -92,6 +93,7 @@ class MemoryRead:
     num_frames_hint: int | None = None
     hint: SearchHint | None = None
     timed_prompts: bool = True
+    among: int = 1
 
 
 @dataclass(frozen=True)

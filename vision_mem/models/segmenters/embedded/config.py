@@ -10,6 +10,9 @@ from vision_mem.errors import InputError
 from vision_mem.models.segmenters.embedded.token_cut import TokenCutConfig
 from vision_mem.models.segmenters.embedded.windows import PropagationConfig
 
+_ASKING_ALONE = ("crowd", "crowd_memories")
+"""Constants that change how memories are asked, not what is in them: snapshots stay readable."""
+
 
 @dataclass(frozen=True)
 class EmbeddedConfig(PropagationConfig):
@@ -55,6 +58,8 @@ class EmbeddedConfig(PropagationConfig):
         area_rate: how fast the area model follows.
         widen: growth of the window a frame while the object is missing.
         widen_frames: frames for which it grows.
+        crowd: objects followed at a time, from which on each asks fewer memories.
+        crowd_memories: the newest ones that are asked then, besides prompted ones.
         cut: how boxes and clicks become masks.
     """
 
@@ -87,6 +92,8 @@ class EmbeddedConfig(PropagationConfig):
     area_rate: float = 0.1
     widen: float = 0.15
     widen_frames: int = 6
+    crowd: int = 5
+    crowd_memories: int = 2
     cut: TokenCutConfig = TokenCutConfig()
 
     def __post_init__(self) -> None:
@@ -100,5 +107,8 @@ class EmbeddedConfig(PropagationConfig):
     @property
     def fingerprint(self) -> str:
         """Eight hexadecimal digits that change when any constant does."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        known = asdict(self)
+        for name in _ASKING_ALONE:
+            del known[name]
+        text = json.dumps(known, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -99,6 +99,8 @@ class ObjectState:
 def remembered(read: MemoryRead, config: EmbeddedConfig) -> list[VotingMemory]:
     """Entries that vote, and the weight of each; frames without the object have no say."""
     recents = [entry for entry, _ in read.recents if float(entry.tensors["seen"]) > 0]
+    if read.among >= config.crowd:
+        recents = recents[-config.crowd_memories :]
     share = config.prompt_share if recents else 1.0
     memory = [
         VotingMemory(e.tensors["tokens"], e.tensors["mask"], share / len(read.prompts), True)

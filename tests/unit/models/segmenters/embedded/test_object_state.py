@@ -72,3 +72,16 @@ def test_shares_of_the_vote():
     assert [m.share for m in remembered(read, config)] == pytest.approx([0.6, 0.2, 0.2])
     alone = MemoryRead(entries[:2], [(entries[2], 1)], [], 4)
     assert [m.share for m in remembered(alone, config)] == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize(("among", "voting"), [(1, 5), (4, 5), (5, 3), (64, 3)])
+def test_each_of_many_asks_its_newest_memories(among, voting):
+    tensors = {"tokens": torch.zeros(4, 152), "mask": torch.zeros(4), "seen": torch.ones(1)}
+    entries = [
+        MemoryEntry(n, {**tensors, "mask": torch.full((4,), n / 8)}, torch.zeros(0))
+        for n in range(5)
+    ]
+    read = MemoryRead(entries[:1], [(e, 1) for e in entries[1:]], [], 5, among=among)
+    found = remembered(read, EmbeddedConfig())
+    assert len(found) == voting and found[-1].mask[0] == 0.5
+    assert sum(one.share for one in found) == pytest.approx(1)
