@@ -18,8 +18,9 @@ def readme(root: Path) -> str:
 
 
 def run_code(page: str, *changes: tuple[str, str]) -> None:
-    """Run a page's first piece of Python, with other names of files."""
-    code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    """Run the first piece of Python below that heading, with other names of files."""
+    below = re.split(r"^## (?:From )?Python$", page, flags=re.MULTILINE)[1]
+    code = re.findall(r"```python\n(.*?)```", below, re.DOTALL)[0]
     for old, new in changes:
         assert old in code
         code = code.replace(old, new)
