@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -110,6 +110,8 @@ class EmbeddedNetworks:
         learned: whether it has a say.
     """
 
+    _joined: JoinedPasses[NDArray[Any], SeenWindow] | None = None
+
     def __init__(
         self,
         trunk: EfficientNetLite0,
@@ -130,15 +132,13 @@ class EmbeddedNetworks:
             self.fingerprint += f"-{self.decoder.fingerprint}"
             self.decoder = self.decoder.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-        self._look: Callable[[list[NDArray[Any]]], list[SeenWindow]] = self.look_at
-
     def join_passes(self) -> None:
         """From now on, windows that several threads want seen go through the trunk together.
 
         Results do not depend on it. On a CPU, where each thread has a core of its own, they do not.
         """
         if self.device.type != "cpu":
-            self._look = JoinedPasses(self.look_at, self.at_once)
+            self._joined = JoinedPasses(self.look_at, self.at_once)
 
     def tokens(self, payload: PreparedFrame, window: Window) -> Tensor:
         """``(N, C)`` unit tokens of a window."""
@@ -147,12 +147,13 @@ class EmbeddedNetworks:
 
     def prepare(self, payload: PreparedFrame, windows: Sequence[Window]) -> None:
         """Look at windows, a few in one pass of the trunk; what was looked at is kept."""
+        look = self._joined or self.look_at
         missing = [one for one in dict.fromkeys(windows) if one not in payload.windows]
         for first in range(0, len(missing), self.at_once):
             some = missing[first : first + self.at_once]
             side = self._config.window
             pictures = [np.asarray(one.crop(payload.image, side), np.uint8) for one in some]
-            payload.windows.update(zip(some, self._look(pictures), strict=True))
+            payload.windows.update(zip(some, look(pictures), strict=True))
 
     @torch.inference_mode()
     def look_at(self, pictures: Sequence[NDArray[Any]]) -> list[SeenWindow]:
