@@ -100,7 +100,7 @@ def test_a_memory_answers_and_goes_on(samples: Path, capsys: pytest.CaptureFixtu
     whole = json.loads(lines(samples / "whole/answers.jsonl")[0])
     for moment in entry["moments"]:
         assert moment.pop("file").endswith("colours")  # said since
-        for since in ("peak_s", "box", "ends"):
+        for since in ("peak_s", "box", "ends", "thing", "entity"):
             moment.pop(since)
     for each in entry["evidence"]:
         each.pop("box")
