@@ -149,7 +149,7 @@ def run_command(command: str, words: Sequence[str]) -> int:
     Raises:
         VisionMemError: as the command.
     """
-    code = _built(command).main([*words], f"vision-mem {command}", standalone_mode=False)
+    code = built_command(command).main([*words], f"vision-mem {command}", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
@@ -240,14 +240,15 @@ def _module(command: str) -> Any:
     return import_module(f"vision_mem.pipelines.{command}")
 
 
-def _built(command: str) -> Any:
+def built_command(command: str) -> Any:
+    """A command of ours by its name, as Click has it: its parameters, and a way to run it."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(command, cls=GroupedCommand)(grouped(_module(command).main))
     return typer.main.get_command(app)
 
 
 def _params(command: str) -> list[Any]:
-    return [p for p in _built(command).params if p.param_type_name == "option"]
+    return [p for p in built_command(command).params if p.param_type_name == "option"]
 
 
 def _told_apart(command: str, words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -322,7 +323,7 @@ def _check(command: str, words: Sequence[str]) -> str | None:
     Returns:
         The model that is named, if one is.
     """
-    context = _built(command).make_context(command, [*words], resilient_parsing=False)
+    context = built_command(command).make_context(command, [*words], resilient_parsing=False)
     model = context.params.get("model")
     return model if isinstance(model, str) else None
 

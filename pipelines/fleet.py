@@ -21,7 +21,7 @@ from vision_mem.runs.signals import StopSignals
 from vision_mem.runs.tally import count
 from vision_mem.text import one_line, shown
 
-from .batch import _built, run_command
+from .batch import built_command, run_command
 from .options import OUTPUT, Overwrite, Quiet, listed
 
 _OURS = (
@@ -167,7 +167,7 @@ def _hosts(place: FleetPlace, count: int) -> Iterator[Any]:
 
 @cache
 def _command(command: str) -> Any:
-    return _built(command)
+    return built_command(command)
 
 
 def words_of(command: str, key: str, value: Any) -> list[str]:

@@ -210,6 +210,7 @@ _OF_ROOMS = (
     "intrinsics", "depth_scale", "layout", "end", "max_frames", "start",
 )  # fmt: skip
 _OF_STREETS = ("sights", "tour")
+_BESIDE_M = 0.5  # from a thing to the floor before it; more is said
 
 
 def build(
@@ -565,11 +566,15 @@ def route(
                 "from": from_, "to": to, "on": way.on, "length_m": round(way.length, 4),
                 "points": way.points.round(4).tolist(), "places": list(way.places),
                 "directions": list(way.directions), "ends": list(way.ends),
+                "beside_m": [round(metres, 4) for metres in way.beside],
             }))  # fmt: skip
             return 0
         print(f"{way.length:.1f} m over {'the floor' if way.on == 'floor' else 'known places'}")
         for said, end in zip(way.directions, way.ends, strict=True):
             print(f"  {said}, to {_xyz(way.points[end])}")
+        for metres, what, name in zip(way.beside, ("begins", "ends"), (from_, to), strict=True):
+            if metres > _BESIDE_M:
+                print(f"  it {what} {metres:.1f} m from {name}: no open floor is nearer")
         _say_picture(picture)
     return 0
 

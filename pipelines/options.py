@@ -71,6 +71,15 @@ Source = Annotated[
         help="Video file, folder of images, camera number, address, or module:function."
     ),
 ]
+ObjectPoints = Annotated[
+    list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
+]
+PointsOff = Annotated[
+    list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
+]
+ObjectMasks = Annotated[
+    list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
+]
 SegmenterName = Annotated[
     str | None,
     typer.Option(
@@ -96,6 +105,13 @@ Decoder = Annotated[
 ]
 Intrinsics = Annotated[
     str | None, typer.Option(help="fx,fy,cx,cy, where the folder does not say them.")
+]
+TrackPoses = Annotated[
+    bool | None,
+    typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
+]
+PosesFile = Annotated[
+    str | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
 ]
 PoseTolerance = Annotated[
     float | None, typer.Option(min=0, help="Seconds from a frame to its pose, at most [0.02].")

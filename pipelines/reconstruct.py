@@ -36,6 +36,7 @@ from .options import (
     MaxFrames,
     Overwrite,
     PoseOffset,
+    PosesFile,
     PoseTolerance,
     Quiet,
     ResultsFolder,
@@ -45,6 +46,7 @@ from .options import (
     Strict,
     Stride,
     Topics,
+    TrackPoses,
     flat,
     followed,
     limited,
@@ -99,13 +101,8 @@ class ReconstructInput:
     layout: Annotated[
         str | None, typer.Option(help=f"{', '.join(LAYOUTS)}; found out if unset.")
     ] = None
-    track_poses: Annotated[
-        bool | None,
-        typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
-    ] = None
-    poses: Annotated[
-        str | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
-    ] = None
+    track_poses: TrackPoses = None
+    poses: PosesFile = None
     pose_tolerance: PoseTolerance = None
     pose_offset: PoseOffset = None
     intrinsics: Intrinsics = None

@@ -33,7 +33,10 @@ from .options import (
     EventTargets,
     InputOptions,
     ModelOptions,
+    ObjectMasks,
+    ObjectPoints,
     OutputOptions,
+    PointsOff,
     Source,
     ZoneOptions,
     annotation_choice,
@@ -100,19 +103,13 @@ class TrackPrompts:
             help="[NAME=]x,y,w,h[@FRAME]: left, top, width, height in pixels; xyxy:x1,y1,x2,y2 too."
         ),
     ] = None
-    point: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
-    ] = None
-    not_point: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
-    ] = None
+    point: ObjectPoints = None
+    not_point: PointsOff = None
     part: Annotated[
         bool | None,
         typer.Option("--part", help="Points mean the part that they are on, not the whole object."),
     ] = None
-    mask: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
-    ] = None
+    mask: ObjectMasks = None
     init: Annotated[
         str | None,
         typer.Option(

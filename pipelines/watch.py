@@ -48,12 +48,17 @@ from .options import (
     Device,
     InputOptions,
     Intrinsics,
+    ObjectMasks,
+    ObjectPoints,
     OutputOptions,
+    PointsOff,
+    PosesFile,
     Precision,
     SegmenterName,
     SnapshotEvery,
     Source,
     Threads,
+    TrackPoses,
     flat,
     limited,
     limits_of,
@@ -117,15 +122,9 @@ class WatchObjects:
         list[str] | None,
         typer.Option(help="[NAME=]x,y,w,h[@FRAME]: an object to follow, as of track."),
     ] = None
-    point: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point on the object.")
-    ] = None
-    not_point: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]x,y[@FRAME]: a point off the object.")
-    ] = None
-    mask: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]FILE.png[@FRAME]: each value an object.")
-    ] = None
+    point: ObjectPoints = None
+    not_point: PointsOff = None
+    mask: ObjectMasks = None
     init: Annotated[str | None, typer.Option(help="File of prompts, as of track.")] = None
     mots: Annotated[
         list[str] | None,
@@ -162,13 +161,8 @@ class WatchInput(InputOptions):
         str | None,
         typer.Option(help="Of depth: tum, 7scenes, scannet, folder; found out if unset."),
     ] = None
-    track_poses: Annotated[
-        bool | None,
-        typer.Option("--track-poses", help="Find all poses, also where the recording has them."),
-    ] = None
-    poses: Annotated[
-        str | None, typer.Option(help="Poses (TUM, KITTI, EuRoC) in place of the recording's own.")
-    ] = None
+    track_poses: TrackPoses = None
+    poses: PosesFile = None
     intrinsics: Intrinsics = None
     depth_scale: DepthScale = None
 

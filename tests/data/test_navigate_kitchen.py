@@ -96,6 +96,8 @@ def test_what_is_too_narrow_is_one_line(built, vision_mem) -> None:
     done = vision_mem("navigate", "route", "--map", built, *words)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stdout + done.stderr
     assert "no way over the known floor leads to place:1" in done.stderr
+    done = vision_mem("navigate", "route", "--map", built, *words[:-2])
+    assert done.returncode == 0 and "m from wooden chair: no open floor is nearer" in done.stdout
 
 
 def test_the_map_in_two_runs_is_that_of_one(kitchen, built, vision_mem, tmp_path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from vision_mem.fleet.cameras import read_cameras
-from vision_mem.pipelines.batch import _built
+from vision_mem.pipelines.batch import built_command
 from vision_mem.pipelines.fleet import words_of
 
 
@@ -25,7 +25,7 @@ def options_of(words: list[str]) -> set[str]:
 
 
 def taken() -> set[str]:
-    return {name for param in _built("fleet").params for name in param.opts}
+    return {name for param in built_command("fleet").params for name in param.opts}
 
 
 def test_lists_of_cameras_are_right(deploy: Path, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from vision_mem._version import __version__
 from vision_mem.errors import VisionMemError
-from vision_mem.evaluation.engine.processes import _deaf
-from vision_mem.evaluation.engine.ray import _connected
+from vision_mem.evaluation.engine.processes import deaf_to_interrupts
+from vision_mem.evaluation.engine.ray import connected_ray
 from vision_mem.fleet.camera_run import CameraStatus
 from vision_mem.fleet.device_host import DeviceHost, HostLost, HostPlan
 
@@ -98,8 +98,8 @@ def ray_hosts(address: str, workers: int) -> Iterator[Callable[[HostPlan], RayHo
         InputError: when there is no cluster under this address.
     """
     with ExitStack() as stack:
-        with _deaf():  # Ctrl-C is for the owner, not for a cluster that is begun here
-            cluster = _connected(address, workers if address == "local" else None)
+        with deaf_to_interrupts():  # Ctrl-C is for the owner, not for a cluster that is begun here
+            cluster = connected_ray(address, workers if address == "local" else None)
             ray = stack.enter_context(cluster)
         gpus = float(ray.cluster_resources().get("GPU", 0))
 

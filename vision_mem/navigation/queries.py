@@ -267,7 +267,10 @@ def route(state: SpatialState, goal: Any, start: Any) -> Route:
             f"{_remedy(state, drawn, first, last, goal, start)}"
         )
     length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
-    return Route(points, length, (), *directions(points, drawn.up), "floor")
+    flat = list(drawn.axes)
+    ends = ((first.position, points[0]), (last.position, points[-1]))
+    begin, end = (float(np.linalg.norm((one - other)[flat])) for one, other in ends)
+    return Route(points, length, (), *directions(points, drawn.up), "floor", (begin, end))
 
 
 def _storey(state: SpatialState, drawn: FloorPlan, first: Target, last: Target) -> FloorPlan:

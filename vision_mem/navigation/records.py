@@ -188,6 +188,8 @@ class Route:
         directions: turn by turn, in words, a leg each.
         ends: index in ``points`` at which each leg ends.
         on: ``floor`` or ``places``.
+        beside: metres over the floor from the start to where the way begins, and from where it
+            ends to the goal: things stand on no open floor.
     """
 
     points: NDArray[np.float64]
@@ -196,3 +198,4 @@ class Route:
     directions: tuple[str, ...] = field(default_factory=tuple)
     ends: tuple[int, ...] = field(default_factory=tuple)
     on: str = "places"
+    beside: tuple[float, float] = (0.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vision_mem.formats.ply import write_ply
+from vision_mem.formats.text import write_file
 from vision_mem.geometry.camera import RgbdFrame
 from vision_mem.geometry.trajectory_errors import PathErrors, path_errors
 from vision_mem.reconstruction.session import ReconstructionSession
@@ -22,6 +24,7 @@ from vision_mem.sinks.scene import ColmapModel, SceneFrame
 from vision_mem.sinks.scene_table import COLUMNS, MovingSums, SceneTally
 from vision_mem.sinks.table import FOLLOWED
 from vision_mem.sources.motion_masks import MovingMasks
+from vision_mem.text import read_json
 from vision_mem.types import Frame, MemoryUsage, SourceInfo
 from vision_mem.visualization.bev import write_topdown
 from vision_mem.visualization.contact_sheet import write_video
@@ -46,6 +49,7 @@ from vision_mem.visualization.scene_views import (
 _MOST_ROWS, _SAMPLES = 200, 6
 _FLIGHT_FRAMES, _FLIGHT_FPS, _FLIGHT_SIZE = 144, 24.0, (640, 480)
 _VIEW_SIZE, _MOST_CARDS, _MOST_PICTURES, _FEWEST_PIXELS = (1008, 640), 24, 200, 40
+_LARGEST = "pictures.json"
 _WORK = {"map": 4.0, "mesh": 60.0, "report": 30.0, "flythrough": 250.0}
 """What is made at the end, in frames that take about as long."""
 
@@ -110,6 +114,15 @@ class SceneSamples:
             return
         self._largest[name] = area
         write_png(self._folder / f"{name}.png", object_picture(result.frame, mask))
+
+    def keep(self, snapshot: Path) -> None:
+        """Note how large each object was in its picture."""
+        write_file(snapshot / _LARGEST, json.dumps(self._largest).encode(), durable=False)
+
+    def recall(self, snapshot: Path) -> None:
+        """Go on with the pictures that there are."""
+        if (snapshot / _LARGEST).is_file():  # snapshots of before have none
+            self._largest = read_json(snapshot / _LARGEST)
 
     def close(self) -> None:
         """Nothing stays open."""

@@ -117,7 +117,7 @@ class _Crew:
         process = self._context.Process(
             target=_work, args=(theirs, self._make_session, device), daemon=True
         )
-        with _deaf():
+        with deaf_to_interrupts():
             process.start()
         theirs.close()  # so that reading ends when the worker does
         return _Worker(process, mine, device)
@@ -240,7 +240,7 @@ def _work(pipe: Connection, make_session: MakeSession, device: str) -> None:
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def deaf_to_interrupts() -> Iterator[None]:
     """Processes started meanwhile never hear Ctrl-C, not even while they import their modules.
 
     The terminal sends it to all of them; ending them is their owner's business.

@@ -58,7 +58,7 @@ def run_on_ray(
         InputError: when there is no cluster under this address.
         VisionMemError: when an actor cannot load the model or has another version.
     """
-    with _connected(address, workers) as ray:
+    with connected_ray(address, workers) as ray:
         resources = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0)) if device in ("auto", "cuda") else 0
         count = min(workers or gpus or int(resources.get("CPU", 1)) or 1, len(jobs))
@@ -186,7 +186,7 @@ class _Actor:
 
 
 @contextmanager
-def _connected(address: str, workers: int | None) -> Iterator[Any]:
+def connected_ray(address: str, workers: int | None) -> Iterator[Any]:
     """Ray, connected; what was started here is ended here."""
     check_cluster(address)
     # Nothing is sent to anybody about the use of a cluster that we start.

@@ -21,8 +21,8 @@ from vision_mem.models.segmenters.sam2.image_encoder import EncodedImage, to_ima
 from vision_mem.models.segmenters.sam2.memory_attention import mask_to_remember, pointer_steps
 from vision_mem.models.segmenters.sam2.segmenter import ABSENT_LOGIT, Sam2Segmenter, shrunk
 
-_LOOK, _RECALL, _DECODE = "image_encoder", "memory_attention", "mask_decoder"
-_WRITE, _SHOWN = "memory_encoder", "mask_prompt"
+LOOK, RECALL, DECODE = "image_encoder", "memory_attention", "mask_decoder"
+WRITE, SHOWN = "memory_encoder", "mask_prompt"
 _SETTINGS = (
     "image_size", "num_maskmem", "hidden_dim", "mem_dim", "max_cond_frames_in_attn",
     "max_obj_ptrs_in_encoder", "use_obj_ptrs_in_encoder", "memory_temporal_stride_for_eval",
@@ -145,6 +145,105 @@ class _MaskPrompt(_Sam2Part):
         return self.network.mask_downsample(mask)
 
 
+SAMPLES = 2
+"""Objects in what graphs are traced with."""
+
+
+def recall_seam(part: nn.Module, seen: dict[str, Tensor], maps: Tensor, net: Any) -> Seam:
+    """The seam at which objects look into their memories.
+
+    Args:
+        part: traced; takes ``seen``, maps, places, pointers and steps.
+        seen: of the frame.
+        maps: ``(SAMPLES, 3, ...)``: what was remembered of three frames.
+        net: has ``num_maskmem`` and ``hidden_dim``.
+    """
+    several, memories = {0: "objects"}, {0: "objects", 1: "memories"}
+    back = {0: "objects", 1: "pointers"}
+    random = torch.Generator().manual_seed(1)
+    return Seam(
+        RECALL, "objects look into their memories: what was remembered with the number of its "
+        "temporal code (the last one for none), pointers with their age as a share of the reach",
+        part,
+        {
+            **seen, "maps": maps, "places": torch.tensor([[net.num_maskmem - 1, 1, 0]] * SAMPLES),
+            "pointers": torch.randn(SAMPLES, 2, net.hidden_dim, generator=random),
+            "steps": torch.tensor([[0.2, 0.1]] * SAMPLES),
+        },
+        ("context",),
+        {"context": several, "maps": memories, "places": memories, "pointers": back, "steps": back},
+    )  # fmt: skip
+
+
+def decode_seam(
+    part: nn.Module, context: Tensor, fine: dict[str, Tensor], low: Sequence[int], side: int
+) -> Seam:
+    """The seam at which prompts and context become masks.
+
+    Args:
+        part: traced; takes context, points, labels, mask, mask_given, appear_threshold and
+            ``fine``.
+        context: ``(1, C, h, w)`` of a frame without memory.
+        fine: finer maps of the frame.
+        low: height and width of a given mask.
+        side: of the picture, pixels.
+    """
+    several, clicked = {0: "objects"}, {0: "objects", 1: "points"}
+    random = torch.Generator().manual_seed(2)
+    outputs = ("mask_single", "iou_single", "masks", "iou", "object_logit", "pointers")
+    return Seam(
+        DECODE, "points (label -1: none), masks where mask_given, and what memory says, to one "
+        "mask and to several",
+        part,
+        {
+            "context": torch.randn(SAMPLES, *context.shape[1:], generator=random),
+            "points": torch.rand(SAMPLES, 3, 2, generator=random) * side,
+            "labels": torch.tensor([[2, 3, 1], [1, 0, -1]], dtype=torch.int32),
+            "mask": torch.randn(SAMPLES, 1, *low, generator=random),
+            "mask_given": torch.tensor([True, False]),
+            "appear_threshold": torch.full((1,), -100.0), **fine,
+        },
+        outputs,
+        {
+            "context": several, "points": clicked, "labels": clicked, "mask": several,
+            "mask_given": several, **dict.fromkeys(outputs, several),
+        },
+    )  # fmt: skip
+
+
+def decoded(
+    graphs: SeamGraphs,
+    context: Tensor,
+    points: tuple[Tensor, Tensor],
+    dense: Tensor | None,
+    size: tuple[int, ...],
+    fine: dict[str, Tensor],
+    appear_threshold: float,
+) -> list[Tensor]:
+    """Run the mask decoder: one mask, its IoU, several, theirs, the object's logit, pointers.
+
+    Args:
+        graphs: of the folder.
+        context: ``(B, C, h, w)`` what memory says.
+        points: places ``(B, n, 2)`` and labels ``(B, n)``.
+        dense: given masks ``(B, 1, H, W)``, or None.
+        size: height and width that the network takes masks at.
+        fine: finer maps of the frame.
+        appear_threshold: logit from which on an object is there.
+    """
+    objects = context.shape[0]
+    given = torch.full((objects,), dense is not None)
+    dense = torch.zeros(objects, 1, *size) if dense is None else dense.float()
+    if dense.shape[-2:] != size:
+        dense = shrunk(dense, (size[0], size[1]))
+    told = {
+        "context": context, "points": points[0].float(), "labels": points[1].int(),
+        "mask": dense, "mask_given": given,
+        "appear_threshold": torch.tensor([float(appear_threshold)]),
+    }  # fmt: skip
+    return graphs.run(DECODE, {**told, **fine})
+
+
 def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], list[Seam]]:
     """What code between the seams must know, and the seams.
 
@@ -172,52 +271,25 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
     outputs = (*fine, "top", *parts, "memory_features", "first_context")
     seen = dict(zip(outputs, made, strict=True))
     height, width = encoded.sizes[-1]
-    objects, frames, pointers = 2, 3, 2
+    objects, frames = SAMPLES, 3
     low = net.sam_prompt_encoder.mask_input_size
     logits = drawn(objects, 1, side, side)
-    several, memories = {0: "objects"}, {0: "objects", 1: "memories"}
-    back = {0: "objects", 1: "pointers"}
-    clicked = {0: "objects", 1: "points"}
+    several = {0: "objects"}
     seams = [
         Seam(
-            _LOOK, "a normalised image to all that objects read of it", look, {"image": image},
+            LOOK, "a normalised image to all that objects read of it", look, {"image": image},
             outputs, {},
         ),
-        Seam(
-            _RECALL, "objects look into their memories: maps with the number of their temporal "
-            "code (the last one for none), pointers with their age as a share of the reach",
-            _MemoryReader(segmenter, encoded),
-            {
-                **{name: seen[name] for name in parts},
-                "maps": drawn(objects, frames, net.mem_dim, height, width),
-                "places": torch.tensor([[net.num_maskmem - 1, 1, 0]] * objects),
-                "pointers": drawn(objects, pointers, net.hidden_dim),
-                "steps": torch.tensor([[0.2, 0.1]] * objects),
-            },
-            ("context",),
-            {"context": several, "maps": memories, "places": memories, "pointers": back,
-             "steps": back},
+        recall_seam(
+            _MemoryReader(segmenter, encoded), {name: seen[name] for name in parts},
+            drawn(objects, frames, net.mem_dim, height, width), net,
+        ),
+        decode_seam(
+            _MaskHeads(segmenter), seen["first_context"], {name: seen[name] for name in fine},
+            low, side,
         ),
         Seam(
-            _DECODE, "points (label -1: none), masks where mask_given, and what memory says, to "
-            "one mask and to several",
-            _MaskHeads(segmenter),
-            {
-                "context": drawn(objects, *seen["first_context"].shape[1:]),
-                "points": torch.rand(objects, 3, 2, generator=random) * side,
-                "labels": torch.tensor([[2, 3, 1], [1, 0, -1]], dtype=torch.int32),
-                "mask": drawn(objects, 1, *low), "mask_given": torch.tensor([True, False]),
-                "appear_threshold": torch.full((1,), -100.0), **{name: seen[name] for name in fine},
-            },
-            ("mask_single", "iou_single", "masks", "iou", "object_logit", "pointers"),
-            {
-                "context": several, "points": clicked, "labels": clicked, "mask": several,
-                "mask_given": several, "mask_single": several, "iou_single": several,
-                "masks": several, "iou": several, "object_logit": several, "pointers": several,
-            },
-        ),
-        Seam(
-            _WRITE, "masks on the grid, in the range the network wants, to maps to remember",
+            WRITE, "masks on the grid, in the range the network wants, to maps to remember",
             _MemoryWriter(segmenter),
             {
                 "memory_features": seen["memory_features"],
@@ -230,7 +302,7 @@ def sam2_seams(segmenter: Sam2Segmenter, model: str) -> tuple[dict[str, Any], li
     if net.use_mask_input_as_output_without_sam:
         seams.append(
             Seam(
-                _SHOWN, "a given mask to the prompt of the decoder", _MaskPrompt(segmenter),
+                SHOWN, "a given mask to the prompt of the decoder", _MaskPrompt(segmenter),
                 {"mask": (logits[:1] > 0).float()}, ("prompt",), {},
             )
         )  # fmt: skip
@@ -266,7 +338,7 @@ class _GraphNetwork:
         return bool(allowed and known.multimask_min_pt_num <= count <= known.multimask_max_pt_num)
 
     def mask_downsample(self, mask: Tensor) -> Tensor:
-        return self._graphs.run(_SHOWN, {"mask": mask})[0]
+        return self._graphs.run(SHOWN, {"mask": mask})[0]
 
 
 class _GraphImages:
@@ -276,7 +348,7 @@ class _GraphImages:
         self._graphs, self._network = graphs, network
 
     def __call__(self, image: Tensor) -> EncodedImage:
-        made = self._graphs.run(_LOOK, {"image": image})
+        made = self._graphs.run(LOOK, {"image": image})
         count = len(self._network.fine)
         top, *read = made[count:]
         shared = dict(zip(("values", "queries", "memory", "first"), read, strict=True))
@@ -317,14 +389,14 @@ class _GraphMemories:
             "maps": torch.stack(maps), "places": torch.tensor(places),
             "pointers": torch.stack(pointers), "steps": torch.stack(steps),
         }  # fmt: skip
-        return self._graphs.run(_RECALL, given)[0]
+        return self._graphs.run(RECALL, given)[0]
 
     def write(
         self, encoded: EncodedImage, grid_logits: Tensor, object_logit: Tensor, *, from_prompt: bool
     ) -> Tensor:
         masks = mask_to_remember(self._network, grid_logits, from_prompt)
         given = {"memory_features": encoded.shared["memory"], "masks": masks}
-        return self._graphs.run(_WRITE, {**given, "object_logit": object_logit})[0]
+        return self._graphs.run(WRITE, {**given, "object_logit": object_logit})[0]
 
 
 class GraphSam2Segmenter(Sam2Segmenter):
@@ -359,19 +431,9 @@ class GraphSam2Segmenter(Sam2Segmenter):
     ) -> Candidates:
         net, objects = self.network, context.shape[0]
         places, labels = self._no_points(objects) if points is None else points
-        size = tuple(net.mask_input_size)
-        given = torch.full((objects,), dense is not None)
-        dense = torch.zeros(objects, 1, *size) if dense is None else dense.float()
-        if dense.shape[-2:] != size:
-            dense = shrunk(dense, size)
-        made = self._graphs.run(
-            _DECODE,
-            {
-                "context": context, "points": places.float(), "labels": labels.int(),
-                "mask": dense, "mask_given": given,
-                "appear_threshold": torch.tensor([float(appear_threshold)]),
-                **dict(zip(net.fine, encoded.fine, strict=True)),
-            },
+        made = decoded(
+            self._graphs, context, (places, labels), dense, tuple(net.mask_input_size),
+            dict(zip(net.fine, encoded.fine, strict=True)), appear_threshold,
         )  # fmt: skip
         one, one_iou, several, several_iou, object_logit, pointers = made
         logits, iou = (several, several_iou) if multiple else (one, one_iou)
@@ -387,8 +449,8 @@ def open_sam2(
     Raises:
         InputError: as ``SeamGraphs``, and for constants that are missing.
     """
-    needed = [_LOOK, _RECALL, _DECODE, _WRITE]
-    needed += [_SHOWN] * bool(manifest.constants.get("use_mask_input_as_output_without_sam"))
+    needed = [LOOK, RECALL, DECODE, WRITE]
+    needed += [SHOWN] * bool(manifest.constants.get("use_mask_input_as_output_without_sam"))
     graphs = SeamGraphs(folder, manifest, device, tuple(needed))
     try:
         return GraphSam2Segmenter(

@@ -19,13 +19,22 @@ from torch import Tensor, nn
 
 from vision_mem.errors import InputError, ModelError
 from vision_mem.models.segmenters.onnx.graphs import MANIFEST, ExportManifest, Seam, SeamGraphs
+from vision_mem.models.segmenters.onnx.sam2 import (
+    DECODE,
+    LOOK,
+    RECALL,
+    SAMPLES,
+    SHOWN,
+    WRITE,
+    decode_seam,
+    decoded,
+    recall_seam,
+)
 from vision_mem.models.segmenters.protocol import Candidates, MemoryRead
 from vision_mem.models.segmenters.sam2.image_encoder import EncodedImage, to_image
 from vision_mem.models.segmenters.sam2.segmenter import ABSENT_LOGIT, shrunk
 from vision_mem.models.segmenters.transformers import Preparation, TransformersSegmenter
 
-_LOOK, _RECALL, _DECODE = "image_encoder", "memory_attention", "mask_decoder"
-_WRITE, _SHOWN = "memory_encoder", "mask_prompt"
 _SETTINGS = (
     "image_size", "num_maskmem", "max_object_pointers_in_encoder", "max_cond_frame_num",
     "multimask_output_in_sam", "multimask_output_for_tracking", "multimask_min_pt_num",
@@ -227,59 +236,32 @@ def transformers_seams(
     seen = dict(zip(outputs, made, strict=True))
     low = net.prompt_encoder.mask_input_size
     whole = [4 * each for each in low]  # of masks that are remembered
-    objects, frames, pointers, tokens = 2, 3, 2, len(segmenter.spatial_codes())
-    several, memories = {0: "objects"}, {0: "objects", 1: "memories"}
-    back, clicked = {0: "objects", 1: "pointers"}, {0: "objects", 1: "points"}
+    several = {0: "objects"}
     shown = (drawn(1, 1, side, side) > 0).float()
     seams = [
         Seam(
-            _LOOK, "a normalised image to all that objects read of it", look, {"image": image},
+            LOOK, "a normalised image to all that objects read of it", look, {"image": image},
             outputs, {},
         ),
-        Seam(
-            _RECALL, "objects look into their memories: tokens with the number of their temporal "
-            "code (the last one for none), pointers with their age as a share of the reach",
-            _MemoryLook(segmenter, encoded.position),
-            {
-                "top": seen["top"],
-                "maps": drawn(objects, frames, tokens, net.mem_dim),
-                "places": torch.tensor([[net.num_maskmem - 1, 1, 0]] * objects),
-                "pointers": drawn(objects, pointers, net.hidden_dim),
-                "steps": torch.tensor([[0.2, 0.1]] * objects),
-            },
-            ("context",),
-            {"context": several, "maps": memories, "places": memories, "pointers": back,
-             "steps": back},
+        recall_seam(
+            _MemoryLook(segmenter, encoded.position), {"top": seen["top"]},
+            drawn(SAMPLES, 3, len(segmenter.spatial_codes()), net.mem_dim), net,
+        ),
+        decode_seam(
+            _PromptedMasks(segmenter), seen["first_context"], {name: seen[name] for name in fine},
+            low, side,
         ),
         Seam(
-            _DECODE, "points (label -1: none), masks where mask_given, and what memory says, to "
-            "one mask and to several",
-            _PromptedMasks(segmenter),
-            {
-                "context": drawn(objects, *seen["first_context"].shape[1:]),
-                "points": torch.rand(objects, 3, 2, generator=random) * side,
-                "labels": torch.tensor([[2, 3, 1], [1, 0, -1]], dtype=torch.int32),
-                "mask": drawn(objects, 1, *low), "mask_given": torch.tensor([True, False]),
-                "appear_threshold": torch.full((1,), -100.0), **{name: seen[name] for name in fine},
-            },
-            ("mask_single", "iou_single", "masks", "iou", "object_logit", "pointers"),
-            {
-                "context": several, "points": clicked, "labels": clicked, "mask": several,
-                "mask_given": several, "mask_single": several, "iou_single": several,
-                "masks": several, "iou": several, "object_logit": several, "pointers": several,
-            },
-        ),
-        Seam(
-            _WRITE, "masks, in the range the network wants, to tokens to remember",
+            WRITE, "masks, in the range the network wants, to tokens to remember",
             _MemoryMaker(segmenter),
             {
-                "top": seen["top"], "masks": torch.sigmoid(drawn(objects, 1, *whole)),
+                "top": seen["top"], "masks": torch.sigmoid(drawn(SAMPLES, 1, *whole)),
                 "object_logit": torch.tensor([[1.0], [-1.0]]),
             },
             ("maps",), {"masks": several, "object_logit": several, "maps": several},
         ),
         Seam(
-            _SHOWN, "a given mask to the prompt of the decoder", _MaskAsPrompt(segmenter),
+            SHOWN, "a given mask to the prompt of the decoder", _MaskAsPrompt(segmenter),
             {"mask": shown}, ("prompt",), {},
         ),
     ]  # fmt: skip
@@ -315,7 +297,7 @@ class _GraphVideoNetwork:
         return self
 
     def mask_downsample(self, mask: Tensor) -> Tensor:
-        return self._graphs.run(_SHOWN, {"mask": mask})[0]
+        return self._graphs.run(SHOWN, {"mask": mask})[0]
 
 
 class GraphTransformersSegmenter(TransformersSegmenter):
@@ -348,7 +330,7 @@ class GraphTransformersSegmenter(TransformersSegmenter):
         ]
 
     def encoded(self, image: Tensor) -> EncodedImage:
-        made = self._graphs.run(_LOOK, {"image": image})
+        made = self._graphs.run(LOOK, {"image": image})
         *fine, top, first = made
         flat = top.flatten(2).permute(2, 0, 1)
         return EncodedImage([flat], flat, [self._size], fine, {"top": top, "first": first})
@@ -379,7 +361,7 @@ class GraphTransformersSegmenter(TransformersSegmenter):
             "places": torch.tensor(places),
             "pointers": torch.stack(pointers), "steps": torch.stack(steps),
         }  # fmt: skip
-        return self._graphs.run(_RECALL, given)[0]
+        return self._graphs.run(RECALL, given)[0]
 
     def _remembered(
         self, encoded: EncodedImage, grid_logits: Tensor, logit: Tensor, from_prompt: bool
@@ -392,7 +374,7 @@ class GraphTransformersSegmenter(TransformersSegmenter):
             "top": encoded.shared["top"], "masks": masks * self._scale + self._bias,
             "object_logit": logit.reshape(-1, 1),
         }  # fmt: skip
-        return self._graphs.run(_WRITE, given)[0].transpose(0, 1).to(self._kept)
+        return self._graphs.run(WRITE, given)[0].transpose(0, 1).to(self._kept)
 
     def _heads(
         self,
@@ -403,21 +385,12 @@ class GraphTransformersSegmenter(TransformersSegmenter):
         multiple: bool,
         appear_threshold: float,
     ) -> Candidates:
-        objects, size = context.shape[0], self.network.prompt_encoder.mask_input_size
+        objects = context.shape[0]
         if points is None:  # the library's padding
             points = torch.zeros(objects, 1, 2), -torch.ones(objects, 1)
-        given = torch.full((objects,), dense is not None)
-        dense = torch.zeros(objects, 1, *size) if dense is None else dense.float()
-        if dense.shape[-2:] != size:
-            dense = shrunk(dense, size)
-        made = self._graphs.run(
-            _DECODE,
-            {
-                "context": context, "points": points[0].float(), "labels": points[1].int(),
-                "mask": dense, "mask_given": given,
-                "appear_threshold": torch.tensor([float(appear_threshold)]),
-                **dict(zip(self._fine, encoded.fine, strict=True)),
-            },
+        made = decoded(
+            self._graphs, context, points, dense, self.network.prompt_encoder.mask_input_size,
+            dict(zip(self._fine, encoded.fine, strict=True)), appear_threshold,
         )  # fmt: skip
         one, one_iou, several, several_iou, object_logit, pointers = made
         if multiple:
@@ -433,7 +406,7 @@ def open_transformers(
     Raises:
         InputError: as ``SeamGraphs``, and for constants that are missing.
     """
-    graphs = SeamGraphs(folder, manifest, device, (_LOOK, _RECALL, _DECODE, _WRITE, _SHOWN))
+    graphs = SeamGraphs(folder, manifest, device, (LOOK, RECALL, DECODE, WRITE, SHOWN))
     try:
         return GraphTransformersSegmenter(
             graphs, manifest.constants, f"{manifest.model_id}-onnx", resize
